@@ -1,0 +1,26 @@
+"""The errors that a user can cause; the command line prints them without a traceback and exits with status 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used. The message says what, where, what is allowed and what to do."""
+
+
+class ConfigError(UserError):
+    """A key or value of a configuration, a cluster file or a command-line option is wrong."""
+
+
+class DataError(UserError):
+    """A data set or model cannot be read, or does not hold what was asked of it."""
+
+
+class PlanError(UserError):
+    """A policy planned something impossible. The message names the policy, the round and the device."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """A hint such as ``; did you mean rank_range?``, or nothing when no allowed word is close to the given one."""
+    close = difflib.get_close_matches(given, list(allowed), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,61 @@
+"""The contract of an adapter form: what is trained, what is shipped, and how both map to the server's coordinates."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.model_spec import ModelSpec
+from emulator.records import Arrays, Assignment, Update, Work
+from emulator.seeds import Seeds
+
+Support = NDArray[np.bool_] | None
+"""Which coordinates of a server array a device holds: a mask that broadcasts to its shape, or None for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A device's update in the server's coordinates. Arrays that are absent are not held by the device at all."""
+
+    arrays: Arrays
+    support: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # an absent name is fully supported
+
+
+class AdapterForm(ABC):
+    """What is trained and shipped. Numpy only: the coordinator and the policies never import torch.
+
+    ``attachment`` is the import path (``module:Class``) of the counterpart in :mod:`emulator.learning` that puts the
+    arrays into a model; a form from outside this package names its own.
+    """
+
+    attachment: ClassVar[str]
+
+    @abstractmethod
+    def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
+        """The server's adapter arrays before the first round, in the shapes of the trained ``model``."""
+
+    @abstractmethod
+    def project(self, state: Arrays, assignment: Assignment) -> Arrays:
+        """What a device holds of the server's ``state``: adapters in the device's shapes, and the head."""
+
+    @abstractmethod
+    def embed(self, update: Update, state: Arrays) -> Embedded:
+        """A device's trained arrays in the coordinates of ``state``, with the coordinates that it supports."""
+
+    @abstractmethod
+    def work(self, assignment: Assignment, model: ModelSpec) -> Work:
+        """What the assignment costs to compute, in the shapes of the priced ``model``."""
+
+    @abstractmethod
+    def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """Bytes that the server sends to the device, in the shapes of the priced ``model``."""
+
+    @abstractmethod
+    def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """Bytes that the device sends back, in the shapes of the priced ``model``."""
+
+    def check(self, assignment: Assignment, model: ModelSpec) -> None:
+        """Raise ``ValueError`` with a sentence about what is impossible in ``assignment``; the engine adds the rest."""

@@ -1,0 +1,130 @@
+"""LoRA adapters with a rank per layer: ``W x + scaling · B A x`` (Hu et al. 2022, arXiv 2106.09685, section 4.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.forms.base import AdapterForm, Embedded
+from emulator.model_spec import ModelSpec
+from emulator.records import Arrays, Assignment, Update, Work
+from emulator.seeds import Seeds
+
+BYTES_PER_PARAMETER = 4  # float32 on the wire
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraAssignment(Assignment):
+    """LoRA settings of one device.
+
+    ``ranks[l]`` is the rank held at layer ``l`` (from the input), 0 for no adapter. The ``depth`` layers nearest to the
+    output are trained and sent back; adapters below them take part in the forward pass only.
+    """
+
+    ranks: tuple[int, ...]
+    depth: int
+
+    @property
+    def trained_layers(self) -> range:
+        return range(len(self.ranks) - self.depth, len(self.ranks))
+
+
+def adapter_name(layer: int, target: str, matrix: str) -> str:
+    """The name of an adapter array, such as ``layers.3.query.lora_A``."""
+    return f"layers.{layer}.{target}.{matrix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraForm(AdapterForm):
+    """LoRA on the matrices ``targets`` of each layer.
+
+    ``ranks[l]`` is the rank that the server keeps at layer ``l``; a device may hold fewer (the first rows of ``lora_A``
+    and columns of ``lora_B``). ``scaling`` is LoRA's alpha / r, the same for every rank, so that the first rows of an
+    adapter mean the same on every device; the exported adapter states alpha per layer.
+    """
+
+    ranks: tuple[int, ...]
+    targets: tuple[str, ...] = ("query", "value")
+    scaling: float = 2.0
+
+    attachment: ClassVar[str] = "emulator.learning.attach.lora:StackedLora"
+
+    def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
+        """``lora_A (rank, in)`` uniform in ±1/sqrt(in) as PEFT draws it, ``lora_B (out, rank)`` zero."""
+        arrays: dict[str, NDArray[np.float32]] = {}
+        rng = seeds.rng("adapter_initialisation")
+        for layer, rank in enumerate(self.ranks):
+            for target in self.targets:
+                shape = model.matrix(target)
+                bound = shape.in_features**-0.5
+                lora_a = rng.uniform(-bound, bound, (rank, shape.in_features)).astype(np.float32)
+                if rank:
+                    arrays[adapter_name(layer, target, "lora_A")] = lora_a
+                    arrays[adapter_name(layer, target, "lora_B")] = np.zeros((shape.out_features, rank), np.float32)
+        return arrays
+
+    def project(self, state: Arrays, assignment: Assignment) -> Arrays:
+        held = _lora(assignment)
+        payload = {name: array for name, array in state.items() if name.startswith("head.")}
+        for layer, rank in enumerate(held.ranks):
+            for target in self.targets if rank else ():
+                name_a, name_b = adapter_name(layer, target, "lora_A"), adapter_name(layer, target, "lora_B")
+                payload[name_a] = state[name_a][:rank]
+                payload[name_b] = state[name_b][:, :rank]
+        return payload
+
+    def embed(self, update: Update, state: Arrays) -> Embedded:
+        arrays: dict[str, NDArray[np.float32]] = {}
+        support: dict[str, NDArray[np.bool_]] = {}
+        for name, trained in update.payload.items():
+            whole = state[name]
+            if trained.shape == whole.shape:
+                arrays[name] = trained
+                continue
+            padding = [(0, full - own) for full, own in zip(whole.shape, trained.shape, strict=True)]
+            arrays[name] = np.pad(trained, padding)
+            support[name] = np.pad(np.ones(trained.shape, dtype=bool), padding)
+        return Embedded(arrays, support)
+
+    def work(self, assignment: Assignment, model: ModelSpec) -> Work:
+        held = _lora(assignment)
+        return Work(
+            n_steps=held.n_steps,
+            batch_size=held.batch_size,
+            seq_len=model.seq_len,
+            forward_layers=model.n_layers,
+            backward_layers=held.depth,
+            ranks=held.ranks,
+            targets=self.targets,
+        )
+
+    def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        return self._bytes(_lora(assignment).ranks, model)
+
+    def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        held = _lora(assignment)
+        return self._bytes([held.ranks[layer] for layer in held.trained_layers], model)
+
+    def check(self, assignment: Assignment, model: ModelSpec) -> None:
+        if not isinstance(assignment, LoraAssignment):
+            raise ValueError(f"LoraForm takes a LoraAssignment, not a {type(assignment).__name__}")
+        if len(assignment.ranks) != model.n_layers:
+            raise ValueError(f"ranks must have one entry for each of {model.n_layers} layers, got {assignment.ranks!r}")
+        if not 0 <= assignment.depth <= model.n_layers:
+            raise ValueError(
+                f"depth must be between 0 and the model's {model.n_layers} layers, got {assignment.depth!r}"
+            )
+        for layer, (rank, most) in enumerate(zip(assignment.ranks, self.ranks, strict=True)):
+            if not 0 <= rank <= most:
+                raise ValueError(f"rank at layer {layer} must be between 0 and the server's {most}, got {rank!r}")
+
+    def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
+        per_rank = sum(model.matrix(target).in_features + model.matrix(target).out_features for target in self.targets)
+        return BYTES_PER_PARAMETER * (per_rank * sum(ranks) + model.n_head_parameters)
+
+
+def _lora(assignment: Assignment) -> LoraAssignment:
+    assert isinstance(assignment, LoraAssignment)  # check() has refused anything else
+    return assignment

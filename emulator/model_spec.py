@@ -1,0 +1,89 @@
+"""Shapes of a transformer: what the cost model prices and what the adapter forms lay out, without any weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+MATRICES = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_up", "mlp_down")
+"""The linear maps of a layer, under one set of names for every model family."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearShape:
+    """A linear map ``y = W x + b`` with ``W`` of shape ``(out_features, in_features)``."""
+
+    in_features: int
+    out_features: int
+    has_bias: bool = True
+
+    @property
+    def n_parameters(self) -> int:
+        return self.out_features * (self.in_features + self.has_bias)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """The shapes of one model, at the sequence length at which it is used.
+
+    ``head`` holds the linear maps of the classification head that are trained and shipped with the adapters;
+    ``n_frozen_head_parameters`` counts the rest of the head.
+    """
+
+    name: str
+    n_layers: int
+    hidden_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_size: int
+    intermediate_size: int
+    gated_mlp: bool
+    n_embedding_parameters: int
+    seq_len: int
+    head: Mapping[str, LinearShape]
+    n_frozen_head_parameters: int = 0
+    is_decoder: bool = False
+
+    def matrix(self, name: str) -> LinearShape:
+        """Shape of one of :data:`MATRICES` in any layer (layers are alike).
+
+        Raises:
+            KeyError: the model has no such matrix (``mlp_gate`` without a gated MLP).
+        """
+        attention_size, kv_size = self.n_heads * self.head_size, self.n_kv_heads * self.head_size
+        shapes = {
+            "query": (self.hidden_size, attention_size),
+            "key": (self.hidden_size, kv_size),
+            "value": (self.hidden_size, kv_size),
+            "attention_output": (attention_size, self.hidden_size),
+            "mlp_up": (self.hidden_size, self.intermediate_size),
+            "mlp_down": (self.intermediate_size, self.hidden_size),
+        }
+        if self.gated_mlp:
+            shapes["mlp_gate"] = (self.hidden_size, self.intermediate_size)
+        in_features, out_features = shapes[name]
+        return LinearShape(in_features=in_features, out_features=out_features, has_bias=not self.is_decoder)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The names of :data:`MATRICES` that this model has."""
+        return tuple(name for name in MATRICES if name != "mlp_gate" or self.gated_mlp)
+
+    @property
+    def n_layer_parameters(self) -> int:
+        """Weights and biases of one layer's linear maps, with its two normalisations."""
+        n_norm = self.hidden_size * (1 if self.is_decoder else 2)
+        return sum(self.matrix(name).n_parameters for name in self.matrices) + 2 * n_norm
+
+    @property
+    def n_head_parameters(self) -> int:
+        """Trained parameters of the head."""
+        return sum(shape.n_parameters for shape in self.head.values())
+
+    @property
+    def n_parameters(self) -> int:
+        """All parameters, frozen and trained, without adapters."""
+        frozen = self.n_embedding_parameters + self.n_layers * self.n_layer_parameters + self.n_frozen_head_parameters
+        return frozen + self.n_head_parameters
+
+    def with_seq_len(self, seq_len: int) -> "ModelSpec":
+        """The same model, used at another sequence length (tokens)."""
+        return replace(self, seq_len=seq_len)

@@ -1,0 +1,177 @@
+"""What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.model_spec import ModelSpec
+
+Arrays = Mapping[str, NDArray[np.float32]]
+"""Adapter or head parameters by name, for example ``layers.3.query.lora_A`` of shape ``(rank, in_features)``."""
+
+
+class Status(StrEnum):
+    """What became of a device in a round."""
+
+    OK = "ok"
+    DROPPED = "dropped"
+    OUT_OF_MEMORY = "out_of_memory"
+    LATE = "late"
+    UNAVAILABLE = "unavailable"
+    IDLE = "idle"  # reachable, but not in this round's cohort
+
+
+class ActivityKind(StrEnum):
+    """What a device does over a span of emulated time."""
+
+    DOWNLOAD = "download"
+    COMPUTE = "compute"
+    UPLOAD = "upload"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What a device is asked to compute, in the shapes of the priced model: all that its cost depends on.
+
+    ``ranks[l]`` is the rank of the adapters that layer ``l`` (counted from the input) holds in its forward pass, 0 for
+    none; the ``backward_layers`` layers nearest to the output are differentiated. ``targets`` names the adapted
+    matrices of each layer. ``quantized_layers`` of the differentiated layers, those furthest from the output, keep their
+    activations quantized. ``width_fraction`` is the share of heads and feed-forward channels that pruning left.
+    """
+
+    n_steps: int
+    batch_size: int
+    seq_len: int
+    forward_layers: int
+    backward_layers: int
+    ranks: tuple[int, ...]
+    targets: tuple[str, ...]
+    quantized_layers: int = 0
+    width_fraction: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """What a policy asks one device to do in one (inner) round. Adapter forms come with subclasses that add shapes."""
+
+    device_id: int
+    n_steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Devices that aggregate among themselves ``inner_rounds`` times before the server aggregates the groups."""
+
+    members: tuple[int, ...]
+    inner_rounds: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundPlan:
+    """A policy's decision for one round. The keys of ``assignments`` are the cohort; no groups means one flat group."""
+
+    assignments: Mapping[int, Assignment]
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """Training that one device owes. ``state`` is the server state it starts from; jobs of a call share the object."""
+
+    device_id: int
+    round_index: int
+    inner_round: int
+    assignment: Assignment
+    state: Arrays
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What a device sends back: trained arrays in the device's own shapes."""
+
+    device_id: int
+    assignment: Assignment
+    payload: Arrays
+    n_examples: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """The server state's quality on held-out data."""
+
+    accuracy: float
+    loss: float
+    n_examples: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceReport:
+    """What the server can observe of one device after a round: telemetry, never the profile or the true bandwidth.
+
+    Times are emulated seconds. ``forward_s + backward_s`` is ``compute_s`` (per-step overhead counts as forward).
+    """
+
+    device_id: int
+    status: Status
+    n_steps: int = 0
+    batch_size: int = 0
+    download_s: float = 0.0
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    upload_s: float = 0.0
+    waiting_s: float = 0.0
+    download_bytes: int = 0
+    upload_bytes: int = 0
+    n_examples: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def compute_s(self) -> float:
+        return self.forward_s + self.backward_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundReport:
+    """A closed round: when it was, what every device did, and how good the server state is (where it was evaluated)."""
+
+    round_index: int
+    start_s: float
+    end_s: float
+    devices: Mapping[int, DeviceReport]
+    evaluation: Evaluation | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingDefaults:
+    """The run's settings for local training; policies take them over or deviate on purpose."""
+
+    n_steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterView:
+    """All that a policy may look at when it plans a round.
+
+    ``model`` has the priced shapes. ``available`` lists the reachable devices in ascending order. ``declared`` holds,
+    for each device, the facts that the policy declares it needs, and nothing else. ``rng`` is this round's own stream.
+    """
+
+    round_index: int
+    now_s: float
+    model: ModelSpec
+    state: Arrays
+    training: TrainingDefaults
+    n_devices: int
+    available: tuple[int, ...]
+    declared: Mapping[int, Mapping[str, Any]]
+    rng: np.random.Generator
