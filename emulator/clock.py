@@ -1,0 +1,129 @@
+"""The virtual clock: a discrete-event kernel in which any generator is a process and time never sleeps.
+
+A process yields an :class:`Event` and is resumed, at the event's time, with the event's value. Events at the same time
+are processed in the order in which they were scheduled, so a run is repeatable to the bit.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from heapq import heappop, heappush
+from typing import Any, TypeAlias, TypeVar
+
+Result = TypeVar("Result")
+Process: TypeAlias = Generator["Event", Any, Result]
+
+
+class Event:
+    """Something that happens once, at a time: it then has a value, or an error that is raised in whoever waits."""
+
+    __slots__ = ("callbacks", "error", "processed", "value")
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[Event], None]] = []
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.processed = False
+
+
+class Clock:
+    """Emulated time in seconds, and the events that are due."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._due: list[tuple[float, int, Event]] = []
+        self._serial = 0
+
+    def timeout(self, delay_s: float, value: Any = None) -> Event:
+        """An event ``delay_s`` from now.
+
+        Raises:
+            ValueError: the delay is negative or not a number; time never runs backwards.
+        """
+        if not delay_s >= 0:
+            raise ValueError(f"a delay must be at least 0 s, got {delay_s!r}")
+        event = Event()
+        event.value = value
+        self._schedule(event, delay_s)
+        return event
+
+    def failure(self, error: BaseException, delay_s: float = 0.0) -> Event:
+        """An event ``delay_s`` from now that raises ``error`` in the process that waits for it."""
+        event = Event()
+        event.error = error
+        self._schedule(event, delay_s)
+        return event
+
+    def process(self, generator: Process[Any]) -> Event:
+        """Start ``generator`` now; the event happens when it returns, with what it returns, or fails with it."""
+        finished = Event()
+
+        def resume(cause: Event) -> None:
+            while True:
+                try:
+                    awaited = generator.throw(cause.error) if cause.error else generator.send(cause.value)
+                except StopIteration as stop:
+                    finished.value = stop.value
+                    return self._schedule(finished, 0.0)
+                except Exception as error:
+                    finished.error = error
+                    return self._schedule(finished, 0.0)
+                if not awaited.processed:
+                    return awaited.callbacks.append(resume)
+                cause = awaited
+
+        self.timeout(0.0).callbacks.append(resume)
+        return finished
+
+    def all_of(self, events: Iterable[Event]) -> Event:
+        """An event at the time of the last of ``events``, with the list of their values; fails as soon as one fails."""
+        events = list(events)
+        together = Event()
+        pending = sum(not event.processed for event in events)
+        settled = False
+
+        def settle(event: Event) -> None:
+            nonlocal pending, settled
+            pending -= 1
+            if settled or (pending > 0 and event.error is None):
+                return
+            settled = True
+            together.error = event.error
+            together.value = [event.value for event in events]
+            self._schedule(together, 0.0)
+
+        for event in events:
+            if not event.processed:
+                event.callbacks.append(settle)
+        if pending == 0:
+            together.value = [event.value for event in events]
+            self._schedule(together, 0.0)
+        return together
+
+    def run(self, generator: Process[Result]) -> Result:
+        """Run ``generator``, and all that it starts, until it returns; give what it returned.
+
+        Raises:
+            RuntimeError: the process waits for something that can never happen.
+            Exception: whatever a process raised and no other process caught: failures are never lost.
+        """
+        finished = self.process(generator)
+        finished.callbacks.append(lambda event: None)  # this caller is the one who waits for it
+        while not finished.processed:
+            if not self._due:
+                raise RuntimeError(f"at {self.now_s} s the process waits for an event that nothing will cause")
+            self._step()
+        if finished.error is not None:
+            raise finished.error
+        result: Result = finished.value
+        return result
+
+    def _schedule(self, event: Event, delay_s: float) -> None:
+        self._serial += 1
+        heappush(self._due, (self.now_s + delay_s, self._serial, event))
+
+    def _step(self) -> None:
+        self.now_s, _, event = heappop(self._due)
+        event.processed = True
+        if event.error is not None and not event.callbacks:
+            raise event.error
+        for callback in event.callbacks:
+            callback(event)

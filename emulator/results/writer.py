@@ -1,0 +1,231 @@
+"""Writes a run's folder: run.json and the Parquet parts of its tables, readable and whole at any moment."""
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emulator.errors import ConfigError, UserError
+from emulator.results.columns import Columns, arrow_table
+from emulator.results.schemas import SCHEMA_VERSION, SCHEMAS
+
+INFO_FILE = "run.json"
+_OWN_KEYS = ("status", "error", "schema_version", "tables", "started_at", "n_rounds", "wall_s")
+
+
+@dataclass(slots=True)
+class _Part:
+    """The part that a table is filling. It is kept after it was written, since a later write may still add to it."""
+
+    index: int
+    batches: list[pa.Table] = field(default_factory=list)
+    is_on_disk: bool = False
+
+
+class RunWriter:
+    """Writes one run into a folder of its own.
+
+    Part ``k`` of a table holds rounds ``k * rounds_per_part`` up to the next part, whatever the calls that brought them
+    and however long they took: the same rows give the same bytes. A part is written as soon as it holds its last round,
+    under a hidden temporary name, and then renamed; a part that grows afterwards is replaced in the same way. So a
+    process that is killed leaves whole files, and with ``rounds_per_part=1`` every round that was written.
+
+    Write ``rounds`` last: readers take a round as done when its row of ``rounds`` is there.
+    """
+
+    def __init__(self, out_dir: str | Path, rounds_per_part: int = 1) -> None:
+        """Touches no disk.
+
+        Raises:
+            ValueError: ``rounds_per_part`` is not positive.
+        """
+        if rounds_per_part < 1:
+            raise ValueError(f"rounds_per_part must be at least 1: {rounds_per_part!r}")
+        self.out_dir = Path(out_dir)
+        self._rounds_per_part = rounds_per_part
+        self._parts: dict[str, _Part] = {}
+        self._info: dict[str, Any] | None = None
+        self._n_rounds = 0
+        self._opened_s = 0.0
+        self._has_failed = False
+
+    def open(self, run_info: Mapping[str, Any]) -> None:
+        """Create the folder and ``run.json`` with ``run_info`` and the status ``running``.
+
+        ``run_info`` is plain data. Summaries show ``policy``, ``seed``, ``trained_model``, ``priced_model`` and
+        ``majority_accuracy`` (share of the most frequent class in the held-out data) where it has them.
+
+        Raises:
+            ConfigError: the folder cannot be used.
+            UserError: the disk cannot be written.
+            ValueError: a key is one of the writer's own, or a number is infinite or not a number.
+            TypeError: a value is not plain data.
+        """
+        if clash := [key for key in _OWN_KEYS if key in run_info]:
+            raise ValueError(f"run_info: the writer sets these keys itself: {', '.join(clash)}")
+        check_out_dir(self.out_dir)
+        info = {
+            "status": "running",
+            "error": None,
+            "schema_version": SCHEMA_VERSION,
+            "tables": list(SCHEMAS),
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **run_info,
+        }
+        text = _json(info)
+        self._replace(INFO_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        self._info = info
+        self._opened_s = time.monotonic()
+
+    def write(self, table: str, columns: Columns) -> None:
+        """Add rows to a table, in ascending order of ``round_index`` over all calls.
+
+        Raises:
+            UserError: the disk cannot be written.
+            ValueError: the columns do not fit the table (see :func:`arrow_table`), or a round comes too late.
+            RuntimeError: the writer is not open.
+        """
+        if self._info is None:
+            raise RuntimeError("RunWriter.write: open() comes first")
+        batch = arrow_table(table, columns)
+        rounds = batch["round_index"].to_numpy()
+        if np.any(np.diff(rounds) < 0):
+            raise ValueError(f"{table}: rows must be in ascending order of round_index")
+        indices = np.maximum(rounds, 0) // self._rounds_per_part
+        for index in np.unique(indices):
+            first, end = np.searchsorted(indices, [index, index + 1])
+            self._append(table, int(index), batch.slice(first, end - first))
+            if rounds[end - 1] + 1 == (index + 1) * self._rounds_per_part:
+                self._write_part(table)
+        if table == "rounds":
+            self._n_rounds += batch.num_rows
+
+    def flush(self) -> None:
+        """Write all rows that are still in memory; parts that are not full yet are replaced when they grow.
+
+        Raises:
+            UserError: the disk cannot be written.
+        """
+        # Tables in reverse, since the row in rounds says that the others are complete.
+        for table in reversed(list(SCHEMAS)):
+            if table in self._parts:
+                self._write_part(table)
+
+    def close(self, status: Literal["finished", "failed", "interrupted"], error: str | None = None) -> None:
+        """Write what is left and the final ``run.json``. A writer that was never opened has nothing to close.
+
+        Raises:
+            UserError: the disk cannot be written, and no earlier call has said so.
+        """
+        if self._info is None:
+            return
+        wall_s = round(time.monotonic() - self._opened_s, 3)
+        text = _json(self._info | {"status": status, "error": error, "n_rounds": self._n_rounds, "wall_s": wall_s})
+        # Closing after a failure saves what can be saved, and must not hide that failure behind its own.
+        with contextlib.suppress(UserError) if self._has_failed else contextlib.nullcontext():
+            try:
+                self.flush()
+            finally:
+                self._replace(INFO_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        self._info = None
+        self._parts.clear()
+
+    def _append(self, table: str, index: int, batch: pa.Table) -> None:
+        part = self._parts.get(table)
+        if part is not None and index < part.index:
+            raise ValueError(f"{table}: round {batch['round_index'][0]} comes after its part was finished")
+        if part is None or index > part.index:
+            if part is not None:
+                self._write_part(table)
+            part = self._parts[table] = _Part(index)
+        part.batches.append(batch)
+        part.is_on_disk = False
+
+    def _write_part(self, table: str) -> None:
+        part = self._parts[table]
+        if part.is_on_disk:
+            return
+        whole = pa.concat_tables(part.batches).combine_chunks()
+        part.batches = [whole]
+        # Spelled out, so that another default of pyarrow does not change the files.
+        self._replace(
+            f"{table}/part-{part.index:05d}.parquet",
+            lambda path: pq.write_table(whole, path, version="2.6", compression="zstd", compression_level=3),
+        )
+        part.is_on_disk = True
+
+    def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Write a file under a temporary name that readers ignore, then give it its own."""
+        path = self.out_dir / name
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            self._has_failed = True
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"cannot write results ({reason}); free the disk or choose another --out: {path}"
+            ) from error
+
+
+def check_out_dir(path: str | Path) -> None:
+    """Check that a run can be written into this folder: new or empty, under a folder that can be written.
+
+    Raises:
+        ConfigError: it cannot. Nothing is created in either case.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            if held := sorted(entry.name for entry in path.iterdir()):
+                reason = f"this one holds {held[0]!r}"
+                raise ConfigError(f"output folder must be new or empty, {reason}; choose another --out: {str(path)!r}")
+        elif path.exists() or path.is_symlink():
+            raise ConfigError(f"output folder is not a folder; choose another --out: {str(path)!r}")
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise ConfigError(
+            f"output folder cannot be used ({error.strerror}); choose another --out: {str(path)!r}"
+        ) from error
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"output folder cannot be made in {str(existing)!r}; choose another --out: {str(path)!r}")
+
+
+def default_out_dir(policy: str, seed: int, now: datetime, root: str | Path = "runs") -> Path:
+    """A folder name that is not taken: ``runs/<time>-<policy>-s<seed>``, with a counter where needed."""
+    plain_policy = re.sub(r"[^A-Za-z0-9_.-]+", "-", policy).strip("-.") or "policy"
+    path = first = Path(root) / f"{now:%Y%m%d-%H%M%S}-{plain_policy}-s{seed}"
+    counter = 2
+    while path.exists() or path.is_symlink():
+        path = first.with_name(f"{first.name}-{counter}")
+        counter += 1
+    return path
+
+
+def _json(info: Mapping[str, Any]) -> str:
+    return json.dumps(info, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Numpy numbers and arrays, paths and mappings as what JSON has for them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"run_info: {type(value).__name__} is not plain data: {value!r}")

@@ -1,0 +1,118 @@
+"""The virtual clock: order, values, failures."""
+
+from typing import Any
+
+import pytest
+
+from emulator.clock import Clock, Process
+
+
+def sleeper(clock: Clock, delays_s: list[float], log: list[tuple[float, str]], name: str) -> Process[str]:
+    for delay_s in delays_s:
+        yield clock.timeout(delay_s)
+        log.append((clock.now_s, name))
+    return name
+
+
+def test_processes_interleave_by_time_and_ties_keep_the_order_in_which_they_were_scheduled() -> None:
+    clock, log = Clock(), []
+
+    def both() -> Process[list[str]]:
+        names = yield clock.all_of(
+            [clock.process(sleeper(clock, [1.0, 2.0], log, "a")), clock.process(sleeper(clock, [3.0, 1.0], log, "b"))]
+        )
+        return names
+
+    assert clock.run(both()) == ["a", "b"]
+    # At 3 s both are due; a's second delay was scheduled at 1 s, after b's first at 0 s.
+    assert log == [(1.0, "a"), (3.0, "b"), (3.0, "a"), (4.0, "b")]
+    assert clock.now_s == 4.0
+
+
+def test_a_timeout_hands_its_value_to_the_process() -> None:
+    clock = Clock()
+
+    def reader() -> Process[Any]:
+        return (yield clock.timeout(2.5, value="late"))
+
+    assert clock.run(reader()) == "late"
+
+
+def test_all_of_nothing_happens_at_once() -> None:
+    clock = Clock()
+
+    def waiter() -> Process[Any]:
+        return (yield clock.all_of([]))
+
+    assert clock.run(waiter()) == []
+    assert clock.now_s == 0.0
+
+
+def test_a_process_can_wait_for_an_event_that_has_already_happened() -> None:
+    clock = Clock()
+
+    def waiter() -> Process[Any]:
+        early = clock.timeout(1.0, value="early")
+        yield clock.timeout(2.0)
+        return (yield early), clock.now_s
+
+    assert clock.run(waiter()) == ("early", 2.0)
+
+
+def test_a_failure_is_raised_in_the_process_that_waits_and_can_be_caught_there() -> None:
+    clock = Clock()
+
+    def careful() -> Process[str]:
+        try:
+            yield clock.failure(ValueError("lost"), delay_s=1.0)
+        except ValueError as error:
+            return f"{error} at {clock.now_s}"
+        return "not reached"
+
+    assert clock.run(careful()) == "lost at 1.0"
+
+
+def test_all_of_fails_as_soon_as_one_fails() -> None:
+    clock = Clock()
+
+    def waiter() -> Process[float]:
+        try:
+            yield clock.all_of([clock.timeout(5.0), clock.failure(ValueError("x"), delay_s=1.0)])
+        except ValueError:
+            return clock.now_s
+        return -1.0
+
+    assert clock.run(waiter()) == 1.0
+
+
+def test_a_failure_that_nobody_handles_ends_the_run() -> None:
+    clock = Clock()
+
+    def broken() -> Process[None]:
+        yield clock.timeout(1.0)
+        raise KeyError("nobody listens")
+
+    def careless() -> Process[None]:
+        clock.process(broken())
+        yield clock.timeout(10.0)
+
+    with pytest.raises(KeyError, match="nobody listens"):
+        clock.run(careless())
+
+
+@pytest.mark.parametrize("delay_s", [-1e-9, float("nan")])
+def test_time_never_runs_backwards(delay_s: float) -> None:
+    with pytest.raises(ValueError, match="at least 0 s"):
+        Clock().timeout(delay_s)
+
+
+def test_a_process_that_can_never_go_on_is_reported() -> None:
+    clock = Clock()
+
+    def stuck() -> Process[None]:
+        from emulator.clock import Event
+
+        yield Event()
+
+    with pytest.raises(RuntimeError, match="nothing will cause"):
+        clock.run(stuck())
