@@ -40,8 +40,8 @@ class Work:
 
     ``ranks[l]`` is the rank of the adapters that layer ``l`` (counted from the input) holds in its forward pass, 0 for
     none; the ``backward_layers`` layers nearest to the output are differentiated. ``targets`` names the adapted
-    matrices of each layer. ``quantized_layers`` of the differentiated layers, those furthest from the output, keep their
-    activations quantized. ``width_fraction`` is the share of heads and feed-forward channels that pruning left.
+    matrices of each layer. ``quantized_layers`` of the differentiated layers, those furthest from the output, keep
+    their activations quantized. ``width_fraction`` is the share of heads and feed-forward channels that pruning left.
     """
 
     n_steps: int

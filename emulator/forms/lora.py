@@ -1,7 +1,7 @@
 """LoRA adapters with a rank per layer: ``W x + scaling · B A x`` (Hu et al. 2022, arXiv 2106.09685, section 4.1)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded
 from emulator.model_spec import ModelSpec
-from emulator.records import Arrays, Assignment, Update, Work
+from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
 
 BYTES_PER_PARAMETER = 4  # float32 on the wire
@@ -128,3 +128,35 @@ class LoraForm(AdapterForm):
 def _lora(assignment: Assignment) -> LoraAssignment:
     assert isinstance(assignment, LoraAssignment)  # check() has refused anything else
     return assignment
+
+
+def lora_assignment(
+    device_id: int, training: TrainingDefaults, ranks: Sequence[int], depth: int, *, hold_below: bool = True
+) -> LoraAssignment:
+    """Train the ``depth`` layers nearest to the output with the run's settings for local training.
+
+    ``ranks`` has one rank per layer. Adapters below the depth are held, frozen, where ``hold_below``; otherwise the
+    device does not receive them.
+    """
+    lowest = len(ranks) - depth
+    held = tuple(rank if hold_below or layer >= lowest else 0 for layer, rank in enumerate(ranks))
+    return LoraAssignment(
+        device_id=device_id,
+        n_steps=training.n_steps,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        ranks=held,
+        depth=depth,
+    )
+
+
+def lora_plan(
+    view: ClusterView, ranks: Sequence[int], depths: Mapping[int, int], *, hold_below: bool = True
+) -> RoundPlan:
+    """A flat round in which each device ``d`` of ``depths`` trains its ``depths[d]`` layers nearest to the output."""
+    templates = {
+        depth: lora_assignment(-1, view.training, ranks, depth, hold_below=hold_below) for depth in set(depths.values())
+    }
+    return RoundPlan(
+        assignments={device_id: replace(templates[depth], device_id=device_id) for device_id, depth in depths.items()}
+    )

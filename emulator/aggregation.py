@@ -1,0 +1,73 @@
+"""How updates merge: pure functions over arrays in the server's coordinates and the support of each contribution."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.forms.base import AdapterForm
+from emulator.records import Arrays, Update
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contribution:
+    """One device's or group's part in an aggregation, in the server's coordinates.
+
+    ``arrays`` leaves out what the contributor does not hold. ``support`` gives, for an array that is held in part, the
+    boolean mask of the coordinates that are; an array without a mask is held whole.
+    """
+
+    weight: float
+    arrays: Arrays
+    support: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+
+def contributions(form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> list[Contribution]:
+    """The updates in the server's coordinates, weighted by the devices' numbers of examples."""
+    merged = []
+    for update in updates:
+        embedded = form.embed(update, state)
+        merged.append(Contribution(weight=update.n_examples, arrays=embedded.arrays, support=embedded.support))
+    return merged
+
+
+def weighted_coordinate_mean(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.float32]]:
+    """For each coordinate the weighted mean over those who hold it; a coordinate that nobody holds keeps its value.
+
+    FedAvg (McMahan et al. 2017, arXiv 1602.05629, algorithm 1) where everybody holds everything; the per-layer mean
+    over owners of depth-heterogeneous LoRA where not. Sums run in the order of ``contributions``, in float64.
+    """
+    merged: dict[str, NDArray[np.float32]] = {}
+    for name, old in state.items():
+        total = np.zeros(old.shape)
+        weight = np.zeros(()) if all(name not in c.support for c in contributions) else np.zeros(old.shape)
+        for contribution in contributions:
+            held = contribution.arrays.get(name)
+            if held is None:
+                continue
+            mask = contribution.support.get(name)
+            share = contribution.weight if mask is None else contribution.weight * mask
+            total += share * held
+            weight = weight + share
+        kept = np.broadcast_to(weight, old.shape) == 0
+        mean = np.divide(total, weight, out=np.zeros_like(total), where=~kept)
+        merged[name] = np.where(kept, old, mean).astype(np.float32)
+    return merged
+
+
+def joint_support(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.bool_]]:
+    """The coordinates that at least one contributor holds, for each array that any of them holds in part or whole."""
+    joint: dict[str, NDArray[np.bool_]] = {}
+    for name, array in state.items():
+        masks = [np.broadcast_to(c.support.get(name, np.True_), array.shape) for c in contributions if name in c.arrays]
+        if masks:
+            joint[name] = np.logical_or.reduce(masks)
+    return joint
+
+
+def group_contribution(form: AdapterForm, before: Arrays, after: Arrays, updates: Sequence[Update]) -> Contribution:
+    """A group's state ``after`` its inner rounds, with the coordinates that any of its ``updates`` touched."""
+    support = joint_support(before, contributions(form, before, updates))
+    examples = {update.device_id: update.n_examples for update in updates}
+    return Contribution(weight=sum(examples.values()), arrays={name: after[name] for name in support}, support=support)

@@ -1,0 +1,69 @@
+"""What a run's configuration asks of the numeric plane: its settings, and the model and data to load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emulator.backends.base import Prepared
+from emulator.config import Config
+from emulator.learning.settings import NumericSettings
+
+if TYPE_CHECKING:
+    from emulator.learning.host import HostContent
+
+
+def numeric_settings(config: Config) -> NumericSettings:
+    """How hosts compute. It follows from the configuration alone, never from the number of hosts."""
+    training = config.training
+    per_actor = config.backend.devices_per_actor
+    return NumericSettings(
+        run_seed=config.seed,
+        threads=training.threads_per_host,
+        precision=training.precision,
+        weight_decay=training.weight_decay,
+        dropout=training.dropout,
+        devices_stacked=min(training.devices_stacked, per_actor) if per_actor else training.devices_stacked,
+        eval_batch_size=config.evaluation.batch_size,
+        device="cuda" if config.backend.gpus_per_host else "cpu",
+    )
+
+
+def load_content(config: Config, n_devices: int) -> tuple[HostContent, Prepared]:
+    """Load and tokenise what hosts need, and tell the coordinator about it. Imports torch.
+
+    Raises:
+        DataError: the model or the data cannot be used.
+    """
+    from emulator.learning.prepare import DataSource, prepare
+
+    data = config.data
+    loaded = prepare(
+        train_model=config.model.train,
+        data=DataSource(
+            source=data.source,
+            text_column=data.text_column,
+            label_column=data.label_column,
+            test_source=data.test_source or None,
+            test_fraction=data.test_fraction,
+            n_train=data.n_train or None,
+            n_test=data.n_test or None,
+        ),
+        seq_len=data.seq_len,
+        n_devices=n_devices,
+        scheme=data.partition.scheme,
+        alpha=data.partition.alpha,
+        run_seed=config.seed,
+        head=config.model.head,
+    )
+    labels = loaded.content.test.labels
+    return loaded.content, Prepared(
+        model=loaded.model,
+        head=loaded.head_arrays,
+        label_names=loaded.label_names,
+        label_histograms=loaded.label_histograms,
+        n_examples=loaded.n_examples,
+        n_test_examples=loaded.n_test,
+        majority_accuracy=float(np.bincount(labels).max() / len(labels)),
+    )

@@ -1,0 +1,61 @@
+"""Everything in this process, one stack after another: for small runs, debugging and most tests."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from emulator.backends.base import Backend, HostTiming, OnJobs
+from emulator.backends.content import load_content, numeric_settings
+from emulator.backends.scheduling import evaluation_of, in_order, stack_jobs
+from emulator.config import Config
+from emulator.forms.base import AdapterForm
+from emulator.learning.host import DeviceHost, resolve
+from emulator.learning.stacking import evaluation_shards
+from emulator.records import Arrays, Evaluation, Job, Update
+
+
+class InlineBackend(Backend):
+    """One host that is not an actor."""
+
+    def __init__(self, config: Config, n_devices: int) -> None:
+        """Load model and data.
+
+        Raises:
+            DataError: the model or the data cannot be used.
+        """
+        self._settings = numeric_settings(config)
+        self._devices_per_actor = config.backend.devices_per_actor
+        self._timings: list[HostTiming] = []
+        start_s = time.perf_counter()
+        self._content, self.prepared = load_content(config, n_devices)
+        self._host = DeviceHost(self._content, self._settings)
+        self._timings.append(HostTiming.since(start_s, "inline", "load"))
+
+    def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
+        start_s = time.perf_counter()
+        updates: list[Update] = []
+        for stack in stack_jobs(jobs, self._settings.devices_stacked, self._devices_per_actor):
+            updates += self._host.train(task, form, stack)
+            on_jobs(len(updates), len(jobs))
+        self._timings.append(HostTiming.since(start_s, "inline", "train", len(jobs)))
+        return in_order(updates, jobs)
+
+    def evaluate(self, form: AdapterForm, state: Arrays) -> Evaluation:
+        start_s = time.perf_counter()
+        shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
+        evaluation = evaluation_of([self._host.evaluate(form, state, rows) for rows in shards])
+        self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards)))
+        return evaluation
+
+    def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
+        resolve(form.attachment).export(self._content.model, form, state, path)
+
+    def timings(self) -> list[HostTiming]:
+        timings, self._timings = self._timings, []
+        return timings
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def describe(self) -> Mapping[str, object]:
+        return {"kind": "inline", "n_hosts": 1, "devices_stacked": self._settings.devices_stacked}

@@ -1,0 +1,236 @@
+"""Device hosts as Ray actors: each emulates one device or a shard of them, and all share one copy of model and data."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from emulator.backends.base import Backend, HostTiming, OnJobs, Prepared
+from emulator.backends.content import load_content, numeric_settings
+from emulator.backends.scheduling import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
+from emulator.config import Config
+from emulator.errors import ConfigError, UserError
+from emulator.forms.base import AdapterForm
+from emulator.learning.stacking import evaluation_shards
+from emulator.records import Arrays, Evaluation, Job, Update
+
+if TYPE_CHECKING:
+    from emulator.learning.host import EvaluationShard, HostContent
+
+HOST_BYTES = 300 * 2**20
+"""What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
+MOST_REPLACEMENTS = 3
+"""So often a host that died is replaced before the run gives up."""
+
+
+class HostActor:
+    """The actor around :class:`~emulator.learning.host.DeviceHost`. What a call does depends on its arguments alone."""
+
+    def __init__(self, config: Config, name: str, content: HostContent | None = None) -> None:
+        self._config = config
+        self._name = name
+        self._timings: list[HostTiming] = []
+        if content is not None:
+            self.start(content)
+
+    def load(self, n_devices: int) -> tuple[HostContent, Prepared]:
+        """Load model and data. As two returns of a call they belong to the caller, and outlive this host."""
+        start_s = time.perf_counter()
+        content, prepared = load_content(self._config, n_devices)
+        self._timings.append(HostTiming.since(start_s, self._name, "load"))
+        return content, prepared
+
+    def start(self, content: HostContent) -> None:
+        """Build the model over the shared arrays."""
+        from emulator.learning.host import DeviceHost
+
+        start_s = time.perf_counter()
+        self._content = content
+        self._host = DeviceHost(content, numeric_settings(self._config))
+        self._timings.append(HostTiming.since(start_s, self._name, "start"))
+
+    def train(self, task: str, form: AdapterForm, stacks: Sequence[Sequence[Job]]) -> Iterator[list[Update]]:
+        """Train stack after stack, handing each over as soon as it is done."""
+        for stack in stacks:
+            start_s = time.perf_counter()
+            updates = self._host.train(task, form, stack)
+            self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack)))
+            yield updates
+
+    def evaluate(self, form: AdapterForm, state: Arrays, shards: Sequence[range]) -> list[EvaluationShard]:
+        start_s = time.perf_counter()
+        evaluated = [self._host.evaluate(form, state, rows) for rows in shards]
+        self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards)))
+        return evaluated
+
+    def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
+        from emulator.learning.host import resolve
+
+        resolve(form.attachment).export(self._content.model, form, state, path)
+
+    def timings(self) -> list[HostTiming]:
+        timings, self._timings = self._timings, []
+        return timings
+
+
+class RayBackend(Backend):
+    """As many hosts as asked for, on whatever cluster this process is connected to. Made inside the coordinator."""
+
+    def __init__(self, config: Config, n_devices: int) -> None:
+        """Start the hosts and load model and data once.
+
+        Raises:
+            ConfigError: so many hosts do not fit into the cluster's memory.
+            DataError: the model or the data cannot be used.
+        """
+        self._config = config
+        self._settings = numeric_settings(config)
+        self._n_hosts = _n_hosts(config, n_devices, self._settings.devices_stacked)
+        self._cpus_per_host = _cpus_per_host(config, self._n_hosts)
+        self._n_replaced = 0
+        self._content: Any = None
+        # All hosts are started at once, so that they import torch while the first one loads.
+        self._hosts = [self._new_host(number) for number in range(self._n_hosts)]
+        self._content, prepared = self._hosts[0].load.options(num_returns=2).remote(n_devices)
+        self.prepared = _result(prepared)
+        _result([host.start.remote(self._content) for host in self._hosts])
+
+    def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
+        stacks = stack_jobs(jobs, self._settings.devices_stacked, self._config.backend.devices_per_actor)
+        costs = [declared_cost(stack, form, self.prepared.model) for stack in stacks]
+        updates: list[Update] = []
+        # For each running call the host and the stacks that it still owes, in order.
+        owed: dict[Any, tuple[int, list[list[Job]]]] = {}
+
+        def call(host: int, own: list[list[Job]]) -> None:
+            if own:
+                owed[self._hosts[host].train.remote(task, form, own)] = (host, own)
+
+        for host, share in enumerate(self._shares(stacks, costs)):
+            call(host, [stacks[index] for index in share])
+        while owed:
+            ready, _ = ray.wait(list(owed), num_returns=1)
+            host, own = owed[ready[0]]
+            try:
+                updates += _result(next(ready[0]))
+            except StopIteration:
+                del owed[ready[0]]
+                continue
+            except RayActorError as error:
+                del owed[ready[0]]
+                self._replace(host, error)
+                call(host, own)
+                continue
+            own.pop(0)
+            on_jobs(len(updates), len(jobs))
+        return in_order(updates, jobs)
+
+    def evaluate(self, form: AdapterForm, state: Arrays) -> Evaluation:
+        shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
+        shared = ray.put(state)
+        shares = longest_first([len(rows) for rows in shards], self._n_hosts)
+        calls = [
+            host.evaluate.remote(form, shared, [shards[index] for index in share])
+            for host, share in zip(self._hosts, shares, strict=True)
+        ]
+        evaluated: dict[int, EvaluationShard] = {}
+        for share, results in zip(shares, _result(calls), strict=True):
+            evaluated.update(zip(share, results, strict=True))
+        return evaluation_of([evaluated[index] for index in range(len(shards))])
+
+    def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
+        _result(self._hosts[0].export.remote(form, state, path))
+
+    def timings(self) -> list[HostTiming]:
+        return [timing for host in _result([host.timings.remote() for host in self._hosts]) for timing in host]
+
+    def close(self) -> None:
+        for host in self._hosts:
+            ray.kill(host)
+
+    def describe(self) -> Mapping[str, object]:
+        return {
+            "kind": "ray",
+            "n_hosts": self._n_hosts,
+            "cpus_per_host": self._cpus_per_host,
+            "devices_stacked": self._settings.devices_stacked,
+        }
+
+    def _shares(self, stacks: Sequence[Sequence[Job]], costs: Sequence[float]) -> list[list[int]]:
+        """For each host the indices of its stacks: those of its own devices, or longest first where it owns none."""
+        per_actor = self._config.backend.devices_per_actor
+        if not per_actor:
+            return longest_first(costs, self._n_hosts)
+        owners = [stack[0].device_id // per_actor for stack in stacks]
+        return [[index for index, owner in enumerate(owners) if owner == host] for host in range(self._n_hosts)]
+
+    def _new_host(self, number: int) -> Any:
+        options = {"num_cpus": self._cpus_per_host, "num_gpus": self._config.backend.gpus_per_host}
+        return ray.remote(HostActor).options(**options).remote(self._config, f"host-{number}", self._content)
+
+    def _replace(self, number: int, error: RayActorError) -> None:
+        """Start a host anew in the place of one that died; its work depends on nothing that died with it."""
+        self._n_replaced += 1
+        if self._n_replaced > MOST_REPLACEMENTS:
+            raise UserError(
+                f"a device host died for the {self._n_replaced}th time, most likely for want of memory; lower backend.hosts "
+                f"or training.devices_stacked ({error})"
+            ) from error
+        self._hosts[number] = self._new_host(number)
+
+
+def _n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
+    backend = config.backend
+    if backend.devices_per_actor:
+        n_hosts = math.ceil(n_devices / backend.devices_per_actor)
+    elif backend.hosts:
+        n_hosts = backend.hosts
+    else:
+        resource, per_host = (
+            ("GPU", backend.gpus_per_host) if backend.gpus_per_host else ("CPU", config.training.threads_per_host)
+        )
+        # More hosts than stacks of devices would have nothing to do.
+        most = math.ceil(n_devices / devices_stacked)
+        n_hosts = max(1, min(int(ray.available_resources().get(resource, 1) // per_host), most))
+    free_bytes = ray.available_resources().get("memory", math.inf)
+    if n_hosts * HOST_BYTES > free_bytes:
+        raise ConfigError(
+            f"{n_hosts} host processes need about {n_hosts * HOST_BYTES / 2**30:.1f} GB, the cluster has "
+            f"{free_bytes / 2**30:.1f} GB free; raise backend.devices_per_actor or lower backend.hosts, got "
+            f"devices_per_actor {backend.devices_per_actor!r}, hosts {backend.hosts!r}"
+        )
+    return n_hosts
+
+
+def _cpus_per_host(config: Config, n_hosts: int) -> float:
+    """CPUs that Ray reserves for a host: its threads, or less where more hosts are asked for than there are CPUs."""
+    share = ray.available_resources().get("CPU", 1.0) / n_hosts
+    return min(float(config.training.threads_per_host), math.floor(share * 1000) / 1000)
+
+
+def _result(references: Any) -> Any:
+    """``ray.get``, with a user's mistake raised as itself rather than wrapped in the remote traceback."""
+    try:
+        return ray.get(references)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+
+
+def default_environment() -> dict[str, str]:
+    """Environment of all Ray processes: no usage report, and no library that starts threads of its own accord."""
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    return {name: os.environ.get(name, value) for name, value in quiet.items()}

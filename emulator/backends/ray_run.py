@@ -1,0 +1,100 @@
+"""A run on Ray: a coordinator actor, watched from this process, on a cluster that is left as it was found."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayActorError
+
+from emulator.backends.ray import RayBackend, _result, default_environment
+from emulator.config import Config
+from emulator.coordinator import OnProgress, Progress
+from emulator.errors import UserError
+from emulator.run import build_coordinator
+
+POLL_S = 0.2
+"""How often the display is refreshed."""
+GRACE_S = 30.0
+"""How long an interrupted run may take to finish the stack that it is training."""
+OBJECT_STORE_BYTES = 512 * 2**20
+"""Shared memory of a cluster of our own; updates are dropped round by round, models beyond it spill to disk."""
+
+
+class CoordinatorActor:
+    """The actor around :class:`~emulator.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
+
+    def __init__(self, config: Config, out_dir: Path) -> None:
+        self._config = config
+        self._out_dir = out_dir
+        self._stop = threading.Event()
+        self._latest: Progress | None = None
+
+    def run(self) -> None:
+        start_backend = partial(RayBackend, self._config) if self._config.training.enabled else None
+        coordinator = build_coordinator(self._config, self._out_dir, start_backend, self._note, self._stop)
+        coordinator.run()
+
+    def progress(self) -> Progress | None:
+        return self._latest
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _note(self, progress: Progress) -> None:
+        self._latest = progress
+
+
+def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
+    """Run to the end; ``on_progress`` is called from this thread.
+
+    Raises:
+        UserError: something that the user gave cannot be used.
+        KeyboardInterrupt: the run was interrupted; what was written is whole.
+    """
+    with connected():
+        actor = ray.remote(CoordinatorActor).options(num_cpus=0, max_concurrency=2).remote(config, out_dir.absolute())
+        running = actor.run.remote()
+        try:
+            is_done = False
+            while not is_done:
+                done, _ = ray.wait([running], timeout=POLL_S)
+                is_done = bool(done)
+                progress = ray.get(actor.progress.remote())
+                if progress is not None:
+                    on_progress(progress)
+            _result(running)
+        except KeyboardInterrupt:
+            actor.stop.remote()
+            ray.wait([running], timeout=GRACE_S)
+            raise
+        except RayActorError as error:
+            raise UserError(f"the coordinator died, most likely for want of memory ({error})") from error
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Connected to the cluster that RAY_ADDRESS names, else to one of our own, which ends with the block."""
+    if ray.is_initialized():
+        yield
+        return
+    environment = default_environment()
+    os.environ.update(environment)
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": environment},
+        )
+    else:
+        # "local" and not the default, which would join any cluster that happens to run on this machine.
+        ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,186 @@
+"""What ``jetbed policies`` and ``jetbed devices`` print: what there is, with units and provenance."""
+
+import inspect
+import json
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from device_profiles.catalog import (
+    ProfileError,
+    cluster_names,
+    link_names,
+    load_cluster,
+    load_link,
+    load_profile,
+    profile_names,
+)
+from device_profiles.records import ClusterSpec, DeviceProfile, LinkSpec, Provenance
+from emulator.errors import ConfigError, did_you_mean
+from emulator.policy_catalog import import_path, parameters, policy_class, policy_names
+
+MODE_FIGURES = {
+    "fp32": ("fp32_tflop_per_s", "TFLOP/s"),
+    "amp": ("amp_tflop_per_s", "TFLOP/s"),
+    "memory": ("memory_gb_per_s", "GB/s"),
+    "overhead": ("step_overhead_ms", "ms/step"),
+    "idle": ("idle_w", "W"),
+    "compute": ("compute_w", "W"),
+    "transfer": ("transfer_w", "W"),
+}
+
+
+def list_policies(as_json: bool) -> None:
+    """Print every policy that ships with jetbed, its parameters with their defaults, and what it may know."""
+    listed = [_policy_facts(name) for name in policy_names()]
+    if as_json:
+        print(json.dumps(listed, indent=2))
+        return
+    table = Table("policy", "what it does", "parameters", "told of devices", box=box.SIMPLE_HEAD)
+    for facts in listed:
+        table.add_row(
+            facts["name"],
+            facts["summary"],
+            "\n".join(f"{name} = {value!r}" for name, value in facts["parameters"].items()),
+            ", ".join(facts["declares"]) or "telemetry only",
+        )
+    Console().print(table)
+
+
+def _policy_facts(name: str) -> dict[str, Any]:
+    policy = policy_class(name)
+    module_doc = inspect.getdoc(inspect.getmodule(policy)) or ""
+    defaults = {key: parameter.default for key, parameter in parameters(policy).items()}
+    return {
+        "name": name,
+        "class": import_path(policy),
+        "summary": module_doc.partition("\n")[0].partition(": ")[2] or module_doc.partition("\n")[0],
+        "parameters": {key: None if value is inspect.Parameter.empty else value for key, value in defaults.items()},
+        "declares": sorted(policy.declares),
+    }
+
+
+def list_devices(name: str | None, as_json: bool) -> None:
+    """Print the devices, clusters and links, or one of them with every figure, its unit and its provenance.
+
+    Raises:
+        ConfigError: there is nothing of that name.
+    """
+    if name is None:
+        _list_all(as_json)
+        return
+    found = _find(name)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2, default=dict))
+    elif isinstance(found, DeviceProfile):
+        _show_device(found)
+    elif isinstance(found, ClusterSpec):
+        _show_cluster(found)
+    else:
+        _show_figures(found.name, asdict(found), found.provenance)
+
+
+def _find(name: str) -> DeviceProfile | ClusterSpec | LinkSpec:
+    loaders: dict[str, Any] = {}
+    loaders |= dict.fromkeys(profile_names(), load_profile)
+    loaders |= dict.fromkeys(cluster_names(), load_cluster)
+    loaders |= dict.fromkeys(link_names(), load_link)
+    try:
+        if name in loaders:
+            found: DeviceProfile | ClusterSpec | LinkSpec = loaders[name](name)
+            return found
+        if name.endswith(".toml"):
+            return load_profile(name)
+    except ProfileError as error:
+        raise ConfigError(str(error)) from None
+    hint = did_you_mean(name, loaders) or ";"
+    raise ConfigError(f"there is no device, cluster or link {name!r}{hint} there are: {', '.join(loaders)}")
+
+
+def _list_all(as_json: bool) -> None:
+    profiles = [load_profile(name) for name in profile_names()]
+    clusters = [load_cluster(name) for name in cluster_names()]
+    if as_json:
+        names = {"devices": profile_names(), "clusters": cluster_names(), "links": link_names()}
+        print(json.dumps(names, indent=2))
+        return
+    console = Console()
+    table = Table(
+        "device", "memory\nGiB", "usable\nGiB", "power modes", "fp32\nTFLOP/s", "compute\nW", box=box.SIMPLE_HEAD
+    )
+    for profile in profiles:
+        rates = [mode.effective_flop_per_s["fp32"] / 1e12 for mode in profile.power_modes]
+        watts = [mode.compute_w for mode in profile.power_modes]
+        table.add_row(
+            profile.name,
+            f"{profile.memory_bytes / 2**30:g}",
+            f"{profile.usable_memory_bytes / 2**30:.1f}",
+            str(len(profile.power_modes)),
+            f"{min(rates):.3g} – {max(rates):.3g}",
+            f"{min(watts):.3g} – {max(watts):.3g}",
+        )
+    console.print(table)
+    table = Table("cluster", "devices", box=box.SIMPLE_HEAD)
+    for cluster in clusters:
+        table.add_row(cluster.name, ", ".join(f"{entry.count} {entry.device}" for entry in cluster.entries))
+    console.print(table)
+    console.print(f"links: {', '.join(link_names())}")
+    console.print("jetbed devices NAME shows every figure with its unit and where it comes from.")
+
+
+def _show_device(profile: DeviceProfile) -> None:
+    console = Console()
+    console.print(f"[bold]{profile.name}[/]  {profile.title}")
+    console.print(
+        f"memory {profile.memory_bytes / 2**30:g} GiB, usable for training {profile.usable_memory_bytes / 2**30:g} GiB; "
+        f"default mode {profile.default_mode}"
+    )
+    table = Table("mode", *(f"{title}\n{unit}" for title, (_, unit) in MODE_FIGURES.items()), box=box.SIMPLE_HEAD)
+    for mode in profile.power_modes:
+        table.add_row(
+            f"{mode.mode_id} {mode.name}",
+            f"{mode.effective_flop_per_s['fp32'] / 1e12:.3g}",
+            f"{mode.effective_flop_per_s['amp'] / 1e12:.3g}",
+            f"{mode.memory_bytes_per_s / 1e9:.3g}",
+            f"{mode.step_overhead_s * 1e3:.3g}",
+            f"{mode.idle_w:.3g}",
+            f"{mode.compute_w:.3g}",
+            f"{mode.transfer_w:.3g}",
+        )
+    console.print(table)
+    _show_provenance(console, profile.provenance)
+
+
+def _show_cluster(cluster: ClusterSpec) -> None:
+    console = Console()
+    console.print(f"[bold]{cluster.name}[/]  {cluster.title}")
+    table = Table("devices", "device", "power modes", "link", box=box.SIMPLE_HEAD)
+    for entry in cluster.entries:
+        table.add_row(str(entry.count), entry.device, ", ".join(mode.name for mode in entry.modes), entry.link.name)
+    console.print(table)
+    console.print(
+        f"power modes redrawn every {cluster.power_mode_redraw_rounds} rounds; compute time varies by "
+        f"{cluster.compute_jitter_fraction:.0%} from round to round"
+    )
+    _show_provenance(console, cluster.provenance)
+
+
+def _show_figures(name: str, figures: dict[str, Any], provenance: Any) -> None:
+    console = Console()
+    console.print(f"[bold]{name}[/]")
+    for key, value in figures.items():
+        if key not in ("provenance", "sha256", "name"):
+            console.print(f"{key} = {value!r}", highlight=False)
+    _show_provenance(console, provenance)
+
+
+def _show_provenance(console: Console, provenance: Any) -> None:
+    table = Table("figure", "kind", "uncertainty", "source and derivation", box=box.SIMPLE_HEAD)
+    origin: Provenance
+    for key, origin in provenance.items():
+        dated = f"{origin.source} ({origin.date})" if origin.date else origin.source
+        table.add_row(key, origin.kind, origin.uncertainty or "–", f"{dated}. {origin.note}".strip())
+    console.print(table)

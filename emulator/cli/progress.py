@@ -1,0 +1,89 @@
+"""The live display of a run and its closing summary."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from emulator.config import Config
+from emulator.coordinator import Progress as RunProgress
+from emulator.execute import execute
+from emulator.results.display import duration, size
+from emulator.results.reader import load
+from emulator.results.summary import render, summarise
+
+
+def run_with_display(config: Config, out_dir: Path) -> None:
+    """Run with a live display on standard error; print the summary and the folder on standard output.
+
+    Where standard error is not a terminal, each finished round is one line.
+    """
+    console = Console(stderr=True)
+    display = _Live(console, config) if console.is_terminal else _Lines(console)
+    with display:
+        execute(config, out_dir, display.show)
+    print_summary(out_dir)
+
+
+def print_summary(run_dir: Path) -> None:
+    """Print what a run came to, and where its files are.
+
+    Raises:
+        UserError: the folder is no run.
+    """
+    console = Console()
+    console.print(render(summarise(load(run_dir))))
+    console.print(f"results: {run_dir}", highlight=False, soft_wrap=True)
+
+
+class _Lines:
+    """One line for every finished round."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rounds_done = 0
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def show(self, progress: RunProgress) -> None:
+        if progress.rounds_done > self._rounds_done:
+            self._rounds_done = progress.rounds_done
+            self._console.print(
+                f"round {progress.rounds_done}/{progress.n_rounds}  {_facts(progress)}", highlight=False
+            )
+
+
+class _Live:
+    """A bar for the rounds and one for the devices of the round under way."""
+
+    def __init__(self, console: Console, config: Config) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=console,
+        )
+        self._rounds = self._bars.add_task(f"{config.policy.path} rounds", total=config.rounds, facts="starting")
+        self._devices = self._bars.add_task("devices trained", total=None, facts="", visible=config.training.enabled)
+
+    def __enter__(self) -> None:
+        self._bars.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def show(self, progress: RunProgress) -> None:
+        facts = _facts(progress) if progress.rounds_done else "first round"
+        self._bars.update(self._rounds, completed=progress.rounds_done, facts=facts)
+        self._bars.update(self._devices, completed=progress.jobs_done, total=progress.n_jobs or None)
+
+
+def _facts(progress: RunProgress) -> str:
+    accuracy = "" if progress.accuracy is None else f"accuracy {progress.accuracy:.3f}  "
+    waiting = "" if progress.mean_waiting_s is None else f"waiting {duration(progress.mean_waiting_s)}  "
+    return f"{accuracy}emulated {duration(progress.now_s)}  {waiting}sent {size(progress.transferred_bytes)}"

@@ -1,0 +1,256 @@
+"""All settings of a run in one validated model; the only place where pydantic is used.
+
+A configuration is a TOML file, overridden key by key from the command line. What is wrong in it is reported as one
+:class:`~emulator.errors.ConfigError` that names the file or option, the key, what is allowed and what was given.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from emulator.errors import ConfigError, did_you_mean
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A table of the configuration; it takes exactly the keys it names, each in its own type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class TestbedConfig(Section):
+    """The emulated devices."""
+
+    cluster: str = "jetson80"
+    """A built-in cluster (see jetbed devices) or a TOML file."""
+    n_devices: NotNegative = 0
+    """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
+    precision: Literal["fp32", "amp"] = "fp32"
+    """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
+
+
+class ModelConfig(Section):
+    """Which model is trained, and whose shapes the devices pay for."""
+
+    train: str = "builtin:tiny-12"
+    """What is really trained: builtin:tiny-12, a local directory, or a hub id."""
+    price: str = "auto"
+    """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, a local directory, a hub
+    id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained)."""
+    price_seq_len: NotNegative = 0
+    """Tokens per example that the devices pay for; 0 means data.seq_len, or 128 where the price is not the trained
+    model's own."""
+    head: Literal["output", "full"] = "output"
+    """How much of the classification head is trained and shipped: its last linear map, or all of it."""
+
+
+class PartitionConfig(Section):
+    """How examples are spread over the devices."""
+
+    scheme: Literal["dirichlet", "iid"] = "dirichlet"
+    """dirichlet: for each label the devices' shares are drawn from a symmetric Dirichlet distribution; iid: at
+    random."""
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    """Concentration of the Dirichlet distribution: the smaller, the more the devices' labels differ."""
+
+
+class DataConfig(Section):
+    """The data set and how it is spread over the devices."""
+
+    source: str = "builtin:intents"
+    """builtin:intents, a csv / tsv / parquet / jsonl file, or a hub id."""
+    test_source: str = ""
+    """A file with the held-out examples; empty holds out test_fraction of the source."""
+    text_column: str | NotNegative = "text"
+    """Column with the text: a name, or a number counted from 0 for files without a header."""
+    label_column: str | NotNegative = "label"
+    """Column with the label: a name, or a number counted from 0 for files without a header."""
+    test_fraction: Fraction = 0.1
+    """Share of the source that is held out for evaluation."""
+    n_train: NotNegative = 0
+    """At most so many training examples; 0 means all (builtin:intents: 8,000)."""
+    n_test: NotNegative = 0
+    """At most so many held-out examples; 0 means all (builtin:intents: 1,000)."""
+    seq_len: Positive = 32
+    """Tokens at which texts are cut for training."""
+    partition: PartitionConfig = PartitionConfig()
+
+
+class TrainingConfig(Section):
+    """Local training on the devices, and the numeric settings that may change the last bits of a result."""
+
+    enabled: bool = True
+    """Whether models are trained at all; false emulates time, bytes, joules and memory alone."""
+    local_steps: Positive = 4
+    """Optimizer steps of a device per (inner) round."""
+    batch_size: Positive = 8
+    """Examples per local step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """AdamW's learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    dropout: bool = False
+    """Whether the model's own dropout is active in training."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic in which the models are really trained here."""
+    devices_stacked: Positive = 16
+    """How many devices are trained in one forward and backward pass."""
+    threads_per_host: Positive = 1
+    """Threads of a device host."""
+
+
+class EvaluationConfig(Section):
+    """Evaluation of the server state on held-out data."""
+
+    every_rounds: Positive = 1
+    """Evaluate every so many rounds, and after the last."""
+    batch_size: Positive = 128
+    """Examples per forward pass."""
+
+
+class BackendConfig(Section):
+    """Where the device hosts run. Nothing here changes a result."""
+
+    kind: Literal["ray", "inline"] = "ray"
+    """ray: host processes on this machine or a cluster; inline: everything in this process."""
+    hosts: NotNegative = 0
+    """Host processes; 0 means one per core that is free."""
+    devices_per_actor: NotNegative = 0
+    """Devices per host; 1 gives every device an actor of its own; 0 spreads the devices over the hosts."""
+    gpus_per_host: Annotated[float, Field(ge=0)] = 0.0
+    """Share of a GPU that each host reserves and uses; 0 trains on the CPU."""
+
+
+class ResultsConfig(Section):
+    """What is written."""
+
+    rounds_per_part: Positive = 1
+    """Rounds per Parquet part; a round is safe on disk once its part is."""
+
+
+class PolicyConfig(BaseModel):
+    """The policy; every key beside ``path`` is one of its parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    path: str = "legend"
+    """A name that jetbed policies lists, or package.module:Class."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Config(Section):
+    """A run."""
+
+    rounds: Positive = 20
+    """How many rounds are run."""
+    seed: NotNegative = 0
+    """Every random stream of the run is derived from it."""
+    pace: Literal["virtual"] = "virtual"
+    """virtual: emulated time never sleeps."""
+    testbed: TestbedConfig = TestbedConfig()
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    backend: BackendConfig = BackendConfig()
+    results: ResultsConfig = ResultsConfig()
+    policy: PolicyConfig = PolicyConfig()
+
+    @model_validator(mode="after")
+    def _one_way_to_count_hosts(self) -> "Config":
+        if self.backend.hosts and self.backend.devices_per_actor:
+            raise ValueError("backend.hosts and backend.devices_per_actor exclude one another; give one of them")
+        return self
+
+
+def load_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) -> Config:
+    """The configuration in the TOML file ``path`` (None: all defaults) with ``overrides``, pairs of key path and value.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, or a value is not allowed.
+    """
+    origin = str(path) if path else "command line"
+    table = _read_toml(path) if path else {}
+    overridden = set()
+    for key, value in overrides:
+        _put(table, key, value)
+        overridden.add(key)
+    try:
+        return Config.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origin, overridden)) from None
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split ``key.path=value``; the value is read as TOML, and as a plain string where it is not valid TOML."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key or not all(key.split(".")):
+        raise ConfigError(f"--set takes key.path=value, for example training.local_steps=8, got {text!r}")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file cannot be read ({error}): {str(path)!r}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {key}: {parent} is a value, not a table of settings")
+    table[last] = value
+
+
+def _explain(error: ValidationError, origin: str, overridden: set[str]) -> str:
+    """The first thing that is wrong, in one sentence."""
+    detail = error.errors(include_url=False)[0]
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    where = "--set" if key in overridden or origin == "command line" else origin
+    if detail["type"] == "extra_forbidden":
+        allowed = _settings_of(location[:-1])
+        section = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the top level"
+        hint = did_you_mean(location[-1], allowed)
+        return f"{where}: {key} is not a setting{hint or ';'} {section} takes: {', '.join(allowed)}"
+    if detail["type"] == "value_error":
+        return f"{where}: {detail['ctx']['error']}"
+    if detail["type"] in ("model_type", "model_attributes_type"):
+        settings = ", ".join(_settings_of(location))
+        return f"{where}: {key} is a table of settings ({settings}), got {_given(detail['input'])}"
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return f"{where}: {key}: {message}, got {_given(detail['input'])}"
+
+
+def _given(value: Any) -> str:
+    return repr(dict(value) if isinstance(value, Mapping) else value)
+
+
+def _settings_of(location: Sequence[str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return sorted(section.model_fields)

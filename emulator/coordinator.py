@@ -1,0 +1,197 @@
+"""Runs the rounds of one run: plan, play, evaluate, observe, write."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from emulator.backends.base import Backend, HostTiming
+from emulator.config import Config
+from emulator.policy import Policy
+from emulator.policy_catalog import import_path
+from emulator.records import Arrays, Evaluation, Job, RoundPlan, RoundReport, Status, Update
+from emulator.results.writer import RunWriter
+from emulator.validation import validated
+from emulator.world.rows import activity_columns, device_columns
+from emulator.world.testbed import Testbed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What a live display shows. Once ``rounds_done`` says that a round is done, its rows are safe on disk."""
+
+    rounds_done: int
+    n_rounds: int
+    jobs_done: int = 0
+    n_jobs: int = 0
+    now_s: float = 0.0
+    accuracy: float | None = None
+    mean_waiting_s: float | None = None
+    energy_j: float = 0.0
+    transferred_bytes: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; what was written stays."""
+
+
+class StopSignal(Protocol):
+    """Anything that can say whether the run shall stop, such as ``threading.Event``."""
+
+    def is_set(self) -> bool: ...
+
+
+class Coordinator:
+    """The server of the emulated federation. A plain class: on Ray a thin actor wraps it."""
+
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy,
+        testbed: Testbed,
+        backend: Backend | None,
+        initial_state: Arrays,
+        writer: RunWriter,
+        run_info: Mapping[str, Any],
+        on_progress: OnProgress,
+        stop: StopSignal,
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.testbed = testbed
+        self.backend = backend
+        self.initial_state = initial_state
+        self.writer = writer
+        self._run_info = run_info
+        self._on_progress = on_progress
+        self._stop = stop
+        self._progress = Progress(rounds_done=0, n_rounds=config.rounds)
+        self._timings: list[HostTiming] = []
+
+    def run(self) -> None:
+        """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
+        try:
+            state = self._run_rounds()
+            if self.backend is not None:
+                self.backend.export(self.testbed.form, state, self.writer.out_dir / "adapter")
+            self.writer.close("finished")
+        except (KeyboardInterrupt, Interrupted):
+            self.writer.close("interrupted")
+            raise
+        except BaseException as error:
+            self.writer.close("failed", f"{type(error).__name__}: {error}")
+            raise
+
+    def _run_rounds(self) -> Arrays:
+        state = self.initial_state
+        for round_index in range(self.config.rounds):
+            view = self.testbed.view(round_index, state, self.policy.declares)
+            with self._timed("plan"):
+                plan = validated(self.policy.plan(view), view, self.testbed.form, import_path(type(self.policy)))
+            with self._timed("play"):
+                state = self.testbed.clock.run(self.policy.protocol.run_round(self.testbed, self.policy, plan, state))
+            report = self.testbed.close_round(self._evaluate(state, round_index))
+            self.policy.observe(report)
+            self._write(report, plan)
+        return state
+
+    def train(self, jobs: Sequence[Job]) -> Sequence[Update]:
+        """Resolve jobs on the backend; the testbed's resolver."""
+        assert self.backend is not None
+        return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
+
+    def _evaluate(self, state: Arrays, round_index: int) -> Evaluation | None:
+        is_due = (round_index + 1) % self.config.evaluation.every_rounds == 0 or round_index + 1 == self.config.rounds
+        if self.backend is None or not is_due:
+            return None
+        return self.backend.evaluate(self.testbed.form, state)
+
+    def _on_jobs(self, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Interrupted
+        self._tell(jobs_done=done, n_jobs=total)
+
+    def _write(self, report: RoundReport, plan: RoundPlan) -> None:
+        if report.round_index == 0:
+            # Only now: a run that fails before its first round is over leaves no folder behind.
+            self.writer.open(self._run_info)
+        testbed = self.testbed
+        devices = device_columns(
+            report.round_index, report.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
+        )
+        rounds = round_columns(report, plan, sum(devices["energy_j"]))
+        with self._timed("write"):
+            self.writer.write("activities", activity_columns(report.round_index, testbed.activities))
+            self.writer.write("devices", devices)
+            self.writer.write("rounds", rounds)
+        self._write_timings(report.round_index)
+        if (report.round_index + 1) % self.config.results.rounds_per_part == 0:
+            self._tell_round(report, rounds)
+        if self._stop.is_set():
+            raise Interrupted
+
+    def _write_timings(self, round_index: int) -> None:
+        timings = self._timings + (self.backend.timings() if self.backend else [])
+        self._timings = []
+        columns: dict[str, list[Any]] = {
+            name: [getattr(timing, name) for timing in timings]
+            for name in ("host", "phase", "wall_s", "n_jobs", "memory_bytes")
+        }
+        self.writer.write("host", {"round_index": [round_index] * len(timings), **columns})
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start_s = time.perf_counter()
+        yield
+        self._timings.append(HostTiming.since(start_s, "coordinator", phase))
+
+    def _tell_round(self, report: RoundReport, rounds: Mapping[str, Sequence[Any]]) -> None:
+        evaluation = report.evaluation
+        self._tell(
+            rounds_done=report.round_index + 1,
+            jobs_done=0,
+            n_jobs=0,
+            now_s=report.end_s,
+            accuracy=evaluation.accuracy if evaluation else self._progress.accuracy,
+            mean_waiting_s=rounds["mean_waiting_s"][0],
+            energy_j=self._progress.energy_j + rounds["energy_j"][0],
+            transferred_bytes=self._progress.transferred_bytes
+            + rounds["download_bytes"][0]
+            + rounds["upload_bytes"][0],
+        )
+
+    def _tell(self, **changes: Any) -> None:
+        self._progress = replace(self._progress, **changes)
+        self._on_progress(self._progress)
+
+
+def round_columns(report: RoundReport, plan: RoundPlan, energy_j: float) -> dict[str, list[Any]]:
+    """The row that a closed round adds to the table ``rounds``."""
+    devices = report.devices.values()
+    counts = {status: sum(device.status is status for device in devices) for status in Status}
+    cohort = [report.devices[device_id] for device_id in plan.assignments]
+    losses = [device.metrics["train_loss"] for device in devices if "train_loss" in device.metrics]
+    evaluation = report.evaluation
+    row: dict[str, Any] = {
+        "round_index": report.round_index,
+        "start_s": report.start_s,
+        "end_s": report.end_s,
+        "accuracy": evaluation.accuracy if evaluation else None,
+        "loss": evaluation.loss if evaluation else None,
+        "n_cohort": len(cohort),
+        "n_ok": counts[Status.OK],
+        "n_dropped": counts[Status.DROPPED],
+        "n_out_of_memory": counts[Status.OUT_OF_MEMORY],
+        "n_late": counts[Status.LATE],
+        "n_unavailable": counts[Status.UNAVAILABLE],
+        "mean_waiting_s": sum(device.waiting_s for device in cohort) / len(cohort) if cohort else None,
+        "download_bytes": sum(device.download_bytes for device in devices),
+        "upload_bytes": sum(device.upload_bytes for device in devices),
+        "energy_j": energy_j,
+        "train_loss": sum(losses) / len(losses) if losses else None,
+    }
+    return {name: [value] for name, value in row.items()}

@@ -1,0 +1,106 @@
+"""Finds policies by name or import path and builds them from their parameters. No registry: a name is a file."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from emulator.errors import ConfigError, did_you_mean
+from emulator.policy import Policy
+
+
+def policy_names() -> list[str]:
+    """The names of the policies that ship with jetbed: the modules of the package ``policies``."""
+    package = importlib.import_module("policies")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+
+
+def policy_class(path: str) -> type[Policy]:
+    """The class behind a name of :func:`policy_names` or an import path ``package.module:Class``.
+
+    Raises:
+        ConfigError: there is no such policy, its module cannot be imported, or it is no :class:`Policy`.
+    """
+    if ":" not in path:
+        names = policy_names()
+        if path not in names:
+            hint = did_you_mean(path, names) or ";"
+            raise ConfigError(
+                f"there is no policy {path!r}{hint} the policies are: {', '.join(names)}, or give package.module:Class"
+            )
+        module = importlib.import_module(f"policies.{path}")
+        return next(
+            found
+            for _, found in inspect.getmembers(module, inspect.isclass)
+            if issubclass(found, Policy) and found.__module__ == module.__name__
+        )
+    module_name, _, class_name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ImportError as error:
+        raise ConfigError(f"the policy's module cannot be imported ({error}), got {path!r}") from error
+    except (AttributeError, ValueError):
+        raise ConfigError(f"the module {module_name!r} has no class {class_name!r}, got policy {path!r}") from None
+    if not (inspect.isclass(found) and issubclass(found, Policy)):
+        raise ConfigError(f"a policy must be a subclass of emulator.policy.Policy, got {path!r}")
+    return found
+
+
+def import_path(policy: type[Policy]) -> str:
+    """``package.module:Class`` of a policy class."""
+    return f"{policy.__module__}:{policy.__qualname__}"
+
+
+def parameters(policy: type[Policy]) -> dict[str, inspect.Parameter]:
+    """The parameters that a policy takes, by name."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(policy).parameters.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }
+
+
+def build_policy(path: str, given: Mapping[str, Any]) -> Policy:
+    """The policy at ``path`` with the parameters ``given``, each checked against its annotation.
+
+    Raises:
+        ConfigError: there is no such policy or parameter, or a value is of the wrong type.
+    """
+    policy = policy_class(path)
+    taken = parameters(policy)
+    annotations = typing.get_type_hints(policy if dataclasses.is_dataclass(policy) else policy.__init__)
+    values = {}
+    for name, value in given.items():
+        if name not in taken:
+            hint = did_you_mean(name, taken) or ";"
+            raise ConfigError(
+                f"policy.{name} is not a parameter of {import_path(policy)}{hint} "
+                f"it takes: {', '.join(taken) or 'no parameters'}"
+            )
+        values[name] = _checked(name, value, annotations.get(name, Any), policy)
+    missing = [name for name, parameter in taken.items() if parameter.default is parameter.empty and name not in values]
+    if missing:
+        raise ConfigError(f"{import_path(policy)} needs a value for policy.{missing[0]}")
+    try:
+        return policy(**values)
+    except ValueError as error:
+        raise ConfigError(f"policy {import_path(policy)}: {error}") from None
+
+
+def _checked(name: str, value: Any, annotation: Any, policy: type[Policy]) -> Any:
+    try:
+        # Lists of TOML become tuples where the policy wants tuples; beyond that a type must be met exactly.
+        strict = not isinstance(value, list)
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
+            value, strict=strict
+        )
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise ConfigError(
+            f"policy.{name} of {import_path(policy)}: {message[:1].lower() + message[1:]}, got {value!r}"
+        ) from None

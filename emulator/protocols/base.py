@@ -1,0 +1,21 @@
+"""The contract of a round protocol: who waits for whom, exchanging what."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from emulator.clock import Process
+from emulator.records import Arrays, RoundPlan
+
+if TYPE_CHECKING:  # a protocol calls these but needs neither to be imported
+    from emulator.policy import Policy
+    from emulator.world.testbed import Testbed
+
+
+class RoundProtocol(ABC):
+    """A generator over the testbed's verbs: download, compute, upload, all_of, and resolve for results."""
+
+    @abstractmethod
+    def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
+        """Play one round in emulated time and return the server state after it."""

@@ -1,0 +1,86 @@
+"""Synchronous rounds in groups: members train, their group aggregates, several times; then the server aggregates.
+
+One group with one inner round is the flat round of FedAvg. The timeline of a round does not depend on what training
+yields, so it is played first, whole; then all training of an inner round is resolved in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from emulator.aggregation import group_contribution
+from emulator.clock import Process
+from emulator.protocols.base import RoundProtocol
+from emulator.records import Arrays, Group, RoundPlan, Update
+from emulator.world.testbed import DeviceLost
+
+if TYPE_CHECKING:
+    from emulator.policy import Policy
+    from emulator.world.testbed import Testbed
+
+Delivered = list[list[int]]  # for each inner round, the devices whose updates arrived, in ascending order
+
+
+class GroupedRounds(RoundProtocol):
+    """Groups work side by side; a barrier ends every inner round of a group, and another one the round."""
+
+    def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
+        groups = plan.groups or (Group(members=tuple(plan.assignments)),)
+        delivered: list[Delivered] = yield testbed.all_of(
+            [testbed.process(self._play_group(testbed, plan, group)) for group in groups]
+        )
+        if not testbed.resolves:
+            return state
+        return self._learn(testbed, policy, plan, state, delivered)
+
+    def _play_group(self, testbed: Testbed, plan: RoundPlan, group: Group) -> Process[Delivered]:
+        alive = sorted(group.members)
+        delivered: Delivered = []
+        for _ in range(group.inner_rounds):
+            arrived: list[bool] = yield testbed.all_of(
+                [testbed.process(self._play_device(testbed, plan, device_id)) for device_id in alive]
+            )
+            alive = [device_id for device_id, ok in zip(alive, arrived, strict=True) if ok]
+            delivered.append(alive)
+        return delivered
+
+    def _play_device(self, testbed: Testbed, plan: RoundPlan, device_id: int) -> Process[bool]:
+        assignment = plan.assignments[device_id]
+        form, model = testbed.form, testbed.model
+        try:
+            yield testbed.download(device_id, form.download_bytes(assignment, model))
+            yield testbed.compute(device_id, form.work(assignment, model))
+            yield testbed.upload(device_id, form.upload_bytes(assignment, model))
+        except DeviceLost:
+            return False
+        return True
+
+    def _learn(
+        self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays, delivered: Sequence[Delivered]
+    ) -> Arrays:
+        # A group's later inner round starts from what its earlier one gave, so inner rounds are resolved in order.
+        states = [state for _ in delivered]
+        updates: list[list[Update]] = [[] for _ in delivered]
+        for inner_round in range(max(len(rounds) for rounds in delivered)):
+            jobs, owners = [], []
+            for group, rounds in enumerate(delivered):
+                for device_id in rounds[inner_round] if inner_round < len(rounds) else ():
+                    assignment = plan.assignments[device_id]
+                    jobs.append(testbed.job(assignment, states[group], inner_round))
+                    owners.append(group)
+            resolved = testbed.resolve(jobs)
+            for group in sorted(set(owners)):
+                own = [update for update, owner in zip(resolved, owners, strict=True) if owner == group]
+                states[group] = policy.aggregate(testbed.form, states[group], own)
+                updates[group] += own
+        if not plan.groups:
+            return states[0]
+        return policy.aggregate_groups(
+            state,
+            [
+                group_contribution(testbed.form, state, after, own)
+                for after, own in zip(states, updates, strict=True)
+                if own
+            ],
+        )

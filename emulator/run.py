@@ -1,0 +1,197 @@
+"""Composes a run from its configuration: cluster, models, policy, testbed, hosts and the folder it is written to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_profiles.catalog import ProfileError, load_cluster
+from device_profiles.records import ClusterSpec
+from emulator.backends.base import Backend
+from emulator.config import Config
+from emulator.coordinator import Coordinator, OnProgress, StopSignal
+from emulator.errors import ConfigError
+from emulator.model_catalog import model_spec
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.policy_catalog import build_policy, import_path
+from emulator.records import TrainingDefaults
+from emulator.results.writer import RunWriter, check_out_dir
+from emulator.seeds import Seeds
+from emulator.world.links import Links
+from emulator.world.power import PowerModes
+from emulator.world.testbed import DEVICE_FACTS, Device, Testbed
+
+PRICED_SEQ_LEN = 128
+"""Tokens that devices pay for where the priced model is not the trained one; papers use 128 to 256 (from memory)."""
+
+
+def cluster_of(config: Config) -> ClusterSpec:
+    """The run's cluster, scaled to ``testbed.n_devices``.
+
+    Raises:
+        ConfigError: there is no such cluster or its file is wrong.
+    """
+    try:
+        cluster = load_cluster(config.testbed.cluster)
+        return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
+    except ProfileError as error:
+        raise ConfigError(f"testbed.cluster: {error}") from None
+
+
+def policy_of(config: Config) -> Policy:
+    """A fresh policy with the run's parameters.
+
+    Raises:
+        ConfigError: there is no such policy, or it does not take these parameters.
+    """
+    policy = build_policy(config.policy.path, config.policy.parameters)
+    if unknown := sorted(policy.declares - set(DEVICE_FACTS)):
+        raise ConfigError(
+            f"{import_path(type(policy))} declares {unknown[0]!r}; a policy may declare: {', '.join(DEVICE_FACTS)}"
+        )
+    return policy
+
+
+def check(config: Config, out_dir: Path) -> None:
+    """Find what is wrong with a run before any process is started or model loaded.
+
+    Raises:
+        ConfigError: something is.
+    """
+    check_out_dir(out_dir)
+    cluster_of(config)
+    policy = policy_of(config)
+    if price_name(config) != "trained":
+        _form_of(policy, priced_model(config, n_labels=2, trained=None))
+
+
+def price_name(config: Config) -> str:
+    """``model.price`` with ``auto`` resolved."""
+    if config.model.price != "auto":
+        return config.model.price
+    return "roberta-base" if config.model.train.startswith("builtin:") else "trained"
+
+
+def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> ModelSpec:
+    """The shapes that the devices pay for; ``trained`` may be None where they are not the trained model's own.
+
+    Raises:
+        ConfigError: there is no such model, or it differs from the trained one in its number of layers.
+    """
+    name = price_name(config)
+    if name == "trained":
+        assert trained is not None
+        return trained.with_seq_len(config.model.price_seq_len or config.data.seq_len)
+    seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
+    priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
+    if trained is not None and trained.n_layers != priced.n_layers:
+        raise ConfigError(
+            f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must mean"
+            f" the same for both: choose one of {trained.n_layers} layers or model.price = 'trained', got {name!r}"
+        )
+    return priced
+
+
+def build_coordinator(
+    config: Config,
+    out_dir: Path,
+    start_backend: Callable[[int], Backend] | None,
+    on_progress: OnProgress,
+    stop: StopSignal,
+) -> Coordinator:
+    """Everything of a run, ready to start. ``start_backend(n_devices)`` gives the hosts; None runs without training.
+
+    Raises:
+        UserError: something in the configuration, the model or the data cannot be used.
+    """
+    cluster, policy, seeds = cluster_of(config), policy_of(config), Seeds(config.seed)
+    backend = start_backend(cluster.n_devices) if start_backend else None
+    trained = backend.prepared.model if backend else None
+    n_labels = len(backend.prepared.label_names) if backend else 2
+    priced = priced_model(config, n_labels, trained)
+    form = _form_of(policy, priced)
+    entries = cluster.entry_by_device
+    testbed = Testbed(
+        devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
+        links=Links([entry.link for entry in entries], seeds),
+        power_modes=PowerModes(
+            np.array([len(entry.modes) for entry in entries]), cluster.power_mode_redraw_rounds, seeds
+        ),
+        jitter_fraction=cluster.compute_jitter_fraction,
+        model=priced,
+        form=form,
+        training=TrainingDefaults(
+            n_steps=config.training.local_steps,
+            batch_size=config.training.batch_size,
+            learning_rate=config.training.learning_rate,
+        ),
+        precision=config.testbed.precision,
+        seeds=seeds,
+        facts=_facts(cluster, backend),
+    )
+    state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
+    coordinator = Coordinator(
+        config=config,
+        policy=policy,
+        testbed=testbed,
+        backend=backend,
+        initial_state=state,
+        writer=RunWriter(out_dir, config.results.rounds_per_part),
+        run_info=run_info(config, cluster, policy, priced, backend),
+        on_progress=on_progress,
+        stop=stop,
+    )
+    if backend:
+        testbed.resolver = coordinator.train
+    return coordinator
+
+
+def run_info(
+    config: Config, cluster: ClusterSpec, policy: Policy, priced: ModelSpec, backend: Backend | None
+) -> dict[str, Any]:
+    """What ``run.json`` says: all that is needed to understand the run and to repeat it."""
+    prepared = backend.prepared if backend else None
+    return {
+        "policy": config.policy.path,
+        "policy_class": import_path(type(policy)),
+        "policy_declares": sorted(policy.declares),
+        "seed": config.seed,
+        "trained_model": config.model.train if backend else None,
+        "priced_model": priced.name,
+        "priced_seq_len": priced.seq_len,
+        "cluster": cluster.name,
+        "n_devices": cluster.n_devices,
+        "label_names": list(prepared.label_names) if prepared else [],
+        "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
+        "n_test_examples": prepared.n_test_examples if prepared else 0,
+        "majority_accuracy": prepared.majority_accuracy if prepared else None,
+        "config": config.model_dump(),
+        "backend": dict(backend.describe()) if backend else {},
+        "cluster_sha256": cluster.sha256,
+        "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
+        "priced_shapes": {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}},
+        "versions": {
+            name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
+        },
+    }
+
+
+def _form_of(policy: Policy, priced: ModelSpec) -> Any:
+    try:
+        return policy.form(priced)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"policy {import_path(type(policy))}, model {priced.name}: {error}") from None
+
+
+def _facts(cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:
+    facts: dict[str, Sequence[Any]] = {
+        "memory_bytes": [entry.profile.usable_memory_bytes for entry in cluster.entry_by_device]
+    }
+    if backend:
+        facts["label_histogram"] = list(backend.prepared.label_histograms)
+        facts["n_examples"] = backend.prepared.n_examples.tolist()
+    return facts

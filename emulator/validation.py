@@ -1,0 +1,62 @@
+"""Checks a policy's plan before anything is emulated, so that an impossible one is reported and never half played."""
+
+from emulator.errors import PlanError
+from emulator.forms.base import AdapterForm
+from emulator.records import Assignment, ClusterView, RoundPlan
+
+
+def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name: str) -> RoundPlan:
+    """``plan``, with its assignments in the order of device ids.
+
+    Raises:
+        PlanError: it names an unavailable device, has impossible settings, or its groups do not divide the cohort.
+    """
+    where = f"{policy_name}, round {view.round_index}"
+    if not isinstance(plan, RoundPlan):
+        raise PlanError(f"{where}: plan() must return a RoundPlan, got {plan!r}")
+    if not plan.assignments and view.available:
+        raise PlanError(f"{where}: the plan has no assignment, although {len(view.available)} devices are available")
+    available = set(view.available)
+    for device_id, assignment in plan.assignments.items():
+        try:
+            _check_assignment(device_id, assignment, available, view.n_devices)
+            form.check(assignment, view.model)
+        except ValueError as error:
+            raise PlanError(f"{where}, device {device_id!r}: {error}") from None
+    _check_groups(plan, where)
+    return RoundPlan(assignments=dict(sorted(plan.assignments.items())), groups=plan.groups)
+
+
+def _check_assignment(device_id: int, assignment: Assignment, available: set[int], n_devices: int) -> None:
+    if device_id not in available:
+        known = f"is not available; {len(available)} of the {n_devices} devices are (view.available lists them)"
+        raise ValueError(
+            known if isinstance(device_id, int) and 0 <= device_id < n_devices else f"does not exist; {known}"
+        )
+    if assignment.device_id != device_id:
+        raise ValueError(f"its assignment is for another device, got device_id {assignment.device_id!r}")
+    for name in ("n_steps", "batch_size"):
+        value = getattr(assignment, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if not assignment.learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, got {assignment.learning_rate!r}")
+
+
+def _check_groups(plan: RoundPlan, where: str) -> None:
+    if not plan.groups:
+        return
+    members = [device_id for group in plan.groups for device_id in group.members]
+    for number, group in enumerate(plan.groups):
+        if not group.members:
+            raise PlanError(f"{where}: group {number} has no members")
+        if group.inner_rounds < 1:
+            raise PlanError(f"{where}: group {number} must have at least 1 inner round, got {group.inner_rounds!r}")
+    twice = sorted({device_id for device_id in members if members.count(device_id) > 1})
+    if twice:
+        raise PlanError(f"{where}, device {twice[0]}: is in more than one group")
+    if strangers := sorted(set(members) ^ set(plan.assignments)):
+        problem = (
+            "has an assignment but no group" if strangers[0] in plan.assignments else "has a group but no assignment"
+        )
+        raise PlanError(f"{where}, device {strangers[0]}: {problem}")

@@ -1,0 +1,60 @@
+"""Which tensors of a layer need a gradient: decides what a frozen model with adapters computes and keeps for backward."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+INPUT_OF = {
+    "query": "layer_input",
+    "key": "layer_input",
+    "value": "layer_input",
+    "attention_output": "context",
+    "mlp_gate": "attended",
+    "mlp_up": "attended",
+    "mlp_down": "mlp_product",
+}
+"""The :class:`GradientFlow` attribute that tells whether the input of a matrix needs a gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientFlow:
+    """What needs a gradient in one layer, as autograd decides it: whatever depends on an adapter that is trained.
+
+    In all differentiated layers but the lowest everything does. The input of the lowest does not, nor does what depends
+    on it alone: with adapters on query and value, its key does not.
+    """
+
+    layer_input: bool
+    query: bool
+    key: bool
+    value: bool
+    scores: bool
+    context: bool
+    attended: bool
+    mlp_gate: bool
+    mlp_up: bool
+    mlp_product: bool
+
+    def into(self, matrix: str) -> bool:
+        """Whether the input of ``matrix`` needs a gradient."""
+        return bool(getattr(self, INPUT_OF[matrix]))
+
+
+def gradient_flow(targets: Collection[str], layer_input: bool) -> GradientFlow:
+    """The flow in a layer with adapters on ``targets`` whose input needs a gradient or not."""
+    query, key, value = (layer_input or name in targets for name in ("query", "key", "value"))
+    scores = query or key
+    context = scores or value
+    attended = context or "attention_output" in targets
+    mlp_gate, mlp_up = (attended or name in targets for name in ("mlp_gate", "mlp_up"))
+    return GradientFlow(
+        layer_input=layer_input,
+        query=query,
+        key=key,
+        value=value,
+        scores=scores,
+        context=context,
+        attended=attended,
+        mlp_gate=mlp_gate,
+        mlp_up=mlp_up,
+        mlp_product=mlp_gate or mlp_up,
+    )

@@ -1,0 +1,57 @@
+"""FedLoRA: every device trains the same LoRA adapters, the server averages A and B.
+
+System
+    FedIT: Zhang et al., "Towards Building the Federated GPT: Federated Instruction Tuning", ICASSP 2024,
+    arXiv 2305.05644. Papers on heterogeneous devices call the same thing FedLoRA and measure against it.
+
+Idea
+    Each round every device receives the averaged adapters, trains all of them on its own data and sends them back. The
+    server averages A and B, weighted by the devices' numbers of examples. Nobody looks at what a device can do.
+
+Mapping
+    r -> ``rank``; number of adapted layers -> ``depth``; p_k = n_k / sum n -> the weights of ``Policy.aggregate``.
+
+Deviations
+    1. The trained part of the classification head travels with the adapters and is averaged like them; the paper
+       instruction-tunes a generator, which has no such head.
+    2. All reachable devices take part, as in the systems that use it as their baseline; the paper samples 5 %.
+
+Defaults
+    rank = 8: the baseline's rank in the systems measured against it (from memory); the sum over twelve layers, 96, is
+    close to that of LEGEND's default rank law, 90. depth = 0: all layers, as in the paper.
+"""
+
+from dataclasses import dataclass
+
+from emulator.forms.lora import LoraForm, lora_plan
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.records import ClusterView, RoundPlan
+
+
+@dataclass(kw_only=True)
+class FedLora(Policy):
+    """The same depth and rank on every device.
+
+    Args:
+        rank: LoRA rank of every adapted layer.
+        depth: how many layers are adapted, counted from the output; 0 means all.
+    """
+
+    rank: int = 8
+    depth: int = 0
+
+    def form(self, model: ModelSpec) -> LoraForm:
+        return LoraForm(ranks=self._ranks(model))
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        depth = self.depth or view.model.n_layers
+        return lora_plan(view, self._ranks(view.model), dict.fromkeys(view.available, depth))
+
+    def _ranks(self, model: ModelSpec) -> tuple[int, ...]:
+        depth = self.depth or model.n_layers
+        if not 1 <= depth <= model.n_layers:
+            raise ValueError(f"depth must be between 1 and the model's {model.n_layers} layers, got {self.depth!r}")
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank!r}")
+        return (0,) * (model.n_layers - depth) + (self.rank,) * depth
