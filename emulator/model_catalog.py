@@ -140,7 +140,7 @@ class _Shapes:
     """What a family's config says.
 
     ``head`` holds the head's maps under their module paths in transformers, the output map last;
-    ``n_other_parameters`` counts all that is neither a linear map or a norm of an encoder or decoder layer nor the head.
+    ``n_other_parameters`` counts all but the head and the linear maps and norms of the layers.
     """
 
     n_layers: int

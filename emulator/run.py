@@ -90,8 +90,8 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
     priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
     if trained is not None and trained.n_layers != priced.n_layers:
         raise ConfigError(
-            f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must mean"
-            f" the same for both: choose one of {trained.n_layers} layers or model.price = 'trained', got {name!r}"
+            f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must"
+            f" mean the same for both: choose one of {trained.n_layers} layers or model.price = 'trained', got {name!r}"
         )
     return priced
 

@@ -126,7 +126,7 @@ class Legend(Policy):
 
 
 def rank_law(n_layers: int, first_rank: int, rank_step: float) -> tuple[int, ...]:
-    """``r_l = r_1 + lambda (l - 1)``, rounded, at least 1, for layers l = 1 (nearest to the input) to L (from memory)."""
+    """``r_l = r_1 + lambda (l - 1)``, rounded, at least 1; layer 1 is nearest to the input (from memory)."""
     return tuple(max(1, round(first_rank + rank_step * layer)) for layer in range(n_layers))
 
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -99,8 +99,8 @@ class RayBackend(Backend):
         # All hosts are started at once, so that they import torch while the first one loads.
         self._hosts = [self._new_host(number) for number in range(self._n_hosts)]
         self._content, prepared = self._hosts[0].load.options(num_returns=2).remote(n_devices)
-        self.prepared = _result(prepared)
-        _result([host.start.remote(self._content) for host in self._hosts])
+        self.prepared = result(prepared)
+        result([host.start.remote(self._content) for host in self._hosts])
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
         stacks = stack_jobs(jobs, self._settings.devices_stacked, self._config.backend.devices_per_actor)
@@ -119,7 +119,7 @@ class RayBackend(Backend):
             ready, _ = ray.wait(list(owed), num_returns=1)
             host, own = owed[ready[0]]
             try:
-                updates += _result(next(ready[0]))
+                updates += result(next(cast(Any, ready[0])))
             except StopIteration:
                 del owed[ready[0]]
                 continue
@@ -141,15 +141,15 @@ class RayBackend(Backend):
             for host, share in zip(self._hosts, shares, strict=True)
         ]
         evaluated: dict[int, EvaluationShard] = {}
-        for share, results in zip(shares, _result(calls), strict=True):
+        for share, results in zip(shares, result(calls), strict=True):
             evaluated.update(zip(share, results, strict=True))
         return evaluation_of([evaluated[index] for index in range(len(shards))])
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
-        _result(self._hosts[0].export.remote(form, state, path))
+        result(self._hosts[0].export.remote(form, state, path))
 
     def timings(self) -> list[HostTiming]:
-        return [timing for host in _result([host.timings.remote() for host in self._hosts]) for timing in host]
+        return [timing for host in result([host.timings.remote() for host in self._hosts]) for timing in host]
 
     def close(self) -> None:
         for host in self._hosts:
@@ -180,8 +180,8 @@ class RayBackend(Backend):
         self._n_replaced += 1
         if self._n_replaced > MOST_REPLACEMENTS:
             raise UserError(
-                f"a device host died for the {self._n_replaced}th time, most likely for want of memory; lower backend.hosts "
-                f"or training.devices_stacked ({error})"
+                f"device hosts died {self._n_replaced} times, most likely for want of memory; lower backend.hosts or "
+                f"training.devices_stacked ({error})"
             ) from error
         self._hosts[number] = self._new_host(number)
 
@@ -198,8 +198,8 @@ def _n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
         )
         # More hosts than stacks of devices would have nothing to do.
         most = math.ceil(n_devices / devices_stacked)
-        n_hosts = max(1, min(int(ray.available_resources().get(resource, 1) // per_host), most))
-    free_bytes = ray.available_resources().get("memory", math.inf)
+        n_hosts = max(1, min(int(free_resources().get(resource, 1) // per_host), most))
+    free_bytes = free_resources().get("memory", math.inf)
     if n_hosts * HOST_BYTES > free_bytes:
         raise ConfigError(
             f"{n_hosts} host processes need about {n_hosts * HOST_BYTES / 2**30:.1f} GB, the cluster has "
@@ -211,11 +211,11 @@ def _n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
 
 def _cpus_per_host(config: Config, n_hosts: int) -> float:
     """CPUs that Ray reserves for a host: its threads, or less where more hosts are asked for than there are CPUs."""
-    share = ray.available_resources().get("CPU", 1.0) / n_hosts
+    share = free_resources().get("CPU", 1.0) / n_hosts
     return min(float(config.training.threads_per_host), math.floor(share * 1000) / 1000)
 
 
-def _result(references: Any) -> Any:
+def result(references: Any) -> Any:
     """``ray.get``, with a user's mistake raised as itself rather than wrapped in the remote traceback."""
     try:
         return ray.get(references)
@@ -223,6 +223,11 @@ def _result(references: Any) -> Any:
         if isinstance(error.cause, UserError):
             raise error.cause from None
         raise
+
+
+def free_resources() -> dict[str, float]:
+    """What the cluster has left, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes)."""
+    return dict(ray.available_resources())  # type: ignore[no-untyped-call]
 
 
 def default_environment() -> dict[str, str]:

@@ -1,16 +1,18 @@
 """A run on Ray: a coordinator actor, watched from this process, on a cluster that is left as it was found."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
-from emulator.backends.ray import RayBackend, _result, default_environment
+from emulator.backends.ray import RayBackend, default_environment, result
 from emulator.config import Config
 from emulator.coordinator import OnProgress, Progress
 from emulator.errors import UserError
@@ -56,7 +58,8 @@ def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
     with connected():
-        actor = ray.remote(CoordinatorActor).options(num_cpus=0, max_concurrency=2).remote(config, out_dir.absolute())
+        remote: Any = ray.remote(CoordinatorActor).options(num_cpus=0, max_concurrency=2)
+        actor = remote.remote(config, out_dir.absolute())
         running = actor.run.remote()
         try:
             is_done = False
@@ -66,7 +69,7 @@ def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
                 progress = ray.get(actor.progress.remote())
                 if progress is not None:
                     on_progress(progress)
-            _result(running)
+            result(running)
         except KeyboardInterrupt:
             actor.stop.remote()
             ray.wait([running], timeout=GRACE_S)
@@ -83,17 +86,13 @@ def connected() -> Iterator[None]:
         return
     environment = default_environment()
     os.environ.update(environment)
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": environment},
-        )
+        options |= {"address": address, "runtime_env": {"env_vars": environment}}
     else:
         # "local" and not the default, which would join any cluster that happens to run on this machine.
-        ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        options |= {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(**options)
     try:
         yield
     finally:

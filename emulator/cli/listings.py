@@ -109,7 +109,7 @@ def _list_all(as_json: bool) -> None:
         return
     console = Console()
     table = Table(
-        "device", "memory\nGiB", "usable\nGiB", "power modes", "fp32\nTFLOP/s", "compute\nW", box=box.SIMPLE_HEAD
+        Column("device", no_wrap=True), "memory\nGiB", "usable\nGiB", "power modes", "fp32\nTFLOP/s", "compute\nW", box=box.SIMPLE_HEAD
     )
     for profile in profiles:
         rates = [mode.effective_flop_per_s["fp32"] / 1e12 for mode in profile.power_modes]
@@ -135,8 +135,8 @@ def _show_device(profile: DeviceProfile) -> None:
     console = Console()
     console.print(f"[bold]{profile.name}[/]  {profile.title}")
     console.print(
-        f"memory {profile.memory_bytes / 2**30:g} GiB, usable for training {profile.usable_memory_bytes / 2**30:g} GiB; "
-        f"default mode {profile.default_mode}"
+        f"memory {profile.memory_bytes / 2**30:g} GiB, usable for training {profile.usable_memory_bytes / 2**30:g} "
+        f"GiB; default mode {profile.default_mode}"
     )
     table = Table("mode", *(f"{title}\n{unit}" for title, (_, unit) in MODE_FIGURES.items()), box=box.SIMPLE_HEAD)
     for mode in profile.power_modes:

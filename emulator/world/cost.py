@@ -1,9 +1,9 @@
 """What a local step costs: floating-point operations of the declared work, and their time on a device.
 
 One multiply-add counts as 2 FLOP. Only matrix products are counted: element-wise operations, norms and softmax are part
-of the rate that a device's profile gives for whole training steps. With batch ``b``, sequence length ``s`` and hidden size
-``h`` a layer of a BERT-like encoder takes ``24 b s h² + 4 b s² h`` forward. Backward, a frozen matrix costs its forward
-once more (the gradient of its input; none of its own is formed), attention twice, and an adapter twice.
+of the rate that a device's profile gives for whole training steps. With batch size ``b``, sequence length ``s`` and
+hidden size ``h`` a layer of a BERT-like encoder takes ``24 b s h² + 4 b s² h`` forward. Backward, a frozen matrix costs
+its forward once more (the gradient of its input; none of its own is formed), attention and adapters twice theirs.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from device_profiles.records import PowerMode
 from emulator.model_spec import ModelSpec
 from emulator.records import Work
 from emulator.world.gradient_flow import gradient_flow
-from emulator.world.memory import quantized_bytes
+from emulator.world.memory import holds_head, kept_sizes, quantized_bytes
 
 _MAX_CACHED = 100_000
 
@@ -39,8 +39,8 @@ class CostModel:
         """The cost of all of ``work.n_steps`` on a device in ``mode``.
 
         Time is FLOP over the mode's effective rate, plus the passes that quantization makes over stored activations at
-        the memory's bandwidth, plus the step overhead (which counts as forward). The rate is that of steps with at least
-        about 256 tokens; a GPU is slower on smaller ones, and this model does not know it.
+        the memory's bandwidth, plus the step overhead (which counts as forward). The rate is that of steps with some
+        256 tokens or more; a GPU is slower on smaller ones, and this model does not know it.
         """
         counted = self._counted.get(work)
         if counted is None:
@@ -72,10 +72,12 @@ def forward_flop(model: ModelSpec, work: Work) -> float:
     A LoRA adapter of rank ``r`` adds ``2 b s r (d_in + d_out)`` for each adapted matrix.
     """
     n_tokens = work.batch_size * work.seq_len
-    layer_flop = sum(_matrix_flop(model, work, name) for name in model.matrices) + 2 * _product_flop(model, work)
-    adapter_sizes = sum(sum(_sizes(model, work, name)) for name in work.targets)
-    adapters_flop = 2 * n_tokens * sum(work.ranks) * adapter_sizes
-    return work.forward_layers * layer_flop + adapters_flop + _head_flop(model, work, model.n_frozen_head_parameters)
+    matrices_flop = sum(_matrix_flop(model, work, name) for name in model.matrices)
+    adapter_size = sum(sum(kept_sizes(model, work, name)) for name in work.targets)
+    layers_flop = work.forward_layers * (matrices_flop + 2 * _product_flop(model, work))
+    adapters_flop = 2 * n_tokens * adapter_size * sum(work.ranks)
+    n_head = model.n_head_parameters + model.n_frozen_head_parameters
+    return layers_flop + adapters_flop + 2.0 * _n_head_rows(model, work) * n_head
 
 
 def backward_flop(model: ModelSpec, work: Work) -> float:
@@ -84,32 +86,35 @@ def backward_flop(model: ModelSpec, work: Work) -> float:
     Frozen layers below are not entered, and in the lowest layer that is, autograd computes nothing that leads to the
     layer's input alone. Depth 0 trains the head only.
     """
-    head_flop = 2 * _n_head_rows(model, work) * float(model.n_head_parameters)  # gradients of its weights
+    n_rows = _n_head_rows(model, work)
+    trained = [shape.n_parameters for shape in model.head.values()]
     if work.backward_layers == 0:
-        return head_flop
-    head_flop += _head_flop(model, work, model.n_frozen_head_parameters)  # gradients of its inputs
+        return 2.0 * n_rows * (sum(trained) + sum(trained[1:]))  # weights; inputs, but for that of the first map
+    head_flop = 2.0 * n_rows * (2 * sum(trained) + model.n_frozen_head_parameters)
     first = work.forward_layers - work.backward_layers
-    return head_flop + sum(
-        _layer_backward_flop(model, work, rank, layer_input=index > 0)
-        for index, rank in enumerate(work.ranks[first : work.forward_layers])
-    )
+    lowest_rank, *ranks = work.ranks[first : work.forward_layers]
+    lowest_flop, lowest_flop_per_rank = _layer_backward_flop(model, work, layer_input=False)
+    layer_flop, flop_per_rank = _layer_backward_flop(model, work, layer_input=True)
+    upper_flop = len(ranks) * layer_flop + sum(ranks) * flop_per_rank
+    return head_flop + lowest_flop + lowest_rank * lowest_flop_per_rank + upper_flop
 
 
-def _layer_backward_flop(model: ModelSpec, work: Work, rank: int, layer_input: bool) -> float:
-    """Backward FLOP of one layer, whose input needs a gradient unless it is the lowest differentiated one.
+def _layer_backward_flop(model: ModelSpec, work: Work, layer_input: bool) -> tuple[float, float]:
+    """Backward FLOP of one layer, and of its adapters per unit of rank.
 
-    With adapters on query and value the lowest layer saves the gradient of its key (2 b s² h), that of the input of
-    query, key and value (6 b s h²), and that of the input of the adapters.
+    The input of a layer needs a gradient unless the layer is the lowest differentiated one. With adapters on query and
+    value, that one saves the gradient of its key (2 b s² h) and that of the input of query, key and value (6 b s h²).
     """
     n_tokens = work.batch_size * work.seq_len
     flow = gradient_flow(work.targets, layer_input)
     flop = _product_flop(model, work) * (flow.scores + flow.query + flow.key + flow.value)
     flop += sum(_matrix_flop(model, work, name) for name in model.matrices if flow.into(name))
+    sizes = 0.0
     for name in work.targets:
-        in_features, out_features = _sizes(model, work, name)
-        # lora_B and the gradient of its input, lora_A, and the gradient of its input where that is needed
-        flop += 2 * n_tokens * rank * (2 * out_features + in_features + in_features * flow.into(name))
-    return flop
+        in_features, out_features = kept_sizes(model, work, name)
+        # lora_B and the gradient of its input; lora_A and, where that is needed, the gradient of its input
+        sizes += 2 * out_features + in_features + in_features * flow.into(name)
+    return flop, 2 * n_tokens * sizes
 
 
 def _matrix_flop(model: ModelSpec, work: Work, name: str) -> float:
@@ -124,19 +129,7 @@ def _product_flop(model: ModelSpec, work: Work) -> float:
 
 
 def _n_head_rows(model: ModelSpec, work: Work) -> int:
-    """Rows that the head is applied to: a decoder's scores every token, an encoder's the first alone."""
-    if work.forward_layers < model.n_layers:
-        return 0  # the head is not on this device
+    """Rows that the head is applied to: a decoder scores every token, an encoder the first alone."""
+    if not holds_head(model, work):
+        return 0
     return work.batch_size * (work.seq_len if model.is_decoder else 1)
-
-
-def _head_flop(model: ModelSpec, work: Work, n_frozen_parameters: int) -> float:
-    return 2.0 * _n_head_rows(model, work) * (model.n_head_parameters + n_frozen_parameters)
-
-
-def _sizes(model: ModelSpec, work: Work, name: str) -> tuple[float, float]:
-    """Input and output size of a matrix after pruning, which takes heads and feed-forward channels but no hidden ones."""
-    shape = model.matrix(name)
-    if name in ("attention_output", "mlp_down"):
-        return shape.in_features * work.width_fraction, shape.out_features
-    return shape.in_features, shape.out_features * work.width_fraction

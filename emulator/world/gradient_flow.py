@@ -1,4 +1,4 @@
-"""Which tensors of a layer need a gradient: decides what a frozen model with adapters computes and keeps for backward."""
+"""Which tensors of a layer need a gradient: what a frozen model with adapters computes and keeps for backward."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
