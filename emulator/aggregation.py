@@ -48,7 +48,7 @@ def weighted_coordinate_mean(state: Arrays, contributions: Sequence[Contribution
                 continue
             mask = contribution.support.get(name)
             share = contribution.weight if mask is None else contribution.weight * mask
-            total += share * held
+            total += np.multiply(share, held, dtype=np.float64)  # a plain product would be rounded to float32
             weight = weight + share
         kept = np.broadcast_to(weight, old.shape) == 0
         mean = np.divide(total, weight, out=np.zeros_like(total), where=~kept)

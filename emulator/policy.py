@@ -34,7 +34,7 @@ class Policy(ABC):
             def plan(self, view):
                 n_layers = view.model.n_layers
                 cohort = view.rng.permutation(view.available)[: len(view.available) // 2]
-                return lora_plan(view, {int(device): ((self.rank,) * n_layers, n_layers) for device in cohort})
+                return lora_plan(view, (self.rank,) * n_layers, {int(device): n_layers for device in cohort})
     """
 
     declares: ClassVar[frozenset[str]] = frozenset()

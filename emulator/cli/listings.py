@@ -109,7 +109,13 @@ def _list_all(as_json: bool) -> None:
         return
     console = Console()
     table = Table(
-        Column("device", no_wrap=True), "memory\nGiB", "usable\nGiB", "power modes", "fp32\nTFLOP/s", "compute\nW", box=box.SIMPLE_HEAD
+        Column("device", no_wrap=True),
+        "memory\nGiB",
+        "usable\nGiB",
+        "power modes",
+        "fp32\nTFLOP/s",
+        "compute\nW",
+        box=box.SIMPLE_HEAD,
     )
     for profile in profiles:
         rates = [mode.effective_flop_per_s["fp32"] / 1e12 for mode in profile.power_modes]

@@ -20,7 +20,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: a user's mistake ends with one message and exit status 2, an interrupt with 130."""
+    """Run the command line; a user's mistake ends with one message and exit status 2."""
     # A policy of the user's own, module:Class, is looked for where the command is given.
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -28,9 +28,6 @@ def main() -> None:
     except UserError as error:
         print(f"jetbed: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("jetbed: interrupted; what was written so far is whole", file=sys.stderr)
-        sys.exit(130)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -20,8 +21,13 @@ def run_with_display(config: Config, out_dir: Path) -> None:
     """
     console = Console(stderr=True)
     display = _Live(console, config) if console.is_terminal else _Lines(console)
-    with display:
-        execute(config, out_dir, display.show)
+    try:
+        with display:
+            execute(config, out_dir, display.show)
+    except KeyboardInterrupt:
+        written = f"; what was written is whole: {out_dir}" if out_dir.exists() else " before the first round was over"
+        console.print(f"jetbed: interrupted{written}", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
     print_summary(out_dir)
 
 

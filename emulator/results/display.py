@@ -37,7 +37,7 @@ def _scaled(value: float, unit: str) -> str:
     return f"{value / 1000**power:.{digits}f} {prefixes[power]}{unit}"
 
 
-def curve(points: Sequence[tuple[float, float]], width: int = 72, height: int = 6) -> list[str]:
+def curve(points: Sequence[tuple[float, float]], width: int = 68, height: int = 6) -> list[str]:
     """Draw ``(emulated seconds, value)`` points in ascending order as a filled curve with its axes, line by line.
 
     A column shows the last value up to its time, as the server has no other at that moment; time starts at 0, the value

@@ -151,12 +151,12 @@ def _profile(name: str, rows: pd.DataFrame) -> ProfileSummary:
 
 
 def render(summary: RunSummary) -> RenderableType:
-    """The summary for a terminal of 100 columns: figures, accuracy over emulated time, one line per device type."""
+    """The summary for a terminal of 80 columns: figures, accuracy over emulated time, one line per device type."""
     parts: list[RenderableType] = [_title(summary), _figures(summary)]
     if len(summary.accuracy_curve) > 1:
         parts += ["", Text("accuracy over emulated time", style="bold"), Text("\n".join(curve(summary.accuracy_curve)))]
     if summary.profiles:
-        note = "times: mean per device and round in the cohort; depth: mean (range); energy: total"
+        note = "n: devices; times: mean per device and round in the cohort; depth: mean (range)"
         parts += ["", _profile_table(summary.profiles), Text(note, style="dim")]
     return Group(*parts)
 
@@ -196,7 +196,8 @@ def _figures(summary: RunSummary) -> Table:
     table.add_column()
     table.add_row("rounds", f"{summary.n_rounds}, {summary.n_devices} devices, {summary.n_device_rounds} device-rounds")
     table.add_row("accuracy", accuracy)
-    table.add_row("reached", ", ".join(reached) or "no multiple of 0.05 above the majority class")
+    if summary.accuracy_curve:
+        table.add_row("reached", ", ".join(reached) or "no multiple of 0.05 above the majority class")
     wall = "" if summary.wall_s is None else f", on the wall {duration(summary.wall_s)}"
     table.add_row("time", f"emulated {duration(summary.emulated_s)}{wall}")
     table.add_row("mean waiting", waiting)
@@ -209,7 +210,7 @@ def _figures(summary: RunSummary) -> Table:
 def _profile_table(profiles: Sequence[ProfileSummary]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("device type", no_wrap=True)
-    for header in ("devices", "rounds", "failed", "down", "compute", "up", "waiting", "depth", "energy"):
+    for header in ("n", "lost", "down s", "compute s", "up s", "wait s", "depth", "energy"):
         table.add_column(header, justify="right", no_wrap=True)
     for profile in profiles:
         means_s = (
@@ -218,10 +219,10 @@ def _profile_table(profiles: Sequence[ProfileSummary]) -> Table:
             profile.mean_upload_s,
             profile.mean_waiting_s,
         )
-        times = [duration(mean_s) if profile.n_device_rounds else "–" for mean_s in means_s]
+        times = [f"{mean_s:.1f}" if profile.n_device_rounds else "–" for mean_s in means_s]
         depth = (
             f"{profile.mean_depth:.1f} ({profile.min_depth}–{profile.max_depth})" if profile.n_device_rounds else "–"
         )
-        counts = [str(profile.n_devices), str(profile.n_device_rounds), str(profile.n_failed)]
+        counts = [str(profile.n_devices), str(profile.n_failed)]
         table.add_row(profile.profile, *counts, *times, depth, energy_joules(profile.energy_j))
     return table

@@ -16,8 +16,9 @@ from emulator.world.gradient_flow import gradient_flow
 
 Attention = Literal["eager", "sdpa"]
 
-ELEMENT_BYTES = {"fp32": 4, "amp": 2}
-"""Bytes of an activation. With amp the weights stay in float32 and each is cast where it is used."""
+ELEMENT_BYTES = {"fp32": (4, 4, 4), "amp": (2, 4, 6)}
+"""Bytes of a kept activation: of most, of a norm's input, of a softmax. Autocast leaves weights and norms in float32; it
+computes a softmax in float32 and casts it for the product that follows, and both are kept."""
 
 QUANTIZED_ELEMENT_BYTES = 1 + 2 / 128
 """An 8-bit integer, with a 16-bit scale for each group of 128."""
@@ -59,21 +60,20 @@ def peak_memory(
     What CUDA itself takes is not in here but in a profile's ``usable_memory_bytes``; what the allocator wastes is not
     counted.
     """
-    element_bytes = ELEMENT_BYTES[precision]
     n_tokens = work.batch_size * work.seq_len
     first = work.forward_layers - work.backward_layers
     adapter_size = sum(sum(kept_sizes(model, work, name)) for name in work.targets)
     n_trained = adapter_size * sum(work.ranks[first : work.forward_layers])
     n_trained += model.n_head_parameters if holds_head(model, work) else 0
     n_frozen = _n_base_parameters(model, work) + adapter_size * sum(work.ranks[:first])
-    activations_bytes = _behind_layers_bytes(model, work, element_bytes)
+    activations_bytes = _behind_layers_bytes(model, work, precision)
     if work.backward_layers:
-        activations_bytes += _layers_bytes(model, work, element_bytes, attention, dropout)
+        activations_bytes += _layers_bytes(model, work, precision, attention, dropout)
     return MemoryUse(
         weights_bytes=round(_FLOAT_BYTES * (n_frozen + n_trained)),
         activations_bytes=round(activations_bytes),
         optimizer_bytes=round(_OPTIMIZER_BYTES_PER_PARAMETER * n_trained),
-        workspace_bytes=round(n_tokens * _workspace_elements(model, work, attention) * element_bytes),
+        workspace_bytes=round(n_tokens * _workspace_elements(model, work, attention) * ELEMENT_BYTES[precision][0]),
     )
 
 
@@ -86,9 +86,10 @@ def quantized_bytes(model: ModelSpec, work: Work, precision: str) -> float:
     n_quantized = min(work.quantized_layers, work.backward_layers)
     if n_quantized == 0:
         return 0.0
-    elements = _kept_elements(model, work, "eager", lowest=True)
-    elements += (n_quantized - 1) * _kept_elements(model, work, "eager", lowest=False)
-    return work.batch_size * work.seq_len * elements * (ELEMENT_BYTES[precision] + QUANTIZED_ELEMENT_BYTES)
+    lowest, upper = (_kept(model, work, "eager", lowest=flag) for flag in (True, False))
+    passes = lowest.n_bytes(precision) + lowest.n_quantized_bytes
+    passes += (n_quantized - 1) * (upper.n_bytes(precision) + upper.n_quantized_bytes)
+    return work.batch_size * work.seq_len * passes
 
 
 def holds_head(model: ModelSpec, work: Work) -> bool:
@@ -112,72 +113,91 @@ def _n_base_parameters(model: ModelSpec, work: Work) -> float:
     return model.n_embedding_parameters + work.forward_layers * (n_matrices * work.width_fraction + n_norms) + n_head
 
 
-def _layers_bytes(model: ModelSpec, work: Work, element_bytes: int, attention: Attention, dropout: bool) -> float:
-    """Bytes that the differentiated layers keep for the backward pass, of which there is at least one."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Elements per token that a layer keeps for the backward pass: of most kinds, norms' inputs, softmax."""
+
+    n_plain: float
+    n_norm: float
+    n_softmax: float
+
+    def n_bytes(self, precision: str) -> float:
+        plain, norm, softmax = ELEMENT_BYTES[precision]
+        return plain * self.n_plain + norm * self.n_norm + softmax * self.n_softmax
+
+    @property
+    def n_quantized_bytes(self) -> float:
+        return QUANTIZED_ELEMENT_BYTES * (self.n_plain + self.n_norm + self.n_softmax)
+
+
+def _layers_bytes(model: ModelSpec, work: Work, precision: str, attention: Attention, dropout: bool) -> float:
+    """Bytes that the differentiated layers keep for the backward pass; there is at least one."""
     n_upper = work.backward_layers - 1
     n_quantized = min(work.quantized_layers, work.backward_layers)
     n_quantized_upper = max(0, n_quantized - 1)
-    lowest_bytes = QUANTIZED_ELEMENT_BYTES if n_quantized else element_bytes
-    upper_bytes = n_quantized_upper * QUANTIZED_ELEMENT_BYTES + (n_upper - n_quantized_upper) * element_bytes
-    kept = lowest_bytes * _kept_elements(model, work, attention, lowest=True)
-    kept += upper_bytes * _kept_elements(model, work, attention, lowest=False)
+    lowest = _kept(model, work, attention, lowest=True, dropout=dropout)
+    upper = _kept(model, work, attention, lowest=False, dropout=dropout)
+    n_bytes = lowest.n_quantized_bytes if n_quantized else lowest.n_bytes(precision)
+    n_bytes += n_quantized_upper * upper.n_quantized_bytes + (n_upper - n_quantized_upper) * upper.n_bytes(precision)
     n_statistics = 2 if model.is_decoder else 4  # one per RMS norm; mean and deviation per layer norm
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
-    kept += work.backward_layers * n_statistics * _FLOAT_BYTES
+    n_bytes += work.backward_layers * n_statistics * _FLOAT_BYTES
     ranks = work.ranks[work.forward_layers - work.backward_layers : work.forward_layers]
-    kept += sum(ranks) * len(work.targets) * element_bytes  # between lora_A and lora_B
+    n_bytes += sum(ranks) * len(work.targets) * ELEMENT_BYTES[precision][0]  # between lora_A and lora_B
     if dropout and not model.is_decoder:
-        kept += work.backward_layers * 2 * model.hidden_size  # masks behind the output map and the feed-forward part
-        if attention == "eager":  # mask of the softmax, and the softmax as it was before
-            probabilities = model.n_heads * work.width_fraction * work.seq_len
-            kept += probabilities * (work.backward_layers + lowest_bytes + upper_bytes)
-    return work.batch_size * work.seq_len * kept
+        n_masked = 2 * model.hidden_size  # behind the output map and the feed-forward part
+        if attention == "eager":
+            n_masked += model.n_heads * work.width_fraction * work.seq_len
+        n_bytes += work.backward_layers * n_masked
+    return work.batch_size * work.seq_len * n_bytes
 
 
-def _kept_elements(model: ModelSpec, work: Work, attention: Attention, lowest: bool) -> float:
-    """Elements per token that a differentiated layer keeps, without statistics; the input of the lowest is constant."""
+def _kept(model: ModelSpec, work: Work, attention: Attention, *, lowest: bool, dropout: bool = False) -> _Kept:
+    """What a differentiated layer keeps, without masks and statistics; nothing flows into the input of the lowest."""
     targets = frozenset(work.targets)
     flow = gradient_flow(targets, layer_input=not lowest)
     hidden = model.hidden_size
     heads = model.n_heads * model.head_size * work.width_fraction
     channels = model.intermediate_size * work.width_fraction
-    kept = 0.0
+    plain = softmax = 0.0
     if targets & {"query", "key", "value"}:
-        kept += hidden  # input of their adapters
+        plain += hidden  # input of their adapters
     if attention == "eager":
         # A product keeps each factor for the gradient of the other; grouped keys and values are repeated for all heads.
-        kept += heads * (flow.key + flow.query + flow.scores)  # query, key, value
-        kept += flow.context * model.n_heads * work.width_fraction * work.seq_len  # softmax, one row per head
-        kept += heads * ("attention_output" in targets)  # its input
+        plain += heads * (flow.key + flow.query + flow.scores)  # query, key, value
+        plain += heads * ("attention_output" in targets)  # its input
+        # one row per head, and again as it was before it was dropped out
+        softmax += flow.context * model.n_heads * work.width_fraction * work.seq_len * (1 + dropout)
     elif flow.context:
         grouped = model.n_kv_heads / model.n_heads
-        kept += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
+        plain += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
     else:
-        kept += heads * ("attention_output" in targets)
+        plain += heads * ("attention_output" in targets)
     if "mlp_gate" in targets or "mlp_up" in targets:
-        kept += hidden
+        plain += hidden
     if "mlp_down" in targets:
-        kept += channels
-    if model.is_decoder:
-        kept += hidden * (flow.layer_input + flow.attended)  # inputs of the two norms, which come before
-        kept += channels * (2 * flow.mlp_gate + flow.mlp_up)  # gate, up for its gradient; activated gate for that of up
-    else:
-        kept += hidden * (flow.attended + 1)  # inputs of the two norms, which come behind
-        kept += channels * flow.mlp_up  # input of the activation
-    return kept
+        plain += channels
+    if model.is_decoder:  # norms come before the parts; the gate is kept, up for its gradient, the active gate for up's
+        norm = hidden * (flow.layer_input + flow.attended)
+        plain += channels * (2 * flow.mlp_gate + flow.mlp_up)
+    else:  # norms come behind the parts; the input of the activation is kept
+        norm = hidden * (flow.attended + 1)
+        plain += channels * flow.mlp_up
+    return _Kept(plain, norm, softmax)
 
 
-def _behind_layers_bytes(model: ModelSpec, work: Work, element_bytes: int) -> float:
+def _behind_layers_bytes(model: ModelSpec, work: Work, precision: str) -> float:
     """Bytes that a decoder's last norm and the head keep."""
     if not holds_head(model, work):
         return 0.0
-    token_elements = 0
+    plain_bytes, norm_bytes, _ = ELEMENT_BYTES[precision]
+    token_bytes = 0.0
     if model.is_decoder:
-        token_elements = model.hidden_size * (1 + (work.backward_layers > 0))  # inputs of the score and of the norm
+        token_bytes = plain_bytes + norm_bytes * (work.backward_layers > 0)  # inputs of the score and of the norm
     elif model.n_frozen_head_parameters == 0:
-        token_elements = model.hidden_size  # the head reads the first token, a view that keeps all of them
-    return work.batch_size * element_bytes * (work.seq_len * token_elements + model.hidden_size)
+        token_bytes = plain_bytes  # the head reads the first token, a view that keeps all of them
+    return work.batch_size * model.hidden_size * (work.seq_len * token_bytes + plain_bytes)
 
 
 def _workspace_elements(model: ModelSpec, work: Work, attention: Attention) -> float:
