@@ -130,8 +130,9 @@ class BackendConfig(Section):
 class ResultsConfig(Section):
     """What is written."""
 
-    rounds_per_part: Positive = 1
-    """Rounds per Parquet part; a round is safe on disk once its part is."""
+    rounds_per_part: NotNegative = 0
+    """Rounds per Parquet part; a round is safe on disk, and shown as done, once its part is. 0 means 1, or 50 in a run
+    without training, whose rounds take milliseconds."""
 
 
 class PolicyConfig(BaseModel):
@@ -164,6 +165,11 @@ class Config(Section):
     backend: BackendConfig = BackendConfig()
     results: ResultsConfig = ResultsConfig()
     policy: PolicyConfig = PolicyConfig()
+
+    @property
+    def rounds_per_part(self) -> int:
+        """``results.rounds_per_part`` with 0 resolved."""
+        return self.results.rounds_per_part or (1 if self.training.enabled else 50)
 
     @model_validator(mode="after")
     def _one_way_to_count_hosts(self) -> "Config":

@@ -79,6 +79,7 @@ class Coordinator:
             if self.backend is not None:
                 self.backend.export(self.testbed.form, state, self.writer.out_dir / "adapter")
             self.writer.close("finished")
+            self._tell(rounds_done=self.config.rounds)
         except (KeyboardInterrupt, Interrupted):
             self.writer.close("interrupted")
             raise
@@ -89,6 +90,7 @@ class Coordinator:
     def _run_rounds(self) -> Arrays:
         state = self.initial_state
         for round_index in range(self.config.rounds):
+            start_s = time.perf_counter()
             view = self.testbed.view(round_index, state, self.policy.declares)
             with self._timed("plan"):
                 plan = validated(self.policy.plan(view), view, self.testbed.form, import_path(type(self.policy)))
@@ -97,11 +99,14 @@ class Coordinator:
             report = self.testbed.close_round(self._evaluate(state, round_index))
             self.policy.observe(report)
             self._write(report, plan)
+            # Written with the next round, since writing is part of it.
+            self._timings.append(HostTiming.since(start_s, "coordinator", "round"))
         return state
 
     def train(self, jobs: Sequence[Job]) -> Sequence[Update]:
         """Resolve jobs on the backend; the testbed's resolver."""
         assert self.backend is not None
+        self._on_jobs(0, len(jobs))
         return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
 
     def _evaluate(self, state: Arrays, round_index: int) -> Evaluation | None:
@@ -129,8 +134,8 @@ class Coordinator:
             self.writer.write("devices", devices)
             self.writer.write("rounds", rounds)
         self._write_timings(report.round_index)
-        if (report.round_index + 1) % self.config.results.rounds_per_part == 0:
-            self._tell_round(report, rounds)
+        is_on_disk = (report.round_index + 1) % self.config.rounds_per_part == 0
+        self._tell_round(report, rounds, report.round_index + 1 if is_on_disk else self._progress.rounds_done)
         if self._stop.is_set():
             raise Interrupted
 
@@ -149,10 +154,10 @@ class Coordinator:
         yield
         self._timings.append(HostTiming.since(start_s, "coordinator", phase))
 
-    def _tell_round(self, report: RoundReport, rounds: Mapping[str, Sequence[Any]]) -> None:
+    def _tell_round(self, report: RoundReport, rounds: Mapping[str, Sequence[Any]], rounds_done: int) -> None:
         evaluation = report.evaluation
         self._tell(
-            rounds_done=report.round_index + 1,
+            rounds_done=rounds_done,
             jobs_done=0,
             n_jobs=0,
             now_s=report.end_s,

@@ -48,18 +48,22 @@ class ModelSpec:
         Raises:
             KeyError: the model has no such matrix (``mlp_gate`` without a gated MLP).
         """
-        attention_size, kv_size = self.n_heads * self.head_size, self.n_kv_heads * self.head_size
-        shapes = {
-            "query": (self.hidden_size, attention_size),
-            "key": (self.hidden_size, kv_size),
-            "value": (self.hidden_size, kv_size),
-            "attention_output": (attention_size, self.hidden_size),
-            "mlp_up": (self.hidden_size, self.intermediate_size),
-            "mlp_down": (self.intermediate_size, self.hidden_size),
-        }
-        if self.gated_mlp:
-            shapes["mlp_gate"] = (self.hidden_size, self.intermediate_size)
-        in_features, out_features = shapes[name]
+        in_features, out_features = self.hidden_size, self.hidden_size
+        match name:
+            case "query":
+                out_features = self.n_heads * self.head_size
+            case "key" | "value":
+                out_features = self.n_kv_heads * self.head_size
+            case "attention_output":
+                in_features = self.n_heads * self.head_size
+            case "mlp_up":
+                out_features = self.intermediate_size
+            case "mlp_gate" if self.gated_mlp:
+                out_features = self.intermediate_size
+            case "mlp_down":
+                in_features = self.intermediate_size
+            case _:
+                raise KeyError(name)
         return LinearShape(in_features=in_features, out_features=out_features, has_bias=not self.is_decoder)
 
     @property

@@ -140,7 +140,7 @@ def build_coordinator(
         testbed=testbed,
         backend=backend,
         initial_state=state,
-        writer=RunWriter(out_dir, config.results.rounds_per_part),
+        writer=RunWriter(out_dir, config.rounds_per_part),
         run_info=run_info(config, cluster, policy, priced, backend),
         on_progress=on_progress,
         stop=stop,

@@ -1,0 +1,1 @@
+"""Programs that measure jetbed: its speed against other ways to do the same work."""

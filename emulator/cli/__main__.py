@@ -1,0 +1,5 @@
+"""``python -m emulator.cli`` is the command ``jetbed``."""
+
+from emulator.cli.main import main
+
+main()
