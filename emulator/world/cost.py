@@ -76,7 +76,7 @@ def forward_flop(model: ModelSpec, work: Work) -> float:
     adapter_size = sum(sum(kept_sizes(model, work, name)) for name in work.targets)
     layers_flop = work.forward_layers * (matrices_flop + 2 * _product_flop(model, work))
     adapters_flop = 2 * n_tokens * adapter_size * sum(work.ranks)
-    n_head = model.n_head_parameters + model.n_frozen_head_parameters
+    n_head = sum(_n_head_weights(model)) + model.n_frozen_head_parameters
     return layers_flop + adapters_flop + 2.0 * _n_head_rows(model, work) * n_head
 
 
@@ -87,7 +87,7 @@ def backward_flop(model: ModelSpec, work: Work) -> float:
     layer's input alone. Depth 0 trains the head only.
     """
     n_rows = _n_head_rows(model, work)
-    trained = [shape.n_parameters for shape in model.head.values()]
+    trained = _n_head_weights(model)
     if work.backward_layers == 0:
         return 2.0 * n_rows * (sum(trained) + sum(trained[1:]))  # weights; inputs, but for that of the first map
     head_flop = 2.0 * n_rows * (2 * sum(trained) + model.n_frozen_head_parameters)
@@ -126,6 +126,11 @@ def _matrix_flop(model: ModelSpec, work: Work, name: str) -> float:
 def _product_flop(model: ModelSpec, work: Work) -> float:
     """FLOP of one of a layer's two products in attention, query keyᵀ and softmax times value: 2 b s² h."""
     return 2.0 * work.batch_size * work.seq_len**2 * model.n_heads * model.head_size * work.width_fraction
+
+
+def _n_head_weights(model: ModelSpec) -> list[int]:
+    """Weights of each trained map of the head, the output map last."""
+    return [shape.in_features * shape.out_features for shape in model.head.values()]
 
 
 def _n_head_rows(model: ModelSpec, work: Work) -> int:

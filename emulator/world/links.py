@@ -86,7 +86,8 @@ class _Fluctuation:
         if round_index < last:
             last, deviates = -1, np.zeros(self._shape)
         for step in range(last + 1, round_index + 1):
-            fresh = self._seeds.rng("link_rate", step).standard_normal(self._shape)
+            # Drawn device by device: with more devices, the first ones still get the same numbers.
+            fresh = self._seeds.rng("link_rate", step).standard_normal(self._shape[::-1]).T
             deviates = fresh if step == 0 else correlation * deviates + np.sqrt(1 - correlation**2) * fresh
         self._paths[correlation] = (round_index, deviates)
         return deviates

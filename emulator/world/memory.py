@@ -16,9 +16,14 @@ from emulator.world.gradient_flow import gradient_flow
 
 Attention = Literal["eager", "sdpa"]
 
-ELEMENT_BYTES = {"fp32": (4, 4, 4), "amp": (2, 4, 6)}
-"""Bytes of a kept activation: of most, of a norm's input, of a softmax. Autocast leaves weights and norms in float32; it
-computes a softmax in float32 and casts it for the product that follows, and both are kept."""
+_PLAIN_BYTES = {"fp32": 4, "amp": 2}
+"""Bytes of most activations. Autocast leaves weights, norms and their inputs in float32."""
+
+_SOFTMAX_BYTES = {"fp32": ((4,), (4, 4)), "amp": ((4, 2), (4, 2))}
+"""Bytes of an element of each array that is kept of a softmax, without and with dropout behind it.
+
+With dropout it is kept before and after. Autocast computes it in float32 and casts it for the product that follows.
+"""
 
 QUANTIZED_ELEMENT_BYTES = 1 + 2 / 128
 """An 8-bit integer, with a 16-bit scale for each group of 128."""
@@ -73,7 +78,7 @@ def peak_memory(
         weights_bytes=round(_FLOAT_BYTES * (n_frozen + n_trained)),
         activations_bytes=round(activations_bytes),
         optimizer_bytes=round(_OPTIMIZER_BYTES_PER_PARAMETER * n_trained),
-        workspace_bytes=round(n_tokens * _workspace_elements(model, work, attention) * ELEMENT_BYTES[precision][0]),
+        workspace_bytes=round(n_tokens * _workspace_elements(model, work, attention) * _PLAIN_BYTES[precision]),
     )
 
 
@@ -86,10 +91,9 @@ def quantized_bytes(model: ModelSpec, work: Work, precision: str) -> float:
     n_quantized = min(work.quantized_layers, work.backward_layers)
     if n_quantized == 0:
         return 0.0
-    lowest, upper = (_kept(model, work, "eager", lowest=flag) for flag in (True, False))
-    passes = lowest.n_bytes(precision) + lowest.n_quantized_bytes
-    passes += (n_quantized - 1) * (upper.n_bytes(precision) + upper.n_quantized_bytes)
-    return work.batch_size * work.seq_len * passes
+    lowest = sum(_kept_bytes(model, work, precision, "eager", lowest=True))
+    upper = sum(_kept_bytes(model, work, precision, "eager", lowest=False))
+    return work.batch_size * work.seq_len * (lowest + (n_quantized - 1) * upper)
 
 
 def holds_head(model: ModelSpec, work: Work) -> bool:
@@ -113,48 +117,35 @@ def _n_base_parameters(model: ModelSpec, work: Work) -> float:
     return model.n_embedding_parameters + work.forward_layers * (n_matrices * work.width_fraction + n_norms) + n_head
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """Elements per token that a layer keeps for the backward pass: of most kinds, norms' inputs, softmax."""
-
-    n_plain: float
-    n_norm: float
-    n_softmax: float
-
-    def n_bytes(self, precision: str) -> float:
-        plain, norm, softmax = ELEMENT_BYTES[precision]
-        return plain * self.n_plain + norm * self.n_norm + softmax * self.n_softmax
-
-    @property
-    def n_quantized_bytes(self) -> float:
-        return QUANTIZED_ELEMENT_BYTES * (self.n_plain + self.n_norm + self.n_softmax)
-
-
 def _layers_bytes(model: ModelSpec, work: Work, precision: str, attention: Attention, dropout: bool) -> float:
     """Bytes that the differentiated layers keep for the backward pass; there is at least one."""
-    n_upper = work.backward_layers - 1
     n_quantized = min(work.quantized_layers, work.backward_layers)
     n_quantized_upper = max(0, n_quantized - 1)
-    lowest = _kept(model, work, attention, lowest=True, dropout=dropout)
-    upper = _kept(model, work, attention, lowest=False, dropout=dropout)
-    n_bytes = lowest.n_quantized_bytes if n_quantized else lowest.n_bytes(precision)
-    n_bytes += n_quantized_upper * upper.n_quantized_bytes + (n_upper - n_quantized_upper) * upper.n_bytes(precision)
+    lowest, lowest_quantized = _kept_bytes(model, work, precision, attention, lowest=True, dropout=dropout)
+    upper, upper_quantized = _kept_bytes(model, work, precision, attention, lowest=False, dropout=dropout)
+    n_bytes = lowest_quantized if n_quantized else lowest
+    n_bytes += n_quantized_upper * upper_quantized + (work.backward_layers - 1 - n_quantized_upper) * upper
     n_statistics = 2 if model.is_decoder else 4  # one per RMS norm; mean and deviation per layer norm
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
     n_bytes += work.backward_layers * n_statistics * _FLOAT_BYTES
     ranks = work.ranks[work.forward_layers - work.backward_layers : work.forward_layers]
-    n_bytes += sum(ranks) * len(work.targets) * ELEMENT_BYTES[precision][0]  # between lora_A and lora_B
+    n_bytes += sum(ranks) * len(work.targets) * _PLAIN_BYTES[precision]  # between lora_A and lora_B
     if dropout and not model.is_decoder:
-        n_masked = 2 * model.hidden_size  # behind the output map and the feed-forward part
+        n_masked = 2.0 * model.hidden_size  # behind the output map and the feed-forward part
         if attention == "eager":
             n_masked += model.n_heads * work.width_fraction * work.seq_len
         n_bytes += work.backward_layers * n_masked
     return work.batch_size * work.seq_len * n_bytes
 
 
-def _kept(model: ModelSpec, work: Work, attention: Attention, *, lowest: bool, dropout: bool = False) -> _Kept:
-    """What a differentiated layer keeps, without masks and statistics; nothing flows into the input of the lowest."""
+def _kept_bytes(
+    model: ModelSpec, work: Work, precision: str, attention: Attention, *, lowest: bool, dropout: bool = False
+) -> tuple[float, float]:
+    """Bytes per token that a differentiated layer keeps, as they are and quantized, without masks and statistics.
+
+    The input of the lowest differentiated layer needs no gradient.
+    """
     targets = frozenset(work.targets)
     flow = gradient_flow(targets, layer_input=not lowest)
     hidden = model.hidden_size
@@ -167,8 +158,7 @@ def _kept(model: ModelSpec, work: Work, attention: Attention, *, lowest: bool, d
         # A product keeps each factor for the gradient of the other; grouped keys and values are repeated for all heads.
         plain += heads * (flow.key + flow.query + flow.scores)  # query, key, value
         plain += heads * ("attention_output" in targets)  # its input
-        # one row per head, and again as it was before it was dropped out
-        softmax += flow.context * model.n_heads * work.width_fraction * work.seq_len * (1 + dropout)
+        softmax += flow.context * model.n_heads * work.width_fraction * work.seq_len  # a row for each head
     elif flow.context:
         grouped = model.n_kv_heads / model.n_heads
         plain += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
@@ -184,17 +174,19 @@ def _kept(model: ModelSpec, work: Work, attention: Attention, *, lowest: bool, d
     else:  # norms come behind the parts; the input of the activation is kept
         norm = hidden * (flow.attended + 1)
         plain += channels * flow.mlp_up
-    return _Kept(plain, norm, softmax)
+    softmax_bytes = _SOFTMAX_BYTES[precision][dropout]
+    n_bytes = _PLAIN_BYTES[precision] * plain + _FLOAT_BYTES * norm + sum(softmax_bytes) * softmax
+    return n_bytes, QUANTIZED_ELEMENT_BYTES * (plain + norm + len(softmax_bytes) * softmax)
 
 
 def _behind_layers_bytes(model: ModelSpec, work: Work, precision: str) -> float:
     """Bytes that a decoder's last norm and the head keep."""
     if not holds_head(model, work):
         return 0.0
-    plain_bytes, norm_bytes, _ = ELEMENT_BYTES[precision]
-    token_bytes = 0.0
+    plain_bytes = _PLAIN_BYTES[precision]
+    token_bytes = 0
     if model.is_decoder:
-        token_bytes = plain_bytes + norm_bytes * (work.backward_layers > 0)  # inputs of the score and of the norm
+        token_bytes = plain_bytes + _FLOAT_BYTES * (work.backward_layers > 0)  # inputs of the score and of the norm
     elif model.n_frozen_head_parameters == 0:
         token_bytes = plain_bytes  # the head reads the first token, a view that keeps all of them
     return work.batch_size * model.hidden_size * (work.seq_len * token_bytes + plain_bytes)

@@ -1,0 +1,368 @@
+"""Finds and reads device profiles, clusters and links: the built-in ones by name, a user's own by path."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from device_profiles.records import (
+    PRECISIONS,
+    ClusterEntry,
+    ClusterSpec,
+    ConstantLink,
+    DeviceProfile,
+    LinkSpec,
+    PowerMode,
+    Provenance,
+    Ring,
+    WifiRings,
+)
+from device_profiles.tables import (
+    ProfileError,
+    Table,
+    did_you_mean,
+    read_provenance,
+    read_toml,
+    require_provenance,
+)
+
+__all__ = [
+    "ProfileError",
+    "cluster_names",
+    "content_hash",
+    "link_names",
+    "load_cluster",
+    "load_link",
+    "load_profile",
+    "profile_names",
+    "stretched",
+]
+
+_PROFILES = Path(__file__).parent
+_CLUSTERS = _PROFILES / "clusters"
+_LINKS = _PROFILES / "links"
+
+GIB = 2**30
+_BYTES_PER_S_PER_MBIT_PER_S = 1e6 / 8
+
+_DEVICE_FIGURES = ("memory_gib", "usable_memory_gib")
+_MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
+_MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
+_MODE_FACTS = ("budget_w", "cpu", "cpu_mhz", "cuda_cores", "gpu_mhz", "memory_clock_mhz", "peak_memory_gb_per_s")
+_CLUSTER_KEYS = ("title", "link", "power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
+_CLUSTER_FIGURES = ("power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
+_RING_FIGURES = ("distance_m", "min_mbit_per_s", "max_mbit_per_s")
+
+
+def profile_names() -> tuple[str, ...]:
+    """The built-in device profiles, in alphabetical order."""
+    return _names(_PROFILES)
+
+
+def cluster_names() -> tuple[str, ...]:
+    """The built-in clusters, in alphabetical order."""
+    return _names(_CLUSTERS)
+
+
+def link_names() -> tuple[str, ...]:
+    """The built-in links, in alphabetical order."""
+    return _names(_LINKS)
+
+
+def content_hash(spec: DeviceProfile | ClusterSpec | LinkSpec) -> str:
+    """The SHA-256 digest, in hexadecimal, of the file (and of those it inherits from) that ``spec`` was read from."""
+    return spec.sha256
+
+
+def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> DeviceProfile:
+    """Read a device profile; a path is relative to the folder ``relative_to``, or else to the working directory.
+
+    Raises:
+        ProfileError: there is no such profile, or a key, type, figure or provenance in it is wrong.
+    """
+    path = _find("device profile", name_or_path, _PROFILES, relative_to)
+    root, sha256 = read_toml(path)
+    device = root.table("device")
+    mode_tables = root.tables("power_mode")
+    modes = tuple(_power_mode(table) for table in mode_tables)
+    names = [mode.name for mode in modes]
+    for key, values in (("name", names), ("mode_id", [mode.mode_id for mode in modes])):
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise mode_tables[index].error(key, f"is already the {key} of another mode, got {value!r}")
+    provenance_table = _provenance_table(root)
+    provenance = read_provenance(provenance_table, (*_DEVICE_FIGURES, *_MODE_FIGURES, *_MODE_FACTS), groups=names)
+    require_provenance(device, _DEVICE_FIGURES, provenance)
+    for table, name in zip(mode_tables, names, strict=True):
+        figures = [key for key in (*_MODE_FIGURES, *_MODE_FACTS) if key in table and f"{name}.{key}" not in provenance]
+        require_provenance(table, figures, provenance)
+    memory_gib = device.number("memory_gib", positive=True)
+    profile = DeviceProfile(
+        name=path.stem,
+        title=device.text("title"),
+        memory_bytes=round(memory_gib * GIB),
+        usable_memory_bytes=round(device.number("usable_memory_gib", positive=True, most=memory_gib) * GIB),
+        power_modes=modes,
+        default_mode=device.text("default_mode", allowed=names),
+        provenance=provenance,
+        sha256=sha256,
+    )
+    device.close()
+    root.close()
+    return profile
+
+
+def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> LinkSpec:
+    """Read a link; paths and errors as for :func:`load_profile`."""
+    path = _find("link", name_or_path, _LINKS, relative_to)
+    root, sha256 = read_toml(path)
+    readers: dict[str, Callable[[Table, str, str], LinkSpec]] = {"wifi_rings": _wifi_rings, "constant": _constant_link}
+    return readers[root.text("kind", allowed=readers)](root, path.stem, sha256)
+
+
+def load_cluster(name_or_path: str | Path) -> ClusterSpec:
+    """Read a cluster with the profiles and links that it names; errors as for :func:`load_profile`.
+
+    Names and paths in a cluster's file are those of built-in files or of files relative to its own folder.
+    """
+    path = _find("cluster", name_or_path, _CLUSTERS, None)
+    chain = _inheritance(path)
+    values: dict[str, tuple[Table, Path]] = {}
+    provenance: dict[str, Provenance] = {}
+    for file, table, _ in reversed(chain):  # from the ancestor to the file itself, each overriding keys of the last
+        table.allow("inherits", "provenance", *_CLUSTER_KEYS)
+        table.close()
+        for key in _CLUSTER_KEYS:
+            if key in table:
+                values[key] = (table, file.parent)
+                provenance.pop(key, None)  # an overridden figure needs a provenance of its own
+        provenance |= read_provenance(_provenance_table(table), _CLUSTER_KEYS)
+        require_provenance(table, [key for key in _CLUSTER_FIGURES if key in table], provenance)
+
+    def table_with(key: str) -> Table:
+        return values[key][0] if key in values else chain[0][1]
+
+    default_link = None
+    if "link" in values:
+        table, folder = values["link"]
+        default_link = load_link(table.text("link"), folder)
+    entry_tables = table_with("entries").tables("entries")
+    folder = values["entries"][1]
+    entries = tuple(_entry(table, folder, default_link) for table in entry_tables)
+    spread = None
+    if "speed_spread" in values:
+        table = table_with("speed_spread")
+        spread = table.number("speed_spread", positive=True)
+        entries = _stretched_entries(entries, spread, table)
+    return ClusterSpec(
+        name=path.stem,
+        title=table_with("title").text("title", default=path.stem),
+        entries=entries,
+        power_mode_redraw_rounds=table_with("power_mode_redraw_rounds").integer("power_mode_redraw_rounds"),
+        compute_jitter_fraction=table_with("compute_jitter_fraction").number("compute_jitter_fraction", most=1),
+        speed_spread=spread,
+        provenance=provenance,
+        sha256=chain[0][2] if len(chain) == 1 else hashlib.sha256("".join(c[2] for c in chain).encode()).hexdigest(),
+    )
+
+
+def stretched(modes: Sequence[PowerMode], spread: float) -> tuple[PowerMode, ...]:
+    """The modes with their rates of computation spread so that the fastest is ``spread`` times the slowest.
+
+    The stretch is linear in the logarithm, separately for each precision, about the midpoint between fastest and
+    slowest: with ``g = sqrt(fastest · slowest)``, a rate ``x`` becomes ``g (x/g)^e`` where the exponent ``e`` is
+    ``ln spread / ln (fastest / slowest)``. It keeps the order of speeds, and modes in the middle stay where they are.
+
+    Raises:
+        ValueError: all rates of a precision are alike.
+    """
+    centres: dict[str, float] = {}
+    exponents: dict[str, float] = {}
+    for precision in PRECISIONS:
+        rates = [mode.effective_flop_per_s[precision] for mode in modes]
+        if min(rates) == max(rates):
+            raise ValueError(f"rates that are all {rates[0]!r} flop/s in {precision} cannot be spread")
+        centres[precision] = math.sqrt(min(rates) * max(rates))
+        exponents[precision] = math.log(spread) / math.log(max(rates) / min(rates))
+    return tuple(
+        mode.scaled({p: (rate / centres[p]) ** (exponents[p] - 1) for p, rate in mode.effective_flop_per_s.items()})
+        for mode in modes
+    )
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def _find(what: str, name_or_path: str | Path, folder: Path, relative_to: Path | None) -> Path:
+    """The file of a built-in name, or the path itself, which is told by its ``.toml`` or a separator."""
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
+        path = Path(text) if relative_to is None else relative_to / text
+        if not path.is_file():
+            raise ProfileError(f"there is no {what} at {str(path)!r}; built-in are {', '.join(_names(folder))}")
+        return path
+    names = _names(folder)
+    if text not in names:
+        raise ProfileError(
+            f"{text!r} is not a {what}{did_you_mean(text, names)}; built-in are {', '.join(names)}; or give the path "
+            "of a TOML file"
+        )
+    return folder / f"{text}.toml"
+
+
+def _inheritance(path: Path) -> list[tuple[Path, Table, str]]:
+    """The cluster's file, then the one that it inherits from, and so on: path, table and digest of each."""
+    chain: list[tuple[Path, Table, str]] = []
+    while True:
+        table, sha256 = read_toml(path)
+        chain.append((path, table, sha256))
+        if "inherits" not in table:
+            return chain
+        parent = _find("cluster", table.text("inherits"), _CLUSTERS, path.parent)
+        if parent.resolve() in [file.resolve() for file, _, _ in chain]:
+            raise table.error("inherits", f"leads back to this file, got {table.text('inherits')!r}")
+        path = parent
+
+
+def _provenance_table(root: Table) -> Table:
+    return root.table("provenance") if "provenance" in root else Table("", {}, "provenance")
+
+
+def _power_mode(table: Table) -> PowerMode:
+    peak_gb_per_s = table.optional_number("peak_memory_gb_per_s")
+    mode = PowerMode(
+        name=table.text("name"),
+        mode_id=table.integer("mode_id"),
+        effective_flop_per_s={
+            precision: 1e12 * table.number(key, positive=True)
+            for precision, key in zip(PRECISIONS, _MODE_RATES, strict=True)
+        },
+        memory_bytes_per_s=1e9 * table.number("memory_gb_per_s", positive=True),
+        step_overhead_s=1e-3 * table.number("step_overhead_ms"),
+        idle_w=table.number("idle_w"),
+        compute_w=table.number("compute_w"),
+        transfer_w=table.number("transfer_w"),
+        budget_w=table.optional_number("budget_w"),
+        cpu=table.text("cpu", default=""),
+        cpu_hz=_hz(table.optional_number("cpu_mhz")),
+        n_cuda_cores=table.integer("cuda_cores") if "cuda_cores" in table else 0,
+        gpu_hz=_hz(table.optional_number("gpu_mhz")),
+        memory_clock_hz=_hz(table.optional_number("memory_clock_mhz")),
+        peak_memory_bytes_per_s=None if peak_gb_per_s is None else 1e9 * peak_gb_per_s,
+    )
+    table.allow(*_MODE_FACTS)
+    table.close()
+    return mode
+
+
+def _hz(mhz: float | None) -> float | None:
+    return None if mhz is None else 1e6 * mhz
+
+
+def _wifi_rings(root: Table, name: str, sha256: str) -> WifiRings:
+    figures = (
+        "download_variation_fraction",
+        "upload_variation_fraction",
+        "round_correlation",
+        "min_mbit_per_s",
+        "max_mbit_per_s",
+        "latency_ms",
+    )
+    provenance = read_provenance(_provenance_table(root), dict.fromkeys((*figures, *_RING_FIGURES)))
+    require_provenance(root, figures, provenance)
+    rings = []
+    for table in root.tables("ring"):
+        require_provenance(table, _RING_FIGURES, provenance)
+        ring = Ring(
+            name=table.text("name"),
+            distance_m=table.number("distance_m"),
+            min_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * table.number("min_mbit_per_s", positive=True),
+            max_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * table.number("max_mbit_per_s", positive=True),
+        )
+        _check_range(table, ring.min_bytes_per_s, ring.max_bytes_per_s)
+        table.close()
+        rings.append(ring)
+    link = WifiRings(
+        name=name,
+        rings=tuple(rings),
+        download_variation_fraction=root.number("download_variation_fraction"),
+        upload_variation_fraction=root.number("upload_variation_fraction"),
+        round_correlation=root.number("round_correlation", most=1),
+        min_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("min_mbit_per_s", positive=True),
+        max_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("max_mbit_per_s", positive=True),
+        latency_s=1e-3 * root.number("latency_ms"),
+        provenance=provenance,
+        sha256=sha256,
+    )
+    _check_range(root, link.min_bytes_per_s, link.max_bytes_per_s)
+    root.close()
+    return link
+
+
+def _check_range(table: Table, least: float, most: float) -> None:
+    if least > most:
+        got = most / _BYTES_PER_S_PER_MBIT_PER_S
+        raise table.error("max_mbit_per_s", f"must not be below min_mbit_per_s, got {got!r}")
+
+
+def _constant_link(root: Table, name: str, sha256: str) -> ConstantLink:
+    figures = ("download_mbit_per_s", "upload_mbit_per_s", "latency_ms")
+    provenance = read_provenance(_provenance_table(root), figures)
+    require_provenance(root, figures, provenance)
+    link = ConstantLink(
+        name=name,
+        download_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("download_mbit_per_s", positive=True),
+        upload_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("upload_mbit_per_s", positive=True),
+        latency_s=1e-3 * root.number("latency_ms"),
+        provenance=provenance,
+        sha256=sha256,
+    )
+    root.close()
+    return link
+
+
+def _entry(table: Table, folder: Path, default_link: LinkSpec | None) -> ClusterEntry:
+    device = table.text("device")
+    profile = load_profile(device, folder)
+    if "modes" in table:
+        names = table.texts("modes")
+        for name in names:
+            if name not in profile.mode_names:
+                hint = did_you_mean(name, profile.mode_names)
+                allowed = ", ".join(profile.mode_names)
+                raise table.error(
+                    "modes", f"must be power modes of {profile.name}{hint}; it has {allowed}, got {name!r}"
+                )
+        modes = tuple(profile.mode(name) for name in names)
+    else:
+        modes = profile.power_modes
+    table.allow("modes")
+    link = load_link(table.text("link"), folder) if "link" in table or default_link is None else default_link
+    entry = ClusterEntry(device=device, count=table.integer("count", least=1), profile=profile, modes=modes, link=link)
+    table.allow("link")
+    table.close()
+    return entry
+
+
+def _stretched_entries(entries: tuple[ClusterEntry, ...], spread: float, table: Table) -> tuple[ClusterEntry, ...]:
+    modes = [mode for entry in entries for mode in entry.modes]
+    try:
+        new_modes: Mapping[int, PowerMode] = dict(enumerate(stretched(modes, spread)))
+    except ValueError as error:
+        raise table.error("speed_spread", f"cannot be applied: {error}, got {spread!r}") from None
+    result = []
+    start = 0
+    for entry in entries:
+        stop = start + len(entry.modes)
+        result.append(
+            ClusterEntry(
+                device=entry.device,
+                count=entry.count,
+                profile=entry.profile,
+                modes=tuple(new_modes[index] for index in range(start, stop)),
+                link=entry.link,
+            )
+        )
+        start = stop
+    return tuple(result)

@@ -1,0 +1,224 @@
+"""What is known of a device, its links and a cluster of them: frozen records in SI units, made by the catalog."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+ProvenanceKind = Literal["measured", "published", "derived", "assumed"]
+PROVENANCE_KINDS: tuple[str, ...] = get_args(ProvenanceKind)
+
+PRECISIONS = ("fp32", "amp")
+"""Number formats that a rate of computation is given for: float32, and mixed float16/float32 on the tensor cores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where a figure comes from.
+
+    ``kind`` is *measured* (an instrument or a timed run on that board, by ``source``), *published* (stated by a
+    manufacturer or a paper that shows no measurement), *derived* (computed as ``note`` says) or *assumed* (a judgement,
+    or taken from memory). ``date`` is when the source published the figure or, where that is not known, when it was
+    taken down. ``uncertainty`` is such as ``±15 %`` or ``×/÷ 1.8``; empty where the source gives none and none was
+    estimated.
+    """
+
+    kind: ProvenanceKind
+    source: str
+    date: str = ""
+    note: str = ""
+    uncertainty: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PowerMode:
+    """One power mode of a board, under the board's own name and number.
+
+    ``effective_flop_per_s`` is what whole training steps reach in each of :data:`PRECISIONS`, a multiply-add counted as
+    2 FLOP. ``memory_bytes_per_s`` is the memory bandwidth that programs reach. ``step_overhead_s`` is the part of a
+    local step that does not shrink with the work. ``idle_w``, ``compute_w`` and ``transfer_w`` are what the whole board
+    draws while it waits, trains, and sends or receives; ``budget_w`` is the cap in the mode's name, None where there is
+    none. The other fields are facts for readers and play no part in any cost.
+    """
+
+    name: str
+    mode_id: int
+    effective_flop_per_s: Mapping[str, float] = field(hash=False)
+    memory_bytes_per_s: float
+    step_overhead_s: float
+    idle_w: float
+    compute_w: float
+    transfer_w: float
+    budget_w: float | None = None
+    cpu: str = ""
+    cpu_hz: float | None = None
+    n_cuda_cores: int = 0
+    gpu_hz: float | None = None
+    memory_clock_hz: float | None = None
+    peak_memory_bytes_per_s: float | None = None
+
+    def scaled(self, factors: Mapping[str, float]) -> "PowerMode":
+        """This mode on a board that computes ``factors[precision]`` times as fast.
+
+        Memory and step overhead follow the factor of fp32; what the board draws stays the same.
+        """
+        rates = {precision: rate * factors[precision] for precision, rate in self.effective_flop_per_s.items()}
+        return replace(
+            self,
+            effective_flop_per_s=rates,
+            memory_bytes_per_s=self.memory_bytes_per_s * factors["fp32"],
+            step_overhead_s=self.step_overhead_s / factors["fp32"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceProfile:
+    """A kind of board.
+
+    ``memory_bytes`` is the nameplate; ``usable_memory_bytes`` is what a training process may fill, after carve-outs,
+    operating system and CUDA context. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by mode and
+    key, such as ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``sha256`` is the file's digest.
+    """
+
+    name: str
+    title: str
+    memory_bytes: int
+    usable_memory_bytes: int
+    power_modes: tuple[PowerMode, ...]
+    default_mode: str
+    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
+    sha256: str = field(repr=False)
+
+    def mode(self, name: str) -> PowerMode:
+        """The power mode of that name.
+
+        Raises:
+            KeyError: the board has no such mode.
+        """
+        return {mode.name: mode for mode in self.power_modes}[name]
+
+    @property
+    def mode_names(self) -> tuple[str, ...]:
+        return tuple(mode.name for mode in self.power_modes)
+
+    def provenance_of(self, key: str, mode_name: str | None = None) -> Provenance:
+        """Where the figure under the file's ``key`` comes from, in that mode or for the board as a whole.
+
+        Raises:
+            KeyError: the file has no such figure.
+        """
+        return self.provenance.get(f"{mode_name}.{key}") or self.provenance[key]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ring:
+    """Devices at one distance from the access point; each has a mean rate between the two bounds."""
+
+    name: str
+    distance_m: float
+    min_bytes_per_s: float
+    max_bytes_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WifiRings:
+    """Wi-Fi at several distances from the access point.
+
+    A device's mean rate is uniform in its ring's range and stays; its rate of a round fluctuates about that with the
+    coefficients of variation ``download_variation_fraction`` and ``upload_variation_fraction``, as a log-normal AR(1)
+    process over rounds whose logarithm has the correlation ``round_correlation`` from one round to the next, clipped to
+    ``[min_bytes_per_s, max_bytes_per_s]``. Rings take turns over device ids, so that a device's ring is independent of
+    its type: device ``i`` is in ring ``i % len(rings)``.
+    """
+
+    kind: Literal["wifi_rings"] = "wifi_rings"
+    name: str
+    rings: tuple[Ring, ...]
+    download_variation_fraction: float
+    upload_variation_fraction: float
+    round_correlation: float
+    min_bytes_per_s: float
+    max_bytes_per_s: float
+    latency_s: float
+    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
+    sha256: str = field(repr=False)
+
+    def ring_of(self, device_id: int) -> Ring:
+        return self.rings[device_id % len(self.rings)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConstantLink:
+    """The same rate at all times, for every device."""
+
+    kind: Literal["constant"] = "constant"
+    name: str
+    download_bytes_per_s: float
+    upload_bytes_per_s: float
+    latency_s: float
+    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
+    sha256: str = field(repr=False)
+
+
+LinkSpec = WifiRings | ConstantLink
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterEntry:
+    """``count`` boards of one kind; ``modes`` are those that they may be in, already stretched by the cluster."""
+
+    device: str
+    count: int
+    profile: DeviceProfile
+    modes: tuple[PowerMode, ...]
+    link: LinkSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterSpec:
+    """A testbed. Devices are numbered from 0 in the order of ``entries``.
+
+    Every device draws one of its modes anew each ``power_mode_redraw_rounds`` rounds, only once where that is 0.
+    ``compute_jitter_fraction`` is the coefficient of variation of a device's compute time between rounds.
+    ``speed_spread`` is the fastest over the slowest rate of computation that the modes were stretched to, None where
+    they are as the boards are. ``provenance`` is keyed by the file's key. ``sha256`` is the digest of the file and of
+    those that it inherits from.
+    """
+
+    name: str
+    title: str
+    entries: tuple[ClusterEntry, ...]
+    power_mode_redraw_rounds: int
+    compute_jitter_fraction: float
+    speed_spread: float | None = None
+    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
+    sha256: str = field(repr=False)
+
+    @property
+    def n_devices(self) -> int:
+        return sum(entry.count for entry in self.entries)
+
+    def entry_of(self, device_id: int) -> ClusterEntry:
+        """The entry that a device belongs to.
+
+        Raises:
+            IndexError: the cluster has fewer devices.
+        """
+        return self.entry_by_device[device_id]
+
+    def resized(self, n_devices: int) -> "ClusterSpec":
+        """This cluster with ``n_devices`` in the same proportions, as far as whole devices allow.
+
+        Seats go by largest remainder; entries that get none are left out.
+        """
+        shares = [n_devices * entry.count / self.n_devices for entry in self.entries]
+        counts = [int(share) for share in shares]
+        by_remainder = sorted(range(len(shares)), key=lambda index: (counts[index] - shares[index], index))
+        for index in by_remainder[: n_devices - sum(counts)]:
+            counts[index] += 1
+        resized = (replace(entry, count=count) for entry, count in zip(self.entries, counts, strict=True) if count)
+        return replace(self, entries=tuple(resized))
+
+    @property
+    def entry_by_device(self) -> tuple[ClusterEntry, ...]:
+        """The entry of every device, in the order of device ids."""
+        return tuple(entry for entry in self.entries for _ in range(entry.count))

@@ -1,0 +1,289 @@
+"""Profiles, clusters and links are found by name or path, and a mistake in a file is reported with file and key."""
+
+import hashlib
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from device_profiles.catalog import (
+    ProfileError,
+    cluster_names,
+    content_hash,
+    link_names,
+    load_cluster,
+    load_link,
+    load_profile,
+    profile_names,
+    stretched,
+)
+from device_profiles.records import ConstantLink, PowerMode, WifiRings
+
+README = Path(__file__).parents[3] / "device_profiles" / "README.md"
+
+BOARD = """
+[device]
+title = "A board"
+memory_gib = 8
+usable_memory_gib = 6
+default_mode = "FAST"
+
+[[power_mode]]
+name = "FAST"
+mode_id = 0
+fp32_tflop_per_s = 0.5
+amp_tflop_per_s = 1.5
+memory_gb_per_s = 40
+step_overhead_ms = 10
+idle_w = 4
+compute_w = 12
+transfer_w = 5
+
+[provenance.all]
+covers = ["memory_gib", "usable_memory_gib", "fp32_tflop_per_s", "amp_tflop_per_s", "memory_gb_per_s",
+          "step_overhead_ms", "idle_w", "compute_w", "transfer_w"]
+kind = "assumed"
+source = "a test"
+"""
+
+CLUSTER = """
+link = "constant-8mbit"
+power_mode_redraw_rounds = 20
+compute_jitter_fraction = 0.1
+
+[[entries]]
+device = "board.toml"
+count = 3
+
+[provenance.all]
+covers = ["entries", "power_mode_redraw_rounds", "compute_jitter_fraction"]
+kind = "assumed"
+source = "a test"
+"""
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    path = tmp_path / "board.toml"
+    path.write_text(BOARD)
+    return path
+
+
+def write_cluster(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_board_of_the_users_own_is_read_into_si_units(board: Path) -> None:
+    profile = load_profile(board)
+    mode = profile.mode("FAST")
+    assert (profile.name, profile.memory_bytes, profile.usable_memory_bytes) == ("board", 8 * 2**30, 6 * 2**30)
+    assert mode.effective_flop_per_s == {"fp32": 0.5e12, "amp": 1.5e12}
+    assert (mode.memory_bytes_per_s, mode.step_overhead_s, mode.budget_w) == (40e9, 0.01, None)
+    assert profile.provenance_of("compute_w", "FAST").kind == "assumed"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("idle_w = 4", "idle_w = -4", r"board.toml: power_mode\[0\].idle_w must be a number of at least 0, got -4"),
+        ("idle_w = 4", 'idle_w = "4"', r"board.toml: power_mode\[0\].idle_w must be a number, got '4'"),
+        ("idle_w = 4", "idle_w = true", r"idle_w must be a number, got True"),
+        ("idle_w = 4", "idle_w = inf", r"idle_w must be a number of at least 0, got inf"),
+        ("idle_w = 4", "", r"board.toml: power_mode\[0\].idle_w is missing"),
+        ("idle_w = 4", "idle_w = 4\nidle_wat = 4", r"power_mode\[0\].idle_wat is not a key here; did you mean idle_w"),
+        ("fp32_tflop_per_s = 0.5", "fp32_tflop_per_s = 0", r"fp32_tflop_per_s must be a number above 0, got 0"),
+        ("mode_id = 0", "mode_id = 0.5", r"mode_id must be a whole number of at least 0, got 0.5"),
+        ('default_mode = "FAST"', 'default_mode = "FASTER"', r"device.default_mode must be one of FAST; did you mean"),
+        ("usable_memory_gib = 6", "usable_memory_gib = 9", r"usable_memory_gib must be .* at most 8.0, got 9"),
+        ('"idle_w", ', "", r"power_mode\[0\].idle_w has no provenance; add a table \[provenance.idle_w\]"),
+        ('"memory_gib", ', "", r"board.toml: device.memory_gib has no provenance"),
+        ('"idle_w", ', '"idle_w", "idle_v", ', r"provenance.all is about no figure of this file; did you mean idle_w"),
+        ('kind = "assumed"', 'kind = "guessed"', r"provenance.all.kind must be one of measured, published, derived"),
+        ('source = "a test"', "", r"board.toml: provenance.all.source is missing"),
+        ("[device]", "[devise]", r"board.toml: device is missing"),
+        ("[device]", "[device", r"board.toml is not TOML"),
+    ],
+)
+def test_a_mistake_in_a_profile_names_the_file_and_the_key(board: Path, old: str, new: str, message: str) -> None:
+    assert old in BOARD
+    board.write_text(BOARD.replace(old, new, 1))
+    with pytest.raises(ProfileError, match=message):
+        load_profile(board)
+
+
+def test_two_modes_of_one_name_are_refused(board: Path) -> None:
+    mode = BOARD[BOARD.index("[[power_mode]]") : BOARD.index("[provenance.all]")]
+    board.write_text(BOARD + mode.replace("mode_id = 0", "mode_id = 1"))
+    with pytest.raises(ProfileError, match=r"power_mode\[1\].name is already the name of another mode, got 'FAST'"):
+        load_profile(board)
+
+
+def test_a_mode_may_have_provenance_of_its_own(board: Path) -> None:
+    board.write_text(BOARD + '\n[provenance.FAST.compute_w]\nkind = "measured"\nsource = "a meter"\n')
+    profile = load_profile(board)
+    assert profile.provenance_of("compute_w", "FAST").kind == "measured"
+    assert profile.provenance_of("compute_w").kind == "assumed"
+
+
+@pytest.mark.parametrize(
+    ("load", "given", "message"),
+    [
+        (load_profile, "jetson_tx", r"'jetson_tx' is not a device profile; did you mean jetson_tx2\?; built-in are "),
+        (load_cluster, "jetson8", r"'jetson8' is not a cluster; did you mean jetson80\?; built-in are jetson80, "),
+        (load_link, "wifi_rings", r"'wifi_rings' is not a link; did you mean wifi-rings\?"),
+        (load_profile, "nowhere/board.toml", r"there is no device profile at 'nowhere/board.toml'; built-in are "),
+    ],
+)
+def test_an_unknown_name_is_answered_with_what_there_is(load, given: str, message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        load(given)
+
+
+def test_the_content_hash_is_that_of_the_file(board: Path) -> None:
+    assert content_hash(load_profile(board)) == hashlib.sha256(board.read_bytes()).hexdigest()
+
+
+def test_a_cluster_finds_boards_beside_its_own_file(board: Path, tmp_path: Path) -> None:
+    cluster = load_cluster(write_cluster(tmp_path, CLUSTER))
+    assert cluster.n_devices == 3
+    assert cluster.entries[0].profile == load_profile(board)
+    assert cluster.entries[0].modes == cluster.entries[0].profile.power_modes
+    assert isinstance(cluster.entries[0].link, ConstantLink)
+
+
+def test_a_cluster_inherits_all_that_it_does_not_give(tmp_path: Path) -> None:
+    text = 'inherits = "jetson80"\npower_mode_redraw_rounds = 5\n'
+    text += '[provenance.power_mode_redraw_rounds]\nkind = "assumed"\nsource = "a test"\n'
+    cluster, parent = load_cluster(write_cluster(tmp_path, text)), load_cluster("jetson80")
+    assert cluster.power_mode_redraw_rounds == 5
+    assert cluster.entries == parent.entries
+    assert cluster.provenance["entries"] == parent.provenance["entries"]
+    assert cluster.provenance["power_mode_redraw_rounds"].source == "a test"
+    assert cluster.sha256 != parent.sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'inherits = "jetson80"\npower_mode_redraw_rounds = 5',
+            r"mine.toml: power_mode_redraw_rounds has no provenance",
+        ),
+        ('inherits = "mine.toml"', r"mine.toml: inherits leads back to this file, got 'mine.toml'"),
+        (CLUSTER.replace("count = 3", "count = 0"), r"entries\[0\].count must be a whole number of at least 1, got 0"),
+        (
+            CLUSTER.replace("count = 3", 'count = 3\nmodes = ["fast"]'),
+            r"must be power modes of board.* it has FAST, got 'f",
+        ),
+        (CLUSTER.replace('"constant-8mbit"', '"ethernet"'), r"'ethernet' is not a link"),
+        (CLUSTER.replace("link =", "lnk ="), r"mine.toml: lnk is not a key here; did you mean link"),
+        (CLUSTER.replace('link = "constant-8mbit"\n', ""), r"mine.toml: entries\[0\].link is missing"),
+        (CLUSTER.replace("compute_jitter_fraction = 0.1\n", ""), r"mine.toml: compute_jitter_fraction is missing"),
+        (
+            "speed_spread = 100\n" + CLUSTER + '\n[provenance.speed_spread]\nkind = "assumed"\nsource = "a test"\n',
+            r"mine.toml: speed_spread cannot be applied: rates that are all .* cannot be spread, got 100",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("board")
+def test_a_mistake_in_a_cluster_names_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        load_cluster(write_cluster(tmp_path, text))
+
+
+def test_a_ring_whose_range_is_upside_down_is_refused(tmp_path: Path) -> None:
+    text = (README.parent / "links" / "wifi-rings.toml").read_text()
+    path = tmp_path / "rings.toml"
+    path.write_text(text.replace("min_mbit_per_s = 20", "min_mbit_per_s = 40"))
+    with pytest.raises(ProfileError, match=r"rings.toml: ring\[0\].max_mbit_per_s must not be below .*, got 30"):
+        load_link(path)
+
+
+def test_stretching_keeps_the_order_and_the_middle_and_makes_the_ends_differ_as_asked() -> None:
+    def mode(flop_per_s: float) -> PowerMode:
+        rates = {"fp32": flop_per_s, "amp": 2 * flop_per_s}
+        return PowerMode(name="", mode_id=0, effective_flop_per_s=rates, memory_bytes_per_s=10.0, step_overhead_s=1.0,
+                         idle_w=1, compute_w=2, transfer_w=1)  # fmt: skip
+
+    slow, middle, fast = stretched([mode(1.0), mode(2.0), mode(4.0)], spread=100)
+    # ends are 4 apart and meet in 2 = sqrt(1 · 4); they move to 2 / 10 and 2 · 10
+    assert [m.effective_flop_per_s["fp32"] for m in (slow, middle, fast)] == pytest.approx([0.2, 2.0, 20.0])
+    assert [m.effective_flop_per_s["amp"] for m in (slow, middle, fast)] == pytest.approx([0.4, 4.0, 40.0])
+    # memory and overhead follow: 5 times faster at the upper end
+    assert (fast.memory_bytes_per_s, fast.step_overhead_s) == pytest.approx((50.0, 0.2))
+    assert (fast.compute_w, fast.idle_w) == (2, 1)
+
+
+def test_the_papers_spread_is_100_and_in_amp_it_is_that_of_the_modes_that_they_name() -> None:
+    cluster = load_cluster("jetson80-paper100")
+    for precision in ("fp32", "amp"):
+        rates = [mode.effective_flop_per_s[precision] for entry in cluster.entries for mode in entry.modes]
+        assert max(rates) / min(rates) == pytest.approx(100)
+    modes = {(entry.device, mode.name): mode for entry in cluster.entries for mode in entry.modes}
+    agx_mode_0, tx2_mode_1 = modes["jetson_agx_xavier", "MAXN"], modes["jetson_tx2", "MAXQ"]
+    assert agx_mode_0.effective_flop_per_s["amp"] / tx2_mode_1.effective_flop_per_s["amp"] == pytest.approx(100)
+
+
+def test_jetson80_is_the_testbed_of_the_papers() -> None:
+    cluster = load_cluster("jetson80")
+    assert [(entry.device, entry.count, len(entry.modes)) for entry in cluster.entries] == [
+        ("jetson_tx2", 30, 4),
+        ("jetson_xavier_nx", 40, 8),
+        ("jetson_agx_xavier", 10, 8),
+    ]
+    assert cluster.n_devices == 80
+    assert cluster.power_mode_redraw_rounds == 20
+    assert [mode.mode_id for mode in cluster.entry_of(0).modes] == [0, 1, 2, 3]
+    assert [cluster.entry_of(device_id).device for device_id in (29, 30, 69, 70)] == [
+        "jetson_tx2",
+        "jetson_xavier_nx",
+        "jetson_xavier_nx",
+        "jetson_agx_xavier",
+    ]
+
+
+def test_rings_take_turns_so_that_each_has_20_devices_and_every_kind_of_board() -> None:
+    cluster = load_cluster("jetson80")
+    rings: dict[str, list[str]] = {}
+    for device_id, entry in enumerate(cluster.entry_by_device):
+        assert isinstance(entry.link, WifiRings)
+        rings.setdefault(entry.link.ring_of(device_id).name, []).append(entry.device)
+    assert {name: len(devices) for name, devices in rings.items()} == {"2 m": 20, "8 m": 20, "14 m": 20, "20 m": 20}
+    assert all(math.isclose(devices.count("jetson_tx2"), 7.5, abs_tol=0.5) for devices in rings.values())
+
+
+def test_rates_of_the_rings_are_in_bytes_per_second() -> None:
+    link = load_link("wifi-rings")
+    assert isinstance(link, WifiRings)
+    # Mb/s times 1e6 / 8: 20 Mb/s are 2.5e6 bytes/s
+    bounds = [(ring.min_bytes_per_s, ring.max_bytes_per_s) for ring in link.rings]
+    assert bounds == [(2.5e6, 3.75e6), (1.5e6, 2.75e6), (0.75e6, 1.875e6), (0.125e6, 1e6)]
+    assert (link.min_bytes_per_s, link.max_bytes_per_s, link.latency_s) == (0.125e6, 3.75e6, 0.01)
+
+
+def test_all_built_in_files_load_and_the_readme_lists_them() -> None:
+    readme = README.read_text()
+    names = [*profile_names(), *cluster_names(), *link_names()]
+    specs = [*map(load_profile, profile_names()), *map(load_cluster, cluster_names()), *map(load_link, link_names())]
+    assert [spec.name for spec in specs] == names
+    assert [name for name in names if f"`{name}`" not in readme] == []
+
+
+def test_the_table_of_boards_in_the_readme_is_right() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) GiB \| (\d+) \| (\w+) \| ([\d.]+)", README.read_text(), flags=re.MULTILINE)
+    assert sorted(row[0] for row in rows) == list(profile_names())
+    for name, memory_gib, n_modes, default_mode, tflop_per_s in rows:
+        profile = load_profile(name)
+        fastest = max(mode.effective_flop_per_s["fp32"] for mode in profile.power_modes)
+        assert (profile.memory_bytes, len(profile.power_modes)) == (int(memory_gib) * 2**30, int(n_modes))
+        assert (profile.default_mode, fastest) == (default_mode, pytest.approx(float(tflop_per_s) * 1e12))
+
+
+def test_the_examples_of_the_readme_are_valid(tmp_path: Path) -> None:
+    board, cluster = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    write_cluster(tmp_path, board, "my_board.toml")
+    assert load_profile(tmp_path / "my_board.toml").mode_names == ("15W",)
+    assert load_cluster(write_cluster(tmp_path, cluster)).n_devices == 20

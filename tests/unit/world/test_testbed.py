@@ -1,0 +1,271 @@
+"""The testbed's verbs in closed form: seconds, bytes, joules, waiting, losses, and what a policy may see."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.clock import Process
+from emulator.forms.lora import LoraForm, lora_assignment
+from emulator.policy_catalog import build_policy
+from emulator.records import ClusterView, Evaluation, Job, Status, TrainingDefaults, Update, Work
+from emulator.testing import exact_testbed, small_testbed, tiny_model
+from emulator.testing.exact_testbed import COMPUTE_W, IDLE_W, TRANSFER_W
+from emulator.testing.small_world import made_up_devices
+from emulator.world import testbed as world
+from emulator.world.cost import price
+from emulator.world.memory import peak_memory
+
+if TYPE_CHECKING:  # pytest would try to collect a class whose name begins with Test
+    from emulator.world.testbed import Testbed
+
+MODEL = tiny_model()
+FORM = LoraForm(ranks=(2,) * MODEL.n_layers)
+ASSIGNMENT = lora_assignment(0, TrainingDefaults(n_steps=3, batch_size=8, learning_rate=0.1), FORM.ranks, 2)
+WORK = FORM.work(ASSIGNMENT, MODEL)  # 3 steps
+
+
+def opened(n_devices: int = 2, **settings: Any) -> "Testbed":
+    """A testbed in its first round: 2 s per step, 100 bytes/s down, 50 bytes/s up."""
+    testbed = exact_testbed(
+        FORM,
+        MODEL,
+        step_s=[2.0] * n_devices,
+        download_bytes_per_s=[100.0] * n_devices,
+        upload_bytes_per_s=[50.0] * n_devices,
+        **settings,
+    )
+    testbed.view(0, {}, frozenset())
+    return testbed
+
+
+def run(testbed: "Testbed", device_id: int = 0, down: int = 200, up: int = 25, work: Work = WORK) -> Process[float]:
+    """Download, compute, upload; gives the time at which it has ended, or was lost."""
+    try:
+        yield testbed.download(device_id, down)
+        yield testbed.compute(device_id, work)
+        yield testbed.upload(device_id, up)
+    except world.DeviceLost:
+        pass
+    return testbed.clock.now_s
+
+
+def test_a_transfer_takes_the_latency_and_its_bytes_over_the_rate() -> None:
+    testbed = opened(latency_s=0.25)
+
+    assert testbed.clock.run(run(testbed)) == (0.25 + 200 / 100) + 3 * 2.0 + (0.25 + 25 / 50)
+
+
+def test_computing_takes_the_steps_at_the_device_s_speed() -> None:
+    testbed = opened()
+
+    testbed.clock.run(run(testbed))
+
+    seen = testbed.close_round(None).devices[0]
+    assert (seen.forward_s, seen.backward_s, seen.compute_s, seen.n_steps, seen.batch_size) == (6.0, 0.0, 6.0, 3, 8)
+
+
+def test_computing_costs_what_the_cost_model_says_times_the_jitter() -> None:
+    small = small_testbed(build_policy("fedlora", {"rank": 2}), n_devices=3)
+    [played] = small.play(1)
+
+    for device, seen in zip(made_up_devices(3), played.report.devices.values(), strict=True):
+        work = small.testbed.form.work(played.plan.assignments[seen.device_id], MODEL)
+        cost = price(MODEL, work, device.modes[0], "fp32")
+        factor = seen.forward_s / cost.forward_s
+        assert seen.backward_s == pytest.approx(cost.backward_s * factor, rel=1e-12)
+        # Jitter is log-normal with variation 0.05: six deviations are a factor of exp(0.3).
+        assert factor != 1.0
+        assert np.exp(-0.3) < factor < np.exp(0.3)
+
+
+def test_a_round_s_jitter_is_drawn_anew_for_every_piece_of_work_and_the_same_in_every_run() -> None:
+    def compute_s() -> list[float]:
+        rounds = small_testbed(build_policy("fedlora", {}), n_devices=2).play(3)
+        return [played.report.devices[0].compute_s for played in rounds]
+
+    assert len(set(compute_s())) == 3
+    assert compute_s() == compute_s()
+
+
+def test_energy_is_power_times_time_of_each_activity() -> None:
+    testbed = opened()
+    testbed.clock.run(run(testbed))
+    testbed.close_round(None)
+
+    # Device 0: 2 s download, 6 s computation, 0.5 s upload. Device 1 idles through all 8.5 s.
+    busy_j = TRANSFER_W * (2 + 0.5) + COMPUTE_W * 6
+    assert [ledger.energy_j for ledger in testbed.ledgers] == [busy_j, IDLE_W * 8.5]
+    assert sum(testbed.activities.energy_j) == busy_j + IDLE_W * 8.5
+
+
+def test_bytes_are_counted_per_direction_and_activity() -> None:
+    testbed = opened()
+    testbed.clock.run(run(testbed))
+
+    seen = testbed.close_round(None).devices[0]
+    assert (seen.download_bytes, seen.upload_bytes) == (200, 25)
+    by_kind = dict(zip(testbed.activities.kind, testbed.activities.n_bytes, strict=True))
+    assert by_kind == {"download": 200, "compute": 0, "upload": 25, "wait": 0}
+
+
+def test_a_device_without_an_assignment_is_idle_and_waits_the_whole_round() -> None:
+    testbed = opened()
+    testbed.clock.run(run(testbed))
+
+    seen = testbed.close_round(None).devices[1]
+    assert (seen.status, seen.waiting_s, seen.n_steps, seen.download_bytes) == (Status.IDLE, 8.5, 0, 0)
+
+
+def test_work_beyond_the_usable_memory_is_an_event_and_takes_no_time() -> None:
+    needed = peak_memory(MODEL, WORK, "fp32").total_bytes
+    testbed = opened(usable_memory_bytes=[needed - 1, needed])
+
+    ends = testbed.clock.run(both(testbed))
+
+    seen = testbed.close_round(None).devices
+    assert ends == [2.0, 8.5]
+    assert [seen[0].status, seen[1].status] == [Status.OUT_OF_MEMORY, Status.OK]
+    assert (seen[0].compute_s, seen[0].upload_s, seen[0].waiting_s) == (0.0, 0.0, 8.5 - 2.0)
+    assert [ledger.peak_memory_bytes for ledger in testbed.ledgers] == [needed, needed]
+
+
+def both(testbed: "Testbed") -> Process[list[float]]:
+    return (yield testbed.all_of([testbed.process(run(testbed, device_id)) for device_id in (0, 1)]))
+
+
+def test_waiting_between_activities_counts_as_waiting() -> None:
+    testbed = opened()
+
+    def late() -> Process[None]:
+        yield testbed.download(0, 100)  # 1 s
+        yield testbed.clock.timeout(5.0)
+        yield testbed.upload(0, 50)  # 1 s
+
+    testbed.clock.run(late())
+
+    assert testbed.close_round(None).devices[0].waiting_s == 5.0
+    assert testbed.activities.kind[:3] == ["download", "wait", "upload"]
+    assert (testbed.activities.start_s[1], testbed.activities.end_s[1]) == (1.0, 6.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 40), st.integers(0, 10_000)), min_size=1, max_size=6))
+def test_the_times_of_every_device_add_up_to_the_round(assignments: list[tuple[int, int, int]]) -> None:
+    testbed = opened(n_devices=len(assignments) + 1)
+
+    def cohort() -> Process[Any]:
+        for device_id, (down, n_steps, up) in enumerate(assignments):
+            process = run(testbed, device_id, down, up, replace(WORK, n_steps=n_steps))
+            events.append(testbed.process(process))
+        return (yield testbed.all_of(events))
+
+    events: list[Any] = []
+    testbed.clock.run(cohort())
+
+    report = testbed.close_round(None)
+    for seen in report.devices.values():
+        total_s = seen.download_s + seen.compute_s + seen.upload_s + seen.waiting_s
+        assert total_s == pytest.approx(report.end_s - report.start_s, abs=1e-9)
+
+
+def test_a_round_begins_where_the_last_one_ended() -> None:
+    first, second = small_testbed(build_policy("fedlora", {}), n_devices=2).play(2)
+
+    assert (first.report.start_s, second.report.start_s, second.view.now_s) == (
+        0.0,
+        first.report.end_s,
+        first.report.end_s,
+    )
+    assert second.report.end_s > second.report.start_s
+
+
+FACTS = {"memory_bytes": [10, 20], "label_histogram": [[1], [2]], "n_examples": [5, 6]}
+
+
+@pytest.mark.parametrize("declares", [frozenset({"n_examples"}), frozenset({"memory_bytes", "label_histogram"})])
+def test_a_view_shows_what_is_declared_and_nothing_else(declares: frozenset[str]) -> None:
+    view = opened(facts=FACTS).view(1, {}, declares)
+
+    expected = {device_id: {fact: FACTS[fact][device_id] for fact in declares} for device_id in (0, 1)}
+    assert view.declared == expected
+
+
+def test_a_policy_that_declares_nothing_is_told_nothing() -> None:
+    assert opened(facts=FACTS).view(1, {}, frozenset()).declared == {}
+
+
+def test_a_view_has_no_way_to_the_devices_or_their_links() -> None:
+    names = set(ClusterView.__dataclass_fields__)
+
+    assert names == {
+        *("round_index", "now_s", "model", "state", "training"),
+        *("n_devices", "available", "declared", "rng"),
+    }
+
+
+def test_the_random_stream_of_a_view_belongs_to_its_round() -> None:
+    testbed = opened()
+    first, second = (testbed.view(round_index, {}, frozenset()).rng.random() for round_index in (1, 2))
+
+    assert first != second
+    assert opened().view(2, {}, frozenset()).rng.random() == second
+
+
+def updates_of(jobs: Sequence[Job]) -> list[Update]:
+    return [
+        Update(
+            device_id=job.device_id,
+            assignment=job.assignment,
+            payload={},
+            n_examples=7,
+            metrics={"train_loss": 0.5},
+        )
+        for job in jobs
+    ]
+
+
+def test_resolved_jobs_put_their_metrics_into_the_report() -> None:
+    testbed = opened()
+    testbed.resolver = updates_of
+    job = testbed.job(ASSIGNMENT, {}, inner_round=1)
+
+    testbed.resolve([job])
+
+    seen = testbed.close_round(None).devices[0]
+    assert (seen.n_examples, seen.metrics) == (7, {"train_loss": 0.5})
+    assert (job.round_index, job.inner_round, job.device_id) == (0, 1, 0)
+
+
+def test_without_a_resolver_nothing_is_trained() -> None:
+    testbed = opened()
+
+    assert not testbed.resolves
+    assert testbed.resolve([testbed.job(ASSIGNMENT, {})]) == []
+
+
+def test_a_resolver_is_not_called_for_nothing() -> None:
+    testbed = opened()
+    testbed.resolver = lambda jobs: pytest.fail("called")
+
+    assert testbed.resolve([]) == []
+
+
+def test_an_evaluation_is_handed_on() -> None:
+    evaluation = Evaluation(accuracy=0.5, loss=1.0, n_examples=10)
+
+    assert opened().close_round(evaluation).evaluation is evaluation
+
+
+def test_a_new_round_starts_with_clean_ledgers() -> None:
+    testbed = opened()
+    testbed.clock.run(run(testbed))
+    testbed.close_round(None)
+
+    testbed.view(1, {}, frozenset())
+
+    seen = testbed.close_round(None).devices[0]
+    assert (seen.status, seen.compute_s, seen.waiting_s, seen.upload_bytes) == (Status.IDLE, 0.0, 0.0, 0)
