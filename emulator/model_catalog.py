@@ -5,7 +5,7 @@ The parameter counts are those of the family's sequence classifier in transforme
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +117,7 @@ def model_spec_from_config(
             f"model {name} takes at most {shapes.max_seq_len} tokens, got a sequence length of {seq_len!r}"
         )
     trained = dict(shapes.head if head == "full" else list(shapes.head.items())[-1:])
-    n_head = sum(shape.n_parameters for shape in shapes.head.values())
+    n_head = shapes.n_pooler_parameters + sum(shape.n_parameters for shape in shapes.head.values())
     return ModelSpec(
         name=name,
         n_layers=shapes.n_layers,
@@ -140,7 +140,7 @@ class _Shapes:
     """What a family's config says.
 
     ``head`` holds the head's maps under their module paths in transformers, the output map last;
-    ``n_other_parameters`` counts all but the head and the linear maps and norms of the layers.
+    ``n_other_parameters`` counts all but the head, a pooler, and the linear maps and norms of the layers.
     """
 
     n_layers: int
@@ -153,6 +153,7 @@ class _Shapes:
     head: Mapping[str, LinearShape]
     max_seq_len: int
     is_decoder: bool = False
+    n_pooler_parameters: int = 0
 
 
 class _Config:
@@ -211,7 +212,8 @@ def _square(size: int) -> LinearShape:
 def _bert(config: _Config, n_labels: int) -> _Shapes:
     hidden_size = config.integer("hidden_size")
     output = LinearShape(in_features=hidden_size, out_features=n_labels)
-    return _bert_like(config, {"bert.pooler.dense": _square(hidden_size), "classifier": output})
+    # The pooler is computed like a head, but belongs to the base model: it comes with the weights and stays frozen.
+    return replace(_bert_like(config, {"classifier": output}), n_pooler_parameters=_square(hidden_size).n_parameters)
 
 
 def _roberta(config: _Config, n_labels: int, n_extra: int = 0) -> _Shapes:
