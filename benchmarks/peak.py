@@ -32,7 +32,7 @@ def round_flop(workload: Workload) -> float:
     from emulator.world.cost import backward_flop, forward_flop
 
     config = {"model_type": "bert", "type_vocab_size": 2, **model_config(workload)}
-    model = model_spec_from_config(config, n_labels=4, seq_len=workload.seq_len, head="output")
+    model = model_spec_from_config(config, name="workload", n_labels=4, seq_len=workload.seq_len, head="output")
     below = workload.n_layers - workload.depth
     ranks = (0,) * below + (RANK,) * workload.depth
     assignment = LoraAssignment(

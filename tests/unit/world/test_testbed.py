@@ -135,7 +135,8 @@ def test_work_beyond_the_usable_memory_is_an_event_and_takes_no_time() -> None:
 
 
 def both(testbed: "Testbed") -> Process[list[float]]:
-    return (yield testbed.all_of([testbed.process(run(testbed, device_id)) for device_id in (0, 1)]))
+    ends: list[float] = yield testbed.all_of([testbed.process(run(testbed, device_id)) for device_id in (0, 1)])
+    return ends
 
 
 def test_waiting_between_activities_counts_as_waiting() -> None:
@@ -183,7 +184,7 @@ def test_a_round_begins_where_the_last_one_ended() -> None:
     assert second.report.end_s > second.report.start_s
 
 
-FACTS = {"memory_bytes": [10, 20], "label_histogram": [[1], [2]], "n_examples": [5, 6]}
+FACTS: dict[str, list[Any]] = {"memory_bytes": [10, 20], "label_histogram": [[1], [2]], "n_examples": [5, 6]}
 
 
 @pytest.mark.parametrize("declares", [frozenset({"n_examples"}), frozenset({"memory_bytes", "label_histogram"})])

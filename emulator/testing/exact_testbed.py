@@ -1,0 +1,85 @@
+"""A testbed whose times are round numbers, for tests of protocols and of anything that can be said in closed form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from device_profiles.records import ConstantLink, DeviceProfile, PowerMode
+from emulator.forms.base import AdapterForm
+from emulator.model_spec import ModelSpec
+from emulator.records import TrainingDefaults
+from emulator.seeds import Seeds
+from emulator.world.links import Links
+from emulator.world.power import PowerModes
+from emulator.world.testbed import Device, Testbed
+
+IDLE_W, COMPUTE_W, TRANSFER_W = 1.0, 10.0, 3.0
+"""What every device of an exact testbed draws."""
+
+
+def exact_testbed(
+    form: AdapterForm,
+    model: ModelSpec,
+    *,
+    step_s: Sequence[float],
+    download_bytes_per_s: Sequence[float],
+    upload_bytes_per_s: Sequence[float],
+    latency_s: float = 0.0,
+    usable_memory_bytes: Sequence[int] = (),
+    facts: Mapping[str, Sequence[Any]] | None = None,
+) -> Testbed:
+    """Devices whose local steps take ``step_s`` seconds whatever is computed in them, without jitter.
+
+    The rate of computation is infinite, so that only the overhead per step is left, which counts as forward. Each
+    sequence has one entry per device; ``usable_memory_bytes`` may be left out, for memory without end.
+    """
+    n_devices, seeds = len(step_s), Seeds(0)
+    memory = usable_memory_bytes or [2**60] * n_devices
+    links = [
+        ConstantLink(
+            name=f"exact-{number}",
+            download_bytes_per_s=down,
+            upload_bytes_per_s=up,
+            latency_s=latency_s,
+            provenance={},
+            sha256="",
+        )
+        for number, (down, up) in enumerate(zip(download_bytes_per_s, upload_bytes_per_s, strict=True))
+    ]
+    return Testbed(
+        devices=[_device(number, step_s[number], memory[number]) for number in range(n_devices)],
+        links=Links(links, seeds),
+        power_modes=PowerModes(np.ones(n_devices, np.int64), 0, seeds),
+        jitter_fraction=0.0,
+        model=model,
+        form=form,
+        training=TrainingDefaults(n_steps=1, batch_size=1, learning_rate=1e-3),
+        precision="fp32",
+        seeds=seeds,
+        facts=facts or {},
+    )
+
+
+def _device(device_id: int, step_s: float, usable_memory_bytes: int) -> Device:
+    mode = PowerMode(
+        name="only",
+        mode_id=0,
+        effective_flop_per_s={"fp32": float("inf"), "amp": float("inf")},
+        memory_bytes_per_s=float("inf"),
+        step_overhead_s=step_s,
+        idle_w=IDLE_W,
+        compute_w=COMPUTE_W,
+        transfer_w=TRANSFER_W,
+    )
+    profile = DeviceProfile(
+        name=f"exact-{device_id}",
+        title="A board of known times",
+        memory_bytes=usable_memory_bytes,
+        usable_memory_bytes=usable_memory_bytes,
+        power_modes=(mode,),
+        default_mode="only",
+        provenance={},
+        sha256="",
+    )
+    return Device(device_id, profile, profile.power_modes)

@@ -1,0 +1,217 @@
+"""Rounds of a policy on a few made-up devices with made-up training, in milliseconds: no torch, no Ray, no files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from emulator.clock import Event
+from emulator.forms.base import AdapterForm
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.policy_catalog import import_path
+from emulator.records import (
+    Arrays,
+    Assignment,
+    ClusterView,
+    Evaluation,
+    Job,
+    RoundPlan,
+    RoundReport,
+    Status,
+    TrainingDefaults,
+    Update,
+    Work,
+)
+from emulator.seeds import Seeds
+from emulator.testing.small_world import made_up_devices, made_up_links, tiny_model, tiny_state
+from emulator.validation import validated
+from emulator.world.links import Links
+from emulator.world.power import PowerModes
+from emulator.world.testbed import DeviceLost, Testbed
+
+Trouble = Callable[[int], Mapping[int, Status]]
+"""For each round the devices in trouble, and what becomes of them: unavailable, dropped or out_of_memory."""
+
+
+def no_trouble(round_index: int) -> Mapping[int, Status]:
+    """All devices of every round are well."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlayedRound:
+    """A round as the engine played it.
+
+    ``plan`` is what the policy returned; ``updates`` are those of the devices' first inner round, by device id.
+    """
+
+    view: ClusterView
+    plan: RoundPlan
+    updates: Sequence[Update]
+    before: Arrays
+    after: Arrays
+    report: RoundReport
+
+
+class SmallTestbed:
+    """Drives a policy through rounds exactly as a run does. Use :func:`small_testbed` to make one."""
+
+    def __init__(self, policy: Policy, testbed: Testbed, state: Arrays, seeds: Seeds) -> None:
+        self.policy = policy
+        self.testbed = testbed
+        self.state = state
+        self._seeds = seeds
+        self._n_rounds = 0
+        self._first_updates: Sequence[Update] = ()
+
+    def view(self) -> ClusterView:
+        """Open the next round; for tests that call the policy themselves."""
+        self._first_updates = ()
+        self._n_rounds += 1
+        return self.testbed.view(self._n_rounds - 1, self.state, self.policy.declares)
+
+    def play_round(self) -> PlayedRound:
+        """Plan, play, aggregate and observe the next round.
+
+        Raises:
+            PlanError: the policy planned something impossible.
+        """
+        view = self.view()
+        plan = self.policy.plan(view)
+        checked = validated(plan, view, self.testbed.form, import_path(type(self.policy)))
+        before = self.state
+        process = self.policy.protocol.run_round(self.testbed, self.policy, checked, before)
+        self.state = self.testbed.clock.run(process)
+        report = self.testbed.close_round(self._evaluation())
+        self.policy.observe(report)
+        return PlayedRound(
+            view=view, plan=plan, updates=self._first_updates, before=before, after=self.state, report=report
+        )
+
+    def play(self, n_rounds: int) -> list[PlayedRound]:
+        """Play so many rounds."""
+        return [self.play_round() for _ in range(n_rounds)]
+
+    def train(self, jobs: Sequence[Job]) -> list[Update]:
+        """The testbed's resolver: training that adds seeded noise to what a device would have trained."""
+        updates = [self._update(job) for job in jobs]
+        self._first_updates = self._first_updates or sorted(updates, key=lambda update: update.device_id)
+        return updates
+
+    def _update(self, job: Job) -> Update:
+        form, model = self.testbed.form, self.testbed.model
+        rng = self._seeds.rng("made_up_training", job.round_index, job.inner_round, job.device_id)
+        trained = sent_back(form, form.project(job.state, job.assignment), job.assignment, model)
+        noisy = {
+            name: (array + 0.1 * rng.standard_normal(array.shape)).astype(np.float32) for name, array in trained.items()
+        }
+        return Update(
+            device_id=job.device_id,
+            assignment=job.assignment,
+            payload=noisy,
+            n_examples=_n_examples(job.device_id),
+            metrics={"train_loss": 1.0 / (1 + job.round_index)},
+        )
+
+    def _evaluation(self) -> Evaluation | None:
+        if not self.testbed.resolves:
+            return None
+        return Evaluation(accuracy=1 - 1 / (1 + self._n_rounds), loss=1 / self._n_rounds, n_examples=100)
+
+
+def small_testbed(
+    policy: Policy,
+    *,
+    n_devices: int = 6,
+    n_layers: int = 4,
+    seed: int = 0,
+    trouble: Trouble = no_trouble,
+    trains: bool = True,
+) -> SmallTestbed:
+    """A testbed of ``n_devices`` devices of three speeds for ``policy``, on a model of ``n_layers`` layers.
+
+    Example::
+
+        rounds = small_testbed(Mine(rank=4)).play(3)
+        assert all(len(played.plan.assignments) == 3 for played in rounds)
+
+    Args:
+        policy: a fresh one; it is driven by this testbed alone.
+        n_devices: how many devices; their ids start at 0.
+        n_layers: layers of the model, which is trained and priced alike.
+        seed: the run's seed.
+        trouble: which devices are lost, by round.
+        trains: whether devices send back arrays; without, the state is empty and reports have no metrics, as in a run
+            with ``training.enabled = false``.
+    """
+    seeds, model = Seeds(seed), tiny_model(n_layers)
+    form = policy.form(model)
+    testbed = _TroubledTestbed(
+        devices=made_up_devices(n_devices),
+        links=Links(made_up_links(n_devices), seeds),
+        power_modes=PowerModes(np.ones(n_devices, np.int64), 0, seeds),
+        jitter_fraction=0.05,
+        model=model,
+        form=form,
+        training=TrainingDefaults(n_steps=2, batch_size=4, learning_rate=1e-3),
+        precision="fp32",
+        seeds=seeds,
+        facts={
+            "memory_bytes": [device.profile.usable_memory_bytes for device in made_up_devices(n_devices)],
+            "label_histogram": list(seeds.rng("made_up_labels").integers(1, 9, (n_devices, 3))),
+            "n_examples": [_n_examples(device_id) for device_id in range(n_devices)],
+        },
+    )
+    testbed.trouble = trouble
+    small = SmallTestbed(policy, testbed, tiny_state(form, model, seeds) if trains else {}, seeds)
+    if trains:
+        testbed.resolver = small.train
+    return small
+
+
+def sent_back(form: AdapterForm, payload: Arrays, assignment: Assignment, model: ModelSpec) -> Arrays:
+    """The arrays of ``payload`` that a device trains and sends back.
+
+    Those are the ones in differentiated layers, by the names ``layers.<number>.``, and all that belong to no layer.
+    """
+    lowest = model.n_layers - form.work(assignment, model).backward_layers
+
+    def is_trained(name: str) -> bool:
+        place, _, rest = name.partition(".")
+        return place != "layers" or int(rest.partition(".")[0]) >= lowest
+
+    return {name: array for name, array in payload.items() if is_trained(name)}
+
+
+def _n_examples(device_id: int) -> int:
+    return 10 + 3 * device_id
+
+
+class _TroubledTestbed(Testbed):
+    """A testbed whose devices are lost as it is told: out of memory before they compute, dropped when they have."""
+
+    trouble: Trouble
+
+    def view(self, round_index: int, state: Arrays, declares: frozenset[str]) -> ClusterView:
+        view = super().view(round_index, state, declares)
+        self._lost = self.trouble(round_index)
+        away = {device_id for device_id, status in self._lost.items() if status is Status.UNAVAILABLE}
+        for device_id in away:
+            self.ledgers[device_id].status = Status.UNAVAILABLE
+        return replace(view, available=tuple(device_id for device_id in view.available if device_id not in away))
+
+    def compute(self, device_id: int, work: Work) -> Event:
+        if self._lost.get(device_id) is Status.OUT_OF_MEMORY:
+            self._begin(device_id).work = work
+            return self._lose(device_id)
+        return super().compute(device_id, work)
+
+    def upload(self, device_id: int, n_bytes: int) -> Event:
+        if self._lost.get(device_id) is Status.DROPPED:
+            return self._lose(device_id)
+        return super().upload(device_id, n_bytes)
+
+    def _lose(self, device_id: int) -> Event:
+        self._begin(device_id).status = self._lost[device_id]
+        return self.clock.failure(DeviceLost(device_id))

@@ -1,0 +1,37 @@
+"""The reference: peft and torch.optim.AdamW, one device at a time, in the most obvious way."""
+
+import numpy as np
+import torch
+
+from emulator.forms.lora import LoraForm
+from emulator.learning.batches import draw_rows, make_batch
+from emulator.learning.export import peft_name, to_peft
+from emulator.learning.host import HostContent
+from emulator.records import Arrays, Job
+from emulator.seeds import Seeds
+
+
+def train(content: HostContent, form: LoraForm, job: Job, run_seed: int, weight_decay: float) -> tuple[Arrays, float]:
+    """What one device trains, by the names of the server state, and its mean training loss."""
+    payload = form.project(job.state, job.assignment)
+    model = to_peft(content.model, payload, form.scaling)
+    model.eval()
+    parameters = dict(model.named_parameters())
+    trained = [name for name in payload if _is_trained(name, job)]
+    for parameter in parameters.values():
+        parameter.requires_grad_(False)
+    leaves = [parameters[peft_name(content.model, name)].requires_grad_() for name in trained]
+    optimizer = torch.optim.AdamW(leaves, lr=job.assignment.learning_rate, weight_decay=weight_decay)
+    losses = []
+    for rows in draw_rows(job, content.local_rows(job.device_id), Seeds(run_seed)):
+        batch = make_batch(rows, content.train, "cpu")
+        loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return {name: leaf.detach().numpy() for name, leaf in zip(trained, leaves, strict=True)}, float(np.mean(losses))
+
+
+def _is_trained(name: str, job: Job) -> bool:
+    return name.startswith("head.") or int(name.split(".")[1]) in job.assignment.trained_layers  # type: ignore[attr-defined]

@@ -1,0 +1,82 @@
+"""Model and data come together: contents for the hosts and facts for the coordinator."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_models import save_tiny_model
+from transformers import BertTokenizerFast
+
+from emulator.errors import DataError
+from emulator.learning.prepare import DataSource, Prepared, prepare
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] red green blue one two three".split()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prepared")
+    save_tiny_model("bert", path / "model")
+    (path / "vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizerFast(vocab_file=str(path / "vocab.txt")).save_pretrained(path / "model")
+    texts = [f"{colour} {number} {colour}" for colour in WORDS[5:8] for number in WORDS[8:]] * 10
+    pd.DataFrame({"text": texts, "label": [text.split()[0] for text in texts]}).to_csv(path / "data.csv", index=False)
+    return path
+
+
+def prepared(folder: Path, **changed: Any) -> Prepared:
+    settings: dict[str, Any] = {
+        "train_model": str(folder / "model"),
+        "data": DataSource(source=str(folder / "data.csv"), test_fraction=0.1),
+        "seq_len": 8,
+        "n_devices": 5,
+        "scheme": "dirichlet",
+        "alpha": 0.5,
+        "run_seed": 0,
+    }
+    return prepare(**(settings | changed))
+
+
+def test_every_device_holds_its_part_in_one_run_of_rows(folder: Path) -> None:
+    ready = prepared(folder)
+    content = ready.content
+    assert content.train.input_ids.shape == (81, 8)
+    assert content.test.input_ids.shape == (9, 8) == (ready.n_test, 8)
+    assert np.concatenate([content.local_rows(device) for device in range(5)]).tolist() == list(range(81))
+    for device in range(5):
+        own = content.train.labels[content.local_rows(device)]
+        assert np.bincount(own, minlength=3).tolist() == ready.label_histograms[device].tolist()
+        assert len(own) == ready.n_examples[device]
+
+
+def test_texts_and_labels_stay_together(folder: Path) -> None:
+    ready = prepared(folder)
+    assert ready.label_names == ("blue", "green", "red")
+    first_words = ready.content.train.input_ids[:, 1]  # after [CLS]
+    assert [WORDS[word] for word in first_words] == [ready.label_names[label] for label in ready.content.train.labels]
+
+
+def test_the_head_has_the_shapes_of_the_model_spec(folder: Path) -> None:
+    ready = prepared(folder)
+    assert set(ready.model.head) == {"classifier"}
+    shape = ready.model.head["classifier"]
+    assert ready.head_arrays["head.classifier.weight"].shape == (shape.out_features, shape.in_features) == (3, 16)
+
+
+@pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
+def test_the_seed_decides(folder: Path, scheme: str) -> None:
+    first, again, other = (prepared(folder, scheme=scheme, run_seed=seed).content.train for seed in (0, 0, 1))
+    assert np.array_equal(first.input_ids, again.input_ids)
+    assert not np.array_equal(first.input_ids, other.input_ids)
+
+
+def test_more_devices_than_samples_are_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="81 training samples cannot be shared out among 82 devices"):
+        prepared(folder, n_devices=82)
+
+
+def test_a_model_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no tokenizer that transformers can load"):
+        prepared(folder, train_model=save_tiny_model("bert", tmp_path))

@@ -1,0 +1,74 @@
+"""Tiny random models of several families, and data for them, made without a download."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification as AutoClassifier
+from transformers import (
+    BertConfig,
+    DistilBertConfig,
+    LlamaConfig,
+    RobertaConfig,
+    RobertaPreLayerNormConfig,
+)
+
+from emulator.learning.data import TokenData
+from emulator.learning.host import HostContent
+from emulator.learning.models import FrozenModel, load_model
+
+VOCABULARY, SEQ_LEN, N_LABELS = 50, 16, 3
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "max_position_embeddings": SEQ_LEN + 2,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "bert": BertConfig(**SHAPE),
+    "roberta": RobertaConfig(**SHAPE),
+    "roberta-prelayernorm": RobertaPreLayerNormConfig(**SHAPE),
+    "distilbert": DistilBertConfig(
+        vocab_size=VOCABULARY, dim=16, hidden_dim=32, n_layers=3, n_heads=2, max_position_embeddings=SEQ_LEN
+    ),
+    "llama": LlamaConfig(**SHAPE, num_key_value_heads=1),
+}
+
+
+def save_tiny_model(family: str, folder: Any) -> str:
+    """Saves a base model without a classification head, as a hub checkpoint would be; returns its directory.
+
+    Weights are larger than usual, so that every part of the model matters to the logits.
+    """
+    config = CONFIGS[family]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = AutoClassifier.from_config(config)
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.base_model.save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_content(family: str, folder: Any, n_devices: int = 4, head: Any = "output", full: bool = False) -> HostContent:
+    """A tiny model with random token ids of varying lengths, 20 rows for every device; ``full``: no padding."""
+    frozen: FrozenModel = load_model(save_tiny_model(family, folder), N_LABELS, seed=3, head=head)
+    rng = np.random.default_rng(0)
+    return HostContent(
+        model=frozen,
+        train=_tokens(rng, 20 * n_devices, full),
+        test=_tokens(rng, 50, full),
+        offsets=np.arange(0, 20 * n_devices + 1, 20),
+    )
+
+
+def _tokens(rng: np.random.Generator, n: int, full: bool) -> TokenData:
+    lengths = np.full(n, SEQ_LEN) if full else rng.integers(3, SEQ_LEN + 1, n)
+    ids = rng.integers(1, VOCABULARY, (n, SEQ_LEN))
+    ids[np.arange(SEQ_LEN) >= lengths[:, None]] = 0
+    return TokenData(
+        input_ids=ids.astype(np.int32), lengths=lengths.astype(np.int32), labels=rng.integers(0, N_LABELS, n)
+    )

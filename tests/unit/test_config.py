@@ -1,0 +1,171 @@
+"""The configuration: defaults, files, overrides, and what is said about a mistake."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from emulator.cli.settings import as_toml
+from emulator.config import Config, load_config, parse_setting
+from emulator.errors import ConfigError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "experiment.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every key path with its annotation and its default."""
+    for name, value in section:
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", type(section).model_fields[name].annotation, value
+
+
+def another(annotation: Any, default: Any) -> Any:
+    """An allowed value that is not the default; the default where nothing else is allowed."""
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, float):
+        return default / 2 + 0.25
+    if isinstance(default, int):
+        return default + 1
+    choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    return next((choice for choice in choices if choice != default), default if choices else "another")
+
+
+def found(config: BaseModel, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_jetsons() -> None:
+    config = load_config(None)
+
+    assert config == Config()
+    assert (config.policy.path, config.rounds, config.testbed.cluster) == ("legend", 20, "jetson80")
+
+
+@pytest.mark.parametrize(("key", "annotation", "default"), list(leaves(Config())), ids=str)
+def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
+    value = another(annotation, default)
+
+    assert found(load_config(None, [(key, value)]), key) == value
+
+
+def test_every_key_says_what_it_means() -> None:
+    def undocumented(section: BaseModel) -> list[str]:
+        missing = [name for name, value in section if not isinstance(value, BaseModel)]
+        missing = [name for name in missing if not type(section).model_fields[name].description]
+        return missing + [name for _, value in section if isinstance(value, BaseModel) for name in undocumented(value)]
+
+    assert undocumented(Config()) == []
+
+
+def test_an_override_wins_over_the_file_and_leaves_the_rest_of_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "rounds = 5\n[training]\nlocal_steps = 2\nbatch_size = 16\n")
+
+    config = load_config(path, [("training.local_steps", 9)])
+
+    assert (config.rounds, config.training.local_steps, config.training.batch_size) == (5, 9, 16)
+
+
+def test_keys_of_the_policy_beside_its_path_are_its_parameters(tmp_path: Path) -> None:
+    path = write(tmp_path, '[policy]\npath = "fedlora"\nrank = 4\n')
+
+    policy = load_config(path, [("policy.depth", 2)]).policy
+
+    assert (policy.path, policy.parameters) == ("fedlora", {"rank": 4, "depth": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rounds=3", ("rounds", 3)),
+        ("training.learning_rate=1e-3", ("training.learning_rate", 1e-3)),
+        ("training.enabled=false", ("training.enabled", False)),
+        ('policy.path="fedlora"', ("policy.path", "fedlora")),
+        ("policy.path=fedlora", ("policy.path", "fedlora")),
+        ("data.source=a=b.csv", ("data.source", "a=b.csv")),
+        ("policy.range=[1, 2]", ("policy.range", [1, 2])),
+        ("data.source=", ("data.source", "")),
+        ("data.text_column=007", ("data.text_column", "007")),
+    ],
+)
+def test_a_setting_is_read_as_toml_and_otherwise_as_text(text: str, expected: tuple[str, Any]) -> None:
+    assert parse_setting(text) == expected
+
+
+@pytest.mark.parametrize("text", ["rounds", "=3", ".rounds=3", "a..b=3", ""])
+def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--set takes key\.path=value.*got "):
+        parse_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        (
+            "[training]\nlocal_step = 3",
+            r"training\.local_step is not a setting; did you mean local_steps\? \[training\]",
+        ),
+        ("ruonds = 3", r"ruonds is not a setting; did you mean rounds\? the top level takes"),
+        ("zzz = 3", r"zzz is not a setting; the top level takes: backend, data"),
+        ("[data.partition]\nalfa = 1.0", r"data\.partition\.alfa is not a setting; did you mean alpha\?"),
+        ("rounds = 0", r"rounds: input should be greater than 0, got 0"),
+        ("rounds = -2", r"rounds: .*greater than 0, got -2"),
+        ('rounds = "ten"', r"rounds: .*valid integer, got 'ten'"),
+        ("rounds = 2.5", r"rounds: .*valid integer, got 2\.5"),
+        ("rounds = true", r"rounds: .*valid integer, got True"),
+        ("seed = -1", r"seed: .*greater than or equal to 0, got -1"),
+        ("training = 3", r"training is a table of settings \(batch_size, .*\), got 3"),
+        ("[data]\ntest_fraction = 1.0", r"data\.test_fraction: .*less than 1, got 1\.0"),
+        ('[backend]\nkind = "mpi"', r"backend\.kind: .*'ray' or 'inline', got 'mpi'"),
+        ("[backend]\nhosts = 2\ndevices_per_actor = 1", r"hosts and backend\.devices_per_actor exclude one another"),
+        ("rounds =", r"not valid TOML"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_with_the_file(tmp_path: Path, toml: str, message: str) -> None:
+    path = write(tmp_path, toml)
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(path)
+
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_mistake_in_an_override_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--set: training\.batch_size: .*got 0$"):
+        load_config(write(tmp_path, "rounds = 5"), [("training.batch_size", 0)])
+
+
+def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--set rounds\.x: rounds is a value"):
+        load_config(write(tmp_path, "rounds = 5"), [("rounds.x", 1)])
+
+
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration file '.*nowhere\.toml'"):
+        load_config(tmp_path / "nowhere.toml")
+
+
+def test_a_printed_configuration_gives_the_same_run_again(tmp_path: Path) -> None:
+    settings = [("policy.path", "fedlora"), ("policy.rank", 4), ("data.text_column", 0), ("data.partition.alpha", 0.1)]
+    config = load_config(None, [*settings, ("data.source", 'C:\\"quoted".csv')])
+
+    assert load_config(write(tmp_path, as_toml(config))) == config
+
+
+def test_a_printed_configuration_explains_every_key() -> None:
+    lines = as_toml(Config()).splitlines()
+
+    for key, _, _ in leaves(Config()):
+        number = next(i for i, line in enumerate(lines) if line.startswith(f"{key.rpartition('.')[2]} = "))
+        assert lines[number - 1].startswith("# "), key

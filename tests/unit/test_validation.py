@@ -1,0 +1,121 @@
+"""Impossible plans: each is refused with a message that names policy, round and device."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emulator.errors import PlanError
+from emulator.forms.lora import LoraAssignment, LoraForm
+from emulator.records import ClusterView, Group, RoundPlan, TrainingDefaults
+from emulator.testing import tiny_model
+from emulator.validation import validated
+
+FORM = LoraForm(ranks=(2, 3, 4, 5))
+VIEW = ClusterView(
+    round_index=7,
+    now_s=0.0,
+    model=tiny_model(n_layers=4),
+    state={},
+    training=TrainingDefaults(n_steps=1, batch_size=1, learning_rate=0.1),
+    n_devices=5,
+    available=(0, 1, 3, 4),
+    declared={},
+    rng=np.random.default_rng(0),
+)
+
+
+def assignment(device_id: int, **changes: Any) -> LoraAssignment:
+    good = LoraAssignment(device_id=device_id, n_steps=1, batch_size=8, learning_rate=0.1, ranks=(0, 3, 4, 5), depth=3)
+    return replace(good, **changes)
+
+
+def plan(*device_ids: int, groups: tuple[Group, ...] = (), **changes: Any) -> RoundPlan:
+    return RoundPlan(
+        assignments={device_id: assignment(device_id, **changes) for device_id in device_ids}, groups=groups
+    )
+
+
+def test_a_possible_plan_comes_back_in_the_order_of_device_ids() -> None:
+    checked = validated(plan(3, 0, 1), VIEW, FORM, "mine")
+
+    assert list(checked.assignments) == [0, 1, 3]
+    assert checked == plan(0, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_steps": 0}, "n_steps must be a whole number of at least 1, got 0"),
+        ({"n_steps": 1.5}, "n_steps must be a whole number of at least 1, got 1.5"),
+        ({"batch_size": -3}, "batch_size must be a whole number of at least 1, got -3"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
+        ({"device_id": 1}, "its assignment is for another device, got device_id 1"),
+        ({"depth": 5}, "depth must be between 0 and the model's 4 layers, got 5"),
+        ({"depth": -1}, "depth must be between 0 and the model's 4 layers, got -1"),
+        ({"ranks": (2, 3)}, "ranks must have one entry for each of 4 layers, got (2, 3)"),
+        ({"ranks": (2, 3, 9, 5)}, "rank at layer 2 must be between 0 and the server's 4, got 9"),
+        ({"ranks": (-1, 3, 4, 5)}, "rank at layer 0 must be between 0 and the server's 2, got -1"),
+    ],
+)
+def test_impossible_settings_are_refused_with_policy_round_and_device(changes: dict[str, Any], message: str) -> None:
+    bad = RoundPlan(assignments={0: assignment(0), 3: replace(assignment(3), **changes)})
+
+    with pytest.raises(PlanError) as caught:
+        validated(bad, VIEW, FORM, "mine:Mine")
+
+    assert str(caught.value) == f"mine:Mine, round 7, device 3: {message}"
+
+
+@pytest.mark.parametrize(
+    ("device_id", "message"),
+    [
+        (2, "device 2: is not available; 4 of the 5 devices are (view.available lists them)"),
+        (5, "device 5: does not exist"),
+        (-1, "device -1: does not exist"),
+    ],
+)
+def test_a_device_that_cannot_be_reached_is_refused(device_id: int, message: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        validated(plan(0, device_id), VIEW, FORM, "mine:Mine")
+
+    assert str(caught.value).startswith(f"mine:Mine, round 7, {message}")
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ((Group(members=(0, 1)), Group(members=())), "round 7: group 1 has no members"),
+        ((Group(members=(0, 1), inner_rounds=0),), "round 7: group 0 must have at least 1 inner round, got 0"),
+        ((Group(members=(0, 1)), Group(members=(1,))), "round 7, device 1: is in more than one group"),
+        ((Group(members=(0,)),), "round 7, device 1: has an assignment but no group"),
+        ((Group(members=(0, 1, 4)),), "round 7, device 4: has a group but no assignment"),
+    ],
+)
+def test_groups_must_divide_the_cohort(groups: tuple[Group, ...], message: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        validated(plan(0, 1, groups=groups), VIEW, FORM, "mine:Mine")
+
+    assert str(caught.value) == f"mine:Mine, {message}"
+
+
+def test_groups_that_divide_the_cohort_are_kept() -> None:
+    groups = (Group(members=(4,)), Group(members=(1, 0), inner_rounds=2))
+
+    assert validated(plan(0, 1, 4, groups=groups), VIEW, FORM, "mine").groups == groups
+
+
+def test_an_empty_cohort_is_refused_while_somebody_is_available() -> None:
+    with pytest.raises(PlanError, match="mine, round 7: the plan has no assignment, although 4 devices are available"):
+        validated(plan(), VIEW, FORM, "mine")
+
+
+def test_an_empty_cohort_is_all_there_can_be_when_nobody_is_available() -> None:
+    assert validated(plan(), replace(VIEW, available=()), FORM, "mine").assignments == {}
+
+
+def test_what_is_no_plan_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"mine, round 7: plan\(\) must return a RoundPlan, got None"):
+        validated(None, VIEW, FORM, "mine")  # type: ignore[arg-type]
