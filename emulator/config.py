@@ -21,7 +21,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class Section(BaseModel):
     """A table of the configuration; it takes exactly the keys it names, each in its own type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class TestbedConfig(Section):
@@ -203,9 +205,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not key or not all(key.split(".")):
         raise ConfigError(f"--set takes key.path=value, for example training.local_steps=8, got {text!r}")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
+        parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
         return key, value
+    return key, parsed["value"] if len(parsed) == 1 else value
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -233,7 +236,8 @@ def _explain(error: ValidationError, origin: str, overridden: set[str]) -> str:
     detail = error.errors(include_url=False)[0]
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location)
-    where = "--set" if key in overridden or origin == "command line" else origin
+    is_overridden = any(key == given or key.startswith(f"{given}.") for given in overridden)
+    where = "--set" if is_overridden or origin == "command line" else origin
     if detail["type"] == "extra_forbidden":
         allowed = _settings_of(location[:-1])
         section = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the top level"

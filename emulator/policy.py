@@ -48,7 +48,7 @@ class Policy(ABC):
 
     @abstractmethod
     def form(self, model: ModelSpec) -> AdapterForm:
-        """What is trained and shipped, for a model of these shapes. Called once, before the first round."""
+        """What is trained and shipped, for a model of these shapes; the same whenever it is asked."""
 
     @abstractmethod
     def plan(self, view: ClusterView) -> RoundPlan:

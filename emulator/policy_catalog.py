@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import typing
 from collections.abc import Mapping
@@ -94,11 +95,9 @@ def build_policy(path: str, given: Mapping[str, Any]) -> Policy:
 
 def _checked(name: str, value: Any, annotation: Any, policy: type[Policy]) -> Any:
     try:
-        # Lists of TOML become tuples where the policy wants tuples; beyond that a type must be met exactly.
-        strict = not isinstance(value, list)
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
-            value, strict=strict
-        )
+        # TOML has lists where a policy wants tuples; JSON's rules take them, and are strict about all else.
+        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"]
         raise ConfigError(

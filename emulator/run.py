@@ -23,7 +23,7 @@ from emulator.results.writer import RunWriter, check_out_dir
 from emulator.seeds import Seeds
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
-from emulator.world.testbed import DEVICE_FACTS, Device, Testbed
+from emulator.world.testbed import DEVICE_FACTS, HARDWARE_FACTS, Device, Testbed
 
 PRICED_SEQ_LEN = 128
 """Tokens that devices pay for where the priced model is not the trained one; papers use 128 to 256 (from memory)."""
@@ -49,9 +49,11 @@ def policy_of(config: Config) -> Policy:
         ConfigError: there is no such policy, or it does not take these parameters.
     """
     policy = build_policy(config.policy.path, config.policy.parameters)
-    if unknown := sorted(policy.declares - set(DEVICE_FACTS)):
+    facts = DEVICE_FACTS if config.training.enabled else HARDWARE_FACTS
+    if unknown := sorted(policy.declares - set(facts)):
+        when = "" if config.training.enabled else " in a run without training"
         raise ConfigError(
-            f"{import_path(type(policy))} declares {unknown[0]!r}; a policy may declare: {', '.join(DEVICE_FACTS)}"
+            f"{import_path(type(policy))} declares {unknown[0]!r}; a policy may declare{when}: {', '.join(facts)}"
         )
     return policy
 

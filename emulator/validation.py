@@ -1,8 +1,11 @@
 """Checks a policy's plan before anything is emulated, so that an impossible one is reported and never half played."""
 
+import math
+from numbers import Integral, Real
+
 from emulator.errors import PlanError
 from emulator.forms.base import AdapterForm
-from emulator.records import Assignment, ClusterView, RoundPlan
+from emulator.records import Assignment, ClusterView, Group, RoundPlan
 
 
 def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name: str) -> RoundPlan:
@@ -29,29 +32,33 @@ def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name
 
 def _check_assignment(device_id: int, assignment: Assignment, available: set[int], n_devices: int) -> None:
     if device_id not in available:
-        known = f"is not available; {len(available)} of the {n_devices} devices are (view.available lists them)"
-        raise ValueError(
-            known if isinstance(device_id, int) and 0 <= device_id < n_devices else f"does not exist; {known}"
-        )
+        if not (isinstance(device_id, Integral) and 0 <= device_id < n_devices):
+            raise ValueError(f"does not exist; devices are numbered from 0 to {n_devices - 1}")
+        raise ValueError(f"is not available; {len(available)} of {n_devices} devices are (view.available lists them)")
+    if not isinstance(assignment, Assignment):
+        raise ValueError(f"must be given an Assignment, got {assignment!r}")
     if assignment.device_id != device_id:
         raise ValueError(f"its assignment is for another device, got device_id {assignment.device_id!r}")
     for name in ("n_steps", "batch_size"):
         value = getattr(assignment, name)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if not assignment.learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {assignment.learning_rate!r}")
+    rate = assignment.learning_rate
+    if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+        raise ValueError(f"learning_rate must be a positive number, got {rate!r}")
 
 
 def _check_groups(plan: RoundPlan, where: str) -> None:
     if not plan.groups:
         return
-    members = [device_id for group in plan.groups for device_id in group.members]
     for number, group in enumerate(plan.groups):
+        if not isinstance(group, Group):
+            raise PlanError(f"{where}: group {number} must be a Group, got {group!r}")
         if not group.members:
             raise PlanError(f"{where}: group {number} has no members")
-        if group.inner_rounds < 1:
+        if not isinstance(group.inner_rounds, Integral) or group.inner_rounds < 1:
             raise PlanError(f"{where}: group {number} must have at least 1 inner round, got {group.inner_rounds!r}")
+    members = [device_id for group in plan.groups for device_id in group.members]
     twice = sorted({device_id for device_id in members if members.count(device_id) > 1})
     if twice:
         raise PlanError(f"{where}, device {twice[0]}: is in more than one group")

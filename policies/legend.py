@@ -93,6 +93,8 @@ class Legend(Policy):
         for name in ("smoothing", "waiting_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}")
+        if self.first_rank < 1:
+            raise ValueError(f"first_rank must be at least 1, got {self.first_rank!r}")
         return LoraForm(ranks=rank_law(model.n_layers, self.first_rank, self.rank_step))
 
     def plan(self, view: ClusterView) -> RoundPlan:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -110,8 +111,14 @@ class LoraForm(AdapterForm):
     def check(self, assignment: Assignment, model: ModelSpec) -> None:
         if not isinstance(assignment, LoraAssignment):
             raise ValueError(f"LoraForm takes a LoraAssignment, not a {type(assignment).__name__}")
-        if len(assignment.ranks) != model.n_layers:
-            raise ValueError(f"ranks must have one entry for each of {model.n_layers} layers, got {assignment.ranks!r}")
+        for what, ranks in (("the form's ranks", self.ranks), ("ranks", assignment.ranks)):
+            if not isinstance(ranks, tuple) or len(ranks) != model.n_layers:
+                raise ValueError(
+                    f"{what} must be a tuple with one entry for each of {model.n_layers} layers, got {ranks!r}"
+                )
+        for name, value in (("depth", assignment.depth), *(("a rank", rank) for rank in assignment.ranks)):
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
         if not 0 <= assignment.depth <= model.n_layers:
             raise ValueError(
                 f"depth must be between 0 and the model's {model.n_layers} layers, got {assignment.depth!r}"

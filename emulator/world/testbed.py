@@ -36,8 +36,10 @@ from emulator.world.links import Links, Rates, log_normal
 from emulator.world.memory import peak_memory
 from emulator.world.power import PowerModes
 
-DEVICE_FACTS = ("memory_bytes", "label_histogram", "n_examples")
-"""What a policy may declare that it needs to know of devices."""
+HARDWARE_FACTS = ("memory_bytes",)
+"""Facts about devices that every run knows."""
+DEVICE_FACTS = (*HARDWARE_FACTS, "label_histogram", "n_examples")
+"""What a policy may declare that it needs to know of devices; the last two come with the data, in runs that train."""
 
 
 class DeviceLost(Exception):
@@ -70,6 +72,8 @@ class Testbed:
     ``model`` has the priced shapes. ``facts`` gives for each of :data:`DEVICE_FACTS` its value per device. ``resolver``
     trains jobs for real; it is None in a run without training.
     """
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ def test_a_whole_number_is_good_enough_for_a_float() -> None:
         ({"needed": True}, r"policy\.needed of .*valid integer, got True"),
         ({"on": 1}, r"policy\.on of .*valid boolean, got 1"),
         ({"link": "sideways"}, r"policy\.link of .*'up' or 'down', got 'sideways'"),
-        ({"ranks": 3}, r"policy\.ranks of .*valid tuple, got 3"),
+        ({"ranks": 3}, r"policy\.ranks of .*valid array, got 3"),
         (
             {"fracton": 0.1},
             r"policy\.fracton is not a parameter of .*:Sample; did you mean fraction\? it takes: needed",

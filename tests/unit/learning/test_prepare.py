@@ -7,7 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiny_models import save_tiny_model
-from transformers import BertTokenizerFast
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from emulator.errors import DataError
 from emulator.learning.prepare import DataSource, Prepared, prepare
@@ -15,12 +19,19 @@ from emulator.learning.prepare import DataSource, Prepared, prepare
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] red green blue one two three".split()
 
 
+def word_tokenizer(words: list[str] = WORDS) -> PreTrainedTokenizerFast:
+    """One token per word, between [CLS] and [SEP]."""
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("prepared")
     save_tiny_model("bert", path / "model")
-    (path / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizerFast(vocab_file=str(path / "vocab.txt")).save_pretrained(path / "model")
+    word_tokenizer().save_pretrained(path / "model")
     texts = [f"{colour} {number} {colour}" for colour in WORDS[5:8] for number in WORDS[8:]] * 10
     pd.DataFrame({"text": texts, "label": [text.split()[0] for text in texts]}).to_csv(path / "data.csv", index=False)
     return path
@@ -78,5 +89,12 @@ def test_more_devices_than_samples_are_refused(folder: Path) -> None:
 
 
 def test_a_model_without_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no tokenizer that transformers can load"):
+    with pytest.raises(DataError, match="has no tokenizer"):
         prepared(folder, train_model=save_tiny_model("bert", tmp_path))
+
+
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    save_tiny_model("bert", tmp_path)
+    word_tokenizer([*WORDS, *(f"word{i}" for i in range(50))]).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="has 61 words, the model knows 50"):
+        prepared(folder, train_model=str(tmp_path))

@@ -131,8 +131,8 @@ def test_an_impossible_test_fraction_is_refused(fraction: float, tmp_path: Path)
     assert "data.test_fraction" in refusal(written("csv", tmp_path), test_fraction=fraction)
 
 
-def test_batches_are_cut_to_a_multiple_of_eight_tokens() -> None:
-    assert [cut_length(np.array([3, n], dtype=np.int32), 30) for n in (3, 8, 9, 25)] == [8, 8, 16, 30]
+def test_batches_are_cut_to_an_even_number_of_tokens() -> None:
+    assert [cut_length(np.array([3, n], dtype=np.int32), 25) for n in (3, 8, 9, 25)] == [4, 8, 10, 25]
 
 
 class WordTokenizer:

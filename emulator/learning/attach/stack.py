@@ -1,0 +1,85 @@
+"""One flat buffer for the parameters of many devices, and the views of it that a model computes with."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class ParameterStack:
+    """Named parameters of ``n_devices`` devices in one ``(n_devices, n_parameters)`` float32 buffer.
+
+    A name has the same shape for all devices, the largest that any of them holds; smaller arrays fill its leading
+    corner and the rest is zero.
+
+    Attributes:
+        values: ``(n_devices, n_parameters)``; a device's parameters are one row.
+        gradients: of the same shape, written by :meth:`backward`.
+        trained: of the same shape, bool: what each device trains.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], n_devices: int, device: str) -> None:
+        self.shapes = dict(shapes)
+        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        stops = np.cumsum(sizes).tolist()
+        self._columns = {
+            name: slice(stop - size, stop) for name, size, stop in zip(self.shapes, sizes, stops, strict=True)
+        }
+        self.trained = np.zeros((n_devices, sum(sizes)), dtype=bool)
+        self._initial = np.zeros((n_devices, sum(sizes)), dtype=np.float32)
+        self._device = device
+        self._leaves: dict[str, Tensor] = {}
+
+    def write(self, row: int, name: str, array: NDArray[np.float32]) -> None:
+        """Sets device ``row``'s parameter ``name``; all writing comes before :meth:`upload`."""
+        corner = tuple(slice(size) for size in array.shape)
+        self._initial[row, self._columns[name]].reshape(self.shapes[name])[corner] = array
+
+    def train(self, row: int, name: str) -> None:
+        """Lets device ``row`` train parameter ``name``."""
+        self.trained[row, self._columns[name]] = True
+
+    def upload(self) -> None:
+        """Makes the tensors, once everything is written."""
+        self.values = torch.from_numpy(self._initial).to(self._device)
+        self.gradients = torch.zeros_like(self.values)
+        self._is_trained = {name: bool(self.trained[:, columns].any()) for name, columns in self._columns.items()}
+
+    def download(self) -> NDArray[np.float32]:
+        """A copy of all parameters, for :meth:`read`."""
+        values: NDArray[np.float32] = self.values.numpy(force=True).copy()
+        return values
+
+    def read(self, values: NDArray[np.float32], row: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Device ``row``'s parameter ``name`` of downloaded ``values``, in the ``shape`` that it was written in."""
+        corner = tuple(slice(size) for size in shape)
+        return np.ascontiguousarray(values[row, self._columns[name]].reshape(self.shapes[name])[corner])
+
+    def activate(self, n_devices: int) -> None:
+        """Makes leaves of the first ``n_devices`` rows.
+
+        A leaf needs a gradient only if any device trains it, so that backward stops where nobody trains.
+        """
+        self._leaves = {}
+        for name in self.shapes:
+            leaf = self._view(self.values, name)[:n_devices].detach()
+            self._leaves[name] = leaf.requires_grad_(self._is_trained[name])
+
+    def leaf(self, name: str) -> Tensor:
+        """``name`` of all active devices, ``(n_active, *shape)``."""
+        return self._leaves[name]
+
+    def backward(self, loss: Tensor) -> None:
+        """Writes the gradients of ``loss`` for all active devices."""
+        leaves = {name: leaf for name, leaf in self._leaves.items() if leaf.requires_grad}
+        if not leaves:
+            return
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        for name, gradient in zip(leaves, gradients, strict=True):
+            if gradient is not None:
+                self._view(self.gradients, name)[: len(gradient)].copy_(gradient)
+
+    def _view(self, buffer: Tensor, name: str) -> Tensor:
+        return buffer[:, self._columns[name]].view(-1, *self.shapes[name])

@@ -1,0 +1,155 @@
+"""A device host: the resident frozen model and data of a shard of devices, and what it can be asked to compute."""
+
+import ctypes
+import importlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emulator.forms.base import AdapterForm
+from emulator.learning.attach.base import StackedAdapters
+from emulator.learning.batches import Batch, Rows, make_batch
+from emulator.learning.data import TokenData
+from emulator.learning.encoder import speed_up
+from emulator.learning.models import FrozenModel
+from emulator.learning.prefix import PrefixCache, SkippableLayers
+from emulator.learning.settings import NumericSettings
+from emulator.records import Arrays, Job, Update
+
+if TYPE_CHECKING:
+    from emulator.learning.tasks import Task
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+MOST_KEPT_BYTES, LARGEST_KEPT_BYTES = 2**31 - 1, 32 * 2**20  # the largest that glibc takes
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostContent:
+    """All that goes once into the object store: plain arrays, the same for every host.
+
+    The training data is in the order of the devices: device ``d`` holds the rows from ``offsets[d]`` up to
+    ``offsets[d + 1]``.
+    """
+
+    model: FrozenModel
+    train: TokenData
+    test: TokenData
+    offsets: NDArray[np.int64]
+
+    def local_rows(self, device_id: int) -> Rows:
+        """The training rows of one device, in ascending order."""
+        return np.arange(self.offsets[device_id], self.offsets[device_id + 1])
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationShard:
+    """Sums over the rows of one shard of held-out data; the caller adds them up in shard order."""
+
+    loss_sum: float
+    n_correct: int
+    n: int
+
+
+class DeviceHost:
+    """Trains and evaluates on behalf of devices. It knows no clock, and keeps nothing of a device between calls."""
+
+    def __init__(self, content: HostContent, settings: NumericSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        _keep_freed_memory()
+        self.content, self.settings = content, settings
+        model: Any = content.model.build()
+        self.model = model.to(settings.device, DTYPES[settings.precision])
+        speed_up(self.model, content.model)
+        self._layers = SkippableLayers(self.model, content.model)
+        width, budget = self.model.config.hidden_size, settings.prefix_cache_bytes
+        # Held-out data comes first: evaluation uses all of it, training a part of its data in each round.
+        self._test_prefix = PrefixCache(self._layers, content.test, width, budget)
+        self._train_prefix = PrefixCache(self._layers, content.train, width, budget - self._test_prefix.n_bytes)
+        self._attached: tuple[AdapterForm, StackedAdapters] | None = None
+
+    def train(self, task: "Task | str", form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+        """Runs ``task`` (a function, or its import path ``module:function``) over the jobs of one stack."""
+        function: Task = resolve(task) if isinstance(task, str) else task
+        return function(self, form, jobs)
+
+    def evaluate(self, form: AdapterForm, state: Arrays, rows: range) -> EvaluationShard:
+        """The server ``state`` on the held-out ``rows``. Rows of like length share a batch."""
+        adapters = self.attach(form)
+        adapters.load([state], assignments=None)
+        data, size = self.content.test, self.settings.eval_batch_size
+        ordered = np.array(rows)[np.argsort(data.lengths[rows.start : rows.stop], kind="stable")]
+        loss_sum, n_correct, first_layer = 0.0, 0, adapters.lowest_layer(state)
+        with torch.no_grad():
+            for start in range(0, len(ordered), size):
+                batch = make_batch(ordered[start : start + size], data, self.settings.device)
+                logits = self.logits(batch, data, first_layer)
+                loss_sum += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
+                n_correct += int((logits.argmax(dim=1) == batch.labels).sum())
+        return EvaluationShard(loss_sum, n_correct, len(rows))
+
+    def attach(self, form: AdapterForm) -> StackedAdapters:
+        """The learning side of ``form``, attached to the resident model; it stays attached until another form comes."""
+        if self._attached is None or self._attached[0] != form:
+            if self._attached is not None:
+                self._attached[1].detach()
+            self._attached = (form, resolve(form.attachment)(self.model, self.content.model, form))
+        return self._attached[1]
+
+    def logits(self, batch: Batch, data: TokenData, first_layer: int = 0) -> Tensor:
+        """``(rows, n_labels)`` float32.
+
+        Args:
+            batch: rows of ``data``.
+            data: the training or the held-out data of this host's content.
+            first_layer: the lowest layer whose output can differ from the frozen model's; those below it are computed
+                once per sample.
+        """
+        layer = min(first_layer, self.content.model.n_layers - 1)
+        prefix = self._train_prefix if data is self.content.train else self._test_prefix
+        logits: Tensor = self._layers.run(batch, layer, prefix.hidden(batch, layer)).logits
+        return logits.float()
+
+    @contextmanager
+    def training_mode(self, seed: int) -> Iterator[None]:
+        """Turns the model's dropout on, drawn from ``seed``; torch's global generators are left as they were."""
+        devices = [torch.cuda.current_device()] if self.settings.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            self.model.train()
+            try:
+                yield
+            finally:
+                self.model.eval()
+
+    def facts(self) -> Mapping[str, float]:
+        """What this host measured on the wall or of its own memory, for the log."""
+        model_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return {
+            "model_bytes": float(model_bytes),
+            "prefix_cache_bytes": float(self._train_prefix.n_used_bytes + self._test_prefix.n_used_bytes),
+        }
+
+
+def _keep_freed_memory() -> None:
+    """Asks glibc to keep freed memory: activations come back in each step, and fresh pages cost a tenth of the time."""
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no such knob
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, MOST_KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
+
+
+def resolve(path: str) -> Any:
+    """The object at an import path ``module:name``."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

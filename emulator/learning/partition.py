@@ -1,0 +1,79 @@
+"""Who holds which examples: seeded partitions of a labelled data set over the devices."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.errors import DataError
+
+Rows = NDArray[np.int64]
+"""Row numbers of a data set, in ascending order."""
+
+
+def iid(labels: NDArray[np.int64], n_devices: int, rng: np.random.Generator) -> list[Rows]:
+    """Shuffles the rows of ``labels`` (n,) and deals them out in ``n_devices`` parts whose sizes differ by at most one.
+
+    Raises:
+        DataError: fewer samples than devices.
+    """
+    _check(labels, n_devices)
+    return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), n_devices)]
+
+
+def dirichlet(labels: NDArray[np.int64], n_devices: int, alpha: float, rng: np.random.Generator) -> list[Rows]:
+    """Deals out each label's rows by shares drawn from Dirichlet(``alpha``): the smaller alpha, the more skewed.
+
+    As in Hsu et al. 2019 (arXiv 1909.06335) with the roles of label and device exchanged (Li et al. 2022, arXiv
+    2102.02079, "distribution-based label imbalance"). A device that got nothing takes one row, drawn at random, from
+    the device that holds the most (the lowest id among equals), so that no device is ever empty.
+
+    Raises:
+        DataError: fewer samples than devices, or ``alpha`` is not positive.
+    """
+    _check(labels, n_devices)
+    if not alpha > 0:
+        raise DataError(f"the Dirichlet partition needs alpha above 0, got {alpha!r}")
+    parts: list[list[int]] = [[] for _ in range(n_devices)]
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.round(np.cumsum(_shares(n_devices, alpha, rng))[:-1] * len(rows)).astype(np.int64)
+        for part, dealt in zip(parts, np.split(rows, cuts), strict=True):
+            part.extend(dealt.tolist())
+    _fill_empty(parts, rng)
+    return [np.array(sorted(part), dtype=np.int64) for part in parts]
+
+
+def label_histograms(labels: NDArray[np.int64], parts: Sequence[Rows], n_labels: int) -> NDArray[np.int64]:
+    """How many rows of each label every device holds, ``(n_devices, n_labels)``."""
+    counts = [np.bincount(labels[part], minlength=n_labels) for part in parts]
+    return np.stack(counts).astype(np.int64)
+
+
+def _shares(n_devices: int, alpha: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """One draw of Dirichlet(alpha, ..., alpha); where a tiny alpha lets all gammas underflow, its limit: one device."""
+    gammas = rng.gamma(alpha, size=n_devices)
+    total = gammas.sum()
+    if not total > 0:
+        gammas[rng.integers(n_devices)] = total = 1.0
+    shares: NDArray[np.float64] = gammas / total
+    return shares
+
+
+def _fill_empty(parts: list[list[int]], rng: np.random.Generator) -> None:
+    sizes = np.array([len(part) for part in parts])
+    for empty in np.flatnonzero(sizes == 0):
+        donor = int(np.argmax(sizes))
+        parts[empty].append(parts[donor].pop(int(rng.integers(sizes[donor]))))
+        sizes[donor] -= 1
+        sizes[empty] = 1
+
+
+def _check(labels: NDArray[np.int64], n_devices: int) -> None:
+    if n_devices < 1:
+        raise DataError(f"a partition needs at least 1 device, got {n_devices!r}")
+    if len(labels) < n_devices:
+        raise DataError(
+            f"{len(labels)} training samples cannot be shared out among {n_devices} devices, each needs at least one; "
+            "use more data or fewer devices"
+        )

@@ -1,0 +1,123 @@
+"""Reads model and data once, before any host exists, and shares the data out over the devices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.errors import DataError
+from emulator.learning import partition
+from emulator.learning.data import Column, TextData, load_data, tokenize
+from emulator.learning.host import HostContent
+from emulator.learning.models import FrozenModel, HeadChoice, load_model, load_tokenizer
+from emulator.model_catalog import model_spec_from_config
+from emulator.model_spec import ModelSpec
+from emulator.records import Arrays
+from emulator.seeds import Seeds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSource:
+    """Where labelled texts come from; see :func:`emulator.learning.data.load_data`."""
+
+    source: str
+    text_column: Column = "text"
+    label_column: Column = "label"
+    test_source: str | None = None
+    test_fraction: float = 0.1
+    n_train: int | None = None
+    n_test: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What the coordinator knows of model and data, with the content that goes to the hosts.
+
+    ``label_histograms`` is ``(n_devices, n_labels)``, ``n_examples`` ``(n_devices,)``.
+    """
+
+    content: HostContent
+    model: ModelSpec
+    label_names: tuple[str, ...]
+    label_histograms: NDArray[np.int64]
+    n_examples: NDArray[np.int64]
+    n_test: int
+    head_arrays: Arrays
+
+
+def prepare(
+    *,
+    train_model: str,
+    data: DataSource,
+    seq_len: int,
+    n_devices: int,
+    scheme: Literal["iid", "dirichlet"],
+    alpha: float,
+    run_seed: int,
+    head: HeadChoice = "output",
+) -> Prepared:
+    """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
+
+    Args:
+        train_model: ``builtin:tiny-12``, a local directory, or a hub id.
+        data: where the texts are.
+        seq_len: tokens after which texts are cut off.
+        n_devices: number of devices.
+        scheme, alpha: the partition; ``alpha`` matters to ``dirichlet`` only.
+        run_seed: for the new parts of the model, the split and the partition.
+        head: which linear maps of the head are trained.
+
+    Raises:
+        DataError: model or data cannot be used, or there are fewer training samples than devices.
+    """
+    seeds = Seeds(run_seed)
+    texts = load_data(
+        data.source,
+        text_column=data.text_column,
+        label_column=data.label_column,
+        test_source=data.test_source,
+        test_fraction=data.test_fraction,
+        n_train=data.n_train,
+        n_test=data.n_test,
+        seed=run_seed,
+    )
+    rng = seeds.rng("partition")
+    parts = (
+        partition.iid(texts.train_labels, n_devices, rng)
+        if scheme == "iid"
+        else partition.dirichlet(texts.train_labels, n_devices, alpha, rng)
+    )
+    frozen = load_model(train_model, len(texts.label_names), seeds.integer("model_initialisation"), head)
+    return _prepared(frozen, texts, parts, seq_len, head)
+
+
+def _prepared(
+    frozen: FrozenModel, texts: TextData, parts: Sequence[partition.Rows], seq_len: int, head: HeadChoice
+) -> Prepared:
+    tokenizer = load_tokenizer(frozen.name)
+    n_known = int(frozen.config["vocab_size"])
+    if len(tokenizer) > n_known:
+        raise DataError(
+            f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; save "
+            "the tokenizer that the model was trained with beside its weights"
+        )
+    n_labels = len(texts.label_names)
+    sizes = np.array([len(part) for part in parts], dtype=np.int64)
+    rows = np.concatenate(parts)
+    content = HostContent(
+        model=frozen,
+        train=tokenize([texts.train_texts[row] for row in rows], texts.train_labels[rows], tokenizer, seq_len),
+        test=tokenize(texts.test_texts, texts.test_labels, tokenizer, seq_len),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+    )
+    return Prepared(
+        content=content,
+        model=model_spec_from_config(frozen.config, name=frozen.name, n_labels=n_labels, seq_len=seq_len, head=head),
+        label_names=texts.label_names,
+        label_histograms=partition.label_histograms(texts.train_labels, parts, n_labels),
+        n_examples=sizes,
+        n_test=len(texts.test_labels),
+        head_arrays=frozen.head_arrays(),
+    )

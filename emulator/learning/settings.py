@@ -1,0 +1,37 @@
+"""The numeric settings of a run: all that may move the last bits of a result, fixed by the config alone. No torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from emulator.learning.stacking import DEVICES_STACKED
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NumericSettings:
+    """How hosts compute.
+
+    Attributes:
+        run_seed: the run's seed; batches and dropout are drawn from it.
+        threads: torch threads of each host.
+        precision: of the frozen weights and the activations; adapters, head, loss and optimizer stay in float32.
+        weight_decay: AdamW's decoupled weight decay.
+        dropout: train with the model's own dropout instead of in evaluation mode.
+        devices_stacked: at most so many devices share a forward and backward pass.
+        eval_shard_size: rows of held-out data whose sums are added up together.
+        eval_batch_size: rows in one forward pass of an evaluation.
+        prefix_cache_bytes: memory for hidden states below the lowest adapter, over all data; 0 turns reuse off.
+        device: torch's name of where to compute, ``cpu`` or ``cuda``.
+    """
+
+    run_seed: int
+    threads: int = 1
+    precision: Precision = "float32"
+    weight_decay: float = 0.01
+    dropout: bool = False
+    devices_stacked: int = DEVICES_STACKED
+    eval_shard_size: int = 256
+    eval_batch_size: int = 128
+    prefix_cache_bytes: int = 256 * 2**20
+    device: str = "cpu"

@@ -1,0 +1,77 @@
+"""Where a transformer keeps the matrices that adapters attach to, under canonical names for any model family."""
+
+import re
+from collections.abc import Mapping
+
+from torch import nn
+
+from emulator.errors import DataError
+
+MODULES = {
+    "query": ("attention.self.query", "q_proj", "q_lin", "query_proj", "query"),
+    "key": ("attention.self.key", "k_proj", "k_lin", "key_proj", "key"),
+    "value": ("attention.self.value", "v_proj", "v_lin", "value_proj", "value"),
+    "attention_output": ("attention.output.dense", "o_proj", "self_attn.out_proj", "out_lin", "self_attn.dense"),
+    "mlp_gate": ("mlp.gate_proj", "mlp.w1"),
+    "mlp_up": ("intermediate.dense", "up_proj", "ffn.lin1", "fc1", "mlp.w3"),
+    "mlp_down": ("output.dense", "down_proj", "ffn.lin2", "fc2", "mlp.w2"),
+}
+"""Canonical name -> how module paths of published families end, below the layer's number; the longest match wins."""
+
+Sites = Mapping[tuple[int, str], str]
+"""(layer from the input, canonical matrix name) -> module path."""
+
+
+def find_sites(model: nn.Module, name: str) -> dict[tuple[int, str], str]:
+    """Maps every adaptable linear map of ``model``.
+
+    Raises:
+        DataError: there are no numbered layers with separate query and value maps, or the layers differ.
+    """
+    found: dict[str, dict[tuple[int, str], str]] = {}
+    for path, module in model.named_modules():
+        match = re.fullmatch(r"(.+?)\.(\d+)\.(.+)", path)
+        target = _canonical(match[3]) if match and isinstance(module, nn.Linear) else None
+        if match and target:
+            found.setdefault(match[1], {})[int(match[2]), target] = path
+    sites = max(found.values(), key=len, default={})
+    targets = {target for _, target in sites}
+    layers = {layer for layer, _ in sites}
+    if not {"query", "value"} <= targets:
+        raise DataError(
+            f"model {name!r} ({type(model).__name__}) has no layers with separate linear maps for query and value, so "
+            "adapters cannot be attached; use a BERT-, RoBERTa-, DistilBERT- or Llama-like model"
+        )
+    if layers != set(range(len(layers))) or len(sites) != len(layers) * len(targets):
+        raise DataError(
+            f"model {name!r} ({type(model).__name__}) has layers that differ in their linear maps; adapters "
+            "need layers that are all alike"
+        )
+    return dict(sorted(sites.items()))
+
+
+def find_head(model: nn.Module, base_prefix: str, only_output: bool) -> dict[str, str]:
+    """The linear maps outside the base model: name -> module path (they are the same), the output map last.
+
+    Args:
+        model: a sequence classifier.
+        base_prefix: the attribute that holds its base model, such as ``bert``.
+        only_output: keep nothing but the last map, the one that gives the logits.
+    """
+    linears = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not path.startswith(f"{base_prefix}.")
+    ]
+    return {path: path for path in (linears[-1:] if only_output else linears)}
+
+
+def _canonical(path: str) -> str | None:
+    """The canonical name of a module path below its layer, or None for any other linear map."""
+    matches = [
+        (len(ending), target)
+        for target, endings in MODULES.items()
+        for ending in endings
+        if path == ending or path.endswith(f".{ending}")
+    ]
+    return max(matches)[1] if matches else None
