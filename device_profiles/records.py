@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 ProvenanceKind = Literal["measured", "published", "derived", "assumed"]
 PROVENANCE_KINDS: tuple[str, ...] = get_args(ProvenanceKind)
 
@@ -139,6 +142,7 @@ class WifiRings:
     min_bytes_per_s: float
     max_bytes_per_s: float
     latency_s: float
+    loss_fraction: float = 0.0
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 
@@ -155,11 +159,70 @@ class ConstantLink:
     download_bytes_per_s: float
     upload_bytes_per_s: float
     latency_s: float
+    loss_fraction: float = 0.0
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 
 
-LinkSpec = WifiRings | ConstantLink
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogNormalLink:
+    """Links whose rates are log-normal, between devices and between rounds.
+
+    A device's mean rates are the given ones times a log-normal factor of mean 1 and the coefficient of variation
+    ``device_variation_fraction``, the same factor down and up, which stays. Its rates of a round fluctuate about that
+    as those of :class:`WifiRings` do, and are clipped to ``[min_bytes_per_s, max_bytes_per_s]``.
+    """
+
+    kind: Literal["lognormal"] = "lognormal"
+    name: str
+    download_bytes_per_s: float
+    upload_bytes_per_s: float
+    device_variation_fraction: float
+    download_variation_fraction: float
+    upload_variation_fraction: float
+    round_correlation: float
+    min_bytes_per_s: float
+    max_bytes_per_s: float
+    latency_s: float
+    loss_fraction: float = 0.0
+    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
+    sha256: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RateTrace:
+    """A recorded rate as steps: ``bytes_per_s[k]`` from ``start_s[k]`` to the next step's start.
+
+    ``start_s`` ascends from 0; the last step ends at ``period_s``, where the trace begins anew. Both arrays have the
+    shape ``(n_steps,)``.
+    """
+
+    start_s: NDArray[np.float64]
+    bytes_per_s: NDArray[np.float64]
+    period_s: float
+
+    @property
+    def mean_bytes_per_s(self) -> float:
+        lengths_s = np.diff(self.start_s, append=self.period_s)
+        return float(lengths_s @ self.bytes_per_s) / self.period_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraceLink:
+    """Recorded rates, replayed over and over. Each device begins at a step of its own, drawn from the run's seed."""
+
+    kind: Literal["trace"] = "trace"
+    name: str
+    download: RateTrace = field(compare=False, repr=False)
+    upload: RateTrace = field(compare=False, repr=False)
+    latency_s: float
+    loss_fraction: float = 0.0
+    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
+    sha256: str = field(repr=False)
+
+
+LinkSpec = WifiRings | ConstantLink | LogNormalLink | TraceLink
+"""Every kind has ``latency_s``, once per transfer, and ``loss_fraction``, the share of what is sent that is lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,13 +237,33 @@ class ClusterEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AccessPoints:
+    """Where devices share the air. Device ``i`` belongs to point ``(i // consecutive_devices) % count``.
+
+    ``bytes_per_s`` is what one point carries for all of its devices, down and up together: they share one channel.
+    """
+
+    count: int
+    consecutive_devices: int
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerCapacity:
+    """What the server's own link carries: ``egress`` to all devices together, ``ingress`` from them."""
+
+    egress_bytes_per_s: float
+    ingress_bytes_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSpec:
     """A testbed. Devices are numbered from 0 in the order of ``entries``.
 
     Every device draws one of its modes anew each ``power_mode_redraw_rounds`` rounds, only once where that is 0.
     ``compute_jitter_fraction`` is the coefficient of variation of a device's compute time between rounds.
     ``speed_spread`` is the fastest over the slowest rate of computation that the modes were stretched to, None where
-    they are as the boards are. ``provenance`` is keyed by the file's key. ``sha256`` is the digest of the file and of
+    they are as the boards are. Without ``access_points`` or ``server``, nothing is shared there. ``provenance`` is keyed by the file's key. ``sha256`` is the digest of the file and of
     those that it inherits from.
     """
 
@@ -190,6 +273,8 @@ class ClusterSpec:
     power_mode_redraw_rounds: int
     compute_jitter_fraction: float
     speed_spread: float | None = None
+    access_points: AccessPoints | None = None
+    server: ServerCapacity | None = None
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 

@@ -22,6 +22,7 @@ from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
 from emulator.seeds import Seeds
 from emulator.world.links import Links
+from emulator.world.network import shared_capacity
 from emulator.world.power import PowerModes
 from emulator.world.testbed import DEVICE_FACTS, HARDWARE_FACTS, Device, Testbed
 
@@ -134,6 +135,7 @@ def build_coordinator(
         precision=config.testbed.precision,
         seeds=seeds,
         facts=_facts(cluster, backend),
+        shared=shared_capacity(cluster),
     )
     state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
     coordinator = Coordinator(
@@ -174,6 +176,7 @@ def run_info(
         "config": config.model_dump(),
         "backend": dict(backend.describe()) if backend else {},
         "cluster_sha256": cluster.sha256,
+        "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
         "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
         "priced_shapes": {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}},
         "versions": {

@@ -34,6 +34,7 @@ from emulator.world.cost import CostModel
 from emulator.world.ledger import ActivityLog, Ledger
 from emulator.world.links import Links, Rates, log_normal
 from emulator.world.memory import peak_memory
+from emulator.world.network import Direction, Network, SharedCapacity, Transfer
 from emulator.world.power import PowerModes
 
 HARDWARE_FACTS = ("memory_bytes",)
@@ -87,6 +88,7 @@ class Testbed:
         precision: str,
         seeds: Seeds,
         facts: Mapping[str, Sequence[Any]],
+        shared: SharedCapacity | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.devices = tuple(devices)
@@ -94,6 +96,7 @@ class Testbed:
         self.form = form
         self.clock = clock or Clock()
         self._links = links
+        self._network = Network(self.clock, links, shared)
         self._power_modes = power_modes
         self._jitter_fraction = jitter_fraction
         self._training = training
@@ -131,13 +134,10 @@ class Testbed:
         """The server sends ``n_bytes`` to the device; happens when the last has arrived."""
         ledger = self._begin(device_id)
         ledger.n_inner_rounds += 1
-        duration_s = float(self._links.latency_s[device_id]) + n_bytes / float(
-            self.conditions.rates.down_bytes_per_s[device_id]
-        )
-        ledger.download_s += duration_s
-        ledger.download_bytes += n_bytes
-        self._spend(device_id, ActivityKind.DOWNLOAD, duration_s, n_bytes)
-        return self.clock.timeout(duration_s)
+        rate_bytes_per_s = float(self.conditions.rates.down_bytes_per_s[device_id])
+        transfer = self._network.start(device_id, Direction.DOWN, n_bytes, rate_bytes_per_s)
+        transfer.event.callbacks.append(lambda _: self._downloaded(transfer))
+        return transfer.event
 
     def compute(self, device_id: int, work: Work) -> Event:
         """The device computes ``work``; happens when it has finished. Fails where the work does not fit in memory."""
@@ -159,14 +159,11 @@ class Testbed:
 
     def upload(self, device_id: int, n_bytes: int) -> Event:
         """The device sends ``n_bytes`` to the server; happens when the last has arrived."""
-        ledger = self._begin(device_id)
-        duration_s = float(self._links.latency_s[device_id]) + n_bytes / float(
-            self.conditions.rates.up_bytes_per_s[device_id]
-        )
-        ledger.upload_s += duration_s
-        ledger.upload_bytes += n_bytes
-        self._spend(device_id, ActivityKind.UPLOAD, duration_s, n_bytes)
-        return self.clock.timeout(duration_s)
+        self._begin(device_id)
+        rate_bytes_per_s = float(self.conditions.rates.up_bytes_per_s[device_id])
+        transfer = self._network.start(device_id, Direction.UP, n_bytes, rate_bytes_per_s)
+        transfer.event.callbacks.append(lambda _: self._uploaded(transfer))
+        return transfer.event
 
     def all_of(self, events: Iterable[Event]) -> Event:
         """Happens with the last of ``events``."""
@@ -230,7 +227,7 @@ class Testbed:
     def _draw_conditions(self, round_index: int) -> Conditions:
         indices = self._power_modes.indices(round_index)
         modes = [device.modes[index] for device, index in zip(self.devices, indices, strict=True)]
-        return Conditions(modes, self._links.rates(round_index))
+        return Conditions(modes, self._links.rates(round_index, self.clock.now_s))
 
     def _speed_factor(self, device_id: int, n_computes: int) -> float:
         """Log-normal jitter of mean 1 on a device's compute time, drawn for all devices at once."""
@@ -249,6 +246,18 @@ class Testbed:
         ledger.status = Status.OK
         self._wait_until(device_id, ledger, self.clock.now_s)
         return ledger
+
+    def _downloaded(self, transfer: Transfer) -> None:
+        ledger = self.ledgers[transfer.device_id]
+        ledger.download_s += transfer.duration_s
+        ledger.download_bytes += transfer.delivered_bytes
+        self._log(transfer.device_id, ledger, ActivityKind.DOWNLOAD, self.clock.now_s, transfer.delivered_bytes)
+
+    def _uploaded(self, transfer: Transfer) -> None:
+        ledger = self.ledgers[transfer.device_id]
+        ledger.upload_s += transfer.duration_s
+        ledger.upload_bytes += transfer.delivered_bytes
+        self._log(transfer.device_id, ledger, ActivityKind.UPLOAD, self.clock.now_s, transfer.delivered_bytes)
 
     def _wait_until(self, device_id: int, ledger: Ledger, now_s: float) -> None:
         if now_s > ledger.busy_until_s:
