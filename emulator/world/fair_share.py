@@ -17,17 +17,16 @@ def water_level(caps: Vector, capacity: float) -> float:
     Flows with a cap of 0 take no part. Starting with an equal share for all, what flows of small caps leave is divided
     among the others, until none of those has a smaller cap than its share.
     """
-    if caps.sum() <= capacity:
+    if np.add.reduce(caps) <= capacity:
         return float("inf")
     n_above = int(np.count_nonzero(caps))
     level = capacity / n_above
     while True:
-        is_above = caps > level
-        n_still_above = int(np.count_nonzero(is_above))
+        n_still_above = int(np.count_nonzero(caps > level))
         if n_still_above in (0, n_above):  # 0 by rounding only: the caps add up to the capacity but for the last bit
             return level
         n_above = n_still_above
-        level = (capacity - float(caps[~is_above].sum())) / n_above
+        level += (capacity - float(np.add.reduce(np.minimum(caps, level)))) / n_above
 
 
 def max_min_rates(caps: Vector, resources: NDArray[np.int64], capacities: Vector) -> Vector:

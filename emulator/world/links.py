@@ -1,14 +1,14 @@
 """Links between devices and server: each device's rates in a round, drawn from its link's description and the seeds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_profiles.records import ConstantLink, LinkSpec, LogNormalLink, TraceLink, WifiRings
 from emulator.seeds import Seeds
-from emulator.world.trace_replay import Replay
+from emulator.world.trace_replay import RateCurve, Replay
 
 Vector = NDArray[np.float64]
 
@@ -31,10 +31,10 @@ class Links:
         """``specs[device_id]`` describes the device's link."""
         self.latency_s: Vector = np.array([spec.latency_s for spec in specs])
         self.loss_fraction: Vector = np.array([spec.loss_fraction for spec in specs])
-        self.replays = _replays(specs, seeds)
-        """The replays of the devices that have any: down, up."""
         self._seeds = seeds
         self._groups = [_group(spec, specs, seeds) for spec in dict.fromkeys(specs)]
+        self.replays = {device_id: pair for group in self._groups for device_id, pair in group.replays()}
+        """The replays, down and up, of the devices that have any."""
         self._fluctuation = _Fluctuation(len(specs), seeds)
 
     def rates(self, round_index: int, now_s: float = 0.0) -> Rates:
@@ -46,8 +46,8 @@ class Links:
             if isinstance(spec, ConstantLink):
                 down[ids], up[ids] = spec.download_bytes_per_s, spec.upload_bytes_per_s
             elif isinstance(spec, TraceLink):
-                for device_id in ids.tolist():
-                    down[device_id], up[device_id] = (replay.rate_at(now_s) for replay in self.replays[device_id])
+                for rates, curve, offsets_s in zip((down, up), group.curves, group.offsets_s, strict=True):
+                    rates[ids] = curve.rates_at(now_s, offsets_s)
             else:
                 normal = self._fluctuation.at(round_index, spec.round_correlation)[:, ids]
                 variations = (spec.download_variation_fraction, spec.upload_variation_fraction)
@@ -67,42 +67,48 @@ def log_normal(variation_fraction: float, normal: Vector) -> Vector:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The devices that share a description, with the mean rates of each, ``(2, n)``: download, upload."""
+    """The devices that share a description. Pairs, and arrays of shape ``(2, n)``, are download and upload.
+
+    Links that fluctuate have the mean rate of each device, those that replay a trace its offset in the trace.
+    """
 
     spec: LinkSpec
     device_ids: NDArray[np.int64]
-    mean_bytes_per_s: Vector
+    mean_bytes_per_s: Vector = field(default_factory=lambda: np.empty((2, 0)))
+    curves: tuple[RateCurve, ...] = ()
+    first_steps: NDArray[np.int64] = field(default_factory=lambda: np.empty((2, 0), np.int64))
+
+    @property
+    def offsets_s(self) -> list[Vector]:
+        return [curve.trace.start_s[steps] for curve, steps in zip(self.curves, self.first_steps, strict=True)]
+
+    def replays(self) -> Iterator[tuple[int, tuple[Replay, Replay]]]:
+        if self.curves:
+            down, up = self.curves
+            for device_id, down_step, up_step in zip(self.device_ids.tolist(), *self.first_steps.tolist(), strict=True):
+                yield device_id, (Replay(down, down_step), Replay(up, up_step))
 
 
 def _group(spec: LinkSpec, specs: Sequence[LinkSpec], seeds: Seeds) -> _Group:
     ids = np.array([device_id for device_id, other in enumerate(specs) if other == spec])
-    means = np.empty((2, 0))
     if isinstance(spec, WifiRings):
         rings = [spec.ring_of(int(device_id)) for device_id in ids]
         low = np.array([ring.min_bytes_per_s for ring in rings])
         high = np.array([ring.max_bytes_per_s for ring in rings])
         mean = low + (high - low) * seeds.rng("link_mean").random(len(specs))[ids]
-        means = np.array([mean, mean])
-    elif isinstance(spec, LogNormalLink):
-        deviates = seeds.rng("link_mean_normal").standard_normal(len(specs))[ids]
-        factors = log_normal(spec.device_variation_fraction, deviates)
-        means = np.outer([spec.download_bytes_per_s, spec.upload_bytes_per_s], factors)
-    return _Group(spec, ids, means)
-
-
-def _replays(specs: Sequence[LinkSpec], seeds: Seeds) -> dict[int, tuple[Replay, Replay]]:
-    """Both directions begin at the same share of their steps: a place has good or bad reception for both."""
-    if not any(isinstance(spec, TraceLink) for spec in specs):
-        return {}
-    shares = seeds.rng("trace_offset").random(len(specs))
-    return {
-        device_id: (
-            Replay(spec.download, int(share * len(spec.download.start_s))),
-            Replay(spec.upload, int(share * len(spec.upload.start_s))),
+        return _Group(spec, ids, np.array([mean, mean]))
+    if isinstance(spec, LogNormalLink):
+        factors = log_normal(
+            spec.device_variation_fraction, seeds.rng("link_mean_normal").standard_normal(len(specs))[ids]
         )
-        for device_id, (spec, share) in enumerate(zip(specs, shares, strict=True))
-        if isinstance(spec, TraceLink)
-    }
+        return _Group(spec, ids, np.outer([spec.download_bytes_per_s, spec.upload_bytes_per_s], factors))
+    if isinstance(spec, TraceLink):
+        curves = RateCurve(spec.download), RateCurve(spec.upload)
+        # One share of the steps for both directions: a place has good or bad reception for both.
+        shares = seeds.rng("trace_offset").random(len(specs))[ids]
+        first_steps = np.array([np.floor(shares * len(curve.start_s)) for curve in curves]).astype(np.int64)
+        return _Group(spec, ids, curves=curves, first_steps=first_steps)
+    return _Group(spec, ids)
 
 
 class _Fluctuation:

@@ -164,7 +164,8 @@ class _SharedNetwork:
         self._capacities = np.array([*shared.points_bytes_per_s, *shared.server_bytes_per_s])
         self._resources = np.array([self._point_of_slot, np.full(len(order), n_points)])
         self._goes_up = np.zeros(len(order))
-        self._has_server_limit = bool(np.isfinite(shared.server_bytes_per_s).any())
+        self._egress_bytes_per_s, self._ingress_bytes_per_s = shared.server_bytes_per_s
+        self._may_be_short = sum(shared.points_bytes_per_s) > min(shared.server_bytes_per_s)
         self._is_coupled = False
         self._changed: set[int] = set()
         self._division: Event | None = None
@@ -249,8 +250,8 @@ class _SharedNetwork:
 
     def _server_is_short(self) -> bool:
         """Whether the access points could together bring more than the server can serve."""
-        if not self._has_server_limit:
+        if not self._may_be_short:
             return False
         up = float(self._flows.alone @ self._goes_up)
         down = float(self._flows.alone @ (1 - self._goes_up))
-        return down > self._capacities[-2] or up > self._capacities[-1]
+        return down > self._egress_bytes_per_s or up > self._ingress_bytes_per_s
