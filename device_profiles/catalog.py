@@ -2,25 +2,26 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from device_profiles.link_files import BYTES_PER_S_PER_MBIT_PER_S, read_link
 from device_profiles.records import (
     PRECISIONS,
+    AccessPoints,
     ClusterEntry,
     ClusterSpec,
-    ConstantLink,
     DeviceProfile,
     LinkSpec,
     PowerMode,
     Provenance,
-    Ring,
-    WifiRings,
+    ServerCapacity,
 )
 from device_profiles.tables import (
     ProfileError,
     Table,
     did_you_mean,
+    provenance_table,
     read_provenance,
     read_toml,
     require_provenance,
@@ -43,15 +44,20 @@ _CLUSTERS = _PROFILES / "clusters"
 _LINKS = _PROFILES / "links"
 
 GIB = 2**30
-_BYTES_PER_S_PER_MBIT_PER_S = 1e6 / 8
 
 _DEVICE_FIGURES = ("memory_gib", "usable_memory_gib")
 _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
 _MODE_FACTS = ("budget_w", "cpu", "cpu_mhz", "cuda_cores", "gpu_mhz", "memory_clock_mhz", "peak_memory_gb_per_s")
-_CLUSTER_KEYS = ("title", "link", "power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
-_CLUSTER_FIGURES = ("power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
-_RING_FIGURES = ("distance_m", "min_mbit_per_s", "max_mbit_per_s")
+_CLUSTER_FIGURES = (
+    "power_mode_redraw_rounds",
+    "compute_jitter_fraction",
+    "speed_spread",
+    "access_points",
+    "server",
+    "entries",
+)
+_CLUSTER_KEYS = ("title", "link", *_CLUSTER_FIGURES)
 
 
 def profile_names() -> tuple[str, ...]:
@@ -90,8 +96,7 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
         for index, value in enumerate(values):
             if value in values[:index]:
                 raise mode_tables[index].error(key, f"is already the {key} of another mode, got {value!r}")
-    provenance_table = _provenance_table(root)
-    provenance = read_provenance(provenance_table, (*_DEVICE_FIGURES, *_MODE_FIGURES, *_MODE_FACTS), groups=names)
+    provenance = read_provenance(provenance_table(root), (*_DEVICE_FIGURES, *_MODE_FIGURES, *_MODE_FACTS), groups=names)
     require_provenance(device, _DEVICE_FIGURES, provenance)
     for table, name in zip(mode_tables, names, strict=True):
         figures = [key for key in (*_MODE_FIGURES, *_MODE_FACTS) if key in table and f"{name}.{key}" not in provenance]
@@ -116,8 +121,7 @@ def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> Link
     """Read a link; paths and errors as for :func:`load_profile`."""
     path = _find("link", name_or_path, _LINKS, relative_to)
     root, sha256 = read_toml(path)
-    readers: dict[str, Callable[[Table, str, str], LinkSpec]] = {"wifi_rings": _wifi_rings, "constant": _constant_link}
-    return readers[root.text("kind", allowed=readers)](root, path.stem, sha256)
+    return read_link(root, path, sha256)
 
 
 def load_cluster(name_or_path: str | Path) -> ClusterSpec:
@@ -136,7 +140,7 @@ def load_cluster(name_or_path: str | Path) -> ClusterSpec:
             if key in table:
                 values[key] = (table, file.parent)
                 provenance.pop(key, None)  # an overridden figure needs a provenance of its own
-        provenance |= read_provenance(_provenance_table(table), _CLUSTER_KEYS)
+        provenance |= read_provenance(provenance_table(table), _CLUSTER_KEYS)
         require_provenance(table, [key for key in _CLUSTER_FIGURES if key in table], provenance)
 
     def table_with(key: str) -> Table:
@@ -161,6 +165,8 @@ def load_cluster(name_or_path: str | Path) -> ClusterSpec:
         power_mode_redraw_rounds=table_with("power_mode_redraw_rounds").integer("power_mode_redraw_rounds"),
         compute_jitter_fraction=table_with("compute_jitter_fraction").number("compute_jitter_fraction", most=1),
         speed_spread=spread,
+        access_points=_access_points(values["access_points"][0]) if "access_points" in values else None,
+        server=_server_capacity(values["server"][0]) if "server" in values else None,
         provenance=provenance,
         sha256=chain[0][2] if len(chain) == 1 else hashlib.sha256("".join(c[2] for c in chain).encode()).hexdigest(),
     )
@@ -225,10 +231,6 @@ def _inheritance(path: Path) -> list[tuple[Path, Table, str]]:
         path = parent
 
 
-def _provenance_table(root: Table) -> Table:
-    return root.table("provenance") if "provenance" in root else Table("", {}, "provenance")
-
-
 def _power_mode(table: Table) -> PowerMode:
     peak_gb_per_s = table.optional_number("peak_memory_gb_per_s")
     mode = PowerMode(
@@ -260,66 +262,25 @@ def _hz(mhz: float | None) -> float | None:
     return None if mhz is None else 1e6 * mhz
 
 
-def _wifi_rings(root: Table, name: str, sha256: str) -> WifiRings:
-    figures = (
-        "download_variation_fraction",
-        "upload_variation_fraction",
-        "round_correlation",
-        "min_mbit_per_s",
-        "max_mbit_per_s",
-        "latency_ms",
+def _access_points(root: Table) -> AccessPoints:
+    table = root.table("access_points")
+    points = AccessPoints(
+        count=table.integer("count", least=1),
+        consecutive_devices=table.integer("consecutive_devices", least=1),
+        bytes_per_s=BYTES_PER_S_PER_MBIT_PER_S * table.number("mbit_per_s", positive=True),
     )
-    provenance = read_provenance(_provenance_table(root), dict.fromkeys((*figures, *_RING_FIGURES)))
-    require_provenance(root, figures, provenance)
-    rings = []
-    for table in root.tables("ring"):
-        require_provenance(table, _RING_FIGURES, provenance)
-        ring = Ring(
-            name=table.text("name"),
-            distance_m=table.number("distance_m"),
-            min_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * table.number("min_mbit_per_s", positive=True),
-            max_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * table.number("max_mbit_per_s", positive=True),
-        )
-        _check_range(table, ring.min_bytes_per_s, ring.max_bytes_per_s)
-        table.close()
-        rings.append(ring)
-    link = WifiRings(
-        name=name,
-        rings=tuple(rings),
-        download_variation_fraction=root.number("download_variation_fraction"),
-        upload_variation_fraction=root.number("upload_variation_fraction"),
-        round_correlation=root.number("round_correlation", most=1),
-        min_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("min_mbit_per_s", positive=True),
-        max_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("max_mbit_per_s", positive=True),
-        latency_s=1e-3 * root.number("latency_ms"),
-        provenance=provenance,
-        sha256=sha256,
+    table.close()
+    return points
+
+
+def _server_capacity(root: Table) -> ServerCapacity:
+    table = root.table("server")
+    server = ServerCapacity(
+        egress_bytes_per_s=BYTES_PER_S_PER_MBIT_PER_S * table.number("egress_mbit_per_s", positive=True),
+        ingress_bytes_per_s=BYTES_PER_S_PER_MBIT_PER_S * table.number("ingress_mbit_per_s", positive=True),
     )
-    _check_range(root, link.min_bytes_per_s, link.max_bytes_per_s)
-    root.close()
-    return link
-
-
-def _check_range(table: Table, least: float, most: float) -> None:
-    if least > most:
-        got = most / _BYTES_PER_S_PER_MBIT_PER_S
-        raise table.error("max_mbit_per_s", f"must not be below min_mbit_per_s, got {got!r}")
-
-
-def _constant_link(root: Table, name: str, sha256: str) -> ConstantLink:
-    figures = ("download_mbit_per_s", "upload_mbit_per_s", "latency_ms")
-    provenance = read_provenance(_provenance_table(root), figures)
-    require_provenance(root, figures, provenance)
-    link = ConstantLink(
-        name=name,
-        download_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("download_mbit_per_s", positive=True),
-        upload_bytes_per_s=_BYTES_PER_S_PER_MBIT_PER_S * root.number("upload_mbit_per_s", positive=True),
-        latency_s=1e-3 * root.number("latency_ms"),
-        provenance=provenance,
-        sha256=sha256,
-    )
-    root.close()
-    return link
+    table.close()
+    return server
 
 
 def _entry(table: Table, folder: Path, default_link: LinkSpec | None) -> ClusterEntry:

@@ -132,6 +132,11 @@ class Table:
         return value
 
 
+def provenance_table(root: Table) -> Table:
+    """A file's table ``[provenance]``, empty where it has none."""
+    return root.table("provenance") if "provenance" in root else Table("", {}, "provenance")
+
+
 def read_provenance(table: Table, keys: Collection[str], groups: Collection[str] = ()) -> dict[str, Provenance]:
     """The table ``[provenance]`` of a file: one table for a key, or for all keys that it lists under ``covers``.
 

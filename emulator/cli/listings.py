@@ -171,6 +171,16 @@ def _show_cluster(cluster: ClusterSpec) -> None:
         f"power modes redrawn every {cluster.power_mode_redraw_rounds} rounds; compute time varies by "
         f"{cluster.compute_jitter_fraction:.0%} from round to round"
     )
+    if points := cluster.access_points:
+        console.print(
+            f"{points.count} access points of {points.bytes_per_s * 8e-6:g} Mb/s each, down and up together; "
+            f"{points.consecutive_devices} devices in a row belong to the same"
+        )
+    if server := cluster.server:
+        console.print(
+            f"the server sends {server.egress_bytes_per_s * 8e-6:g} Mb/s and receives "
+            f"{server.ingress_bytes_per_s * 8e-6:g} Mb/s at most"
+        )
     _show_provenance(console, cluster.provenance)
 
 

@@ -65,9 +65,8 @@ def _levels(caps: Vector, resources: NDArray[np.int64], left: Vector, is_open: N
     def total(values: Vector) -> Vector:
         """Sums by resource of what each flow has, or has on its first and second resource."""
         first, second = np.broadcast_to(values, resources.shape)
-        return np.bincount(resources[0], first, minlength=len(left)) + np.bincount(
-            resources[1], second, minlength=len(left)
-        )
+        sums = np.bincount(resources[0], first, minlength=len(left))
+        return np.asarray(sums + np.bincount(resources[1], second, minlength=len(left)), dtype=np.float64)
 
     wanted = np.where(is_open, caps, 0.0)
     is_scarce = total(wanted) > left

@@ -1,9 +1,9 @@
 """The network: transfers in flight, each as fast as its link, and what it shares with others, let it be.
 
-A transfer of ``n`` payload bytes waits for its link's latency and then flows like a fluid. Where a fraction ``p`` of what
-is sent is lost and sent again, independently each time, a byte is sent ``1 / (1 - p)`` times on average (the mean of a
-geometric distribution): ``n / (1 - p)`` bytes pass the link and whatever is shared. Figures of links are thus rates of
-sending; that TCP also slows down when it sees losses is not modelled.
+A transfer of ``n`` payload bytes waits for its link's latency and then flows like a fluid. Where a fraction ``p`` of
+what is sent is lost and sent again, independently each time, a byte is sent ``1 / (1 - p)`` times on average (the mean
+of a geometric distribution): ``n / (1 - p)`` bytes pass the link and whatever is shared. Figures of links are thus
+rates of sending; that TCP also slows down when it sees losses is not modelled.
 
 A device that shares nothing is served in closed form, with one event per transfer. Otherwise access points and server
 are divided max-min fairly among the transfers in flight, and divided again whenever one starts or ends or a link's rate
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from device_profiles.records import ClusterSpec
 from emulator.clock import Clock, Event
+from emulator.world.fair_share import max_min_rates
 from emulator.world.flows import Cell, Flows
 from emulator.world.links import Links
-from emulator.world.fair_share import max_min_rates
 
 
 class Direction(IntEnum):
