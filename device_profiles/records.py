@@ -263,8 +263,8 @@ class ClusterSpec:
     Every device draws one of its modes anew each ``power_mode_redraw_rounds`` rounds, only once where that is 0.
     ``compute_jitter_fraction`` is the coefficient of variation of a device's compute time between rounds.
     ``speed_spread`` is the fastest over the slowest rate of computation that the modes were stretched to, None where
-    they are as the boards are. Without ``access_points`` or ``server``, nothing is shared there. ``provenance`` is keyed
-    by the file's key. ``sha256`` is the digest of the file and of those that it inherits from.
+    they are as the boards are. Without ``access_points`` or ``server``, nothing is shared there. ``provenance`` is
+    keyed by the file's key. ``sha256`` is the digest of the file and of those that it inherits from.
     """
 
     name: str

@@ -84,8 +84,8 @@ class Cell:
         self.rest(clock)
         with np.errstate(divide="ignore"):
             np.divide(self._remaining, self._rate, out=self._left_s)
-        self._ends_in_s = max(float(self._left_s.min()), 0.0)
-        ends_s, changes_s = clock.now_s + self._ends_in_s, float(self._change_s.min())
+        self._ends_in_s = max(float(self._left_s.min(initial=np.inf)), 0.0)
+        ends_s, changes_s = clock.now_s + self._ends_in_s, float(self._change_s.min(initial=np.inf))
         if changes_s < ends_s:
             self._ends_in_s = -np.inf  # nothing ends at the next wake-up
         if (wakes_s := min(ends_s, changes_s)) < np.inf:
