@@ -29,6 +29,23 @@ def water_level(caps: Vector, capacity: float) -> float:
         level += (capacity - float(np.add.reduce(np.minimum(caps, level)))) / n_above
 
 
+def cut_rates(alone: Vector, caps: Vector, resources: NDArray[np.int64], capacities: Vector) -> Vector | None:
+    """What :func:`max_min_rates` gives, quickly, or None where it takes more than cutting down what is too much.
+
+    ``alone`` are the fair rates on the first resource of each flow by itself. Where a second resource is short, rates
+    are cut at its level. That is max-min fair as long as nobody on the first resources could use what is cut off.
+    """
+    levels = np.full(len(capacities), np.inf)
+    for resource in np.flatnonzero(np.bincount(resources[1], alone, minlength=len(capacities)) > capacities):
+        levels[resource] = water_level(np.where(resources[1] == resource, alone, 0.0), float(capacities[resource]))
+    rates = np.minimum(alone, levels[resources[1]])
+    is_cut = rates < alone
+    leaves_room = np.zeros(len(capacities), np.bool_)
+    leaves_room[resources[0, is_cut]] = True
+    wants_more = ~is_cut & (alone < caps)
+    return None if (leaves_room[resources[0]] & wants_more).any() else rates
+
+
 def max_min_rates(caps: Vector, resources: NDArray[np.int64], capacities: Vector) -> Vector:
     """The max-min fair rates of flows that compete on two resources each.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from device_profiles.records import ClusterSpec
 from emulator.clock import Clock, Event
-from emulator.world.fair_share import max_min_rates
+from emulator.world.fair_share import cut_rates, max_min_rates
 from emulator.world.flows import Cell, Flows
 from emulator.world.links import Links
 
@@ -237,7 +237,11 @@ class _SharedNetwork:
             if not was_coupled:
                 for cell in self._cells:
                     cell.rest(self._clock)
-            self._flows.rate[:] = max_min_rates(self._flows.cap, self._resources, self._capacities)
+            flows = self._flows
+            rates = cut_rates(flows.alone, flows.cap, self._resources, self._capacities)
+            if rates is None:
+                rates = max_min_rates(flows.cap, self._resources, self._capacities)
+            flows.rate[:] = rates
             self._whole.schedule(self._clock)
             return
         if was_coupled:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from emulator.clock import Clock, Process
+from emulator.clock import Clock, Event, Process
 
 
 def sleeper(clock: Clock, delays_s: list[float], log: list[tuple[float, str]], name: str) -> Process[str]:
@@ -110,9 +110,85 @@ def test_a_process_that_can_never_go_on_is_reported() -> None:
     clock = Clock()
 
     def stuck() -> Process[None]:
-        from emulator.clock import Event
-
         yield Event()
 
     with pytest.raises(RuntimeError, match="nothing will cause"):
         clock.run(stuck())
+
+
+def test_an_event_at_an_absolute_time_happens_at_that_time_to_the_bit() -> None:
+    clock = Clock()
+
+    def waiter() -> Process[float]:
+        yield clock.timeout(0.1)
+        yield clock.at(0.7)
+        return clock.now_s
+
+    assert clock.run(waiter()) == 0.7
+    with pytest.raises(ValueError, match=r"must not be due before, got 0\.2"):
+        clock.at(0.2)
+
+
+def test_an_event_without_a_time_happens_when_it_is_told_to() -> None:
+    clock, door = Clock(), Event()
+
+    def opener() -> Process[None]:
+        yield clock.timeout(2.0)
+        clock.succeed(door)
+
+    def waiter() -> Process[float]:
+        clock.process(opener())
+        yield door
+        return clock.now_s
+
+    assert clock.run(waiter()) == 2.0
+
+
+def test_an_event_that_is_told_to_happen_earlier_happens_once() -> None:
+    clock, log = Clock(), []
+    late = clock.timeout(5.0)
+    late.callbacks.append(lambda _: log.append(clock.now_s))
+
+    def hurry() -> Process[None]:
+        yield clock.timeout(1.0)
+        clock.succeed(late)
+        yield clock.timeout(10.0)
+
+    clock.run(hurry())
+    assert log == [1.0]
+
+
+def test_time_does_not_stop_at_a_cancelled_event() -> None:
+    clock, log = Clock(), []
+    cancelled = clock.timeout(1.0)
+    cancelled.callbacks.append(lambda _: log.append("happened"))
+    clock.cancel(cancelled)
+
+    def waiter() -> Process[float]:
+        try:
+            yield clock.failure(ValueError("late"), delay_s=3.0)
+        except ValueError:
+            return clock.now_s
+        return -1.0
+
+    assert (clock.run(waiter()), log) == (3.0, [])
+
+
+def test_an_event_that_fails_raises_in_whoever_waits_for_it() -> None:
+    clock = Clock()
+
+    def waiter() -> Process[str]:
+        late = clock.timeout(5.0)
+
+        def breaker() -> Process[None]:
+            yield clock.timeout(1.0)
+            clock.fail(late, ValueError("broken"))
+
+        clock.process(breaker())
+        try:
+            yield late
+        except ValueError as error:
+            return f"{error} at {clock.now_s}"
+        return "not reached"
+
+    assert clock.run(waiter()) == "broken at 1.0"

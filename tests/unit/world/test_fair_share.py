@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.world.fair_share import max_min_rates, water_level
+from emulator.world.fair_share import Vector, cut_rates, max_min_rates, water_level
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,11 @@ def test_every_flow_has_its_cap_or_a_full_resource_on_which_nobody_has_more(data
 
     rates = max_min_rates(caps, resources, capacities)
 
+    alone = np.array(
+        [min(cap, level_at(caps, points, capacities, point)) for cap, point in zip(caps, points, strict=True)]
+    )
+    cut = cut_rates(alone, caps, resources, capacities)
+    assert cut is None or cut == pytest.approx(rates, rel=1e-12)
     used = sum(np.bincount(row, rates, minlength=n_points + 2) for row in resources)
     assert (rates <= caps).all()
     assert (used <= capacities * (1 + 1e-12)).all()
@@ -60,3 +65,18 @@ def test_every_flow_has_its_cap_or_a_full_resource_on_which_nobody_has_more(data
             is_full[resource] and rates[flow] >= rates[resources[row] == resource].max() * (1 - 1e-12)
             for row, resource in enumerate(resources[:, flow])
         )
+
+
+def level_at(caps: Vector, points: list[int], capacities: Vector, point: int) -> float:
+    return water_level(caps[np.array(points) == point], capacities[point])
+
+
+def test_cutting_down_is_not_enough_where_it_leaves_room_that_another_wants() -> None:
+    # Down is held at 2 by the server; up can then have 8 of the access point's 10.
+    resources, capacities = np.array([[0, 0], [1, 2]]), np.array([10.0, 2.0, 100.0])
+    caps, alone = np.array([50.0, 50.0]), np.array([5.0, 5.0])
+
+    assert cut_rates(alone, caps, resources, capacities) is None
+    enough = cut_rates(alone, np.array([50.0, 5.0]), resources, capacities)  # up has all that its link carries
+    assert enough is not None
+    assert enough.tolist() == [2.0, 5.0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from device_profiles.records import ConstantLink, LinkSpec, Ring, WifiRings
+from device_profiles.records import ConstantLink, LinkSpec, LogNormalLink, RateTrace, Ring, TraceLink, WifiRings
 from emulator.seeds import Seeds
 from emulator.world.links import Links, log_normal
 
@@ -147,6 +147,76 @@ def test_devices_with_other_links_do_not_disturb_one_another() -> None:
 
 def test_another_seed_draws_other_rates() -> None:
     assert not np.array_equal(rates_over_rounds(seed=0), rates_over_rounds(seed=1))
+
+
+LOG_NORMAL = LogNormalLink(
+    name="users",
+    download_bytes_per_s=4e5,
+    upload_bytes_per_s=1e5,
+    device_variation_fraction=0.5,
+    download_variation_fraction=0.0,
+    upload_variation_fraction=0.2,
+    round_correlation=0.0,
+    min_bytes_per_s=1.0,
+    max_bytes_per_s=1e12,
+    latency_s=0.01,
+    provenance={},
+    sha256="",
+)
+
+
+def test_log_normal_links_differ_from_device_to_device_by_the_same_factor_both_ways() -> None:
+    down, up = rates_over_rounds(replace(LOG_NORMAL, upload_variation_fraction=0.0))
+
+    assert np.ptp(down, axis=0).max() == 0.0  # without variation from round to round
+    assert down[0] / 4e5 == pytest.approx(up[0] / 1e5, rel=1e-12)
+    # 400 devices: the mean's standard error is 0.5 / 20; the deviation's about 0.5 / sqrt(800) times 2 for the tail.
+    assert (down[0] / 4e5).mean() == pytest.approx(1.0, abs=5 * 0.5 / 20)
+    assert (down[0] / 4e5).std() == pytest.approx(0.5, rel=5 * 2 / np.sqrt(800))
+
+
+def test_log_normal_links_fluctuate_about_each_device_s_mean() -> None:
+    still, moving = (
+        rates_over_rounds(replace(LOG_NORMAL, upload_variation_fraction=0.0))[1],
+        rates_over_rounds(LOG_NORMAL)[1],
+    )
+
+    # 24,000 independent factors.
+    assert (moving / still).std() == pytest.approx(0.2, rel=5 * 1.5 / np.sqrt(48_000))
+
+
+def steps(*rates: float) -> RateTrace:
+    n = len(rates)
+    return RateTrace(start_s=np.arange(n, dtype=float), bytes_per_s=np.array(rates, float), period_s=float(n))
+
+
+TRACE = TraceLink(
+    name="trace",
+    download=steps(*range(1, 101)),
+    upload=steps(*range(10, 60, 10)),
+    latency_s=0.0,
+    provenance={},
+    sha256="",
+)
+
+
+def test_traces_begin_at_steps_drawn_from_the_seed_the_same_share_of_the_way_both_ways() -> None:
+    rates = Links([TRACE] * 200, Seeds(0)).rates(0)
+
+    first_step = rates.down_bytes_per_s.astype(int) - 1
+    # 200 of 100 steps: P(fewer than 70 different ones) is far below 1e-9.
+    assert len(set(first_step)) > 70
+    assert (rates.up_bytes_per_s / 10 - 1).tolist() == (first_step // 20).tolist()
+    other = Links([TRACE] * 200, Seeds(1)).rates(0)
+    assert not np.array_equal(rates.down_bytes_per_s, other.down_bytes_per_s)
+
+
+def test_the_rates_of_a_round_on_traces_are_those_at_its_beginning() -> None:
+    links = Links([CONSTANT, TRACE, WIFI], Seeds(0))
+    now, later = links.rates(0, 0.0), links.rates(1, 7.0)
+
+    assert (later.down_bytes_per_s[1] - now.down_bytes_per_s[1]) % 100 == 7
+    assert now.down_bytes_per_s[2] == Links([CONSTANT, CONSTANT, WIFI], Seeds(0)).rates(0).down_bytes_per_s[2]
 
 
 def test_a_log_normal_factor_without_variation_is_exactly_one() -> None:
