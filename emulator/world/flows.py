@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TIE_S = 1e-12
 """Transfers whose ends are closer than this end together: equal shares differ in the last bits of their ends."""
 
+_STANDSTILL_BYTES_PER_S = 1e-200
+"""Stands in for a rate of 0, by which nothing can be divided: even a single byte takes for ever."""
+
 
 class Flows:
     """The slots, as vectors of shape ``(n_slots,)``.
@@ -63,7 +66,7 @@ class Cell:
         self._cap, self._alone, self._rate = flows.cap[slots], flows.alone[slots], flows.rate[slots]
         self._change_s = flows.change_s[slots]
         self._left_s: Vector = np.full(len(self._rate), np.inf)
-        self._ends_in_s = np.inf
+        self._ends_in_s = self._changes_s = np.inf
         self._wake: Event | None = None
 
     def divide(self) -> None:
@@ -82,13 +85,15 @@ class Cell:
     def schedule(self, clock: Clock) -> None:
         """Wake up at the next end or change, and not at the one that was expected before."""
         self.rest(clock)
-        with np.errstate(divide="ignore"):
-            np.divide(self._remaining, self._rate, out=self._left_s)
-        self._ends_in_s = max(float(self._left_s.min(initial=np.inf)), 0.0)
-        ends_s, changes_s = clock.now_s + self._ends_in_s, float(self._change_s.min(initial=np.inf))
-        if changes_s < ends_s:
+        if not len(self._rate):
+            return
+        np.divide(self._remaining, np.maximum(self._rate, _STANDSTILL_BYTES_PER_S), out=self._left_s)
+        self._ends_in_s = max(float(self._left_s[self._left_s.argmin()]), 0.0)
+        ends_s = clock.now_s + self._ends_in_s
+        self._changes_s = float(self._change_s[self._change_s.argmin()])
+        if self._changes_s < ends_s:
             self._ends_in_s = -np.inf  # nothing ends at the next wake-up
-        if (wakes_s := min(ends_s, changes_s)) < np.inf:
+        if (wakes_s := min(ends_s, self._changes_s)) < np.inf:
             self._wake = clock.at(wakes_s)
             self._wake.callbacks.append(self._on_wake)
 
@@ -100,13 +105,15 @@ class Cell:
 
     def ended(self) -> list[int]:
         """The slots whose transfers end at this wake-up."""
-        slots = np.flatnonzero(self._left_s <= self._ends_in_s + TIE_S)
-        return [self._first + slot for slot in slots.tolist()]
+        slots: list[int] = (self._left_s <= self._ends_in_s + TIE_S).nonzero()[0].tolist()
+        return [self._first + slot for slot in slots]
 
     def step_links(self, now_s: float) -> list[int]:
         """Let the links go on to the rate that begins now; gives the slots of those that do."""
+        if now_s < self._changes_s:
+            return []
         flows = self._flows
-        slots = [self._first + slot for slot in np.flatnonzero(self._change_s <= now_s).tolist()]
+        slots = [self._first + slot for slot in (self._change_s <= now_s).nonzero()[0].tolist()]
         for slot in slots:
             steps = flows.steps[slot]
             assert steps is not None
