@@ -66,9 +66,19 @@ _DEVICES = _schema(
     _field("download_bytes", _LONG, "byte", "Received."),
     _field("upload_bytes", _LONG, "byte", "Sent."),
     _field(
-        "downlink_bytes_per_s", _FLOAT, "byte/s", "Rate of its link towards it; null if it has none.", nullable=True
+        "downlink_bytes_per_s",
+        _FLOAT,
+        "byte/s",
+        "Rate of its own link towards it as the round began; null if it has none.",
+        nullable=True,
     ),
-    _field("uplink_bytes_per_s", _FLOAT, "byte/s", "Rate of its link towards the server; null if none.", nullable=True),
+    _field(
+        "uplink_bytes_per_s",
+        _FLOAT,
+        "byte/s",
+        "Rate of its own link towards the server as the round began; null if it has none.",
+        nullable=True,
+    ),
     _field("work_flop", _FLOAT, "FLOP", "Computation asked for, over all inner rounds."),
     _field("peak_memory_bytes", _LONG, "byte", "Memory that its work needs at most."),
     _field("memory_limit_bytes", _LONG, "byte", "Memory that its profile leaves for training."),

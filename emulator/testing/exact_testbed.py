@@ -11,6 +11,7 @@ from emulator.model_spec import ModelSpec
 from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds
 from emulator.world.links import Links
+from emulator.world.network import SharedCapacity
 from emulator.world.power import PowerModes
 from emulator.world.testbed import Device, Testbed
 
@@ -28,11 +29,13 @@ def exact_testbed(
     latency_s: float = 0.0,
     usable_memory_bytes: Sequence[int] = (),
     facts: Mapping[str, Sequence[Any]] | None = None,
+    shared: SharedCapacity | None = None,
 ) -> Testbed:
     """Devices whose local steps take ``step_s`` seconds whatever is computed in them, without jitter.
 
     The rate of computation is infinite, so that only the overhead per step is left, which counts as forward. Each
-    sequence has one entry per device; ``usable_memory_bytes`` may be left out, for memory without end.
+    sequence has one entry per device; ``usable_memory_bytes`` may be left out, for memory without end, and ``shared``,
+    for links that nobody shares.
     """
     n_devices, seeds = len(step_s), Seeds(0)
     memory = usable_memory_bytes or [2**60] * n_devices
@@ -58,6 +61,7 @@ def exact_testbed(
         precision="fp32",
         seeds=seeds,
         facts=facts or {},
+        shared=shared,
     )
 
 

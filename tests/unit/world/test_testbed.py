@@ -19,6 +19,7 @@ from emulator.testing.small_world import made_up_devices
 from emulator.world import testbed as world
 from emulator.world.cost import price
 from emulator.world.memory import peak_memory
+from emulator.world.network import SharedCapacity
 
 if TYPE_CHECKING:  # pytest would try to collect a class whose name begins with Test
     from emulator.world.testbed import Testbed
@@ -111,6 +112,27 @@ def test_bytes_are_counted_per_direction_and_activity() -> None:
     assert (seen.download_bytes, seen.upload_bytes) == (200, 25)
     by_kind = dict(zip(testbed.activities.kind, testbed.activities.n_bytes, strict=True))
     assert by_kind == {"download": 200, "compute": 0, "upload": 25, "wait": 0}
+
+
+def test_devices_that_share_capacity_are_charged_for_the_time_that_their_transfers_really_took() -> None:
+    # An access point of 100 bytes/s. Both download 200 bytes at 50 bytes/s each, compute 3 steps of 2 s, and upload 25
+    # bytes at their links' 50 bytes/s each: all fits.
+    shared = SharedCapacity(np.array([0, 0]), (100.0,), (float("inf"), float("inf")))
+    testbed = opened(shared=shared)
+
+    assert testbed.clock.run(both(testbed)) == [10.5, 10.5]
+
+    seen = testbed.close_round(None).devices[1]
+    assert (seen.download_s, seen.compute_s, seen.upload_s, seen.waiting_s) == (4.0, 6.0, 0.5, 0.0)
+    assert (seen.download_bytes, seen.upload_bytes) == (200, 25)
+    log = testbed.activities
+    spans = [
+        (kind, start_s, end_s)
+        for device_id, kind, start_s, end_s in zip(log.device_id, log.kind, log.start_s, log.end_s, strict=True)
+        if device_id == 1
+    ]
+    assert spans == [("download", 0.0, 4.0), ("compute", 4.0, 10.0), ("upload", 10.0, 10.5)]
+    assert testbed.ledgers[1].energy_j == TRANSFER_W * (4 + 0.5) + COMPUTE_W * 6
 
 
 def test_a_device_without_an_assignment_is_idle_and_waits_the_whole_round() -> None:
