@@ -117,19 +117,29 @@ class Network:
         transfer.event = self._clock.timeout(transfer.duration_s)
         return transfer
 
-    def stop(self, transfer: Transfer) -> None:
-        """Break off a transfer that is under way. What has arrived, in whole bytes of payload, is its delivered bytes.
+    def stop(self, transfer: Transfer) -> bool:
+        """Break off a transfer; whether it was still under way.
 
-        Its event does not happen any more, unless the caller lets it succeed or fail.
+        If so, what has arrived in whole bytes of payload is its ``delivered_bytes``, and its event does not happen any
+        more, unless the caller lets it succeed or fail.
         """
         if self._shared is not None:
+            if not self._shared.holds(transfer):
+                return False
             sent = self._shared.stop(transfer)
         else:
+            if transfer.event.processed or not transfer.event.due_serial:
+                return False
             self._clock.cancel(transfer.event)
             sent = self._sent_bytes(transfer)
         transfer.duration_s = self._clock.now_s - transfer.start_s
         payload_bytes = int(sent * self._delivered_fraction[transfer.device_id])
         transfer.delivered_bytes = max(0, min(transfer.n_bytes, payload_bytes))
+        return True
+
+    def rates_in_force(self) -> NDArray[np.float64]:
+        """How fast each device sends or receives now, in bytes/s, where capacity is shared; shape ``(n_devices,)``."""
+        return self._shared.rates_in_force() if self._shared is not None else np.full(len(self._latency_s), np.nan)
 
     def _sent_bytes(self, transfer: Transfer) -> float:
         """What a transfer has sent that shares nothing."""
@@ -179,6 +189,10 @@ class _SharedNetwork:
         transfer.latency = self._clock.timeout(latency_s)
         transfer.latency.callbacks.append(lambda _: self._join(slot, transfer, rate))
 
+    def holds(self, transfer: Transfer) -> bool:
+        """Whether a transfer is under way."""
+        return self._flows.transfers[self._slot_of_device[transfer.device_id]] is transfer
+
     def stop(self, transfer: Transfer) -> float:
         """Take a transfer out of the network; gives the bytes that were sent until now."""
         slot = self._slot_of_device[transfer.device_id]
@@ -192,6 +206,9 @@ class _SharedNetwork:
         self._changed.add(self._point_of_slot[slot])
         self._divide()
         return sent
+
+    def rates_in_force(self) -> NDArray[np.float64]:
+        return self._flows.rate[self._slot_of_device]
 
     def _join(self, slot: int, transfer: Transfer, rate: float) -> None:
         replay = self._replays.get(transfer.device_id)

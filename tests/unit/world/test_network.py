@@ -247,6 +247,51 @@ def test_when_one_is_stopped_the_others_go_faster_and_its_event_does_not_happen(
     assert clock.run(both()) == (2.5, 50)  # 50 each in the first second, then 150 at 100
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_transfer_that_is_stopped_during_its_latency_has_brought_nothing(is_shared: bool) -> None:
+    clock, net = network([constant(100, latency_s=1.0)], [50.0], is_shared=is_shared)
+
+    def device() -> Process[float]:
+        transfer = net.start(0, DOWN, 100, 100.0)
+        yield clock.timeout(0.5)
+        assert net.stop(transfer)
+        assert (transfer.delivered_bytes, transfer.duration_s) == (0, 0.5)
+        yield net.start(0, DOWN, 100, 100.0).event
+        return clock.now_s
+
+    assert clock.run(device()) == 0.5 + 1.0 + (2.0 if is_shared else 1.0)
+
+
+def test_the_rates_in_force_are_those_of_the_devices() -> None:
+    clock, net = network([constant(100), constant(100), constant(30)], [100.0, 20.0], [1, 0, 0])
+
+    def devices() -> Process[list[float]]:
+        for device_id in (0, 1, 2):
+            net.start(device_id, DOWN, 1000, rate_of([constant(100), constant(100), constant(30)][device_id]))
+        yield clock.timeout(1.0)
+        rates: list[float] = net.rates_in_force().tolist()
+        return rates
+
+    assert clock.run(devices()) == [20.0, 70.0, 30.0]
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_transfer_that_has_ended_or_was_stopped_cannot_be_stopped(is_shared: bool) -> None:
+    clock, net = network([constant(100)], is_shared=is_shared)
+
+    def device() -> Process[list[bool]]:
+        ended = net.start(0, DOWN, 100, 100.0)
+        yield ended.event
+        stopped = net.start(0, DOWN, 100, 100.0)
+        yield clock.timeout(0.5)
+        found = [net.stop(ended), net.stop(stopped), net.stop(stopped)]
+        assert (ended.delivered_bytes, ended.duration_s) == (100, 1.0)
+        assert (stopped.delivered_bytes, stopped.duration_s) == (50, 0.5)
+        return found
+
+    assert clock.run(device()) == [False, True, False]
+
+
 def test_a_stopped_transfer_can_be_made_to_fail() -> None:
     clock, net = network([constant(100)], is_shared=False)
 
