@@ -46,6 +46,10 @@ class Flows:
         self.steps[slot] = steps
         self.cap[slot], self.change_s[slot] = (cap, np.inf) if steps is None else next(steps)
 
+    def left_bytes(self, slot: int, now_s: float) -> float:
+        """What remains now."""
+        return float(self.remaining[slot] - self.rate[slot] * (now_s - self.since_s[slot]))
+
     def clear(self, slot: int) -> None:
         """Nothing flows here any more."""
         self.transfers[slot] = self.steps[slot] = None

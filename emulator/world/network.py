@@ -75,7 +75,7 @@ class Transfer:
     )
 
     def __init__(self, device_id: int, direction: Direction, n_bytes: int, sent_bytes: float, start_s: float) -> None:
-        """``sent_bytes`` are the payload and what is sent again."""
+        """``sent_bytes`` are the whole payload and what is sent again."""
         self.device_id = device_id
         self.direction = direction
         self.n_bytes = n_bytes
@@ -117,24 +117,34 @@ class Network:
         transfer.event = self._clock.timeout(transfer.duration_s)
         return transfer
 
+    def is_under_way(self, transfer: Transfer) -> bool:
+        """Whether a transfer has neither ended nor been stopped."""
+        if self._shared is not None:
+            return self._shared.holds(transfer)
+        return not transfer.event.processed and transfer.event.due_serial != 0
+
+    def arrived_bytes(self, transfer: Transfer) -> int:
+        """The payload of a transfer that has arrived until now, in whole bytes."""
+        if not self.is_under_way(transfer):
+            return transfer.delivered_bytes
+        sent = self._shared.sent_bytes(transfer) if self._shared is not None else self._sent_bytes(transfer)
+        payload_bytes = int(sent * self._delivered_fraction[transfer.device_id])
+        return max(0, min(transfer.n_bytes, payload_bytes))
+
     def stop(self, transfer: Transfer) -> bool:
         """Break off a transfer; whether it was still under way.
 
-        If so, what has arrived in whole bytes of payload is its ``delivered_bytes``, and its event does not happen any
-        more, unless the caller lets it succeed or fail.
+        If so, what has arrived by now is its ``delivered_bytes``, and its event does not happen any more, unless the
+        caller lets it succeed or fail.
         """
+        if not self.is_under_way(transfer):
+            return False
+        transfer.delivered_bytes = self.arrived_bytes(transfer)
         if self._shared is not None:
-            if not self._shared.holds(transfer):
-                return False
-            sent = self._shared.stop(transfer)
+            self._shared.stop(transfer)
         else:
-            if transfer.event.processed or not transfer.event.due_serial:
-                return False
             self._clock.cancel(transfer.event)
-            sent = self._sent_bytes(transfer)
         transfer.duration_s = self._clock.now_s - transfer.start_s
-        payload_bytes = int(sent * self._delivered_fraction[transfer.device_id])
-        transfer.delivered_bytes = max(0, min(transfer.n_bytes, payload_bytes))
         return True
 
     def rates_in_force(self) -> NDArray[np.float64]:
@@ -193,19 +203,23 @@ class _SharedNetwork:
         """Whether a transfer is under way."""
         return self._flows.transfers[self._slot_of_device[transfer.device_id]] is transfer
 
-    def stop(self, transfer: Transfer) -> float:
-        """Take a transfer out of the network; gives the bytes that were sent until now."""
+    def sent_bytes(self, transfer: Transfer) -> float:
+        """What a transfer under way has sent until now."""
+        if not transfer.latency.processed:
+            return 0.0
+        slot = self._slot_of_device[transfer.device_id]
+        return transfer.sent_bytes - self._flows.left_bytes(slot, self._clock.now_s)
+
+    def stop(self, transfer: Transfer) -> None:
+        """Take a transfer out of the network."""
         slot = self._slot_of_device[transfer.device_id]
         self._clock.cancel(transfer.latency)
         if not transfer.latency.processed:
             self._flows.transfers[slot] = None
-            return 0.0
-        self._whole.advance(self._clock.now_s)
-        sent = transfer.sent_bytes - float(self._flows.remaining[slot])
+            return
         self._flows.clear(slot)
         self._changed.add(self._point_of_slot[slot])
         self._divide()
-        return sent
 
     def rates_in_force(self) -> NDArray[np.float64]:
         return self._flows.rate[self._slot_of_device]

@@ -134,10 +134,8 @@ class Testbed:
         """The server sends ``n_bytes`` to the device; happens when the last has arrived."""
         ledger = self._begin(device_id)
         ledger.n_inner_rounds += 1
-        rate_bytes_per_s = float(self.conditions.rates.down_bytes_per_s[device_id])
-        transfer = self._network.start(device_id, Direction.DOWN, n_bytes, rate_bytes_per_s)
-        transfer.event.callbacks.append(lambda _: self._downloaded(transfer))
-        return transfer.event
+        bytes_per_s = float(self.conditions.rates.down_bytes_per_s[device_id])
+        return self._transfer(device_id, ActivityKind.DOWNLOAD, n_bytes, bytes_per_s)
 
     def compute(self, device_id: int, work: Work) -> Event:
         """The device computes ``work``; happens when it has finished. Fails where the work does not fit in memory."""
@@ -160,10 +158,8 @@ class Testbed:
     def upload(self, device_id: int, n_bytes: int) -> Event:
         """The device sends ``n_bytes`` to the server; happens when the last has arrived."""
         self._begin(device_id)
-        rate_bytes_per_s = float(self.conditions.rates.up_bytes_per_s[device_id])
-        transfer = self._network.start(device_id, Direction.UP, n_bytes, rate_bytes_per_s)
-        transfer.event.callbacks.append(lambda _: self._uploaded(transfer))
-        return transfer.event
+        bytes_per_s = float(self.conditions.rates.up_bytes_per_s[device_id])
+        return self._transfer(device_id, ActivityKind.UPLOAD, n_bytes, bytes_per_s)
 
     def all_of(self, events: Iterable[Event]) -> Event:
         """Happens with the last of ``events``."""
@@ -247,17 +243,22 @@ class Testbed:
         self._wait_until(device_id, ledger, self.clock.now_s)
         return ledger
 
-    def _downloaded(self, transfer: Transfer) -> None:
-        ledger = self.ledgers[transfer.device_id]
-        ledger.download_s += transfer.duration_s
-        ledger.download_bytes += transfer.delivered_bytes
-        self._log(transfer.device_id, ledger, ActivityKind.DOWNLOAD, self.clock.now_s, transfer.delivered_bytes)
+    def _transfer(self, device_id: int, kind: ActivityKind, n_bytes: int, bytes_per_s: float) -> Event:
+        direction = Direction.UP if kind is ActivityKind.UPLOAD else Direction.DOWN
+        transfer = self._network.start(device_id, direction, n_bytes, bytes_per_s)
+        transfer.event.callbacks.append(lambda _: self._transferred(kind, transfer))
+        return transfer.event
 
-    def _uploaded(self, transfer: Transfer) -> None:
+    def _transferred(self, kind: ActivityKind, transfer: Transfer) -> None:
+        """Put a transfer into the books; only now is it known how long it took."""
         ledger = self.ledgers[transfer.device_id]
-        ledger.upload_s += transfer.duration_s
-        ledger.upload_bytes += transfer.delivered_bytes
-        self._log(transfer.device_id, ledger, ActivityKind.UPLOAD, self.clock.now_s, transfer.delivered_bytes)
+        if kind is ActivityKind.UPLOAD:
+            ledger.upload_s += transfer.duration_s
+            ledger.upload_bytes += transfer.delivered_bytes
+        else:
+            ledger.download_s += transfer.duration_s
+            ledger.download_bytes += transfer.delivered_bytes
+        self._log(transfer.device_id, ledger, kind, self.clock.now_s, transfer.delivered_bytes)
 
     def _wait_until(self, device_id: int, ledger: Ledger, now_s: float) -> None:
         if now_s > ledger.busy_until_s:

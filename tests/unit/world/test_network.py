@@ -219,9 +219,10 @@ def test_what_has_arrived_of_a_stopped_transfer_is_missing_from_no_other_s_time(
         for one in sent:
             clock.process(send(one))
         yield clock.timeout(stop_quarters / 4)
+        arrived = [net.arrived_bytes(transfer) for _, transfer in begun]
         for _, transfer in begun:
-            if not transfer.event.processed:
-                net.stop(transfer)
+            net.stop(transfer)
+        assert [transfer.delivered_bytes for _, transfer in begun] == arrived
         return list(begun)
 
     stopped = clock.run(until_stopped())
