@@ -22,8 +22,8 @@ from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
 from emulator.seeds import Seeds
 from emulator.world.links import Links
-from emulator.world.network import shared_capacity
 from emulator.world.power import PowerModes
+from emulator.world.shared_network import shared_capacity
 from emulator.world.testbed import DEVICE_FACTS, HARDWARE_FACTS, Device, Testbed
 
 PRICED_SEQ_LEN = 128

@@ -24,7 +24,9 @@ from emulator import load
 from emulator.clock import Clock, Process
 from emulator.seeds import Seeds
 from emulator.world.links import Links
-from emulator.world.network import Direction, Network, SharedCapacity
+from emulator.world.network import Network
+from emulator.world.shared_network import SharedCapacity
+from emulator.world.transfers import Direction
 
 ROUND_S = 300
 """Wi-Fi rings fluctuate from round to round; the plot of a day assumes rounds of this length."""

@@ -11,8 +11,8 @@ from emulator.model_spec import ModelSpec
 from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds
 from emulator.world.links import Links
-from emulator.world.network import SharedCapacity
 from emulator.world.power import PowerModes
+from emulator.world.shared_network import SharedCapacity
 from emulator.world.testbed import Device, Testbed
 
 IDLE_W, COMPUTE_W, TRANSFER_W = 1.0, 10.0, 3.0

@@ -5,15 +5,12 @@ whole slices can be computed on without asking which slots are in use.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emulator.clock import Clock, Event
 from emulator.world.fair_share import Vector, water_level
-
-if TYPE_CHECKING:
-    from emulator.world.network import Transfer
+from emulator.world.transfers import Transfer
 
 TIE_S = 1e-12
 """Transfers whose ends are closer than this end together: equal shares differ in the last bits of their ends."""

@@ -34,8 +34,10 @@ from emulator.world.cost import CostModel
 from emulator.world.ledger import ActivityLog, Ledger
 from emulator.world.links import Links, Rates, log_normal
 from emulator.world.memory import peak_memory
-from emulator.world.network import Direction, Network, SharedCapacity, Transfer
+from emulator.world.network import Network
 from emulator.world.power import PowerModes
+from emulator.world.shared_network import SharedCapacity
+from emulator.world.transfers import Direction, Transfer
 
 HARDWARE_FACTS = ("memory_bytes",)
 """Facts about devices that every run knows."""

@@ -15,7 +15,9 @@ from device_profiles.records import ConstantLink, LinkSpec, RateTrace, TraceLink
 from emulator.clock import Clock, Process
 from emulator.seeds import Seeds
 from emulator.world.links import Links
-from emulator.world.network import Direction, Network, SharedCapacity, Transfer, shared_capacity
+from emulator.world.network import Network
+from emulator.world.shared_network import SharedCapacity, shared_capacity
+from emulator.world.transfers import Direction, Transfer
 
 INF = float("inf")
 DOWN, UP = Direction.DOWN, Direction.UP

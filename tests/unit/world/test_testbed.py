@@ -19,7 +19,7 @@ from emulator.testing.small_world import made_up_devices
 from emulator.world import testbed as world
 from emulator.world.cost import price
 from emulator.world.memory import peak_memory
-from emulator.world.network import SharedCapacity
+from emulator.world.shared_network import SharedCapacity
 
 if TYPE_CHECKING:  # pytest would try to collect a class whose name begins with Test
     from emulator.world.testbed import Testbed
