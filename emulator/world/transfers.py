@@ -2,8 +2,6 @@
 
 from enum import IntEnum
 
-import numpy as np
-
 from emulator.clock import Event
 
 
@@ -15,9 +13,10 @@ class Direction(IntEnum):
 
 
 class Transfer:
-    """``n_bytes`` of payload on their way. ``event`` happens when the last has arrived; then ``duration_s`` is known.
+    """``n_bytes`` of payload on their way; ``event`` happens when the last has arrived.
 
-    ``delivered_bytes`` are fewer than ``n_bytes`` where the transfer was stopped.
+    ``duration_s``, latency included, is infinite until it is known: from the start where nothing is shared, else from
+    the end. ``delivered_bytes`` are fewer than ``n_bytes`` where the transfer was stopped.
     """
 
     __slots__ = (
@@ -40,6 +39,6 @@ class Transfer:
         self.sent_bytes = sent_bytes
         self.start_s = start_s
         self.delivered_bytes = n_bytes
-        self.duration_s = np.nan
+        self.duration_s = float("inf")
         self.event: Event
         self.latency: Event
