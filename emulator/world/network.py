@@ -28,7 +28,7 @@ class Network:
         self._shared = SharedNetwork(clock, links, shared) if shared else None
 
     def start(self, device_id: int, direction: Direction, n_bytes: int, rate_bytes_per_s: float) -> Transfer:
-        """Send ``n_bytes`` now on a link of this rate; a link that replays a trace goes by that instead.
+        """Send ``n_bytes`` now on a link of this rate, which it keeps; one that replays a trace goes by that instead.
 
         Raises:
             ValueError: the device has a transfer under way and shares capacity with others.

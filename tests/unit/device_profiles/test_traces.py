@@ -1,5 +1,6 @@
 """Recorded rates are read from three formats into steps of bytes per second, and mistakes in them are reported."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from device_profiles.records import LogNormalLink, RateTrace, TraceLink
 from device_profiles.tables import ProfileError
 from device_profiles.traces import read_mahimahi, read_parquet, read_time_rate
 
+README = Path(__file__).parents[3] / "device_profiles" / "README.md"
 LINK = """
 kind = "trace"
 format = "time_rate"
@@ -208,3 +210,21 @@ def test_a_mistake_in_what_is_shared_names_the_file_and_the_key(
     assert old in SHARED
     with pytest.raises(ProfileError, match=message):
         load_cluster(written(tmp_path, SHARED.replace(old, new, 1), "mine.toml"))
+
+
+def test_the_examples_of_the_readme_are_valid(tmp_path: Path) -> None:
+    blocks = re.findall(r"```\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    [shared] = [block for block in blocks if block.startswith("[access_points]")]
+    [trace] = [block for block in blocks if block.startswith('kind = "trace"')]
+    provenance = SHARED[SHARED.index("[provenance.all]") :]
+    cluster = load_cluster(written(tmp_path, f'inherits = "jetson80"\n{shared}\n{provenance}', "example.toml"))
+    example = load_cluster("jetson80-shared-wifi")
+    assert (cluster.access_points, cluster.server) == (example.access_points, example.server)
+
+    for name in ("lte.down", "lte.up"):
+        written(tmp_path, "0\n500\n1500\n", name)
+    covers = '"download", "upload", "bin_ms", "latency_ms", "loss_fraction"'
+    text = trace.replace('"download", "upload"', covers)
+    read = load_link(written(tmp_path, text, "lte.toml"))
+    assert isinstance(read, TraceLink)
+    assert read.upload.bytes_per_s.tolist() == [3000.0, 3000.0]  # 2 lines in 1 s, 1 line in the half second after
