@@ -112,6 +112,15 @@ class Evaluation:
     n_examples: int
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationShard:
+    """Sums over the rows of one shard of held-out data; the caller adds them up in shard order."""
+
+    loss_sum: float
+    n_correct: int
+    n: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceReport:
     """What the server can observe of one device after a round: telemetry, never the profile or the true bandwidth.

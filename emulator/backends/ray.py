@@ -19,10 +19,10 @@ from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
 from emulator.learning.stacking import evaluation_shards
-from emulator.records import Arrays, Evaluation, Job, Update
+from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Update
 
 if TYPE_CHECKING:
-    from emulator.learning.host import EvaluationShard, HostContent
+    from emulator.learning.host import HostContent
 
 HOST_BYTES = 300 * 2**20
 """What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""

@@ -22,7 +22,7 @@ from emulator.learning.encoder import speed_up
 from emulator.learning.models import FrozenModel
 from emulator.learning.prefix import PrefixCache, SkippableLayers
 from emulator.learning.settings import NumericSettings
-from emulator.records import Arrays, Job, Update
+from emulator.records import Arrays, EvaluationShard, Job, Update
 
 if TYPE_CHECKING:
     from emulator.learning.tasks import Task
@@ -48,15 +48,6 @@ class HostContent:
     def local_rows(self, device_id: int) -> Rows:
         """The training rows of one device, in ascending order."""
         return np.arange(self.offsets[device_id], self.offsets[device_id + 1])
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationShard:
-    """Sums over the rows of one shard of held-out data; the caller adds them up in shard order."""
-
-    loss_sum: float
-    n_correct: int
-    n: int
 
 
 class DeviceHost:
