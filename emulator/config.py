@@ -93,7 +93,7 @@ class TrainingConfig(Section):
     """Optimizer steps of a device per (inner) round."""
     batch_size: Positive = 8
     """Examples per local step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """AdamW's learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""

@@ -96,9 +96,12 @@ class Coordinator:
                 plan = validated(self.policy.plan(view), view, self.testbed.form, import_path(type(self.policy)))
             with self._timed("play"):
                 state = self.testbed.clock.run(self.policy.protocol.run_round(self.testbed, self.policy, plan, state))
-            report = self.testbed.close_round(self._evaluate(state, round_index))
+            evaluation = self._evaluation(state, round_index)
+            report = self.testbed.close_round()
+            energy_j = self._write_devices(plan)
+            report = replace(report, evaluation=evaluation())
             self.policy.observe(report)
-            self._write(report, plan)
+            self._write_round(report, plan, energy_j)
             # Written with the next round, since writing is part of it.
             self._timings.append(HostTiming.since(start_s, "coordinator", "round"))
         return state
@@ -109,10 +112,11 @@ class Coordinator:
         self._on_jobs(0, len(jobs))
         return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
 
-    def _evaluate(self, state: Arrays, round_index: int) -> Evaluation | None:
+    def _evaluation(self, state: Arrays, round_index: int) -> Callable[[], Evaluation | None]:
+        """Begin the evaluation that is due after this round, if any; the hosts work on it while devices are written."""
         is_due = (round_index + 1) % self.config.evaluation.every_rounds == 0 or round_index + 1 == self.config.rounds
         if self.backend is None or not is_due:
-            return None
+            return lambda: None
         return self.backend.evaluate(self.testbed.form, state)
 
     def _on_jobs(self, done: int, total: int) -> None:
@@ -120,18 +124,23 @@ class Coordinator:
             raise Interrupted
         self._tell(jobs_done=done, n_jobs=total)
 
-    def _write(self, report: RoundReport, plan: RoundPlan) -> None:
-        if report.round_index == 0:
+    def _write_devices(self, plan: RoundPlan) -> float:
+        """Write what the devices did, while the hosts evaluate; return the joules that it took."""
+        testbed = self.testbed
+        if testbed.round_index == 0:
             # Only now: a run that fails before its first round is over leaves no folder behind.
             self.writer.open(self._run_info)
-        testbed = self.testbed
         devices = device_columns(
-            report.round_index, report.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
+            testbed.round_index, testbed.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
         )
-        rounds = round_columns(report, plan, sum(devices["energy_j"]))
         with self._timed("write"):
-            self.writer.write("activities", activity_columns(report.round_index, testbed.activities))
+            self.writer.write("activities", activity_columns(testbed.round_index, testbed.activities))
             self.writer.write("devices", devices)
+        return float(sum(devices["energy_j"]))
+
+    def _write_round(self, report: RoundReport, plan: RoundPlan, energy_j: float) -> None:
+        rounds = round_columns(report, plan, energy_j)
+        with self._timed("write"):
             self.writer.write("rounds", rounds)
         self._write_timings(report.round_index)
         is_on_disk = (report.round_index + 1) % self.config.rounds_per_part == 0

@@ -72,8 +72,8 @@ class Backend(ABC):
         """Train ``jobs`` with the function at the import path ``task``; updates come in the order of ``jobs``."""
 
     @abstractmethod
-    def evaluate(self, form: AdapterForm, state: Arrays) -> Evaluation:
-        """Evaluate the server ``state`` on the held-out data."""
+    def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
+        """Begin to evaluate the server ``state`` on the held-out data; calling what comes back waits for the result."""
 
     @abstractmethod
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:

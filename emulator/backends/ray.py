@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -132,7 +132,7 @@ class RayBackend(Backend):
             on_jobs(len(updates), len(jobs))
         return in_order(updates, jobs)
 
-    def evaluate(self, form: AdapterForm, state: Arrays) -> Evaluation:
+    def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
         shared = ray.put(state)
         shares = longest_first([len(rows) for rows in shards], self._n_hosts)
@@ -140,10 +140,14 @@ class RayBackend(Backend):
             host.evaluate.remote(form, shared, [shards[index] for index in share])
             for host, share in zip(self._hosts, shares, strict=True)
         ]
-        evaluated: dict[int, EvaluationShard] = {}
-        for share, results in zip(shares, result(calls), strict=True):
-            evaluated.update(zip(share, results, strict=True))
-        return evaluation_of([evaluated[index] for index in range(len(shards))])
+
+        def wait() -> Evaluation:
+            evaluated: dict[int, EvaluationShard] = {}
+            for share, results in zip(shares, result(calls), strict=True):
+                evaluated.update(zip(share, results, strict=True))
+            return evaluation_of([evaluated[index] for index in range(len(shards))])
+
+        return wait
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         result(self._hosts[0].export.remote(form, state, path))

@@ -17,11 +17,11 @@ from torch import Tensor
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.base import StackedAdapters
 from emulator.learning.batches import Batch, Rows, make_batch
-from emulator.learning.data import TokenData
 from emulator.learning.encoder import speed_up
 from emulator.learning.models import FrozenModel
 from emulator.learning.prefix import PrefixCache, SkippableLayers
 from emulator.learning.settings import NumericSettings
+from emulator.learning.tokens import TokenData
 from emulator.records import Arrays, EvaluationShard, Job, Update
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from emulator.learning.batches import Batch, Rows, make_batch
-from emulator.learning.data import TokenData
 from emulator.learning.models import FrozenModel
+from emulator.learning.tokens import TokenData
 
 BLOCK_ROWS = 64
 """Hidden states are computed for blocks of so many consecutive rows, and always for whole blocks.

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning import partition
-from emulator.learning.data import Column, TextData, load_data, tokenize
+from emulator.learning.data import Column, TextData, load_data
 from emulator.learning.host import HostContent
 from emulator.learning.models import FrozenModel, HeadChoice, load_model, load_tokenizer
+from emulator.learning.tokens import tokenize
 from emulator.model_catalog import model_spec_from_config
 from emulator.model_spec import ModelSpec
 from emulator.records import Arrays
@@ -100,8 +101,8 @@ def _prepared(
     n_known = int(frozen.config["vocab_size"])
     if len(tokenizer) > n_known:
         raise DataError(
-            f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; save "
-            "the tokenizer that the model was trained with beside its weights"
+            f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; "
+            "save the tokenizer that the model was trained with beside its weights"
         )
     n_labels = len(texts.label_names)
     sizes = np.array([len(part) for part in parts], dtype=np.int64)

@@ -202,7 +202,7 @@ class Testbed:
             ledger.metrics.update(update.metrics)
         return updates
 
-    def close_round(self, evaluation: Evaluation | None) -> RoundReport:
+    def close_round(self, evaluation: Evaluation | None = None) -> RoundReport:
         """End the round now: whoever is not busy has waited until this moment."""
         end_s = self.clock.now_s
         reports = {}
