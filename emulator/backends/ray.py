@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -232,14 +231,3 @@ def result(references: Any) -> Any:
 def free_resources() -> dict[str, float]:
     """What the cluster has left, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes)."""
     return dict(ray.available_resources())  # type: ignore[no-untyped-call]
-
-
-def default_environment() -> dict[str, str]:
-    """Environment of all Ray processes: no usage report, and no library that starts threads of its own accord."""
-    quiet = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    return {name: os.environ.get(name, value) for name, value in quiet.items()}
