@@ -7,29 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emulator.forms.base import AdapterForm
-from emulator.model_spec import ModelSpec
+from emulator.learning.prepared import Prepared
 from emulator.records import Arrays, Evaluation, Job, Update
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """What the coordinator must know of the model and the data that the hosts have loaded.
-
-    ``label_histograms`` has shape ``(n_devices, n_labels)``; ``majority_accuracy`` is the share of the most frequent
-    label in the held-out data.
-    """
-
-    model: ModelSpec
-    head: Arrays
-    label_names: tuple[str, ...]
-    label_histograms: NDArray[np.int64]
-    n_examples: NDArray[np.int64]
-    n_test_examples: int
-    majority_accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

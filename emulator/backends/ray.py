@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from emulator.backends.base import Backend, HostTiming, OnJobs, Prepared
+from emulator.backends.base import Backend, HostTiming, OnJobs
 from emulator.backends.content import load_content, numeric_settings
 from emulator.backends.scheduling import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
+from emulator.learning.prepared import Prepared
 from emulator.learning.stacking import evaluation_shards
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Update
 
