@@ -105,6 +105,8 @@ class TrainingConfig(Section):
     """How many devices are trained in one forward and backward pass."""
     threads_per_host: Positive = 1
     """Threads of a device host."""
+    prefix_cache_bytes: NotNegative = 256 * 2**20
+    """Memory of a host for what the layers below the lowest adapter give, computed once per example; 0 turns it off."""
 
 
 class EvaluationConfig(Section):

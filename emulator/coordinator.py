@@ -152,8 +152,7 @@ class Coordinator:
         timings = self._timings + (self.backend.timings() if self.backend else [])
         self._timings = []
         columns: dict[str, list[Any]] = {
-            name: [getattr(timing, name) for timing in timings]
-            for name in ("host", "phase", "wall_s", "n_jobs", "memory_bytes")
+            name: [getattr(timing, name) for timing in timings] for name in HostTiming.__slots__
         }
         self.writer.write("host", {"round_index": [round_index] * len(timings), **columns})
 

@@ -21,12 +21,24 @@ class HostTiming:
     wall_s: float
     n_jobs: int
     memory_bytes: int
+    prefix_layers: int
+    prefix_cache_bytes: int
 
     @staticmethod
-    def since(start_s: float, host: str, phase: str, n_jobs: int = 0) -> "HostTiming":
-        """What this process did since ``start_s`` on ``time.perf_counter``."""
-        wall_s = time.perf_counter() - start_s
-        return HostTiming(host=host, phase=phase, wall_s=wall_s, n_jobs=n_jobs, memory_bytes=resident_bytes())
+    def since(start_s: float, host: str, phase: str, n_jobs: int = 0, prefix: tuple[int, int] = (0, 0)) -> "HostTiming":
+        """What this process did since ``start_s`` on ``time.perf_counter``.
+
+        ``prefix`` is how many layers were not computed again, and the bytes that are kept instead.
+        """
+        return HostTiming(
+            host=host,
+            phase=phase,
+            wall_s=time.perf_counter() - start_s,
+            n_jobs=n_jobs,
+            memory_bytes=resident_bytes(),
+            prefix_layers=prefix[0],
+            prefix_cache_bytes=prefix[1],
+        )
 
 
 def resident_bytes() -> int:

@@ -22,6 +22,7 @@ def numeric_settings(config: Config) -> NumericSettings:
         precision=training.precision,
         weight_decay=training.weight_decay,
         dropout=training.dropout,
+        prefix_cache_bytes=training.prefix_cache_bytes,
         devices_stacked=min(training.devices_stacked, per_actor) if per_actor else training.devices_stacked,
         eval_batch_size=config.evaluation.batch_size,
         device="cuda" if config.backend.gpus_per_host else "cpu",

@@ -37,14 +37,14 @@ class InlineBackend(Backend):
         for stack in stack_jobs(jobs, self._settings.devices_stacked, self._devices_per_actor):
             updates += self._host.train(task, form, stack)
             on_jobs(len(updates), len(jobs))
-        self._timings.append(HostTiming.since(start_s, "inline", "train", len(jobs)))
+        self._timings.append(HostTiming.since(start_s, "inline", "train", len(jobs), self._host.prefix()))
         return in_order(updates, jobs)
 
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         start_s = time.perf_counter()
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
         evaluation = evaluation_of([self._host.evaluate(form, state, rows) for rows in shards])
-        self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards)))
+        self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards), self._host.prefix()))
         return lambda: evaluation
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:

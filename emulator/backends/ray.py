@@ -61,13 +61,13 @@ class HostActor:
         for stack in stacks:
             start_s = time.perf_counter()
             updates = self._host.train(task, form, stack)
-            self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack)))
+            self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack), self._host.prefix()))
             yield updates
 
     def evaluate(self, form: AdapterForm, state: Arrays, shards: Sequence[range]) -> list[EvaluationShard]:
         start_s = time.perf_counter()
         evaluated = [self._host.evaluate(form, state, rows) for rows in shards]
-        self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards)))
+        self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards), self._host.prefix()))
         return evaluated
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:

@@ -3,7 +3,7 @@
 import ctypes
 import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -121,13 +121,10 @@ class DeviceHost:
             finally:
                 self.model.eval()
 
-    def facts(self) -> Mapping[str, float]:
-        """What this host measured on the wall or of its own memory, for the log."""
-        model_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return {
-            "model_bytes": float(model_bytes),
-            "prefix_cache_bytes": float(self._train_prefix.n_used_bytes + self._test_prefix.n_used_bytes),
-        }
+    def prefix(self) -> tuple[int, int]:
+        """How many layers below the lowest adapter are not computed again, and the bytes that are kept instead."""
+        caches = (self._train_prefix, self._test_prefix)
+        return max(cache.n_layers for cache in caches), sum(cache.n_used_bytes for cache in caches)
 
 
 def _keep_freed_memory() -> None:

@@ -52,6 +52,11 @@ class PrefixCache:
         return self._hidden[:, : batch.input_ids.shape[1]].index_select(0, rows)
 
     @property
+    def n_layers(self) -> int:
+        """How many layers the kept values stand for."""
+        return self._layer if self._is_known.any() else 0
+
+    @property
     def n_used_bytes(self) -> int:
         """What the blocks known so far take."""
         return min(int(self._is_known.sum()) * BLOCK_ROWS, self.n_covered) * self._row_bytes

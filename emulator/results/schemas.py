@@ -100,6 +100,8 @@ _HOST = _schema(
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),
     _field("memory_bytes", _LONG, "byte", "Resident memory of the process afterwards; 0 if not measured."),
+    _field("prefix_layers", _INT, "1", "Layers below the lowest adapter that were not computed again."),
+    _field("prefix_cache_bytes", _LONG, "byte", "What is kept of them instead."),
 )
 
 SCHEMAS: Mapping[str, pa.Schema] = MappingProxyType(

@@ -127,7 +127,10 @@ def test_one_call_may_span_parts(tmp_path: Path, round_tables: Any) -> None:
 
 def test_what_precedes_the_first_round_goes_into_the_first_part(writer: RunWriter, round_tables: Any) -> None:
     start = {"round_index": [-1], "host": ["coordinator"], "phase": ["start"]}
-    writer.write("host", start | {"wall_s": [1.5], "n_jobs": [0], "memory_bytes": [0]})
+    writer.write(
+        "host",
+        start | {"wall_s": [1.5], "n_jobs": [0], "memory_bytes": [0], "prefix_layers": [0], "prefix_cache_bytes": [0]},
+    )
     writer.write("host", round_tables(0)["host"])
     writer.flush()
     assert rounds_in(writer.out_dir / "host/part-00000.parquet") == [-1, 0, 0, 0]
