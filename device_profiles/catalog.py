@@ -7,10 +7,12 @@ from pathlib import Path
 
 from device_profiles.records import (
     PRECISIONS,
+    WORK_KINDS,
     ClusterEntry,
     ClusterSpec,
     ConstantLink,
     DeviceProfile,
+    KnownRange,
     LinkSpec,
     PowerMode,
     Provenance,
@@ -46,8 +48,10 @@ GIB = 2**30
 _BYTES_PER_S_PER_MBIT_PER_S = 1e6 / 8
 
 _DEVICE_FIGURES = ("memory_gib", "usable_memory_gib")
+_KNOWN_RANGE = "known_range"
 _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
+_OPTIONAL_MODE_FIGURES = ("dispatch_us",)
 _MODE_FACTS = ("budget_w", "cpu", "cpu_mhz", "cuda_cores", "gpu_mhz", "memory_clock_mhz", "peak_memory_gb_per_s")
 _CLUSTER_KEYS = ("title", "link", "power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
 _CLUSTER_FIGURES = ("power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
@@ -91,10 +95,11 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
             if value in values[:index]:
                 raise mode_tables[index].error(key, f"is already the {key} of another mode, got {value!r}")
     provenance_table = _provenance_table(root)
-    provenance = read_provenance(provenance_table, (*_DEVICE_FIGURES, *_MODE_FIGURES, *_MODE_FACTS), groups=names)
+    mode_keys = (*_MODE_FIGURES, *_OPTIONAL_MODE_FIGURES, *_MODE_FACTS)
+    provenance = read_provenance(provenance_table, (*_DEVICE_FIGURES, *mode_keys, _KNOWN_RANGE), groups=names)
     require_provenance(device, _DEVICE_FIGURES, provenance)
     for table, name in zip(mode_tables, names, strict=True):
-        figures = [key for key in (*_MODE_FIGURES, *_MODE_FACTS) if key in table and f"{name}.{key}" not in provenance]
+        figures = [key for key in mode_keys if key in table and f"{name}.{key}" not in provenance]
         require_provenance(table, figures, provenance)
     memory_gib = device.number("memory_gib", positive=True)
     profile = DeviceProfile(
@@ -104,10 +109,12 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
         usable_memory_bytes=round(device.number("usable_memory_gib", positive=True, most=memory_gib) * GIB),
         power_modes=modes,
         default_mode=device.text("default_mode", allowed=names),
+        known_range=_known_range(root, provenance) if _KNOWN_RANGE in root else None,
         provenance=provenance,
         sha256=sha256,
     )
     device.close()
+    root.allow(_KNOWN_RANGE)
     root.close()
     return profile
 
@@ -240,6 +247,7 @@ def _power_mode(table: Table) -> PowerMode:
         },
         memory_bytes_per_s=1e9 * table.number("memory_gb_per_s", positive=True),
         step_overhead_s=1e-3 * table.number("step_overhead_ms"),
+        dispatch_s=1e-6 * (table.optional_number("dispatch_us") or 0.0),
         idle_w=table.number("idle_w"),
         compute_w=table.number("compute_w"),
         transfer_w=table.number("transfer_w"),
@@ -251,9 +259,34 @@ def _power_mode(table: Table) -> PowerMode:
         memory_clock_hz=_hz(table.optional_number("memory_clock_mhz")),
         peak_memory_bytes_per_s=None if peak_gb_per_s is None else 1e9 * peak_gb_per_s,
     )
-    table.allow(*_MODE_FACTS)
+    table.allow(*_OPTIONAL_MODE_FIGURES, *_MODE_FACTS)
     table.close()
     return mode
+
+
+def _known_range(root: Table, provenance: Mapping[str, Provenance]) -> KnownRange:
+    require_provenance(root, [_KNOWN_RANGE], provenance)
+    table = root.table(_KNOWN_RANGE)
+    min_tokens, max_tokens = table.bounds("step_tokens")
+    min_millions, max_millions = table.bounds("million_parameters")
+    known = KnownRange(
+        min_step_tokens=math.ceil(min_tokens),
+        max_step_tokens=math.floor(max_tokens),
+        min_model_parameters=round(1e6 * min_millions),
+        max_model_parameters=round(1e6 * max_millions),
+        precisions=_words(table, "precisions", PRECISIONS),
+        kinds=_words(table, "kinds", WORK_KINDS),
+    )
+    table.close()
+    return known
+
+
+def _words(table: Table, key: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    words = table.texts(key)
+    for word in words:
+        if word not in allowed:
+            raise table.error(key, f"may name {', '.join(allowed)}{did_you_mean(word, allowed)}, got {word!r}")
+    return words
 
 
 def _hz(mhz: float | None) -> float | None:

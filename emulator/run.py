@@ -165,6 +165,8 @@ def run_info(
         "trained_model": config.model.train if backend else None,
         "priced_model": priced.name,
         "priced_seq_len": priced.seq_len,
+        # By device profile, the first setting for which it is not known; filled as the run meets them.
+        "outside_known_range": {},
         "cluster": cluster.name,
         "n_devices": cluster.n_devices,
         "label_names": list(prepared.label_names) if prepared else [],

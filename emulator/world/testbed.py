@@ -31,6 +31,7 @@ from emulator.records import (
 )
 from emulator.seeds import Seeds
 from emulator.world.cost import CostModel
+from emulator.world.known_range import outside_known_range
 from emulator.world.ledger import ActivityLog, Ledger
 from emulator.world.links import Links, Rates, log_normal
 from emulator.world.memory import peak_memory
@@ -103,6 +104,8 @@ class Testbed:
         self.resolver: Resolver | None = None
         self._costs = CostModel(model, precision)
         self._memory_bytes: dict[Work, int] = {}
+        self._in_known_range: dict[str, set[Work]] = {}
+        self.outside_known_range: dict[str, str] = {}  # by device profile, the first setting that it is not known for
 
     def view(self, round_index: int, state: Arrays, declares: frozenset[str]) -> ClusterView:
         """Open a round and show the policy what it may see of it."""
@@ -147,6 +150,7 @@ class Testbed:
         if ledger.peak_memory_bytes > self.devices[device_id].profile.usable_memory_bytes:
             ledger.status = Status.OUT_OF_MEMORY
             return self.clock.failure(DeviceLost(device_id))
+        self._note_range(device_id, work)
         cost = self._costs.price(work, self.conditions.modes[device_id])
         factor = self._speed_factor(device_id, ledger.n_computes)
         ledger.n_computes += 1
@@ -238,6 +242,16 @@ class Testbed:
             rng = self._seeds.rng("compute_jitter", self.round_index, len(self._speed_factors))
             self._speed_factors.append(log_normal(self._jitter_fraction, rng.standard_normal(len(self.devices))))
         return float(self._speed_factors[n_computes][device_id])
+
+    def _note_range(self, device_id: int, work: Work) -> None:
+        profile = self.devices[device_id].profile
+        if profile.name in self.outside_known_range:
+            return
+        checked = self._in_known_range.setdefault(profile.name, set())
+        if work not in checked:
+            checked.add(work)
+            if setting := outside_known_range(profile, self.model, work, self._precision):
+                self.outside_known_range[profile.name] = setting
 
     def _peak_memory_bytes(self, work: Work) -> int:
         if work not in self._memory_bytes:

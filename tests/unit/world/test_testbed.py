@@ -270,3 +270,14 @@ def test_a_new_round_starts_with_clean_ledgers() -> None:
 
     seen = testbed.close_round(None).devices[0]
     assert (seen.status, seen.compute_s, seen.waiting_s, seen.upload_bytes) == (Status.IDLE, 0.0, 0.0, 0)
+
+
+def test_the_first_setting_outside_the_known_range_is_noted_once_for_each_kind_of_board() -> None:
+    testbed = opened()
+    assert testbed.outside_known_range == {}
+
+    testbed.clock.run(run(testbed))
+    testbed.clock.run(run(testbed, work=replace(WORK, batch_size=9)))
+
+    # The boards of an exact testbed state no range; only the one that computed is named.
+    assert testbed.outside_known_range == {"exact-0": "the profile states no range in which it is known"}
