@@ -65,6 +65,11 @@ def check(config: Config, out_dir: Path) -> None:
         ConfigError: something is.
     """
     check_out_dir(out_dir)
+    check_settings(config)
+
+
+def check_settings(config: Config) -> None:
+    """As :func:`check`, whatever folder the run goes to."""
     cluster_of(config)
     policy = policy_of(config)
     if price_name(config) != "trained":

@@ -107,6 +107,12 @@ def n_trained_parameters(model: ModelSpec, work: Work) -> float:
     return n_head + _n_adapter_parameters_per_rank(model, work) * sum(ranks)
 
 
+def n_held_parameters(model: ModelSpec, work: Work) -> float:
+    """How many parameters a device needs of the server: all that it trains, and the adapters that it holds frozen."""
+    first = work.forward_layers - work.backward_layers
+    return n_trained_parameters(model, work) + _n_adapter_parameters_per_rank(model, work) * sum(work.ranks[:first])
+
+
 def n_layer_weights(model: ModelSpec, work: Work) -> float:
     """Parameters of one layer at its kept width; its norms are not pruned."""
     n_matrices = sum(model.matrix(name).n_parameters for name in model.matrices)
