@@ -54,15 +54,15 @@ def _show_boards(console: Console, config: Config, found: Preflight) -> None:
     )
     table = Table(
         Column("device", no_wrap=True),
-        Column("cohort", justify="right"),
-        Column("depth", justify="right"),
+        Column("cohort", justify="right", no_wrap=True),
+        Column("depth", justify="right", no_wrap=True),
         Column("needs", justify="right", no_wrap=True),
         Column("usable", justify="right", no_wrap=True),
         Column("compute s", justify="right", no_wrap=True),
         Column("transfer s", justify="right", no_wrap=True),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
     for board in found.boards:
         table.add_row(*_cells(board))
