@@ -17,6 +17,7 @@ from device_profiles.records import (
     PowerMode,
     Provenance,
     Ring,
+    Thermal,
     WifiRings,
 )
 from device_profiles.tables import (
@@ -53,8 +54,15 @@ _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
 _OPTIONAL_MODE_FIGURES = ("dispatch_us",)
 _MODE_FACTS = ("budget_w", "cpu", "cpu_mhz", "cuda_cores", "gpu_mhz", "memory_clock_mhz", "peak_memory_gb_per_s")
-_CLUSTER_KEYS = ("title", "link", "power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
-_CLUSTER_FIGURES = ("power_mode_redraw_rounds", "compute_jitter_fraction", "speed_spread", "entries")
+_CLUSTER_FIGURES = (
+    "power_mode_redraw_rounds",
+    "compute_jitter_fraction",
+    "speed_spread",
+    "mode_switch_penalty_s",
+    "thermal",
+    "entries",
+)
+_CLUSTER_KEYS = ("title", "link", *_CLUSTER_FIGURES)
 _RING_FIGURES = ("distance_m", "min_mbit_per_s", "max_mbit_per_s")
 
 
@@ -161,6 +169,9 @@ def load_cluster(name_or_path: str | Path) -> ClusterSpec:
         table = table_with("speed_spread")
         spread = table.number("speed_spread", positive=True)
         entries = _stretched_entries(entries, spread, table)
+    penalty_s = 0.0
+    if "mode_switch_penalty_s" in values:
+        penalty_s = table_with("mode_switch_penalty_s").number("mode_switch_penalty_s")
     return ClusterSpec(
         name=path.stem,
         title=table_with("title").text("title", default=path.stem),
@@ -168,6 +179,8 @@ def load_cluster(name_or_path: str | Path) -> ClusterSpec:
         power_mode_redraw_rounds=table_with("power_mode_redraw_rounds").integer("power_mode_redraw_rounds"),
         compute_jitter_fraction=table_with("compute_jitter_fraction").number("compute_jitter_fraction", most=1),
         speed_spread=spread,
+        mode_switch_penalty_s=penalty_s,
+        thermal=_thermal(table_with("thermal").table("thermal")) if "thermal" in values else None,
         provenance=provenance,
         sha256=chain[0][2] if len(chain) == 1 else hashlib.sha256("".join(c[2] for c in chain).encode()).hexdigest(),
     )
@@ -353,6 +366,17 @@ def _constant_link(root: Table, name: str, sha256: str) -> ConstantLink:
     )
     root.close()
     return link
+
+
+def _thermal(table: Table) -> Thermal:
+    thermal = Thermal(
+        rise_k_per_w=table.number("rise_k_per_w", positive=True),
+        time_constant_s=table.number("time_constant_s", positive=True),
+        limit_k=table.number("limit_k", positive=True),
+        throttled_speed_fraction=table.number("throttled_speed_fraction", positive=True, most=1),
+    )
+    table.close()
+    return thermal
 
 
 def _entry(table: Table, folder: Path, default_link: LinkSpec | None) -> ClusterEntry:

@@ -188,6 +188,20 @@ LinkSpec = WifiRings | ConstantLink
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Thermal:
+    """How boards warm up and slow down.
+
+    ``rise_k_per_w`` is the temperature above the surroundings that a watt brings in the end, ``time_constant_s`` how
+    fast it gets there; at ``limit_k`` above the surroundings a board computes at ``throttled_speed_fraction``.
+    """
+
+    rise_k_per_w: float
+    time_constant_s: float
+    limit_k: float
+    throttled_speed_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterEntry:
     """``count`` boards of one kind; ``modes`` are those that they may be in, already stretched by the cluster."""
 
@@ -204,6 +218,8 @@ class ClusterSpec:
 
     Every device draws one of its modes anew each ``power_mode_redraw_rounds`` rounds, only once where that is 0.
     ``compute_jitter_fraction`` is the coefficient of variation of a device's compute time between rounds.
+    ``mode_switch_penalty_s`` is how much longer the first work of a round takes in which the mode changed; ``thermal``
+    says how boards slow down when they are hot, None where they do not.
     ``speed_spread`` is the fastest over the slowest rate of computation that the modes were stretched to, None where
     they are as the boards are. ``provenance`` is keyed by the file's key. ``sha256`` is the digest of the file and of
     those that it inherits from.
@@ -215,6 +231,8 @@ class ClusterSpec:
     power_mode_redraw_rounds: int
     compute_jitter_fraction: float
     speed_spread: float | None = None
+    mode_switch_penalty_s: float = 0.0
+    thermal: Thermal | None = None
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 

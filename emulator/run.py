@@ -139,6 +139,8 @@ def build_coordinator(
         precision=config.testbed.precision,
         seeds=seeds,
         facts=_facts(cluster, backend),
+        mode_switch_penalty_s=cluster.mode_switch_penalty_s,
+        thermal=cluster.thermal,
     )
     state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
     coordinator = Coordinator(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.records import DeviceProfile, PowerMode
+from device_profiles.records import DeviceProfile, PowerMode, Thermal
 from emulator.clock import Clock, Event, Process
 from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
@@ -31,6 +31,7 @@ from emulator.records import (
 )
 from emulator.seeds import Seeds
 from emulator.world.cost import CostModel
+from emulator.world.heat import Heat
 from emulator.world.known_range import outside_known_range
 from emulator.world.ledger import ActivityLog, Ledger
 from emulator.world.links import Links, Rates, log_normal
@@ -58,10 +59,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a round finds: each device's power mode, link rates and speed, drawn from the seeds."""
+    """What a round finds: each device's power mode, link rates and speed, drawn from the seeds.
+
+    ``switched`` are the devices that have come into another mode with this round.
+    """
 
     modes: Sequence[PowerMode]
     rates: Rates
+    switched: frozenset[int] = frozenset()
 
 
 Resolver = Callable[[Sequence[Job]], Sequence[Update]]
@@ -89,6 +94,8 @@ class Testbed:
         seeds: Seeds,
         facts: Mapping[str, Sequence[Any]],
         clock: Clock | None = None,
+        mode_switch_penalty_s: float = 0.0,
+        thermal: Thermal | None = None,
     ) -> None:
         self.devices = tuple(devices)
         self.model = model
@@ -99,6 +106,8 @@ class Testbed:
         self._jitter_fraction = jitter_fraction
         self._training = training
         self._precision = precision
+        self._mode_switch_penalty_s = mode_switch_penalty_s
+        self._heat = Heat(thermal, len(self.devices)) if thermal else None
         self._seeds = seeds
         self._facts = facts
         self.resolver: Resolver | None = None
@@ -151,13 +160,19 @@ class Testbed:
             ledger.status = Status.OUT_OF_MEMORY
             return self.clock.failure(DeviceLost(device_id))
         self._note_range(device_id, work)
-        cost = self._costs.price(work, self.conditions.modes[device_id])
+        mode = self.conditions.modes[device_id]
+        cost = self._costs.price(work, mode)
         factor = self._speed_factor(device_id, ledger.n_computes)
+        is_first = ledger.n_computes == 0 and device_id in self.conditions.switched
+        switch_s = self._mode_switch_penalty_s if is_first else 0.0
+        duration_s = switch_s + (cost.forward_s + cost.backward_s) * factor
+        if self._heat and duration_s > 0:
+            slowdown = self._heat.throttled_s(device_id, mode.compute_w, duration_s) / duration_s
+            factor, switch_s, duration_s = factor * slowdown, switch_s * slowdown, duration_s * slowdown
         ledger.n_computes += 1
-        ledger.forward_s += cost.forward_s * factor
+        ledger.forward_s += switch_s + cost.forward_s * factor
         ledger.backward_s += cost.backward_s * factor
         ledger.work_flop += cost.forward_flop + cost.backward_flop
-        duration_s = (cost.forward_s + cost.backward_s) * factor
         self._spend(device_id, ActivityKind.COMPUTE, duration_s, 0)
         return self.clock.timeout(duration_s)
 
@@ -234,7 +249,8 @@ class Testbed:
     def _draw_conditions(self, round_index: int) -> Conditions:
         indices = self._power_modes.indices(round_index)
         modes = [device.modes[index] for device, index in zip(self.devices, indices, strict=True)]
-        return Conditions(modes, self._links.rates(round_index))
+        switched = self._power_modes.switched(round_index) if self._mode_switch_penalty_s else frozenset()
+        return Conditions(modes, self._links.rates(round_index), switched)
 
     def _speed_factor(self, device_id: int, n_computes: int) -> float:
         """Log-normal jitter of mean 1 on a device's compute time, drawn for all devices at once."""
@@ -275,6 +291,8 @@ class Testbed:
     def _log(self, device_id: int, ledger: Ledger, kind: ActivityKind, end_s: float, n_bytes: int) -> None:
         mode = self.conditions.modes[device_id]
         watts = {ActivityKind.WAIT: mode.idle_w, ActivityKind.COMPUTE: mode.compute_w}.get(kind, mode.transfer_w)
+        if self._heat:
+            self._heat.advance(device_id, watts, end_s - ledger.busy_until_s)
         inner_round = max(0, ledger.n_inner_rounds - 1)
         ledger.energy_j += self.activities.add(device_id, inner_round, kind, ledger.busy_until_s, end_s, n_bytes, watts)
         ledger.busy_until_s = end_s

@@ -18,7 +18,7 @@ from device_profiles.catalog import (
     profile_names,
     stretched,
 )
-from device_profiles.records import ConstantLink, KnownRange, PowerMode, WifiRings
+from device_profiles.records import ConstantLink, KnownRange, PowerMode, Thermal, WifiRings
 
 README = Path(__file__).parents[3] / "device_profiles" / "README.md"
 
@@ -333,7 +333,31 @@ def test_the_table_of_boards_in_the_readme_is_right() -> None:
 
 
 def test_the_examples_of_the_readme_are_valid(tmp_path: Path) -> None:
-    board, cluster = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    board, cluster, optional = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
     write_cluster(tmp_path, board, "my_board.toml")
     assert load_profile(tmp_path / "my_board.toml").mode_names == ("15W",)
     assert load_cluster(write_cluster(tmp_path, cluster)).n_devices == 20
+    spec = load_cluster(write_cluster(tmp_path, optional))
+    assert spec.mode_switch_penalty_s == 3
+    assert spec.thermal == Thermal(
+        rise_k_per_w=4, time_constant_s=120, limit_k=60, throttled_speed_fraction=pytest.approx(0.6)
+    )
+    assert load_cluster("jetson80").thermal is None
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("mode_switch_penalty_s = 1", "mode_switch_penalty_s has no provenance"),
+        ("[thermal]\nrise_k_per_w = 1", "thermal has no provenance"),
+        (
+            '[thermal]\nrise_k_per_w = 1\n[provenance.thermal]\nkind = "assumed"\nsource = "x"',
+            "thermal.time_constant_s",
+        ),
+    ],
+)
+def test_a_mode_switch_or_a_temperature_needs_provenance_and_all_its_figures(
+    tmp_path: Path, addition: str, message: str
+) -> None:
+    with pytest.raises(ProfileError, match=message):
+        load_cluster(write_cluster(tmp_path, f'inherits = "jetson80"\n{addition}\n'))
