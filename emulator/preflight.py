@@ -1,5 +1,6 @@
 """Looks at a run before it is started: plans and plays its first round without training, and times a stack of jobs."""
 
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emulator.backends.base import Backend
-from emulator.backends.capacity import HOST_BYTES, available_bytes, n_cores, n_hosts
+from emulator.backends.capacity import HOST_BYTES, available_bytes, n_cores, n_gpus, n_hosts
 from emulator.backends.content import numeric_settings
 from emulator.backends.inline import InlineBackend
 from emulator.backends.scheduling import declared_cost, stack_jobs
@@ -133,7 +134,7 @@ def _output_folder(out_dir: Path) -> Check:
 
 
 def _hosts(config: Config, n_devices: int) -> list[Check]:
-    """Whether as many host processes as the run would start have room on this machine."""
+    """Whether as many host processes as the run would start have room, and GPUs, on this machine."""
     if not config.training.enabled:
         return [Check(name="hosts", is_fine=True, detail="none, since nothing is trained")]
     number = _n_hosts(config, n_devices)
@@ -142,22 +143,29 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
     needed_bytes = number * HOST_BYTES + 4 * trained.n_parameters
     free_bytes = available_bytes()
     detail = f"{number} of up to {per_host} devices each, on {n_cores()} cores"
-    hosts = Check(name="hosts", is_fine=True, detail=detail)
+    if os.environ.get("RAY_ADDRESS"):
+        detail += "; looks at this machine alone, not at the cluster that RAY_ADDRESS names"
+    checks = [Check(name="hosts", is_fine=True, detail=detail)]
+    if share := config.backend.gpus_per_host:
+        is_fine = number * share <= n_gpus()
+        checks.append(
+            Check(name="GPUs", is_fine=is_fine, detail=f"{number} hosts x {share:g}, of {n_gpus()} on this machine")
+        )
     if free_bytes is None:
-        return [hosts, Check(name="host memory", is_fine=True, detail="not told by this system")]
+        return [*checks, Check(name="host memory", is_fine=True, detail="not told by this system")]
     detail = (
         f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {4 * trained.n_parameters / 2**20:.0f} MiB, "
         f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free"
     )
     if needed_bytes > free_bytes:
         detail += "; raise backend.devices_per_actor or lower backend.hosts"
-    return [hosts, Check(name="host memory", is_fine=needed_bytes <= free_bytes, detail=detail)]
+    return [*checks, Check(name="host memory", is_fine=needed_bytes <= free_bytes, detail=detail)]
 
 
 def _n_hosts(config: Config, n_devices: int) -> int:
     if config.backend.kind == "inline":
         return 1
-    free = {"CPU": float(n_cores()), "GPU": float(config.backend.gpus_per_host)}
+    free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
     return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
 
 

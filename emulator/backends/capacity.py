@@ -31,6 +31,13 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def n_gpus() -> int:
+    """NVIDIA GPUs of this machine that a process may use."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
 def available_bytes() -> int | None:
     """Memory of this machine that a new process could take, None where the system does not tell (Linux does)."""
     try:

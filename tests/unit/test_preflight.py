@@ -71,6 +71,14 @@ def test_more_hosts_than_this_machine_has_memory_for_are_found_before_anything_i
     assert found.boards == ()
 
 
+def test_gpus_that_are_not_there_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(tmp_path, **{"training.enabled": True, "backend.gpus_per_host": 0.5, "backend.hosts": 4})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    found = examine(settings, tmp_path / "run")
+    assert failed(found) == ["GPUs"]
+    assert "4 hosts x 0.5, of 1" in next(check.detail for check in found.checks if check.name == "GPUs")
+
+
 def test_fewer_examples_than_devices_are_found(tmp_path: Path) -> None:
     settings = {"training.enabled": True, "backend.kind": "inline", "data.n_train": 4}
     found = examine(config(tmp_path, **settings), tmp_path / "run")
