@@ -29,7 +29,7 @@ MODE_FIGURES = {
     "per step": ("step_overhead_ms", "ms"),
     "per op": ("dispatch_us", "µs"),
     "idle": ("idle_w", "W"),
-    "compute": ("compute_w", "W"),
+    "train": ("compute_w", "W"),
     "transfer": ("transfer_w", "W"),
 }
 
