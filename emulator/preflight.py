@@ -22,8 +22,11 @@ from emulator.results.writer import check_out_dir
 from emulator.run import build_coordinator, check_settings, cluster_of
 from emulator.validation import validated
 
-RAY_START_S = 6.0
-"""From the command to hosts that can load, on a 2-core machine (measured)."""
+RAY_START_S = 10.0
+"""What Ray and its hosts take beside loading, starting and ending.
+
+Measured: 20 s on a 2-core machine that other work kept busy; half of that is taken for a quiet one.
+"""
 MOST_CALIBRATION_S = 5.0
 """So long one part of the calibration may be expected to take; longer ones are extrapolated from a single step."""
 
