@@ -71,6 +71,7 @@ class Coordinator:
         self._stop = stop
         self._progress = Progress(rounds_done=0, n_rounds=config.rounds)
         self._timings: list[HostTiming] = []
+        self._n_outside_known_range = 0
 
     def run(self) -> None:
         """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
@@ -130,6 +131,9 @@ class Coordinator:
         if testbed.round_index == 0:
             # Only now: a run that fails before its first round is over leaves no folder behind.
             self.writer.open(self._run_info)
+        if len(testbed.outside_known_range) > self._n_outside_known_range:
+            self._n_outside_known_range = len(testbed.outside_known_range)
+            self.writer.note("outside_known_range", dict(testbed.outside_known_range))
         devices = device_columns(
             testbed.round_index, testbed.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
         )

@@ -34,6 +34,14 @@ class ActivityKind(StrEnum):
     WAIT = "wait"
 
 
+class WorkKind(StrEnum):
+    """What the steps of a piece of work train."""
+
+    ADAPTERS = "adapters"
+    WEIGHTS = "weights"  # full fine-tuning: the differentiated layers whole, the head; at full depth everything
+    INFERENCE = "inference"  # a forward pass and nothing else
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
     """What a device is asked to compute, in the shapes of the priced model: all that its cost depends on.
@@ -42,6 +50,7 @@ class Work:
     none; the ``backward_layers`` layers nearest to the output are differentiated. ``targets`` names the adapted
     matrices of each layer. ``quantized_layers`` of the differentiated layers, those furthest from the output, keep
     their activations quantized. ``width_fraction`` is the share of heads and feed-forward channels that pruning left.
+    Below a cut, ``forward_layers`` is less than the model's and there is no head. Inference has no ``backward_layers``.
     """
 
     n_steps: int
@@ -53,6 +62,7 @@ class Work:
     targets: tuple[str, ...]
     quantized_layers: int = 0
     width_fraction: float = 1.0
+    kind: WorkKind = WorkKind.ADAPTERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -65,6 +65,11 @@ def check(config: Config, out_dir: Path) -> None:
         ConfigError: something is.
     """
     check_out_dir(out_dir)
+    check_settings(config)
+
+
+def check_settings(config: Config) -> None:
+    """As :func:`check`, whatever folder the run goes to."""
     cluster_of(config)
     policy = policy_of(config)
     if price_name(config) != "trained":
@@ -134,6 +139,8 @@ def build_coordinator(
         precision=config.testbed.precision,
         seeds=seeds,
         facts=_facts(cluster, backend),
+        mode_switch_penalty_s=cluster.mode_switch_penalty_s,
+        thermal=cluster.thermal,
     )
     state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
     coordinator = Coordinator(
@@ -165,6 +172,8 @@ def run_info(
         "trained_model": config.model.train if backend else None,
         "priced_model": priced.name,
         "priced_seq_len": priced.seq_len,
+        # By device profile, the first setting for which it is not known; filled as the run meets them.
+        "outside_known_range": {},
         "cluster": cluster.name,
         "n_devices": cluster.n_devices,
         "label_names": list(prepared.label_names) if prepared else [],

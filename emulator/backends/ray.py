@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from emulator.backends.base import Backend, HostTiming, OnJobs
+from emulator.backends.capacity import HOST_BYTES, n_hosts
 from emulator.backends.content import load_content, numeric_settings
 from emulator.backends.scheduling import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
 from emulator.config import Config
@@ -24,8 +25,6 @@ from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Update
 if TYPE_CHECKING:
     from emulator.learning.host import HostContent
 
-HOST_BYTES = 300 * 2**20
-"""What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
 
@@ -92,7 +91,7 @@ class RayBackend(Backend):
         """
         self._config = config
         self._settings = numeric_settings(config)
-        self._n_hosts = _n_hosts(config, n_devices, self._settings.devices_stacked)
+        self._n_hosts = _checked_n_hosts(config, n_devices, self._settings.devices_stacked)
         self._cpus_per_host = _cpus_per_host(config, self._n_hosts)
         self._n_replaced = 0
         self._content: Any = None
@@ -190,27 +189,17 @@ class RayBackend(Backend):
         self._hosts[number] = self._new_host(number)
 
 
-def _n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
-    backend = config.backend
-    if backend.devices_per_actor:
-        n_hosts = math.ceil(n_devices / backend.devices_per_actor)
-    elif backend.hosts:
-        n_hosts = backend.hosts
-    else:
-        resource, per_host = (
-            ("GPU", backend.gpus_per_host) if backend.gpus_per_host else ("CPU", config.training.threads_per_host)
-        )
-        # More hosts than stacks of devices would have nothing to do.
-        most = math.ceil(n_devices / devices_stacked)
-        n_hosts = max(1, min(int(free_resources().get(resource, 1) // per_host), most))
-    free_bytes = free_resources().get("memory", math.inf)
-    if n_hosts * HOST_BYTES > free_bytes:
+def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
+    backend, free = config.backend, free_resources()
+    number = n_hosts(config, n_devices, devices_stacked, free)
+    free_bytes = free.get("memory", math.inf)
+    if number * HOST_BYTES > free_bytes:
         raise ConfigError(
-            f"{n_hosts} host processes need about {n_hosts * HOST_BYTES / 2**30:.1f} GB, the cluster has "
+            f"{number} host processes need about {number * HOST_BYTES / 2**30:.1f} GB, the cluster has "
             f"{free_bytes / 2**30:.1f} GB free; raise backend.devices_per_actor or lower backend.hosts, got "
             f"devices_per_actor {backend.devices_per_actor!r}, hosts {backend.hosts!r}"
         )
-    return n_hosts
+    return number
 
 
 def _cpus_per_host(config: Config, n_hosts: int) -> float:

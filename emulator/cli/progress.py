@@ -29,6 +29,13 @@ def run_with_display(config: Config, out_dir: Path) -> None:
         console.print(f"jetbed: interrupted{written}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     print_summary(out_dir)
+    if outside := load(out_dir).info.get("outside_known_range"):
+        settings = "; ".join(f"{device}: {setting}" for device, setting in outside.items())
+        console.print(
+            f"jetbed: prices outside the range in which these profiles are known are extrapolated: {settings}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_summary(run_dir: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.records import DeviceProfile, PowerMode
+from device_profiles.records import DeviceProfile, PowerMode, Thermal
 from emulator.clock import Clock, Event, Process
 from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
@@ -31,6 +31,8 @@ from emulator.records import (
 )
 from emulator.seeds import Seeds
 from emulator.world.cost import CostModel
+from emulator.world.heat import Heat
+from emulator.world.known_range import outside_known_range
 from emulator.world.ledger import ActivityLog, Ledger
 from emulator.world.links import Links, Rates, log_normal
 from emulator.world.memory import peak_memory
@@ -57,10 +59,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a round finds: each device's power mode, link rates and speed, drawn from the seeds."""
+    """What a round finds: each device's power mode, link rates and speed, drawn from the seeds.
+
+    ``switched`` are the devices that have come into another mode with this round.
+    """
 
     modes: Sequence[PowerMode]
     rates: Rates
+    switched: frozenset[int] = frozenset()
 
 
 Resolver = Callable[[Sequence[Job]], Sequence[Update]]
@@ -88,6 +94,8 @@ class Testbed:
         seeds: Seeds,
         facts: Mapping[str, Sequence[Any]],
         clock: Clock | None = None,
+        mode_switch_penalty_s: float = 0.0,
+        thermal: Thermal | None = None,
     ) -> None:
         self.devices = tuple(devices)
         self.model = model
@@ -98,11 +106,15 @@ class Testbed:
         self._jitter_fraction = jitter_fraction
         self._training = training
         self._precision = precision
+        self._mode_switch_penalty_s = mode_switch_penalty_s
+        self._heat = Heat(thermal, len(self.devices)) if thermal else None
         self._seeds = seeds
         self._facts = facts
         self.resolver: Resolver | None = None
         self._costs = CostModel(model, precision)
         self._memory_bytes: dict[Work, int] = {}
+        self._in_known_range: dict[str, set[Work]] = {}
+        self.outside_known_range: dict[str, str] = {}  # by device profile, the first setting that it is not known for
 
     def view(self, round_index: int, state: Arrays, declares: frozenset[str]) -> ClusterView:
         """Open a round and show the policy what it may see of it."""
@@ -147,13 +159,20 @@ class Testbed:
         if ledger.peak_memory_bytes > self.devices[device_id].profile.usable_memory_bytes:
             ledger.status = Status.OUT_OF_MEMORY
             return self.clock.failure(DeviceLost(device_id))
-        cost = self._costs.price(work, self.conditions.modes[device_id])
+        self._note_range(device_id, work)
+        mode = self.conditions.modes[device_id]
+        cost = self._costs.price(work, mode)
         factor = self._speed_factor(device_id, ledger.n_computes)
+        is_first = ledger.n_computes == 0 and device_id in self.conditions.switched
+        switch_s = self._mode_switch_penalty_s if is_first else 0.0
+        duration_s = switch_s + (cost.forward_s + cost.backward_s) * factor
+        if self._heat and duration_s > 0:
+            slowdown = self._heat.throttled_s(device_id, mode.compute_w, duration_s) / duration_s
+            factor, switch_s, duration_s = factor * slowdown, switch_s * slowdown, duration_s * slowdown
         ledger.n_computes += 1
-        ledger.forward_s += cost.forward_s * factor
+        ledger.forward_s += switch_s + cost.forward_s * factor
         ledger.backward_s += cost.backward_s * factor
         ledger.work_flop += cost.forward_flop + cost.backward_flop
-        duration_s = (cost.forward_s + cost.backward_s) * factor
         self._spend(device_id, ActivityKind.COMPUTE, duration_s, 0)
         return self.clock.timeout(duration_s)
 
@@ -230,7 +249,8 @@ class Testbed:
     def _draw_conditions(self, round_index: int) -> Conditions:
         indices = self._power_modes.indices(round_index)
         modes = [device.modes[index] for device, index in zip(self.devices, indices, strict=True)]
-        return Conditions(modes, self._links.rates(round_index))
+        switched = self._power_modes.switched(round_index) if self._mode_switch_penalty_s else frozenset()
+        return Conditions(modes, self._links.rates(round_index), switched)
 
     def _speed_factor(self, device_id: int, n_computes: int) -> float:
         """Log-normal jitter of mean 1 on a device's compute time, drawn for all devices at once."""
@@ -238,6 +258,16 @@ class Testbed:
             rng = self._seeds.rng("compute_jitter", self.round_index, len(self._speed_factors))
             self._speed_factors.append(log_normal(self._jitter_fraction, rng.standard_normal(len(self.devices))))
         return float(self._speed_factors[n_computes][device_id])
+
+    def _note_range(self, device_id: int, work: Work) -> None:
+        profile = self.devices[device_id].profile
+        if profile.name in self.outside_known_range:
+            return
+        checked = self._in_known_range.setdefault(profile.name, set())
+        if work not in checked:
+            checked.add(work)
+            if setting := outside_known_range(profile, self.model, work, self._precision):
+                self.outside_known_range[profile.name] = setting
 
     def _peak_memory_bytes(self, work: Work) -> int:
         if work not in self._memory_bytes:
@@ -261,6 +291,8 @@ class Testbed:
     def _log(self, device_id: int, ledger: Ledger, kind: ActivityKind, end_s: float, n_bytes: int) -> None:
         mode = self.conditions.modes[device_id]
         watts = {ActivityKind.WAIT: mode.idle_w, ActivityKind.COMPUTE: mode.compute_w}.get(kind, mode.transfer_w)
+        if self._heat:
+            self._heat.advance(device_id, watts, end_s - ledger.busy_until_s)
         inner_round = max(0, ledger.n_inner_rounds - 1)
         ledger.energy_j += self.activities.add(device_id, inner_round, kind, ledger.busy_until_s, end_s, n_bytes, watts)
         ledger.busy_until_s = end_s

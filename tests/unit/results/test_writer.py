@@ -54,6 +54,18 @@ def test_open_writes_what_the_run_is(writer: RunWriter) -> None:
     assert info["tables"] == ["rounds", "devices", "activities", "host"]
 
 
+def test_what_becomes_known_later_is_added_and_stays_when_the_run_ends(writer: RunWriter) -> None:
+    writer.note("outside_known_range", {"a_board": "3 tokens"})
+    assert json.loads((writer.out_dir / "run.json").read_text())["outside_known_range"] == {"a_board": "3 tokens"}
+    writer.close("finished")
+    assert json.loads((writer.out_dir / "run.json").read_text())["outside_known_range"] == {"a_board": "3 tokens"}
+
+
+def test_a_note_before_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="open"):
+        RunWriter(tmp_path / "run").note("a", 1)
+
+
 def test_open_leaves_nothing_behind_when_the_run_info_is_not_plain_data(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="object"):
         RunWriter(tmp_path / "run").open({"policy": object()})
