@@ -11,6 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 Result = TypeVar("Result")
 Process: TypeAlias = Generator["Event", Any, Result]
 
+LAST = 2**62
+"""Added to the serial number of an event that comes after all others of its time."""
+
 
 class Event:
     """Something that happens once, at a time: it then has a value, or an error that is raised in whoever waits."""
@@ -45,12 +48,32 @@ class Clock:
         self._schedule(event, delay_s)
         return event
 
+    def deadline(self, at_s: float) -> Event:
+        """An event at the time ``at_s`` that comes after everything else that is due then.
+
+        What ends exactly at a deadline has ended in time, and so has all that it sets off in no time.
+
+        Raises:
+            ValueError: the time is over; time never runs backwards.
+        """
+        if not at_s >= self.now_s:
+            raise ValueError(f"a deadline must not be before {self.now_s!r} s, got {at_s!r}")
+        event = Event()
+        self._serial += 1
+        heappush(self._due, (at_s, self._serial + LAST, event))
+        return event
+
     def failure(self, error: BaseException, delay_s: float = 0.0) -> Event:
         """An event ``delay_s`` from now that raises ``error`` in the process that waits for it."""
         event = Event()
         event.error = error
         self._schedule(event, delay_s)
         return event
+
+    def fail(self, event: Event, error: BaseException) -> None:
+        """Let ``event``, which may be due later or never, happen now and raise ``error`` in who waits for it."""
+        event.error = error
+        self._schedule(event, 0.0)
 
     def process(self, generator: Process[Any]) -> Event:
         """Start ``generator`` now; the event happens when it returns, with what it returns, or fails with it."""
@@ -121,7 +144,10 @@ class Clock:
         heappush(self._due, (self.now_s + delay_s, self._serial, event))
 
     def _step(self) -> None:
-        self.now_s, _, event = heappop(self._due)
+        due_s, _, event = heappop(self._due)
+        if event.processed:  # it failed before it was due
+            return
+        self.now_s = due_s
         event.processed = True
         if event.error is not None and not event.callbacks:
             raise event.error

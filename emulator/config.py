@@ -26,6 +26,23 @@ class Section(BaseModel):
     )
 
 
+class AvailabilityConfig(Section):
+    """When the devices can be reached, and how often they fail in the middle of a round."""
+
+    kind: Literal["always", "on_off", "trace"] = "always"
+    """always; on_off: each device by itself is on and off in turns, for exponentially distributed times; trace: in the
+    spans of time that a file lists."""
+    mean_on_s: Annotated[float, Field(ge=0)] = 0.0
+    """For on_off: for how long a device can be reached, on average, in emulated seconds."""
+    mean_off_s: Annotated[float, Field(ge=0)] = 0.0
+    """For on_off: for how long it cannot."""
+    trace: str = ""
+    """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
+    device can be reached."""
+    drop_out_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
+
+
 class TestbedConfig(Section):
     """The emulated devices."""
 
@@ -35,6 +52,7 @@ class TestbedConfig(Section):
     """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
+    availability: AvailabilityConfig = AvailabilityConfig()
 
 
 class ModelConfig(Section):

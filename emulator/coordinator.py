@@ -128,7 +128,7 @@ class Coordinator:
         devices = device_columns(
             report.round_index, report.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
         )
-        rounds = round_columns(report, plan, sum(devices["energy_j"]))
+        rounds = round_columns(report, sum(devices["energy_j"]))
         with self._timed("write"):
             self.writer.write("activities", activity_columns(report.round_index, testbed.activities))
             self.writer.write("devices", devices)
@@ -174,11 +174,12 @@ class Coordinator:
         self._on_progress(self._progress)
 
 
-def round_columns(report: RoundReport, plan: RoundPlan, energy_j: float) -> dict[str, list[Any]]:
+def round_columns(report: RoundReport, energy_j: float) -> dict[str, list[Any]]:
     """The row that a closed round adds to the table ``rounds``."""
     devices = report.devices.values()
     counts = {status: sum(device.status is status for device in devices) for status in Status}
-    cohort = [report.devices[device_id] for device_id in plan.assignments]
+    # Not the keys of the plan: a device may still be busy with what an earlier round asked it for.
+    cohort = [device for device in devices if device.status not in (Status.IDLE, Status.UNAVAILABLE)]
     losses = [device.metrics["train_loss"] for device in devices if "train_loss" in device.metrics]
     evaluation = report.evaluation
     row: dict[str, Any] = {

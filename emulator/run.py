@@ -18,9 +18,11 @@ from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.policy_catalog import build_policy, import_path
+from emulator.reachability import availability_of, trace_sha256
 from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
 from emulator.seeds import Seeds
+from emulator.world.availability import DropOuts
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
 from emulator.world.testbed import DEVICE_FACTS, HARDWARE_FACTS, Device, Testbed
@@ -65,7 +67,7 @@ def check(config: Config, out_dir: Path) -> None:
         ConfigError: something is.
     """
     check_out_dir(out_dir)
-    cluster_of(config)
+    availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
     policy = policy_of(config)
     if price_name(config) != "trained":
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
@@ -116,7 +118,7 @@ def build_coordinator(
     n_labels = len(backend.prepared.label_names) if backend else 2
     priced = priced_model(config, n_labels, trained)
     form = _form_of(policy, priced)
-    entries = cluster.entry_by_device
+    entries, n_devices = cluster.entry_by_device, cluster.n_devices
     testbed = Testbed(
         devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
         links=Links([entry.link for entry in entries], seeds),
@@ -134,6 +136,8 @@ def build_coordinator(
         precision=config.testbed.precision,
         seeds=seeds,
         facts=_facts(cluster, backend),
+        availability=availability_of(config.testbed.availability, n_devices, seeds),
+        drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
     )
     state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
     coordinator = Coordinator(
@@ -174,6 +178,7 @@ def run_info(
         "config": config.model_dump(),
         "backend": dict(backend.describe()) if backend else {},
         "cluster_sha256": cluster.sha256,
+        "availability_trace_sha256": trace_sha256(config.testbed.availability),
         "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
         "priced_shapes": {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}},
         "versions": {

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from emulator.clock import Event
 from emulator.records import ActivityKind, Status, Work
 
 
@@ -40,8 +41,34 @@ class ActivityLog:
 
 
 @dataclass(slots=True)
+class Ongoing:
+    """What a device is doing, and how much of it is in the books; it may be cut, or go on beyond the round's end.
+
+    ``event`` is when it ends, ``duration_s`` after ``start_s``. Bytes move at a constant rate after ``latency_s``.
+    """
+
+    kind: ActivityKind
+    start_s: float
+    duration_s: float
+    event: Event
+    n_bytes: int = 0
+    latency_s: float = 0.0
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    work_flop: float = 0.0
+    booked_s: float = 0.0
+    booked_bytes: int = 0
+
+    def bytes_by(self, now_s: float) -> int:
+        """Bytes that have moved by ``now_s``, before the end."""
+        moving_s = self.duration_s - self.latency_s
+        fraction = (now_s - self.start_s - self.latency_s) / moving_s if moving_s > 0 else 0.0
+        return int(self.n_bytes * min(1.0, max(0.0, fraction)))
+
+
+@dataclass(slots=True)
 class Ledger:
-    """One device's running totals in one round. ``busy_until_s`` is where its last activity ended."""
+    """One device's running totals in one round. ``busy_until_s`` is up to where its activities are in the books."""
 
     busy_until_s: float
     status: Status = Status.IDLE
@@ -60,3 +87,26 @@ class Ledger:
     work: Work | None = None
     n_examples: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+
+    def book(self, ongoing: Ongoing, now_s: float, has_ended: bool) -> tuple[float, int]:
+        """Add what was done of ``ongoing`` since it was last booked, and return its seconds and bytes.
+
+        The parts of an activity that is booked in several add up to the whole.
+        """
+        spent_s = (ongoing.duration_s if has_ended else now_s - ongoing.start_s) - ongoing.booked_s
+        n_bytes = (ongoing.n_bytes if has_ended else ongoing.bytes_by(now_s)) - ongoing.booked_bytes
+        ongoing.booked_s += spent_s
+        ongoing.booked_bytes += n_bytes
+        match ongoing.kind:
+            case ActivityKind.DOWNLOAD:
+                self.download_s += spent_s
+                self.download_bytes += n_bytes
+            case ActivityKind.UPLOAD:
+                self.upload_s += spent_s
+                self.upload_bytes += n_bytes
+            case ActivityKind.COMPUTE:
+                share = spent_s / ongoing.duration_s if ongoing.duration_s > 0 else 1.0
+                self.forward_s += ongoing.forward_s * share
+                self.backward_s += ongoing.backward_s * share
+                self.work_flop += ongoing.work_flop * share
+        return spent_s, n_bytes
