@@ -75,10 +75,16 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundPlan:
-    """A policy's decision for one round. The keys of ``assignments`` are the cohort; no groups means one flat group."""
+    """A policy's decision for one round. The keys of ``assignments`` are the cohort; no groups means one flat group.
+
+    A round ends when all have delivered or are lost, or sooner: ``deadline_s`` after it began, or, if it is flat, with
+    the ``n_wanted``-th delivery. Who has not delivered by then is late: it is not trained, and not waited for.
+    """
 
     assignments: Mapping[int, Assignment]
     groups: tuple[Group, ...] = ()
+    deadline_s: float | None = None
+    n_wanted: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
