@@ -100,13 +100,19 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """What a device sends back: trained arrays in the device's own shapes."""
+    """What a device sends back: trained arrays in the device's own shapes.
+
+    Where devices do not wait for one another, ``staleness`` counts the aggregations since the device downloaded the
+    server state that it started from, and ``base`` is that state; ``base`` is None where it is the one merged into.
+    """
 
     device_id: int
     assignment: Assignment
     payload: Arrays
     n_examples: int
     metrics: Mapping[str, float]
+    staleness: int = 0
+    base: Arrays | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
