@@ -34,7 +34,7 @@ def merged(policy: FedBuff, *updates: Update) -> float:
 
 
 def test_the_step_is_the_paper_s_sum_over_k() -> None:
-    # The state is 2. A fresh change of +3; one of 4 - 1 that missed three aggregations and counts half; both over K = 2.
+    # The state is 2. A fresh change of +3; one of 4 - 1 that missed three aggregations and counts half; K = 2.
     assert merged(FedBuff(), update(5.0), update(4.0, staleness=3, base=1.0)) == 2 + (3 + 3 / 2) / 2
 
 
