@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from emulator.backends.base import Backend, HostTiming
 from emulator.config import Config
@@ -12,6 +12,7 @@ from emulator.policy import Policy
 from emulator.policy_catalog import import_path
 from emulator.records import Arrays, Evaluation, Job, RoundPlan, RoundReport, Status, Update
 from emulator.results.writer import RunWriter
+from emulator.stopping import Interrupted, StopSignal
 from emulator.validation import validated
 from emulator.world.rows import activity_columns, device_columns
 from emulator.world.testbed import Testbed
@@ -30,19 +31,10 @@ class Progress:
     mean_waiting_s: float | None = None
     energy_j: float = 0.0
     transferred_bytes: int = 0
+    warning: str | None = None
 
 
 OnProgress = Callable[[Progress], None]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; what was written stays."""
-
-
-class StopSignal(Protocol):
-    """Anything that can say whether the run shall stop, such as ``threading.Event``."""
-
-    def is_set(self) -> bool: ...
 
 
 class Coordinator:
@@ -71,6 +63,7 @@ class Coordinator:
         self._stop = stop
         self._progress = Progress(rounds_done=0, n_rounds=config.rounds)
         self._timings: list[HostTiming] = []
+        self._noted: str | None = None
 
     def run(self) -> None:
         """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
@@ -109,6 +102,10 @@ class Coordinator:
         self._on_jobs(0, len(jobs))
         return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
 
+    def warn(self, text: str) -> None:
+        """Tell the user, at once and in ``run.json``, something that changes no result."""
+        self._tell(warning=text)
+
     def _evaluate(self, state: Arrays, round_index: int) -> Evaluation | None:
         is_due = (round_index + 1) % self.config.evaluation.every_rounds == 0 or round_index + 1 == self.config.rounds
         if self.backend is None or not is_due:
@@ -124,6 +121,9 @@ class Coordinator:
         if report.round_index == 0:
             # Only now: a run that fails before its first round is over leaves no folder behind.
             self.writer.open(self._run_info)
+        if self._progress.warning != self._noted:
+            self._noted = self._progress.warning
+            self.writer.note("warning", self._noted)
         testbed = self.testbed
         devices = device_columns(
             report.round_index, report.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan

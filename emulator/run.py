@@ -11,17 +11,20 @@ import numpy as np
 from device_profiles.catalog import ProfileError, load_cluster
 from device_profiles.records import ClusterSpec
 from emulator.backends.base import Backend
+from emulator.clock import Clock
 from emulator.config import Config
-from emulator.coordinator import Coordinator, OnProgress, StopSignal
+from emulator.coordinator import Coordinator, OnProgress
 from emulator.errors import ConfigError
 from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
+from emulator.pace import PacedClock
 from emulator.policy import Policy
 from emulator.policy_catalog import build_policy, import_path
 from emulator.reachability import availability_of, trace_sha256
 from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
 from emulator.seeds import Seeds
+from emulator.stopping import StopSignal
 from emulator.world.availability import DropOuts
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
@@ -119,6 +122,7 @@ def build_coordinator(
     priced = priced_model(config, n_labels, trained)
     form = _form_of(policy, priced)
     entries, n_devices = cluster.entry_by_device, cluster.n_devices
+    clock = PacedClock(config.pace_factor, stop) if config.pace_factor else Clock()
     testbed = Testbed(
         devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
         links=Links([entry.link for entry in entries], seeds),
@@ -136,6 +140,7 @@ def build_coordinator(
         precision=config.testbed.precision,
         seeds=seeds,
         facts=_facts(cluster, backend),
+        clock=clock,
         availability=availability_of(config.testbed.availability, n_devices, seeds),
         drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
     )
@@ -153,6 +158,8 @@ def build_coordinator(
     )
     if backend:
         testbed.resolver = coordinator.train
+    if isinstance(clock, PacedClock):
+        clock.on_late = coordinator.warn
     return coordinator
 
 
