@@ -3,8 +3,8 @@
 ``python -m benchmarks.pace [--seconds N]``
 
 Each is run at virtual pace first, to learn its emulated length, and then at the factor that makes it ``--seconds``
-long. What counts is the wall time from the end of the first round to the end of the last, each with its training, beside
-the emulated time between them over the factor.
+long. What counts is the wall time from the end of the first round to the end of the last, each with its training,
+beside the emulated time between them over the factor.
 """
 
 import argparse

@@ -57,12 +57,22 @@ class Ongoing:
     backward_s: float = 0.0
     work_flop: float = 0.0
     booked_s: float = 0.0
+    booked_share: float = 0.0
     booked_bytes: int = 0
 
-    def bytes_by(self, now_s: float) -> int:
-        """Bytes that have moved by ``now_s``, before the end."""
+    def book(self, now_s: float, has_ended: bool) -> tuple[float, float, int]:
+        """Seconds, share of the work, and bytes since the last call; over all calls they add up to the whole."""
+        is_done = has_ended or now_s >= self.start_s + self.duration_s
+        spent_s = self.duration_s if is_done else now_s - self.start_s
+        share = 1.0 if is_done else spent_s / self.duration_s
+        n_bytes = self.n_bytes if is_done else self._bytes_after(spent_s)
+        news = max(0.0, spent_s - self.booked_s), share - self.booked_share, n_bytes - self.booked_bytes
+        self.booked_s, self.booked_share, self.booked_bytes = spent_s, share, n_bytes
+        return news
+
+    def _bytes_after(self, spent_s: float) -> int:
         moving_s = self.duration_s - self.latency_s
-        fraction = (now_s - self.start_s - self.latency_s) / moving_s if moving_s > 0 else 0.0
+        fraction = (spent_s - self.latency_s) / moving_s if moving_s > 0 else 0.0
         return int(self.n_bytes * min(1.0, max(0.0, fraction)))
 
 
@@ -88,15 +98,8 @@ class Ledger:
     n_examples: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def book(self, ongoing: Ongoing, now_s: float, has_ended: bool) -> tuple[float, int]:
-        """Add what was done of ``ongoing`` since it was last booked, and return its seconds and bytes.
-
-        The parts of an activity that is booked in several add up to the whole.
-        """
-        spent_s = (ongoing.duration_s if has_ended else now_s - ongoing.start_s) - ongoing.booked_s
-        n_bytes = (ongoing.n_bytes if has_ended else ongoing.bytes_by(now_s)) - ongoing.booked_bytes
-        ongoing.booked_s += spent_s
-        ongoing.booked_bytes += n_bytes
+    def add(self, ongoing: Ongoing, spent_s: float, share: float, n_bytes: int) -> None:
+        """Add a part of an activity."""
         match ongoing.kind:
             case ActivityKind.DOWNLOAD:
                 self.download_s += spent_s
@@ -105,8 +108,6 @@ class Ledger:
                 self.upload_s += spent_s
                 self.upload_bytes += n_bytes
             case ActivityKind.COMPUTE:
-                share = spent_s / ongoing.duration_s if ongoing.duration_s > 0 else 1.0
                 self.forward_s += ongoing.forward_s * share
                 self.backward_s += ongoing.backward_s * share
                 self.work_flop += ongoing.work_flop * share
-        return spent_s, n_bytes

@@ -376,8 +376,9 @@ class Testbed:
 
     def _book(self, device_id: int, ongoing: Ongoing, has_ended: bool) -> None:
         ledger, now_s = self.ledgers[device_id], self.clock.now_s
-        spent_s, n_bytes = ledger.book(ongoing, now_s, has_ended)
-        if spent_s > 0 or n_bytes or has_ended:
+        spent_s, share, n_bytes = ongoing.book(now_s, has_ended)
+        ledger.add(ongoing, spent_s, share, n_bytes)
+        if spent_s > 0 or share > 0:
             self._log(device_id, ledger, ongoing.kind, now_s, n_bytes)
 
     def _wait_until(self, device_id: int, ledger: Ledger, now_s: float) -> None:
