@@ -40,7 +40,7 @@ class ActivityLog:
         return energy_j
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ongoing:
     """What a device is doing, and how much of it is in the books; it may be cut, or go on beyond the round's end.
 
@@ -82,6 +82,7 @@ class Ledger:
 
     busy_until_s: float
     status: Status = Status.IDLE
+    is_lost: bool = False
     n_inner_rounds: int = 0
     n_computes: int = 0
     download_s: float = 0.0
@@ -100,14 +101,13 @@ class Ledger:
 
     def add(self, ongoing: Ongoing, spent_s: float, share: float, n_bytes: int) -> None:
         """Add a part of an activity."""
-        match ongoing.kind:
-            case ActivityKind.DOWNLOAD:
-                self.download_s += spent_s
-                self.download_bytes += n_bytes
-            case ActivityKind.UPLOAD:
-                self.upload_s += spent_s
-                self.upload_bytes += n_bytes
-            case ActivityKind.COMPUTE:
-                self.forward_s += ongoing.forward_s * share
-                self.backward_s += ongoing.backward_s * share
-                self.work_flop += ongoing.work_flop * share
+        if ongoing.kind is ActivityKind.DOWNLOAD:
+            self.download_s += spent_s
+            self.download_bytes += n_bytes
+        elif ongoing.kind is ActivityKind.UPLOAD:
+            self.upload_s += spent_s
+            self.upload_bytes += n_bytes
+        else:
+            self.forward_s += ongoing.forward_s * share
+            self.backward_s += ongoing.backward_s * share
+            self.work_flop += ongoing.work_flop * share

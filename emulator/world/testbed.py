@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.clock import Clock, Event, Process
-from emulator.errors import UserError
 from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
 from emulator.records import (
@@ -37,6 +36,7 @@ from emulator.world.ledger import ActivityLog, Ledger, Ongoing
 from emulator.world.links import Links, Rates, log_normal
 from emulator.world.memory import peak_memory
 from emulator.world.power import PowerModes
+from emulator.world.presence import Presence
 
 HARDWARE_FACTS = ("memory_bytes",)
 """Facts about devices that every run knows."""
@@ -111,11 +111,9 @@ class Testbed:
         self.resolver: Resolver | None = None
         self._costs = CostModel(model, precision)
         self._memory_bytes: dict[Work, int] = {}
-        self._availability = availability or Always(len(self.devices))
+        self._presence = Presence(self.clock, availability or Always(len(self.devices)))
         self._drop_outs = drop_outs or DropOuts(len(self.devices), 0.0, seeds)
         self._ongoing: dict[int, Ongoing] = {}
-        self._until_s: list[float] = []
-        self._watched_until_s: dict[int, float] = {}
         self.ledgers: list[Ledger] = []
 
     def view(self, round_index: int, state: Arrays, declares: frozenset[str]) -> ClusterView:
@@ -179,7 +177,8 @@ class Testbed:
             work_flop=cost.forward_flop + cost.backward_flop,
         )
         if ledger.n_computes == 1 and device_id in self._drop_shares:
-            self._lose_at(self.clock.now_s + self._drop_shares[device_id] * duration_s, device_id, ongoing)
+            failure = self.clock.deadline(self.clock.now_s + self._drop_shares[device_id] * duration_s)
+            failure.callbacks.append(lambda event: self._drop(device_id, ongoing))
         return self._begin(device_id, ongoing)
 
     def upload(self, device_id: int, n_bytes: int) -> Event:
@@ -197,7 +196,8 @@ class Testbed:
         """
         if status not in LOST:
             raise ValueError(f"a device is lost as one of {', '.join(sorted(LOST))}, got {status!r}")
-        self.ledgers[device_id].status = status
+        ledger = self.ledgers[device_id]
+        ledger.status, ledger.is_lost = status, True
         if ongoing := self._ongoing.pop(device_id, None):
             self._book(device_id, ongoing, has_ended=False)
             self.clock.fail(ongoing.event, DeviceLost(device_id))
@@ -300,26 +300,13 @@ class Testbed:
 
     def _await_devices(self) -> tuple[int, ...]:
         """The devices that can be reached; while there are none, emulated time goes by."""
-        until_s = self._availability.until_s(self.clock.now_s)
-        while not (is_there := until_s > self.clock.now_s).any():
-            next_s = self._availability.next_s(self.clock.now_s)
-            if next_s == float("inf"):
-                raise UserError(
-                    f"round {self.round_index}: from {self.clock.now_s:.0f} s of emulated time on no device can be "
-                    "reached any more; run fewer rounds, or give a longer trace in testbed.availability.trace"
-                )
-            self.clock.run(self._sleep_until(next_s))
-            until_s = self._availability.until_s(self.clock.now_s)
-        self._until_s = until_s.tolist()
+        is_there = self._presence.await_somebody(self.round_index)
         for device_id, ledger in enumerate(self.ledgers):
             if not is_there[device_id]:
                 self.lose(device_id, Status.DROPPED if device_id in self._ongoing else Status.UNAVAILABLE)
-            elif ledger.status in LOST:  # it had gone when the round was opened, and came back before it began
-                ledger.status = Status.IDLE
+            elif ledger.is_lost:  # it went after the round was opened, and came back before it began
+                ledger.status, ledger.is_lost = Status.IDLE, False
         return tuple(np.flatnonzero(is_there).tolist())
-
-    def _sleep_until(self, at_s: float) -> Process[None]:
-        yield self.clock.deadline(at_s)
 
     def _transfer(self, device_id: int, kind: ActivityKind, n_bytes: int, bytes_per_s: float) -> Event:
         latency_s = float(self._links.latency_s[device_id])
@@ -339,9 +326,9 @@ class Testbed:
         if device_id in self._ongoing:
             raise RuntimeError(f"device {device_id} has not finished its {self._ongoing[device_id].kind}")
         ledger = self.ledgers[device_id]
-        if ledger.status not in LOST and self._until_s[device_id] <= self.clock.now_s:
+        if not ledger.is_lost and self._presence.has_gone(device_id):
             self.lose(device_id, Status.DROPPED)
-        return ledger.status not in LOST
+        return not ledger.is_lost
 
     def _begin(self, device_id: int, ongoing: Ongoing) -> Event:
         ledger = self.ledgers[device_id]
@@ -349,7 +336,7 @@ class Testbed:
         self._wait_until(device_id, ledger, self.clock.now_s)
         self._ongoing[device_id] = ongoing
         ongoing.event.callbacks.append(lambda event: self._end(device_id, ongoing))
-        self._watch(device_id)
+        self._presence.watch(device_id, lambda: self._drop(device_id))
         return ongoing.event
 
     def _end(self, device_id: int, ongoing: Ongoing) -> None:
@@ -357,22 +344,11 @@ class Testbed:
             del self._ongoing[device_id]
             self._book(device_id, ongoing, has_ended=True)
 
-    def _watch(self, device_id: int) -> None:
-        """See to it that the device is lost when it becomes unreachable."""
-        until_s = self._until_s[device_id]
-        if until_s < float("inf") and self._watched_until_s.get(device_id) != until_s:
-            self._watched_until_s[device_id] = until_s
-            self._lose_at(until_s, device_id)
-
-    def _lose_at(self, at_s: float, device_id: int, only: Ongoing | None = None) -> None:
-        """Lose the device at that time if it is busy then: with ``only``, or else with anything."""
-
-        def lose(event: Event) -> None:
-            busy_with = self._ongoing.get(device_id)
-            if busy_with is not None and only in (None, busy_with):
-                self.lose(device_id, Status.DROPPED)
-
-        self.clock.deadline(at_s).callbacks.append(lose)
+    def _drop(self, device_id: int, only: Ongoing | None = None) -> None:
+        """The device is lost if it is busy: with ``only``, or else with anything."""
+        busy_with = self._ongoing.get(device_id)
+        if busy_with is not None and (only is None or only is busy_with):
+            self.lose(device_id, Status.DROPPED)
 
     def _book(self, device_id: int, ongoing: Ongoing, has_ended: bool) -> None:
         ledger, now_s = self.ledgers[device_id], self.clock.now_s
@@ -388,7 +364,10 @@ class Testbed:
 
     def _log(self, device_id: int, ledger: Ledger, kind: ActivityKind, end_s: float, n_bytes: int) -> None:
         mode = self.conditions.modes[device_id]
-        watts = {ActivityKind.WAIT: mode.idle_w, ActivityKind.COMPUTE: mode.compute_w}.get(kind, mode.transfer_w)
+        if kind is ActivityKind.WAIT:
+            watts = mode.idle_w
+        else:
+            watts = mode.compute_w if kind is ActivityKind.COMPUTE else mode.transfer_w
         inner_round = max(0, ledger.n_inner_rounds - 1)
         ledger.energy_j += self.activities.add(device_id, inner_round, kind, ledger.busy_until_s, end_s, n_bytes, watts)
         ledger.busy_until_s = end_s
