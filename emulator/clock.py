@@ -11,17 +11,21 @@ from typing import Any, TypeAlias, TypeVar
 Result = TypeVar("Result")
 Process: TypeAlias = Generator["Event", Any, Result]
 
+LAST = 2**62
+"""Added to the serial number of an event that comes after all others of its time."""
+
 
 class Event:
     """Something that happens once, at a time: it then has a value, or an error that is raised in whoever waits."""
 
-    __slots__ = ("callbacks", "error", "processed", "value")
+    __slots__ = ("callbacks", "due_serial", "error", "processed", "value")
 
     def __init__(self) -> None:
         self.callbacks: list[Callable[[Event], None]] = []
         self.value: Any = None
         self.error: BaseException | None = None
         self.processed = False
+        self.due_serial = 0  # its place in the order of scheduling; 0 while it has none
 
 
 class Clock:
@@ -44,6 +48,45 @@ class Clock:
         event.value = value
         self._schedule(event, delay_s)
         return event
+
+    def at(self, time_s: float) -> Event:
+        """An event at an absolute time, to the bit: ``timeout(time_s - now_s)`` may be due a rounding error away.
+
+        Raises:
+            ValueError: the time has passed or is not a number.
+        """
+        if not time_s >= self.now_s:
+            raise ValueError(f"at {self.now_s} s an event must not be due before, got {time_s!r}")
+        event = Event()
+        self._push(event, time_s)
+        return event
+
+    def deadline(self, time_s: float) -> Event:
+        """An event at an absolute time that comes after everything else that is due then.
+
+        What ends exactly at a deadline has ended in time, and so has all that it sets off in no time.
+
+        Raises:
+            ValueError: the time has passed or is not a number.
+        """
+        if not time_s >= self.now_s:
+            raise ValueError(f"at {self.now_s} s a deadline must not be before, got {time_s!r}")
+        event = Event()
+        self._push(event, time_s, LAST)
+        return event
+
+    def succeed(self, event: Event) -> None:
+        """Let an event happen now that has not happened yet, whenever it was due."""
+        self._schedule(event, 0.0)
+
+    def fail(self, event: Event, error: BaseException) -> None:
+        """Let an event that has not happened yet raise ``error`` now in whoever waits for it."""
+        event.error = error
+        self._schedule(event, 0.0)
+
+    def cancel(self, event: Event) -> None:
+        """Take away an event's time: it will not happen, unless it is told to later, and time does not stop there."""
+        event.due_serial = 0
 
     def failure(self, error: BaseException, delay_s: float = 0.0) -> Event:
         """An event ``delay_s`` from now that raises ``error`` in the process that waits for it."""
@@ -117,11 +160,18 @@ class Clock:
         return result
 
     def _schedule(self, event: Event, delay_s: float) -> None:
+        self._push(event, self.now_s + delay_s)
+
+    def _push(self, event: Event, time_s: float, after: int = 0) -> None:
         self._serial += 1
-        heappush(self._due, (self.now_s + delay_s, self._serial, event))
+        event.due_serial = self._serial + after
+        heappush(self._due, (time_s, event.due_serial, event))
 
     def _step(self) -> None:
-        self.now_s, _, event = heappop(self._due)
+        due_s, serial, event = heappop(self._due)
+        if event.due_serial != serial:
+            return  # cancelled, or due at another time now
+        self.now_s = due_s
         event.processed = True
         if event.error is not None and not event.callbacks:
             raise event.error

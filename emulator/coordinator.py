@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from emulator.backends.base import Backend, HostTiming
 from emulator.config import Config
@@ -12,6 +12,7 @@ from emulator.policy import Policy
 from emulator.policy_catalog import import_path
 from emulator.records import Arrays, Evaluation, Job, RoundPlan, RoundReport, Status, Update
 from emulator.results.writer import RunWriter
+from emulator.stopping import Interrupted, StopSignal
 from emulator.validation import validated
 from emulator.world.rows import activity_columns, device_columns
 from emulator.world.testbed import Testbed
@@ -30,19 +31,10 @@ class Progress:
     mean_waiting_s: float | None = None
     energy_j: float = 0.0
     transferred_bytes: int = 0
+    warning: str | None = None
 
 
 OnProgress = Callable[[Progress], None]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; what was written stays."""
-
-
-class StopSignal(Protocol):
-    """Anything that can say whether the run shall stop, such as ``threading.Event``."""
-
-    def is_set(self) -> bool: ...
 
 
 class Coordinator:
@@ -72,6 +64,7 @@ class Coordinator:
         self._progress = Progress(rounds_done=0, n_rounds=config.rounds)
         self._timings: list[HostTiming] = []
         self._n_outside_known_range = 0
+        self._noted: str | None = None
 
     def run(self) -> None:
         """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
@@ -102,7 +95,7 @@ class Coordinator:
             energy_j = self._write_devices(plan)
             report = replace(report, evaluation=evaluation())
             self.policy.observe(report)
-            self._write_round(report, plan, energy_j)
+            self._write_round(report, energy_j)
             # Written with the next round, since writing is part of it.
             self._timings.append(HostTiming.since(start_s, "coordinator", "round"))
         return state
@@ -112,6 +105,10 @@ class Coordinator:
         assert self.backend is not None
         self._on_jobs(0, len(jobs))
         return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
+
+    def warn(self, text: str) -> None:
+        """Tell the user, at once and in ``run.json``, something that changes no result."""
+        self._tell(warning=text)
 
     def _evaluation(self, state: Arrays, round_index: int) -> Callable[[], Evaluation | None]:
         """Begin the evaluation that is due after this round, if any; the hosts work on it while devices are written."""
@@ -134,6 +131,9 @@ class Coordinator:
         if len(testbed.outside_known_range) > self._n_outside_known_range:
             self._n_outside_known_range = len(testbed.outside_known_range)
             self.writer.note("outside_known_range", dict(testbed.outside_known_range))
+        if self._progress.warning != self._noted:
+            self._noted = self._progress.warning
+            self.writer.note("warning", self._noted)
         devices = device_columns(
             testbed.round_index, testbed.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
         )
@@ -142,8 +142,8 @@ class Coordinator:
             self.writer.write("devices", devices)
         return float(sum(devices["energy_j"]))
 
-    def _write_round(self, report: RoundReport, plan: RoundPlan, energy_j: float) -> None:
-        rounds = round_columns(report, plan, energy_j)
+    def _write_round(self, report: RoundReport, energy_j: float) -> None:
+        rounds = round_columns(report, energy_j)
         with self._timed("write"):
             self.writer.write("rounds", rounds)
         self._write_timings(report.round_index)
@@ -186,11 +186,12 @@ class Coordinator:
         self._on_progress(self._progress)
 
 
-def round_columns(report: RoundReport, plan: RoundPlan, energy_j: float) -> dict[str, list[Any]]:
+def round_columns(report: RoundReport, energy_j: float) -> dict[str, list[Any]]:
     """The row that a closed round adds to the table ``rounds``."""
     devices = report.devices.values()
     counts = {status: sum(device.status is status for device in devices) for status in Status}
-    cohort = [report.devices[device_id] for device_id in plan.assignments]
+    # Not the keys of the plan: a device may still be busy with what an earlier round asked it for.
+    cohort = [device for device in devices if device.status not in (Status.IDLE, Status.UNAVAILABLE)]
     losses = [device.metrics["train_loss"] for device in devices if "train_loss" in device.metrics]
     evaluation = report.evaluation
     row: dict[str, Any] = {

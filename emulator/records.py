@@ -85,10 +85,16 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundPlan:
-    """A policy's decision for one round. The keys of ``assignments`` are the cohort; no groups means one flat group."""
+    """A policy's decision for one round. The keys of ``assignments`` are the cohort; no groups means one flat group.
+
+    A round ends when all have delivered or are lost, or sooner: ``deadline_s`` after it began, or, if it is flat, with
+    the ``n_wanted``-th delivery. Who has not delivered by then is late: it is not trained, and not waited for.
+    """
 
     assignments: Mapping[int, Assignment]
     groups: tuple[Group, ...] = ()
+    deadline_s: float | None = None
+    n_wanted: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,13 +110,19 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """What a device sends back: trained arrays in the device's own shapes."""
+    """What a device sends back: trained arrays in the device's own shapes.
+
+    Where devices do not wait for one another, ``staleness`` counts the aggregations since the device downloaded the
+    server state that it started from, and ``base`` is that state; ``base`` is None where it is the one merged into.
+    """
 
     device_id: int
     assignment: Assignment
     payload: Arrays
     n_examples: int
     metrics: Mapping[str, float]
+    staleness: int = 0
+    base: Arrays | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,11 +49,25 @@ def print_summary(run_dir: Path) -> None:
     console.print(f"results: {run_dir}", highlight=False, soft_wrap=True)
 
 
+class _Warning:
+    """A line for what a run warns of, when it begins to."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown: str | None = None
+
+    def show(self, progress: RunProgress) -> None:
+        if progress.warning != self._shown:
+            self._shown = progress.warning
+            self._console.print(f"jetbed: {progress.warning}", highlight=False, soft_wrap=True)
+
+
 class _Lines:
     """One line for every finished round."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._warning = _Warning(console)
         self._rounds_done = 0
 
     def __enter__(self) -> None: ...
@@ -61,6 +75,7 @@ class _Lines:
     def __exit__(self, *error: object) -> None: ...
 
     def show(self, progress: RunProgress) -> None:
+        self._warning.show(progress)
         if progress.rounds_done > self._rounds_done:
             self._rounds_done = progress.rounds_done
             self._console.print(
@@ -72,6 +87,7 @@ class _Live:
     """A bar for the rounds and one for the devices of the round under way."""
 
     def __init__(self, console: Console, config: Config) -> None:
+        self._warning = _Warning(console)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -91,6 +107,7 @@ class _Live:
         self._bars.stop()
 
     def show(self, progress: RunProgress) -> None:
+        self._warning.show(progress)
         facts = _facts(progress) if progress.rounds_done else "first round"
         self._bars.update(self._rounds, completed=progress.rounds_done, facts=facts)
         self._bars.update(self._devices, completed=progress.jobs_done, total=progress.n_jobs or None)

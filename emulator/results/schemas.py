@@ -69,7 +69,7 @@ _DEVICES = _schema(
         "downlink_bytes_per_s", _FLOAT, "byte/s", "Rate of its link towards it; null if it has none.", nullable=True
     ),
     _field("uplink_bytes_per_s", _FLOAT, "byte/s", "Rate of its link towards the server; null if none.", nullable=True),
-    _field("work_flop", _FLOAT, "FLOP", "Computation asked for, over all inner rounds."),
+    _field("work_flop", _FLOAT, "FLOP", "Computation done, over all inner rounds."),
     _field("peak_memory_bytes", _LONG, "byte", "Memory that its work needs at most."),
     _field("memory_limit_bytes", _LONG, "byte", "Memory that its profile leaves for training."),
     _field("energy_j", _FLOAT, "J", "Energy over the whole round, waiting included."),

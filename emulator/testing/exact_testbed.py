@@ -10,6 +10,7 @@ from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
 from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds
+from emulator.world.availability import Availability, DropOuts
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
 from emulator.world.testbed import Device, Testbed
@@ -28,6 +29,8 @@ def exact_testbed(
     latency_s: float = 0.0,
     usable_memory_bytes: Sequence[int] = (),
     facts: Mapping[str, Sequence[Any]] | None = None,
+    availability: Availability | None = None,
+    drop_outs: DropOuts | None = None,
 ) -> Testbed:
     """Devices whose local steps take ``step_s`` seconds whatever is computed in them, without jitter.
 
@@ -58,6 +61,8 @@ def exact_testbed(
         precision="fp32",
         seeds=seeds,
         facts=facts or {},
+        availability=availability,
+        drop_outs=drop_outs,
     )
 
 
