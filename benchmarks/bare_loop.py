@@ -29,22 +29,27 @@ def build(workload: Workload) -> torch.nn.Module:
     return get_peft_model(base, adapters)
 
 
+def train(model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor, workload: Workload) -> None:
+    """One device's local training."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    for start in range(0, len(ids), workload.batch_size):
+        rows = slice(start, start + workload.batch_size)
+        loss = model(input_ids=ids[rows], labels=labels[rows]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
 def run_round(model: torch.nn.Module, state: list[torch.Tensor], workload: Workload) -> list[torch.Tensor]:
     """One round of federated averaging from ``state``, the trained parameters in order."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total = [torch.zeros_like(array) for array in state]
     for device_id in range(workload.n_devices):
-        ids, labels = map(torch.from_numpy, examples(workload, device_id))
         with torch.no_grad():
             for parameter, array in zip(trained, state, strict=True):
                 parameter.copy_(array)
-        optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        for start in range(0, len(ids), workload.batch_size):
-            rows = slice(start, start + workload.batch_size)
-            loss = model(input_ids=ids[rows], labels=labels[rows]).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        train(model, *map(torch.from_numpy, examples(workload, device_id)), workload)
         with torch.no_grad():
             for sum_, parameter in zip(total, trained, strict=True):
                 sum_ += parameter

@@ -148,7 +148,10 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, list[f
 def run_side(command: Sequence[str], workload: Workload, n_rounds: int) -> list[float]:
     """Run a program that prints ``{"round_s": ...}`` after each round."""
     arguments = [*command, json.dumps(asdict(workload)), "--rounds", str(n_rounds)]
-    output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{finished.stderr}")
+    output = finished.stdout
     return [json.loads(line)["round_s"] for line in output.splitlines() if line.startswith('{"round_s"')]
 
 

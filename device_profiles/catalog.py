@@ -8,14 +8,17 @@ from pathlib import Path
 from device_profiles.link_files import BYTES_PER_S_PER_MBIT_PER_S, read_link
 from device_profiles.records import (
     PRECISIONS,
+    WORK_KINDS,
     AccessPoints,
     ClusterEntry,
     ClusterSpec,
     DeviceProfile,
+    KnownRange,
     LinkSpec,
     PowerMode,
     Provenance,
     ServerCapacity,
+    Thermal,
 )
 from device_profiles.tables import (
     ProfileError,
@@ -46,13 +49,17 @@ _LINKS = _PROFILES / "links"
 GIB = 2**30
 
 _DEVICE_FIGURES = ("memory_gib", "usable_memory_gib")
+_KNOWN_RANGE = "known_range"
 _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
+_OPTIONAL_MODE_FIGURES = ("dispatch_us",)
 _MODE_FACTS = ("budget_w", "cpu", "cpu_mhz", "cuda_cores", "gpu_mhz", "memory_clock_mhz", "peak_memory_gb_per_s")
 _CLUSTER_FIGURES = (
     "power_mode_redraw_rounds",
     "compute_jitter_fraction",
     "speed_spread",
+    "mode_switch_penalty_s",
+    "thermal",
     "access_points",
     "server",
     "entries",
@@ -96,10 +103,11 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
         for index, value in enumerate(values):
             if value in values[:index]:
                 raise mode_tables[index].error(key, f"is already the {key} of another mode, got {value!r}")
-    provenance = read_provenance(provenance_table(root), (*_DEVICE_FIGURES, *_MODE_FIGURES, *_MODE_FACTS), groups=names)
+    mode_keys = (*_MODE_FIGURES, *_OPTIONAL_MODE_FIGURES, *_MODE_FACTS)
+    provenance = read_provenance(provenance_table(root), (*_DEVICE_FIGURES, *mode_keys, _KNOWN_RANGE), groups=names)
     require_provenance(device, _DEVICE_FIGURES, provenance)
     for table, name in zip(mode_tables, names, strict=True):
-        figures = [key for key in (*_MODE_FIGURES, *_MODE_FACTS) if key in table and f"{name}.{key}" not in provenance]
+        figures = [key for key in mode_keys if key in table and f"{name}.{key}" not in provenance]
         require_provenance(table, figures, provenance)
     memory_gib = device.number("memory_gib", positive=True)
     profile = DeviceProfile(
@@ -109,10 +117,12 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
         usable_memory_bytes=round(device.number("usable_memory_gib", positive=True, most=memory_gib) * GIB),
         power_modes=modes,
         default_mode=device.text("default_mode", allowed=names),
+        known_range=_known_range(root, provenance) if _KNOWN_RANGE in root else None,
         provenance=provenance,
         sha256=sha256,
     )
     device.close()
+    root.allow(_KNOWN_RANGE)
     root.close()
     return profile
 
@@ -158,6 +168,9 @@ def load_cluster(name_or_path: str | Path) -> ClusterSpec:
         table = table_with("speed_spread")
         spread = table.number("speed_spread", positive=True)
         entries = _stretched_entries(entries, spread, table)
+    penalty_s = 0.0
+    if "mode_switch_penalty_s" in values:
+        penalty_s = table_with("mode_switch_penalty_s").number("mode_switch_penalty_s")
     return ClusterSpec(
         name=path.stem,
         title=table_with("title").text("title", default=path.stem),
@@ -167,6 +180,8 @@ def load_cluster(name_or_path: str | Path) -> ClusterSpec:
         speed_spread=spread,
         access_points=_access_points(values["access_points"][0]) if "access_points" in values else None,
         server=_server_capacity(values["server"][0]) if "server" in values else None,
+        mode_switch_penalty_s=penalty_s,
+        thermal=_thermal(table_with("thermal").table("thermal")) if "thermal" in values else None,
         provenance=provenance,
         sha256=chain[0][2] if len(chain) == 1 else hashlib.sha256("".join(c[2] for c in chain).encode()).hexdigest(),
     )
@@ -242,6 +257,7 @@ def _power_mode(table: Table) -> PowerMode:
         },
         memory_bytes_per_s=1e9 * table.number("memory_gb_per_s", positive=True),
         step_overhead_s=1e-3 * table.number("step_overhead_ms"),
+        dispatch_s=1e-6 * (table.optional_number("dispatch_us") or 0.0),
         idle_w=table.number("idle_w"),
         compute_w=table.number("compute_w"),
         transfer_w=table.number("transfer_w"),
@@ -253,9 +269,34 @@ def _power_mode(table: Table) -> PowerMode:
         memory_clock_hz=_hz(table.optional_number("memory_clock_mhz")),
         peak_memory_bytes_per_s=None if peak_gb_per_s is None else 1e9 * peak_gb_per_s,
     )
-    table.allow(*_MODE_FACTS)
+    table.allow(*_OPTIONAL_MODE_FIGURES, *_MODE_FACTS)
     table.close()
     return mode
+
+
+def _known_range(root: Table, provenance: Mapping[str, Provenance]) -> KnownRange:
+    require_provenance(root, [_KNOWN_RANGE], provenance)
+    table = root.table(_KNOWN_RANGE)
+    min_tokens, max_tokens = table.bounds("step_tokens")
+    min_millions, max_millions = table.bounds("million_parameters")
+    known = KnownRange(
+        min_step_tokens=math.ceil(min_tokens),
+        max_step_tokens=math.floor(max_tokens),
+        min_model_parameters=round(1e6 * min_millions),
+        max_model_parameters=round(1e6 * max_millions),
+        precisions=_words(table, "precisions", PRECISIONS),
+        kinds=_words(table, "kinds", WORK_KINDS),
+    )
+    table.close()
+    return known
+
+
+def _words(table: Table, key: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    words = table.texts(key)
+    for word in words:
+        if word not in allowed:
+            raise table.error(key, f"may name {', '.join(allowed)}{did_you_mean(word, allowed)}, got {word!r}")
+    return words
 
 
 def _hz(mhz: float | None) -> float | None:
@@ -281,6 +322,17 @@ def _server_capacity(root: Table) -> ServerCapacity:
     )
     table.close()
     return server
+
+
+def _thermal(table: Table) -> Thermal:
+    thermal = Thermal(
+        rise_k_per_w=table.number("rise_k_per_w", positive=True),
+        time_constant_s=table.number("time_constant_s", positive=True),
+        limit_k=table.number("limit_k", positive=True),
+        throttled_speed_fraction=table.number("throttled_speed_fraction", positive=True, most=1),
+    )
+    table.close()
+    return thermal
 
 
 def _entry(table: Table, folder: Path, default_link: LinkSpec | None) -> ClusterEntry:

@@ -13,6 +13,9 @@ PROVENANCE_KINDS: tuple[str, ...] = get_args(ProvenanceKind)
 PRECISIONS = ("fp32", "amp")
 """Number formats that a rate of computation is given for: float32, and mixed float16/float32 on the tensor cores."""
 
+WORK_KINDS = ("adapters", "weights", "inference")
+"""What a step may train: adapters, the weights of whole layers (full fine-tuning), nothing."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
@@ -38,9 +41,10 @@ class PowerMode:
 
     ``effective_flop_per_s`` is what whole training steps reach in each of :data:`PRECISIONS`, a multiply-add counted as
     2 FLOP. ``memory_bytes_per_s`` is the memory bandwidth that programs reach. ``step_overhead_s`` is the part of a
-    local step that does not shrink with the work. ``idle_w``, ``compute_w`` and ``transfer_w`` are what the whole board
-    draws while it waits, trains, and sends or receives; ``budget_w`` is the cap in the mode's name, None where there is
-    none. The other fields are facts for readers and play no part in any cost.
+    local step that does not shrink with the work; ``dispatch_s`` is what the CPU takes to hand over one operation, the
+    floor under a step of many small ones (0 where it is not known). ``idle_w``, ``compute_w`` and ``transfer_w`` are
+    what the whole board draws while it waits, trains, and sends or receives; ``budget_w`` is the cap in the mode's
+    name, None where there is none. The other fields are facts for readers and play no part in any cost.
     """
 
     name: str
@@ -51,6 +55,7 @@ class PowerMode:
     idle_w: float
     compute_w: float
     transfer_w: float
+    dispatch_s: float = 0.0
     budget_w: float | None = None
     cpu: str = ""
     cpu_hz: float | None = None
@@ -62,7 +67,7 @@ class PowerMode:
     def scaled(self, factors: Mapping[str, float]) -> "PowerMode":
         """This mode on a board that computes ``factors[precision]`` times as fast.
 
-        Memory and step overhead follow the factor of fp32; what the board draws stays the same.
+        Memory, step overhead and dispatch follow the factor of fp32; what the board draws stays the same.
         """
         rates = {precision: rate * factors[precision] for precision, rate in self.effective_flop_per_s.items()}
         return replace(
@@ -70,7 +75,25 @@ class PowerMode:
             effective_flop_per_s=rates,
             memory_bytes_per_s=self.memory_bytes_per_s * factors["fp32"],
             step_overhead_s=self.step_overhead_s / factors["fp32"],
+            dispatch_s=self.dispatch_s / factors["fp32"],
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownRange:
+    """The settings for which a profile's rates are known, or believed to hold; beyond, a price is an extrapolation.
+
+    Bounds are inclusive. ``step_tokens`` is batch size times sequence length, ``model_parameters`` counts the whole
+    model without adapters. ``kinds`` are of ``adapters`` (LoRA and the like), ``weights`` (full fine-tuning) and
+    ``inference``.
+    """
+
+    min_step_tokens: int
+    max_step_tokens: int
+    min_model_parameters: int
+    max_model_parameters: int
+    precisions: tuple[str, ...]
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +102,8 @@ class DeviceProfile:
 
     ``memory_bytes`` is the nameplate; ``usable_memory_bytes`` is what a training process may fill, after carve-outs,
     operating system and CUDA context. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by mode and
-    key, such as ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``sha256`` is the file's digest.
+    key, such as ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``known_range`` is None where the
+    file states none. ``sha256`` is the file's digest.
     """
 
     name: str
@@ -88,6 +112,7 @@ class DeviceProfile:
     usable_memory_bytes: int
     power_modes: tuple[PowerMode, ...]
     default_mode: str
+    known_range: KnownRange | None = None
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 
@@ -226,6 +251,20 @@ LinkSpec = WifiRings | ConstantLink | LogNormalLink | TraceLink
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Thermal:
+    """How boards warm up and slow down.
+
+    ``rise_k_per_w`` is the temperature above the surroundings that a watt brings in the end, ``time_constant_s`` how
+    fast it gets there; at ``limit_k`` above the surroundings a board computes at ``throttled_speed_fraction``.
+    """
+
+    rise_k_per_w: float
+    time_constant_s: float
+    limit_k: float
+    throttled_speed_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterEntry:
     """``count`` boards of one kind; ``modes`` are those that they may be in, already stretched by the cluster."""
 
@@ -262,6 +301,8 @@ class ClusterSpec:
 
     Every device draws one of its modes anew each ``power_mode_redraw_rounds`` rounds, only once where that is 0.
     ``compute_jitter_fraction`` is the coefficient of variation of a device's compute time between rounds.
+    ``mode_switch_penalty_s`` is how much longer the first work of a round takes in which the mode changed; ``thermal``
+    says how boards slow down when they are hot, None where they do not.
     ``speed_spread`` is the fastest over the slowest rate of computation that the modes were stretched to, None where
     they are as the boards are. Without ``access_points`` or ``server``, nothing is shared there. ``provenance`` is
     keyed by the file's key. ``sha256`` is the digest of the file and of those that it inherits from.
@@ -275,6 +316,8 @@ class ClusterSpec:
     speed_spread: float | None = None
     access_points: AccessPoints | None = None
     server: ServerCapacity | None = None
+    mode_switch_penalty_s: float = 0.0
+    thermal: Thermal | None = None
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 

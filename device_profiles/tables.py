@@ -96,6 +96,15 @@ class Table:
             raise self.error(key, f"must be a list of texts with at least one entry, got {value!r}")
         return tuple(value)
 
+    def bounds(self, key: str) -> tuple[float, float]:
+        """A list of two numbers, the least and the most."""
+        value = self._take(key, None)
+        is_pair = isinstance(value, list) and len(value) == 2
+        numbers = [n for n in value if isinstance(n, int | float) and not isinstance(n, bool)] if is_pair else []  # type: ignore[attr-defined]
+        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] < math.inf:
+            raise self.error(key, f"must be a list of two numbers, the least and the most, got {value!r}")
+        return float(numbers[0]), float(numbers[1])
+
     def table(self, key: str) -> "Table":
         value = self._take(key, None)
         if not isinstance(value, dict):

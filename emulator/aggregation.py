@@ -1,5 +1,6 @@
 """How updates merge: pure functions over arrays in the server's coordinates and the support of each contribution."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,12 +25,28 @@ class Contribution:
 
 
 def contributions(form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> list[Contribution]:
-    """The updates in the server's coordinates, weighted by the devices' numbers of examples."""
+    """The updates in the server's coordinates, weighted by the devices' numbers of examples.
+
+    A stale update counts as the change that it made to the state it started from, made to ``state`` instead, and its
+    weight is discounted by :func:`staleness_discount`.
+    """
     merged = []
     for update in updates:
         embedded = form.embed(update, state)
-        merged.append(Contribution(weight=update.n_examples, arrays=embedded.arrays, support=embedded.support))
+        arrays: Arrays = embedded.arrays
+        if (base := update.base) is not None:
+            arrays = {name: array - base[name] + state[name] for name, array in arrays.items()}
+        weight = update.n_examples * staleness_discount(update.staleness)
+        merged.append(Contribution(weight=weight, arrays=arrays, support=embedded.support))
     return merged
+
+
+def staleness_discount(staleness: int) -> float:
+    """``1 / sqrt(1 + staleness)``: what is left of the weight of an update after so many aggregations that it missed.
+
+    FedBuff (Nguyen et al. 2022, arXiv 2106.06639, section on experiments; from memory).
+    """
+    return 1.0 / math.sqrt(1 + staleness)
 
 
 def weighted_coordinate_mean(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.float32]]:

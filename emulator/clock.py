@@ -11,6 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 Result = TypeVar("Result")
 Process: TypeAlias = Generator["Event", Any, Result]
 
+LAST = 2**62
+"""Added to the serial number of an event that comes after all others of its time."""
+
 
 class Event:
     """Something that happens once, at a time: it then has a value, or an error that is raised in whoever waits."""
@@ -56,6 +59,20 @@ class Clock:
             raise ValueError(f"at {self.now_s} s an event must not be due before, got {time_s!r}")
         event = Event()
         self._push(event, time_s)
+        return event
+
+    def deadline(self, time_s: float) -> Event:
+        """An event at an absolute time that comes after everything else that is due then.
+
+        What ends exactly at a deadline has ended in time, and so has all that it sets off in no time.
+
+        Raises:
+            ValueError: the time has passed or is not a number.
+        """
+        if not time_s >= self.now_s:
+            raise ValueError(f"at {self.now_s} s a deadline must not be before, got {time_s!r}")
+        event = Event()
+        self._push(event, time_s, LAST)
         return event
 
     def succeed(self, event: Event) -> None:
@@ -145,10 +162,10 @@ class Clock:
     def _schedule(self, event: Event, delay_s: float) -> None:
         self._push(event, self.now_s + delay_s)
 
-    def _push(self, event: Event, time_s: float) -> None:
+    def _push(self, event: Event, time_s: float, after: int = 0) -> None:
         self._serial += 1
-        event.due_serial = self._serial
-        heappush(self._due, (time_s, self._serial, event))
+        event.due_serial = self._serial + after
+        heappush(self._due, (time_s, event.due_serial, event))
 
     def _step(self) -> None:
         due_s, serial, event = heappop(self._due)

@@ -4,18 +4,22 @@ A configuration is a TOML file, overridden key by key from the command line. Wha
 :class:`~emulator.errors.ConfigError` that names the file or option, the key, what is allowed and what was given.
 """
 
+import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from emulator.errors import ConfigError, did_you_mean
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)")
 
 
 class Section(BaseModel):
@@ -24,6 +28,23 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+class AvailabilityConfig(Section):
+    """When the devices can be reached, and how often they fail in the middle of a round."""
+
+    kind: Literal["always", "on_off", "trace"] = "always"
+    """always; on_off: each device by itself is on and off in turns, for exponentially distributed times; trace: in the
+    spans of time that a file lists."""
+    mean_on_s: Annotated[float, Field(ge=0)] = 0.0
+    """For on_off: for how long a device can be reached, on average, in emulated seconds."""
+    mean_off_s: Annotated[float, Field(ge=0)] = 0.0
+    """For on_off: for how long it cannot."""
+    trace: str = ""
+    """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
+    device can be reached."""
+    drop_out_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
 
 
 class TestbedConfig(Section):
@@ -35,6 +56,7 @@ class TestbedConfig(Section):
     """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
+    availability: AvailabilityConfig = AvailabilityConfig()
 
 
 class ModelConfig(Section):
@@ -93,7 +115,7 @@ class TrainingConfig(Section):
     """Optimizer steps of a device per (inner) round."""
     batch_size: Positive = 8
     """Examples per local step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """AdamW's learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""
@@ -105,6 +127,8 @@ class TrainingConfig(Section):
     """How many devices are trained in one forward and backward pass."""
     threads_per_host: Positive = 1
     """Threads of a device host."""
+    prefix_cache_bytes: NotNegative = 256 * 2**20
+    """Memory of a host for what the layers below the lowest adapter give, computed once per example; 0 turns it off."""
 
 
 class EvaluationConfig(Section):
@@ -157,8 +181,9 @@ class Config(Section):
     """How many rounds are run."""
     seed: NotNegative = 0
     """Every random stream of the run is derived from it."""
-    pace: Literal["virtual"] = "virtual"
-    """virtual: emulated time never sleeps."""
+    pace: str = "virtual"
+    """virtual: emulated time never sleeps; realtime(x): it keeps pace with the wall at x emulated seconds per second,
+    with the same results."""
     testbed: TestbedConfig = TestbedConfig()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -169,9 +194,26 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
 
     @property
+    def pace_factor(self) -> float | None:
+        """The x of ``pace = "realtime(x)"``; None where emulated time never sleeps."""
+        match = REALTIME.fullmatch(self.pace)
+        return float(match["factor"]) if match else None
+
+    @property
     def rounds_per_part(self) -> int:
         """``results.rounds_per_part`` with 0 resolved."""
         return self.results.rounds_per_part or (1 if self.training.enabled else 50)
+
+    @field_validator("pace")
+    @classmethod
+    def _known_pace(cls, pace: str) -> str:
+        match = REALTIME.fullmatch(pace)
+        if pace != "virtual" and not (match and 0 < float(match["factor"]) < math.inf):
+            raise ValueError(
+                "pace must be 'virtual', or 'realtime(x)' with x emulated seconds per second of the wall, for example"
+                f" 'realtime(10)', got {pace!r}"
+            )
+        return pace
 
     @model_validator(mode="after")
     def _one_way_to_count_hosts(self) -> "Config":

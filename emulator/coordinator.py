@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from emulator.backends.base import Backend, HostTiming
 from emulator.config import Config
@@ -12,6 +12,7 @@ from emulator.policy import Policy
 from emulator.policy_catalog import import_path
 from emulator.records import Arrays, Evaluation, Job, RoundPlan, RoundReport, Status, Update
 from emulator.results.writer import RunWriter
+from emulator.stopping import Interrupted, StopSignal
 from emulator.validation import validated
 from emulator.world.rows import activity_columns, device_columns
 from emulator.world.testbed import Testbed
@@ -30,19 +31,10 @@ class Progress:
     mean_waiting_s: float | None = None
     energy_j: float = 0.0
     transferred_bytes: int = 0
+    warning: str | None = None
 
 
 OnProgress = Callable[[Progress], None]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; what was written stays."""
-
-
-class StopSignal(Protocol):
-    """Anything that can say whether the run shall stop, such as ``threading.Event``."""
-
-    def is_set(self) -> bool: ...
 
 
 class Coordinator:
@@ -71,6 +63,8 @@ class Coordinator:
         self._stop = stop
         self._progress = Progress(rounds_done=0, n_rounds=config.rounds)
         self._timings: list[HostTiming] = []
+        self._n_outside_known_range = 0
+        self._noted: str | None = None
 
     def run(self) -> None:
         """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
@@ -96,9 +90,12 @@ class Coordinator:
                 plan = validated(self.policy.plan(view), view, self.testbed.form, import_path(type(self.policy)))
             with self._timed("play"):
                 state = self.testbed.clock.run(self.policy.protocol.run_round(self.testbed, self.policy, plan, state))
-            report = self.testbed.close_round(self._evaluate(state, round_index))
+            evaluation = self._evaluation(state, round_index)
+            report = self.testbed.close_round()
+            energy_j = self._write_devices(plan)
+            report = replace(report, evaluation=evaluation())
             self.policy.observe(report)
-            self._write(report, plan)
+            self._write_round(report, energy_j)
             # Written with the next round, since writing is part of it.
             self._timings.append(HostTiming.since(start_s, "coordinator", "round"))
         return state
@@ -109,10 +106,15 @@ class Coordinator:
         self._on_jobs(0, len(jobs))
         return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
 
-    def _evaluate(self, state: Arrays, round_index: int) -> Evaluation | None:
+    def warn(self, text: str) -> None:
+        """Tell the user, at once and in ``run.json``, something that changes no result."""
+        self._tell(warning=text)
+
+    def _evaluation(self, state: Arrays, round_index: int) -> Callable[[], Evaluation | None]:
+        """Begin the evaluation that is due after this round, if any; the hosts work on it while devices are written."""
         is_due = (round_index + 1) % self.config.evaluation.every_rounds == 0 or round_index + 1 == self.config.rounds
         if self.backend is None or not is_due:
-            return None
+            return lambda: None
         return self.backend.evaluate(self.testbed.form, state)
 
     def _on_jobs(self, done: int, total: int) -> None:
@@ -120,18 +122,29 @@ class Coordinator:
             raise Interrupted
         self._tell(jobs_done=done, n_jobs=total)
 
-    def _write(self, report: RoundReport, plan: RoundPlan) -> None:
-        if report.round_index == 0:
+    def _write_devices(self, plan: RoundPlan) -> float:
+        """Write what the devices did, while the hosts evaluate; return the joules that it took."""
+        testbed = self.testbed
+        if testbed.round_index == 0:
             # Only now: a run that fails before its first round is over leaves no folder behind.
             self.writer.open(self._run_info)
-        testbed = self.testbed
+        if len(testbed.outside_known_range) > self._n_outside_known_range:
+            self._n_outside_known_range = len(testbed.outside_known_range)
+            self.writer.note("outside_known_range", dict(testbed.outside_known_range))
+        if self._progress.warning != self._noted:
+            self._noted = self._progress.warning
+            self.writer.note("warning", self._noted)
         devices = device_columns(
-            report.round_index, report.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
+            testbed.round_index, testbed.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
         )
-        rounds = round_columns(report, plan, sum(devices["energy_j"]))
         with self._timed("write"):
-            self.writer.write("activities", activity_columns(report.round_index, testbed.activities))
+            self.writer.write("activities", activity_columns(testbed.round_index, testbed.activities))
             self.writer.write("devices", devices)
+        return float(sum(devices["energy_j"]))
+
+    def _write_round(self, report: RoundReport, energy_j: float) -> None:
+        rounds = round_columns(report, energy_j)
+        with self._timed("write"):
             self.writer.write("rounds", rounds)
         self._write_timings(report.round_index)
         is_on_disk = (report.round_index + 1) % self.config.rounds_per_part == 0
@@ -143,8 +156,7 @@ class Coordinator:
         timings = self._timings + (self.backend.timings() if self.backend else [])
         self._timings = []
         columns: dict[str, list[Any]] = {
-            name: [getattr(timing, name) for timing in timings]
-            for name in ("host", "phase", "wall_s", "n_jobs", "memory_bytes")
+            name: [getattr(timing, name) for timing in timings] for name in HostTiming.__slots__
         }
         self.writer.write("host", {"round_index": [round_index] * len(timings), **columns})
 
@@ -174,11 +186,12 @@ class Coordinator:
         self._on_progress(self._progress)
 
 
-def round_columns(report: RoundReport, plan: RoundPlan, energy_j: float) -> dict[str, list[Any]]:
+def round_columns(report: RoundReport, energy_j: float) -> dict[str, list[Any]]:
     """The row that a closed round adds to the table ``rounds``."""
     devices = report.devices.values()
     counts = {status: sum(device.status is status for device in devices) for status in Status}
-    cohort = [report.devices[device_id] for device_id in plan.assignments]
+    # Not the keys of the plan: a device may still be busy with what an earlier round asked it for.
+    cohort = [device for device in devices if device.status not in (Status.IDLE, Status.UNAVAILABLE)]
     losses = [device.metrics["train_loss"] for device in devices if "train_loss" in device.metrics]
     evaluation = report.evaluation
     row: dict[str, Any] = {

@@ -16,6 +16,10 @@ class DataError(UserError):
     """A data set or model cannot be read, or does not hold what was asked of it."""
 
 
+class ShortageError(DataError):
+    """A data set has fewer examples than there are devices."""
+
+
 class PlanError(UserError):
     """A policy planned something impossible. The message names the policy, the round and the device."""
 

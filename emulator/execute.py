@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 from emulator.backends.base import Backend
+from emulator.backends.environment import quieten
 from emulator.config import Config
 from emulator.coordinator import OnProgress
 from emulator.run import build_coordinator, check
@@ -15,6 +16,7 @@ def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda prog
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
     """
+    quieten()
     check(config, out_dir)
     if config.backend.kind == "ray" and config.training.enabled:
         from emulator.backends.ray_run import run_on_ray

@@ -34,6 +34,14 @@ class ActivityKind(StrEnum):
     WAIT = "wait"
 
 
+class WorkKind(StrEnum):
+    """What the steps of a piece of work train."""
+
+    ADAPTERS = "adapters"
+    WEIGHTS = "weights"  # full fine-tuning: the differentiated layers whole, the head; at full depth everything
+    INFERENCE = "inference"  # a forward pass and nothing else
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
     """What a device is asked to compute, in the shapes of the priced model: all that its cost depends on.
@@ -42,6 +50,7 @@ class Work:
     none; the ``backward_layers`` layers nearest to the output are differentiated. ``targets`` names the adapted
     matrices of each layer. ``quantized_layers`` of the differentiated layers, those furthest from the output, keep
     their activations quantized. ``width_fraction`` is the share of heads and feed-forward channels that pruning left.
+    Below a cut, ``forward_layers`` is less than the model's and there is no head. Inference has no ``backward_layers``.
     """
 
     n_steps: int
@@ -53,6 +62,7 @@ class Work:
     targets: tuple[str, ...]
     quantized_layers: int = 0
     width_fraction: float = 1.0
+    kind: WorkKind = WorkKind.ADAPTERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +85,16 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundPlan:
-    """A policy's decision for one round. The keys of ``assignments`` are the cohort; no groups means one flat group."""
+    """A policy's decision for one round. The keys of ``assignments`` are the cohort; no groups means one flat group.
+
+    A round ends when all have delivered or are lost, or sooner: ``deadline_s`` after it began, or, if it is flat, with
+    the ``n_wanted``-th delivery. Who has not delivered by then is late: it is not trained, and not waited for.
+    """
 
     assignments: Mapping[int, Assignment]
     groups: tuple[Group, ...] = ()
+    deadline_s: float | None = None
+    n_wanted: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,13 +110,19 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """What a device sends back: trained arrays in the device's own shapes."""
+    """What a device sends back: trained arrays in the device's own shapes.
+
+    Where devices do not wait for one another, ``staleness`` counts the aggregations since the device downloaded the
+    server state that it started from, and ``base`` is that state; ``base`` is None where it is the one merged into.
+    """
 
     device_id: int
     assignment: Assignment
     payload: Arrays
     n_examples: int
     metrics: Mapping[str, float]
+    staleness: int = 0
+    base: Arrays | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +132,15 @@ class Evaluation:
     accuracy: float
     loss: float
     n_examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationShard:
+    """Sums over the rows of one shard of held-out data; the caller adds them up in shard order."""
+
+    loss_sum: float
+    n_correct: int
+    n: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,16 +11,21 @@ import numpy as np
 from device_profiles.catalog import ProfileError, load_cluster
 from device_profiles.records import ClusterSpec
 from emulator.backends.base import Backend
+from emulator.clock import Clock
 from emulator.config import Config
-from emulator.coordinator import Coordinator, OnProgress, StopSignal
+from emulator.coordinator import Coordinator, OnProgress
 from emulator.errors import ConfigError
 from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
+from emulator.pace import PacedClock
 from emulator.policy import Policy
 from emulator.policy_catalog import build_policy, import_path
+from emulator.reachability import availability_of, trace_sha256
 from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
 from emulator.seeds import Seeds
+from emulator.stopping import StopSignal
+from emulator.world.availability import DropOuts
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
 from emulator.world.shared_network import shared_capacity
@@ -66,7 +71,12 @@ def check(config: Config, out_dir: Path) -> None:
         ConfigError: something is.
     """
     check_out_dir(out_dir)
-    cluster_of(config)
+    check_settings(config)
+
+
+def check_settings(config: Config) -> None:
+    """As :func:`check`, whatever folder the run goes to."""
+    availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
     policy = policy_of(config)
     if price_name(config) != "trained":
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
@@ -117,7 +127,8 @@ def build_coordinator(
     n_labels = len(backend.prepared.label_names) if backend else 2
     priced = priced_model(config, n_labels, trained)
     form = _form_of(policy, priced)
-    entries = cluster.entry_by_device
+    entries, n_devices = cluster.entry_by_device, cluster.n_devices
+    clock = PacedClock(config.pace_factor, stop) if config.pace_factor else Clock()
     testbed = Testbed(
         devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
         links=Links([entry.link for entry in entries], seeds),
@@ -136,6 +147,11 @@ def build_coordinator(
         seeds=seeds,
         facts=_facts(cluster, backend),
         shared=shared_capacity(cluster),
+        mode_switch_penalty_s=cluster.mode_switch_penalty_s,
+        thermal=cluster.thermal,
+        clock=clock,
+        availability=availability_of(config.testbed.availability, n_devices, seeds),
+        drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
     )
     state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
     coordinator = Coordinator(
@@ -151,6 +167,8 @@ def build_coordinator(
     )
     if backend:
         testbed.resolver = coordinator.train
+    if isinstance(clock, PacedClock):
+        clock.on_late = coordinator.warn
     return coordinator
 
 
@@ -167,6 +185,8 @@ def run_info(
         "trained_model": config.model.train if backend else None,
         "priced_model": priced.name,
         "priced_seq_len": priced.seq_len,
+        # By device profile, the first setting for which it is not known; filled as the run meets them.
+        "outside_known_range": {},
         "cluster": cluster.name,
         "n_devices": cluster.n_devices,
         "label_names": list(prepared.label_names) if prepared else [],
@@ -177,6 +197,7 @@ def run_info(
         "backend": dict(backend.describe()) if backend else {},
         "cluster_sha256": cluster.sha256,
         "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
+        "availability_trace_sha256": trace_sha256(config.testbed.availability),
         "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
         "priced_shapes": {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}},
         "versions": {

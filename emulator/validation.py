@@ -1,6 +1,7 @@
 """Checks a policy's plan before anything is emulated, so that an impossible one is reported and never half played."""
 
 import math
+from dataclasses import replace
 from numbers import Integral, Real
 
 from emulator.errors import PlanError
@@ -27,7 +28,8 @@ def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name
         except ValueError as error:
             raise PlanError(f"{where}, device {device_id!r}: {error}") from None
     _check_groups(plan, where)
-    return RoundPlan(assignments=dict(sorted(plan.assignments.items())), groups=plan.groups)
+    _check_end(plan, where)
+    return replace(plan, assignments=dict(sorted(plan.assignments.items())))
 
 
 def _check_assignment(device_id: int, assignment: Assignment, available: set[int], n_devices: int) -> None:
@@ -67,3 +69,19 @@ def _check_groups(plan: RoundPlan, where: str) -> None:
             "has an assignment but no group" if strangers[0] in plan.assignments else "has a group but no assignment"
         )
         raise PlanError(f"{where}, device {strangers[0]}: {problem}")
+
+
+def _check_end(plan: RoundPlan, where: str) -> None:
+    deadline_s, n_wanted = plan.deadline_s, plan.n_wanted
+    if deadline_s is not None and not (isinstance(deadline_s, Real) and math.isfinite(deadline_s) and deadline_s > 0):
+        raise PlanError(f"{where}: deadline_s must be a positive number of seconds or None, got {deadline_s!r}")
+    if n_wanted is None:
+        return
+    n_devices = len(plan.assignments)
+    if not (isinstance(n_wanted, Integral) and 1 <= n_wanted <= n_devices):
+        raise PlanError(
+            f"{where}: n_wanted must be a whole number from 1 to the cohort's {n_devices} devices, or None,"
+            f" got {n_wanted!r}"
+        )
+    if plan.groups:
+        raise PlanError(f"{where}: n_wanted is for flat rounds, without groups, got {n_wanted!r}")

@@ -7,29 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emulator.forms.base import AdapterForm
-from emulator.model_spec import ModelSpec
+from emulator.learning.prepared import Prepared
 from emulator.records import Arrays, Evaluation, Job, Update
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """What the coordinator must know of the model and the data that the hosts have loaded.
-
-    ``label_histograms`` has shape ``(n_devices, n_labels)``; ``majority_accuracy`` is the share of the most frequent
-    label in the held-out data.
-    """
-
-    model: ModelSpec
-    head: Arrays
-    label_names: tuple[str, ...]
-    label_histograms: NDArray[np.int64]
-    n_examples: NDArray[np.int64]
-    n_test_examples: int
-    majority_accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +21,24 @@ class HostTiming:
     wall_s: float
     n_jobs: int
     memory_bytes: int
+    prefix_layers: int
+    prefix_cache_bytes: int
 
     @staticmethod
-    def since(start_s: float, host: str, phase: str, n_jobs: int = 0) -> "HostTiming":
-        """What this process did since ``start_s`` on ``time.perf_counter``."""
-        wall_s = time.perf_counter() - start_s
-        return HostTiming(host=host, phase=phase, wall_s=wall_s, n_jobs=n_jobs, memory_bytes=resident_bytes())
+    def since(start_s: float, host: str, phase: str, n_jobs: int = 0, prefix: tuple[int, int] = (0, 0)) -> "HostTiming":
+        """What this process did since ``start_s`` on ``time.perf_counter``.
+
+        ``prefix`` is how many layers were not computed again, and the bytes that are kept instead.
+        """
+        return HostTiming(
+            host=host,
+            phase=phase,
+            wall_s=time.perf_counter() - start_s,
+            n_jobs=n_jobs,
+            memory_bytes=resident_bytes(),
+            prefix_layers=prefix[0],
+            prefix_cache_bytes=prefix[1],
+        )
 
 
 def resident_bytes() -> int:
@@ -72,8 +64,8 @@ class Backend(ABC):
         """Train ``jobs`` with the function at the import path ``task``; updates come in the order of ``jobs``."""
 
     @abstractmethod
-    def evaluate(self, form: AdapterForm, state: Arrays) -> Evaluation:
-        """Evaluate the server ``state`` on the held-out data."""
+    def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
+        """Begin to evaluate the server ``state`` on the held-out data; calling what comes back waits for the result."""
 
     @abstractmethod
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:

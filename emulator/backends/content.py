@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from emulator.backends.base import Prepared
 from emulator.config import Config
+from emulator.learning.prepared import Prepared
 from emulator.learning.settings import NumericSettings
 
 if TYPE_CHECKING:
@@ -24,6 +22,7 @@ def numeric_settings(config: Config) -> NumericSettings:
         precision=training.precision,
         weight_decay=training.weight_decay,
         dropout=training.dropout,
+        prefix_cache_bytes=training.prefix_cache_bytes,
         devices_stacked=min(training.devices_stacked, per_actor) if per_actor else training.devices_stacked,
         eval_batch_size=config.evaluation.batch_size,
         device="cuda" if config.backend.gpus_per_host else "cpu",
@@ -39,7 +38,7 @@ def load_content(config: Config, n_devices: int) -> tuple[HostContent, Prepared]
     from emulator.learning.prepare import DataSource, prepare
 
     data = config.data
-    loaded = prepare(
+    return prepare(
         train_model=config.model.train,
         data=DataSource(
             source=data.source,
@@ -56,14 +55,4 @@ def load_content(config: Config, n_devices: int) -> tuple[HostContent, Prepared]
         alpha=data.partition.alpha,
         run_seed=config.seed,
         head=config.model.head,
-    )
-    labels = loaded.content.test.labels
-    return loaded.content, Prepared(
-        model=loaded.model,
-        head=loaded.head_arrays,
-        label_names=loaded.label_names,
-        label_histograms=loaded.label_histograms,
-        n_examples=loaded.n_examples,
-        n_test_examples=loaded.n_test,
-        majority_accuracy=float(np.bincount(labels).max() / len(labels)),
     )

@@ -1,7 +1,7 @@
 """Everything in this process, one stack after another: for small runs, debugging and most tests."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from emulator.backends.base import Backend, HostTiming, OnJobs
@@ -37,15 +37,15 @@ class InlineBackend(Backend):
         for stack in stack_jobs(jobs, self._settings.devices_stacked, self._devices_per_actor):
             updates += self._host.train(task, form, stack)
             on_jobs(len(updates), len(jobs))
-        self._timings.append(HostTiming.since(start_s, "inline", "train", len(jobs)))
+        self._timings.append(HostTiming.since(start_s, "inline", "train", len(jobs), self._host.prefix()))
         return in_order(updates, jobs)
 
-    def evaluate(self, form: AdapterForm, state: Arrays) -> Evaluation:
+    def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         start_s = time.perf_counter()
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
         evaluation = evaluation_of([self._host.evaluate(form, state, rows) for rows in shards])
-        self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards)))
-        return evaluation
+        self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards), self._host.prefix()))
+        return lambda: evaluation
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         resolve(form.attachment).export(self._content.model, form, state, path)

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from emulator.backends.base import Backend, HostTiming, OnJobs, Prepared
+from emulator.backends.base import Backend, HostTiming, OnJobs
+from emulator.backends.capacity import HOST_BYTES, n_hosts
 from emulator.backends.content import load_content, numeric_settings
 from emulator.backends.scheduling import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
+from emulator.learning.prepared import Prepared
 from emulator.learning.stacking import evaluation_shards
-from emulator.records import Arrays, Evaluation, Job, Update
+from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Update
 
 if TYPE_CHECKING:
-    from emulator.learning.host import EvaluationShard, HostContent
+    from emulator.learning.host import HostContent
 
-HOST_BYTES = 300 * 2**20
-"""What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
 
@@ -61,13 +60,13 @@ class HostActor:
         for stack in stacks:
             start_s = time.perf_counter()
             updates = self._host.train(task, form, stack)
-            self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack)))
+            self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack), self._host.prefix()))
             yield updates
 
     def evaluate(self, form: AdapterForm, state: Arrays, shards: Sequence[range]) -> list[EvaluationShard]:
         start_s = time.perf_counter()
         evaluated = [self._host.evaluate(form, state, rows) for rows in shards]
-        self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards)))
+        self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards), self._host.prefix()))
         return evaluated
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
@@ -92,7 +91,7 @@ class RayBackend(Backend):
         """
         self._config = config
         self._settings = numeric_settings(config)
-        self._n_hosts = _n_hosts(config, n_devices, self._settings.devices_stacked)
+        self._n_hosts = _checked_n_hosts(config, n_devices, self._settings.devices_stacked)
         self._cpus_per_host = _cpus_per_host(config, self._n_hosts)
         self._n_replaced = 0
         self._content: Any = None
@@ -132,7 +131,7 @@ class RayBackend(Backend):
             on_jobs(len(updates), len(jobs))
         return in_order(updates, jobs)
 
-    def evaluate(self, form: AdapterForm, state: Arrays) -> Evaluation:
+    def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
         shared = ray.put(state)
         shares = longest_first([len(rows) for rows in shards], self._n_hosts)
@@ -140,10 +139,14 @@ class RayBackend(Backend):
             host.evaluate.remote(form, shared, [shards[index] for index in share])
             for host, share in zip(self._hosts, shares, strict=True)
         ]
-        evaluated: dict[int, EvaluationShard] = {}
-        for share, results in zip(shares, result(calls), strict=True):
-            evaluated.update(zip(share, results, strict=True))
-        return evaluation_of([evaluated[index] for index in range(len(shards))])
+
+        def wait() -> Evaluation:
+            evaluated: dict[int, EvaluationShard] = {}
+            for share, results in zip(shares, result(calls), strict=True):
+                evaluated.update(zip(share, results, strict=True))
+            return evaluation_of([evaluated[index] for index in range(len(shards))])
+
+        return wait
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         result(self._hosts[0].export.remote(form, state, path))
@@ -186,27 +189,17 @@ class RayBackend(Backend):
         self._hosts[number] = self._new_host(number)
 
 
-def _n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
-    backend = config.backend
-    if backend.devices_per_actor:
-        n_hosts = math.ceil(n_devices / backend.devices_per_actor)
-    elif backend.hosts:
-        n_hosts = backend.hosts
-    else:
-        resource, per_host = (
-            ("GPU", backend.gpus_per_host) if backend.gpus_per_host else ("CPU", config.training.threads_per_host)
-        )
-        # More hosts than stacks of devices would have nothing to do.
-        most = math.ceil(n_devices / devices_stacked)
-        n_hosts = max(1, min(int(free_resources().get(resource, 1) // per_host), most))
-    free_bytes = free_resources().get("memory", math.inf)
-    if n_hosts * HOST_BYTES > free_bytes:
+def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
+    backend, free = config.backend, free_resources()
+    number = n_hosts(config, n_devices, devices_stacked, free)
+    free_bytes = free.get("memory", math.inf)
+    if number * HOST_BYTES > free_bytes:
         raise ConfigError(
-            f"{n_hosts} host processes need about {n_hosts * HOST_BYTES / 2**30:.1f} GB, the cluster has "
+            f"{number} host processes need about {number * HOST_BYTES / 2**30:.1f} GB, the cluster has "
             f"{free_bytes / 2**30:.1f} GB free; raise backend.devices_per_actor or lower backend.hosts, got "
             f"devices_per_actor {backend.devices_per_actor!r}, hosts {backend.hosts!r}"
         )
-    return n_hosts
+    return number
 
 
 def _cpus_per_host(config: Config, n_hosts: int) -> float:
@@ -228,14 +221,3 @@ def result(references: Any) -> Any:
 def free_resources() -> dict[str, float]:
     """What the cluster has left, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes)."""
     return dict(ray.available_resources())  # type: ignore[no-untyped-call]
-
-
-def default_environment() -> dict[str, str]:
-    """Environment of all Ray processes: no usage report, and no library that starts threads of its own accord."""
-    quiet = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    return {name: os.environ.get(name, value) for name, value in quiet.items()}

@@ -12,7 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from emulator.backends.ray import RayBackend, default_environment, result
+from emulator.backends.environment import quieten
+from emulator.backends.ray import RayBackend, result
 from emulator.config import Config
 from emulator.coordinator import OnProgress, Progress
 from emulator.errors import UserError
@@ -84,8 +85,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    environment = default_environment()
-    os.environ.update(environment)
+    environment = quieten()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address := os.environ.get("RAY_ADDRESS"):
         options |= {"address": address, "runtime_env": {"env_vars": environment}}

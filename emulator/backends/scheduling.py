@@ -1,18 +1,12 @@
 """How stacks of jobs are dealt out to hosts: longest first, to whoever has least to do. Results do not depend on it."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.stacking import stacks
 from emulator.model_spec import ModelSpec
-from emulator.records import Evaluation, Job, Update
-
-if TYPE_CHECKING:
-    from emulator.learning.host import EvaluationShard
+from emulator.records import Evaluation, EvaluationShard, Job, Update
 
 
 def stack_jobs(jobs: Sequence[Job], devices_stacked: int, devices_per_actor: int) -> list[list[Job]]:

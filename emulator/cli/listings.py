@@ -26,9 +26,10 @@ MODE_FIGURES = {
     "fp32": ("fp32_tflop_per_s", "TFLOP/s"),
     "amp": ("amp_tflop_per_s", "TFLOP/s"),
     "memory": ("memory_gb_per_s", "GB/s"),
-    "overhead": ("step_overhead_ms", "ms/step"),
+    "per step": ("step_overhead_ms", "ms"),
+    "per op": ("dispatch_us", "µs"),
     "idle": ("idle_w", "W"),
-    "compute": ("compute_w", "W"),
+    "train": ("compute_w", "W"),
     "transfer": ("transfer_w", "W"),
 }
 
@@ -144,7 +145,14 @@ def _show_device(profile: DeviceProfile) -> None:
         f"memory {profile.memory_bytes / 2**30:g} GiB, usable for training {profile.usable_memory_bytes / 2**30:g} "
         f"GiB; default mode {profile.default_mode}"
     )
-    table = Table("mode", *(f"{title}\n{unit}" for title, (_, unit) in MODE_FIGURES.items()), box=box.SIMPLE_HEAD)
+    if known := profile.known_range:
+        console.print(
+            f"known for {known.min_step_tokens} to {known.max_step_tokens} tokens a step, models of "
+            f"{known.min_model_parameters / 1e6:.0f} to {known.max_model_parameters / 1e6:.0f} M parameters, "
+            f"{' and '.join(known.precisions)}; {', '.join(known.kinds)}"
+        )
+    columns = (Column(f"{title}\n{unit}", no_wrap=True) for title, (_, unit) in MODE_FIGURES.items())
+    table = Table(Column("mode", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for mode in profile.power_modes:
         table.add_row(
             f"{mode.mode_id} {mode.name}",
@@ -152,6 +160,7 @@ def _show_device(profile: DeviceProfile) -> None:
             f"{mode.effective_flop_per_s['amp'] / 1e12:.3g}",
             f"{mode.memory_bytes_per_s / 1e9:.3g}",
             f"{mode.step_overhead_s * 1e3:.3g}",
+            f"{mode.dispatch_s * 1e6:.3g}",
             f"{mode.idle_w:.3g}",
             f"{mode.compute_w:.3g}",
             f"{mode.transfer_w:.3g}",

@@ -3,10 +3,11 @@
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from emulator.cli import options
 from emulator.errors import UserError
 
 app = typer.Typer(
@@ -32,24 +33,20 @@ def main() -> None:
 
 @app.command()
 def run(
-    config: Annotated[Path | None, typer.Argument(help="A TOML file; without it, the default testbed.")] = None,
-    policy: Annotated[str | None, typer.Option(help="A name that 'jetbed policies' lists, or module:Class.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="Number of rounds.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override any setting; repeatable.")
-    ] = None,
-    backend: Annotated[Literal["ray", "inline"] | None, typer.Option(help="Host processes, or this one.")] = None,
-    hosts: Annotated[int | None, typer.Option(help="Number of host processes.")] = None,
-    devices_per_actor: Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")] = None,
-    gpus_per_host: Annotated[float | None, typer.Option(help="Share of a GPU for each host.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results, new or empty.")] = None,
+    config: options.ConfigFile = None,
+    policy: options.PolicyName = None,
+    rounds: options.Rounds = None,
+    seed: options.Seed = None,
+    set_: options.Overrides = None,
+    backend: options.BackendKind = None,
+    hosts: options.Hosts = None,
+    devices_per_actor: options.DevicesPerActor = None,
+    gpus_per_host: options.GpusPerHost = None,
+    out: options.OutDir = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings and do not run.")] = False,
 ) -> None:
     """Run a testbed and write its Parquet logs."""
-    from emulator.config import load_config, parse_setting
-
-    options = {
+    given = {
         "policy.path": policy,
         "rounds": rounds,
         "seed": seed,
@@ -58,8 +55,7 @@ def run(
         "backend.devices_per_actor": devices_per_actor,
         "backend.gpus_per_host": gpus_per_host,
     }
-    given: list[tuple[str, Any]] = [(key, value) for key, value in options.items() if value is not None]
-    settings = load_config(config, [*(parse_setting(text) for text in set_ or ()), *given])
+    settings = options.settings_of(config, set_, given)
     if print_config:
         from emulator.cli.settings import as_toml
 
@@ -70,6 +66,37 @@ def run(
 
     folder = out or default_out_dir(settings.policy.path, settings.seed, datetime.now())
     run_with_display(settings, folder)
+
+
+@app.command()
+def doctor(
+    config: options.ConfigFile = None,
+    policy: options.PolicyName = None,
+    rounds: options.Rounds = None,
+    seed: options.Seed = None,
+    set_: options.Overrides = None,
+    backend: options.BackendKind = None,
+    hosts: options.Hosts = None,
+    devices_per_actor: options.DevicesPerActor = None,
+    gpus_per_host: options.GpusPerHost = None,
+    out: options.OutDir = None,
+) -> None:
+    """Say what of a run will not fit and how long it will take, without running it.
+
+    Exit status: 0 if it will run, 1 if something will not fit, 2 if something given cannot be used.
+    """
+    given = {
+        "policy.path": policy,
+        "rounds": rounds,
+        "seed": seed,
+        "backend.kind": backend,
+        "backend.hosts": hosts,
+        "backend.devices_per_actor": devices_per_actor,
+        "backend.gpus_per_host": gpus_per_host,
+    }
+    from emulator.cli.doctor import show_preflight
+
+    show_preflight(options.settings_of(config, set_, given), out)
 
 
 @app.command()
@@ -99,3 +126,43 @@ def devices(
     from emulator.cli.listings import list_devices
 
     list_devices(name, as_json)
+
+
+@app.command()
+def price(
+    device: Annotated[str, typer.Argument(help="A device that 'jetbed devices' lists, or a profile's TOML file.")],
+    mode: Annotated[
+        str | None, typer.Option(help="A power mode's name or number; the board's default without.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A built-in name, a directory with a config.json, or a hub id.")] = (
+        "roberta-base"
+    ),
+    depth: Annotated[int | None, typer.Option(help="Tuned layers, from the output; all of them without.")] = None,
+    rank: Annotated[int, typer.Option(help="LoRA rank.")] = 8,
+    targets: Annotated[str, typer.Option(help="Adapted matrices: qv, all, or names separated by commas.")] = "qv",
+    batch: Annotated[int, typer.Option(help="Examples in a step.")] = 8,
+    seq: Annotated[int, typer.Option(help="Tokens in an example.")] = 128,
+    precision: Annotated[Literal["fp32", "amp"], typer.Option(help="Arithmetic on the device.")] = "fp32",
+    quantized_layers: Annotated[int, typer.Option(help="Tuned layers that keep 8-bit activations.")] = 0,
+    full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
+    inference: Annotated[bool, typer.Option("--inference", help="A forward pass alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Say what one local step would cost on a device: time, bytes, memory, energy, and how sure that is."""
+    from emulator.cli.price import Request, show_price
+
+    request = Request(
+        device=device,
+        mode=mode,
+        model=model,
+        depth=depth,
+        rank=rank,
+        targets=targets,
+        batch=batch,
+        seq=seq,
+        precision=precision,
+        quantized_layers=quantized_layers,
+        full_finetune=full_finetune,
+        inference=inference,
+    )
+    show_price(request, as_json)

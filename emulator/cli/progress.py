@@ -29,6 +29,13 @@ def run_with_display(config: Config, out_dir: Path) -> None:
         console.print(f"jetbed: interrupted{written}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     print_summary(out_dir)
+    if outside := load(out_dir).info.get("outside_known_range"):
+        settings = "; ".join(f"{device}: {setting}" for device, setting in outside.items())
+        console.print(
+            f"jetbed: prices outside the range in which these profiles are known are extrapolated: {settings}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_summary(run_dir: Path) -> None:
@@ -42,11 +49,25 @@ def print_summary(run_dir: Path) -> None:
     console.print(f"results: {run_dir}", highlight=False, soft_wrap=True)
 
 
+class _Warning:
+    """A line for what a run warns of, when it begins to."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown: str | None = None
+
+    def show(self, progress: RunProgress) -> None:
+        if progress.warning != self._shown:
+            self._shown = progress.warning
+            self._console.print(f"jetbed: {progress.warning}", highlight=False, soft_wrap=True)
+
+
 class _Lines:
     """One line for every finished round."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._warning = _Warning(console)
         self._rounds_done = 0
 
     def __enter__(self) -> None: ...
@@ -54,6 +75,7 @@ class _Lines:
     def __exit__(self, *error: object) -> None: ...
 
     def show(self, progress: RunProgress) -> None:
+        self._warning.show(progress)
         if progress.rounds_done > self._rounds_done:
             self._rounds_done = progress.rounds_done
             self._console.print(
@@ -65,6 +87,7 @@ class _Live:
     """A bar for the rounds and one for the devices of the round under way."""
 
     def __init__(self, console: Console, config: Config) -> None:
+        self._warning = _Warning(console)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -84,6 +107,7 @@ class _Live:
         self._bars.stop()
 
     def show(self, progress: RunProgress) -> None:
+        self._warning.show(progress)
         facts = _facts(progress) if progress.rounds_done else "first round"
         self._bars.update(self._rounds, completed=progress.rounds_done, facts=facts)
         self._bars.update(self._devices, completed=progress.jobs_done, total=progress.n_jobs or None)

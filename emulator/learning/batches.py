@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emulator.learning.data import TokenData, cut_length
+from emulator.learning.tokens import TokenData, cut_length
 from emulator.records import Job
 from emulator.seeds import Seeds
 

@@ -1,4 +1,4 @@
-"""Reads labelled texts from a file, the hub or the built-in task, splits them, and turns them into token ids."""
+"""Reads labelled texts from a file, the hub or the built-in task, and splits them for training and evaluation."""
 
 import csv
 from collections.abc import Sequence
@@ -19,8 +19,6 @@ Column = str | int
 BUILTIN = "builtin:intents"
 BUILTIN_TRAIN, BUILTIN_TEST = 8000, 1000
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
-LENGTH_STEP = 2
-"""Batches are cut to their longest row, rounded up to a multiple of this many tokens (a coarser step only costs time)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,15 +30,6 @@ class TextData:
     test_texts: tuple[str, ...]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenData:
-    """Tokenised texts: ``input_ids (n, seq_len)`` int32, padded on the right; ``lengths (n,)`` and ``labels (n,)``."""
-
-    input_ids: NDArray[np.int32]
-    lengths: NDArray[np.int32]
-    labels: NDArray[np.int64]
 
 
 def load_data(
@@ -97,21 +86,6 @@ def load_data(
         test_labels=test_labels[test_rows],
         label_names=names,
     )
-
-
-def tokenize(texts: Sequence[str], labels: NDArray[np.int64], tokenizer: Any, seq_len: int) -> TokenData:
-    """Token ids of ``texts``, truncated and padded to ``seq_len`` tokens by the model's own ``tokenizer``."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=seq_len, padding="max_length", return_tensors="np")
-    return TokenData(
-        input_ids=encoded["input_ids"].astype(np.int32),
-        lengths=encoded["attention_mask"].sum(axis=1).astype(np.int32),
-        labels=labels.astype(np.int64),
-    )
-
-
-def cut_length(lengths: NDArray[np.int32], seq_len: int) -> int:
-    """To how many of ``seq_len`` tokens a batch with rows of ``lengths`` is cut."""
-    return min(seq_len, -(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
 
 
 Labelled = tuple[list[str], list[str]]

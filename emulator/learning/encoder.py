@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from emulator.learning.attach.linear import Adapter, Map, StackedLoraLinear, project
+from emulator.learning.attach.linear import Map, StackedLowRankLinear, project
 from emulator.learning.attention import first_token_attention, self_attention
 from emulator.learning.models import FrozenModel
 
@@ -107,10 +107,11 @@ class EncoderLayer:
     def _project(self, x: Tensor, names: Sequence[str], joined: Map | None) -> Tensor:
         """The named maps of ``x``, side by side."""
         modules = [self._module(name) for name in names]
-        if not all(isinstance(module, nn.Linear | StackedLoraLinear) for module in modules):
+        if not all(type(module) in (nn.Linear, StackedLowRankLinear) for module in modules):
             return torch.cat([module(x) for module in modules], dim=-1)  # some other form's own way of computing
-        adapters: list[Adapter | None] = [getattr(module, "adapter", None) for module in modules]
-        scaling = next((module.scaling for module in modules if isinstance(module, StackedLoraLinear)), 1.0)
+        stacked = [module if isinstance(module, StackedLowRankLinear) else None for module in modules]
+        adapters = [module.adapter if module else None for module in stacked]
+        scaling = next((module.scaling for module in stacked if module), 1.0)
         maps: list[Map] = [joined] if joined is not None else [(module.weight, module.bias) for module in modules]
         return project(x, maps, adapters, scaling)
 
@@ -130,6 +131,7 @@ def _joined(linears: Sequence[nn.Linear]) -> Map | None:
     """The maps as one, or None where that would copy too much."""
     weights: list[Tensor] = [linear.weight for linear in linears]
     biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
-    if sum(weight.numel() * weight.element_size() for weight in weights) > MOST_JOINED_BYTES:
+    n_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
+    if n_bytes > MOST_JOINED_BYTES or len(biases) not in (0, len(weights)):
         return None
     return torch.cat(weights), torch.cat(biases) if biases else None

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
 
 from emulator.learning.models import FrozenModel
 from emulator.records import Arrays
@@ -33,6 +32,8 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float) -> Any:
         state: arrays named ``layers.{l}.{target}.lora_A`` (r, in), ``lora_B`` (out, r), ``head.{module}.weight|bias``.
         scaling: alpha / r, the same for all adapters.
     """
+    from peft import LoraConfig, TaskType, get_peft_model  # slow to import, and wanted once per run at most
+
     ranks = {
         frozen.sites[int(match[1]), match[2]]: len(array)
         for name, array in state.items()

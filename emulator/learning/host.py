@@ -3,7 +3,7 @@
 import ctypes
 import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ from torch import Tensor
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.base import StackedAdapters
 from emulator.learning.batches import Batch, Rows, make_batch
-from emulator.learning.data import TokenData
 from emulator.learning.encoder import speed_up
 from emulator.learning.models import FrozenModel
 from emulator.learning.prefix import PrefixCache, SkippableLayers
 from emulator.learning.settings import NumericSettings
-from emulator.records import Arrays, Job, Update
+from emulator.learning.tokens import TokenData
+from emulator.records import Arrays, EvaluationShard, Job, Update
 
 if TYPE_CHECKING:
     from emulator.learning.tasks import Task
@@ -48,15 +48,6 @@ class HostContent:
     def local_rows(self, device_id: int) -> Rows:
         """The training rows of one device, in ascending order."""
         return np.arange(self.offsets[device_id], self.offsets[device_id + 1])
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationShard:
-    """Sums over the rows of one shard of held-out data; the caller adds them up in shard order."""
-
-    loss_sum: float
-    n_correct: int
-    n: int
 
 
 class DeviceHost:
@@ -130,13 +121,10 @@ class DeviceHost:
             finally:
                 self.model.eval()
 
-    def facts(self) -> Mapping[str, float]:
-        """What this host measured on the wall or of its own memory, for the log."""
-        model_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return {
-            "model_bytes": float(model_bytes),
-            "prefix_cache_bytes": float(self._train_prefix.n_used_bytes + self._test_prefix.n_used_bytes),
-        }
+    def prefix(self) -> tuple[int, int]:
+        """How many layers below the lowest adapter are not computed again, and the bytes that are kept instead."""
+        caches = (self._train_prefix, self._test_prefix)
+        return max(cache.n_layers for cache in caches), sum(cache.n_used_bytes for cache in caches)
 
 
 def _keep_freed_memory() -> None:

@@ -170,7 +170,10 @@ def model_path(train: str) -> str:
         name = train.removeprefix(BUILTIN_PREFIX)
         models = sorted(config.parent.name for config in BUILTIN_MODELS.glob("*/config.json"))
         if name not in models:
-            raise DataError(f"model.train: there is no built-in model {train!r}; there are: {', '.join(models)}")
+            raise DataError(
+                f"model.train: there is no built-in model {train!r}; there are: "
+                f"{', '.join(BUILTIN_PREFIX + model for model in models)}"
+            )
         return str(BUILTIN_MODELS / name)
     looks_local = train.startswith((".", "/", "~")) or train.count("/") != 1 or Path(train).exists()
     local = Path(train).expanduser()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.errors import DataError
+from emulator.errors import DataError, ShortageError
 
 Rows = NDArray[np.int64]
 """Row numbers of a data set, in ascending order."""
@@ -15,7 +15,7 @@ def iid(labels: NDArray[np.int64], n_devices: int, rng: np.random.Generator) -> 
     """Shuffles the rows of ``labels`` (n,) and deals them out in ``n_devices`` parts whose sizes differ by at most one.
 
     Raises:
-        DataError: fewer samples than devices.
+        ShortageError: fewer samples than devices.
     """
     _check(labels, n_devices)
     return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), n_devices)]
@@ -29,7 +29,8 @@ def dirichlet(labels: NDArray[np.int64], n_devices: int, alpha: float, rng: np.r
     the device that holds the most (the lowest id among equals), so that no device is ever empty.
 
     Raises:
-        DataError: fewer samples than devices, or ``alpha`` is not positive.
+        ShortageError: fewer samples than devices.
+        DataError: ``alpha`` is not positive.
     """
     _check(labels, n_devices)
     if not alpha > 0:
@@ -73,7 +74,7 @@ def _check(labels: NDArray[np.int64], n_devices: int) -> None:
     if n_devices < 1:
         raise DataError(f"a partition needs at least 1 device, got {n_devices!r}")
     if len(labels) < n_devices:
-        raise DataError(
+        raise ShortageError(
             f"{len(labels)} training samples cannot be shared out among {n_devices} devices, each needs at least one; "
             "use more data or fewer devices"
         )

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from emulator.learning.batches import Batch, Rows, make_batch
-from emulator.learning.data import TokenData
 from emulator.learning.models import FrozenModel
+from emulator.learning.tokens import TokenData
 
 BLOCK_ROWS = 64
 """Hidden states are computed for blocks of so many consecutive rows, and always for whole blocks.
@@ -50,6 +50,11 @@ class PrefixCache:
             self._is_known[block] = True
         rows = torch.from_numpy(batch.rows).to(batch.device)
         return self._hidden[:, : batch.input_ids.shape[1]].index_select(0, rows)
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the kept values stand for."""
+        return self._layer if self._is_known.any() else 0
 
     @property
     def n_used_bytes(self) -> int:

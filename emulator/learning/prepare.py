@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning import partition
-from emulator.learning.data import Column, TextData, load_data, tokenize
+from emulator.learning.data import Column, TextData, load_data
 from emulator.learning.host import HostContent
 from emulator.learning.models import FrozenModel, HeadChoice, load_model, load_tokenizer
+from emulator.learning.prepared import Prepared
+from emulator.learning.tokens import tokenize
 from emulator.model_catalog import model_spec_from_config
-from emulator.model_spec import ModelSpec
-from emulator.records import Arrays
 from emulator.seeds import Seeds
 
 
@@ -31,22 +30,6 @@ class DataSource:
     n_test: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """What the coordinator knows of model and data, with the content that goes to the hosts.
-
-    ``label_histograms`` is ``(n_devices, n_labels)``, ``n_examples`` ``(n_devices,)``.
-    """
-
-    content: HostContent
-    model: ModelSpec
-    label_names: tuple[str, ...]
-    label_histograms: NDArray[np.int64]
-    n_examples: NDArray[np.int64]
-    n_test: int
-    head_arrays: Arrays
-
-
 def prepare(
     *,
     train_model: str,
@@ -57,7 +40,7 @@ def prepare(
     alpha: float,
     run_seed: int,
     head: HeadChoice = "output",
-) -> Prepared:
+) -> tuple[HostContent, Prepared]:
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
     Args:
@@ -95,13 +78,13 @@ def prepare(
 
 def _prepared(
     frozen: FrozenModel, texts: TextData, parts: Sequence[partition.Rows], seq_len: int, head: HeadChoice
-) -> Prepared:
+) -> tuple[HostContent, Prepared]:
     tokenizer = load_tokenizer(frozen.name)
     n_known = int(frozen.config["vocab_size"])
     if len(tokenizer) > n_known:
         raise DataError(
-            f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; save "
-            "the tokenizer that the model was trained with beside its weights"
+            f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; "
+            "save the tokenizer that the model was trained with beside its weights"
         )
     n_labels = len(texts.label_names)
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
@@ -112,12 +95,12 @@ def _prepared(
         test=tokenize(texts.test_texts, texts.test_labels, tokenizer, seq_len),
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
     )
-    return Prepared(
-        content=content,
+    return content, Prepared(
         model=model_spec_from_config(frozen.config, name=frozen.name, n_labels=n_labels, seq_len=seq_len, head=head),
+        head=frozen.head_arrays(),
         label_names=texts.label_names,
         label_histograms=partition.label_histograms(texts.train_labels, parts, n_labels),
         n_examples=sizes,
-        n_test=len(texts.test_labels),
-        head_arrays=frozen.head_arrays(),
+        n_test_examples=len(texts.test_labels),
+        majority_accuracy=float(np.bincount(texts.test_labels).max() / len(texts.test_labels)),
     )

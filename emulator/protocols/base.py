@@ -14,7 +14,12 @@ if TYPE_CHECKING:  # a protocol calls these but needs neither to be imported
 
 
 class RoundProtocol(ABC):
-    """A generator over the testbed's verbs: download, compute, upload, all_of, and resolve for results."""
+    """A generator over the testbed's verbs: download, compute, upload, all_of, and resolve for results.
+
+    A protocol may leave devices at work when its round ends and find them at work in the next one; the testbed books
+    what they do to the round in which they do it. What it keeps of them between rounds must be plain data, and an
+    instance that keeps anything belongs to one run.
+    """
 
     @abstractmethod
     def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:

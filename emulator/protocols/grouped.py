@@ -2,6 +2,10 @@
 
 One group with one inner round is the flat round of FedAvg. The timeline of a round does not depend on what training
 yields, so it is played first, whole; then all training of an inner round is resolved in one call.
+
+A plan may end a round before everybody has delivered: at a deadline, or with the first so many deliveries of a larger
+cohort (over-selection, Bonawitz et al. 2019, arXiv 1902.01046, section 2.2: from memory). Who is still busy then is
+late. A group whose round is cut in its second or a later inner round keeps what it has aggregated of the earlier ones.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING
 from emulator.aggregation import group_contribution
 from emulator.clock import Process
 from emulator.protocols.base import RoundProtocol
-from emulator.records import Arrays, Group, RoundPlan, Update
+from emulator.records import Arrays, Group, RoundPlan, Status, Update
 from emulator.world.testbed import DeviceLost
 
 if TYPE_CHECKING:
@@ -27,33 +31,41 @@ class GroupedRounds(RoundProtocol):
 
     def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         groups = plan.groups or (Group(members=tuple(plan.assignments)),)
+        call = _Call(testbed, plan)
+        if plan.deadline_s is not None:
+            testbed.process(call.end_after(plan.deadline_s))
         delivered: list[Delivered] = yield testbed.all_of(
-            [testbed.process(self._play_group(testbed, plan, group)) for group in groups]
+            [testbed.process(self._play_group(call, group)) for group in groups]
         )
         if not testbed.resolves:
             return state
         return self._learn(testbed, policy, plan, state, delivered)
 
-    def _play_group(self, testbed: Testbed, plan: RoundPlan, group: Group) -> Process[Delivered]:
-        alive = sorted(group.members)
+    def _play_group(self, call: _Call, group: Group) -> Process[Delivered]:
+        alive, testbed = sorted(group.members), call.testbed
         delivered: Delivered = []
         for _ in range(group.inner_rounds):
+            if call.is_over:
+                break
+            call.pending.update(alive)
             arrived: list[bool] = yield testbed.all_of(
-                [testbed.process(self._play_device(testbed, plan, device_id)) for device_id in alive]
+                [testbed.process(self._play_device(call, device_id)) for device_id in alive]
             )
             alive = [device_id for device_id, ok in zip(alive, arrived, strict=True) if ok]
             delivered.append(alive)
         return delivered
 
-    def _play_device(self, testbed: Testbed, plan: RoundPlan, device_id: int) -> Process[bool]:
-        assignment = plan.assignments[device_id]
+    def _play_device(self, call: _Call, device_id: int) -> Process[bool]:
+        assignment, testbed = call.plan.assignments[device_id], call.testbed
         form, model = testbed.form, testbed.model
         try:
             yield testbed.download(device_id, form.download_bytes(assignment, model))
             yield testbed.compute(device_id, form.work(assignment, model))
             yield testbed.upload(device_id, form.upload_bytes(assignment, model))
         except DeviceLost:
+            call.pending.discard(device_id)
             return False
+        call.deliver(device_id)
         return True
 
     def _learn(
@@ -84,3 +96,30 @@ class GroupedRounds(RoundProtocol):
                 if own
             ],
         )
+
+
+class _Call:
+    """A round under way: who still owes an update, and whether it is over for those who do."""
+
+    def __init__(self, testbed: Testbed, plan: RoundPlan) -> None:
+        self.testbed, self.plan = testbed, plan
+        self.pending: set[int] = set()
+        self.is_over = False
+        self._n_delivered = 0
+
+    def deliver(self, device_id: int) -> None:
+        self.pending.discard(device_id)
+        self._n_delivered += 1
+        if self._n_delivered == self.plan.n_wanted:
+            self.end()
+
+    def end_after(self, delay_s: float) -> Process[None]:
+        yield self.testbed.deadline(delay_s)
+        self.end()
+
+    def end(self) -> None:
+        """Whoever still owes an update is late."""
+        self.is_over = True
+        for device_id in sorted(self.pending):
+            self.testbed.lose(device_id, Status.LATE)
+        self.pending.clear()

@@ -11,6 +11,7 @@ from emulator.results.reader import RunFrames
 
 TIME_TOLERANCE_S = 1e-6
 ENERGY_TOLERANCE_FRACTION = 1e-6
+SHORTEST_WAIT_S = 1e-3
 
 _COHORT_COUNTS = {
     "n_ok": Status.OK,
@@ -41,6 +42,7 @@ def verify(frames: RunFrames) -> None:
     """
     broken = [*_keys(frames), *_clock(frames), *_rounds_against_devices(frames)]
     broken += [*_devices(frames.devices), *_devices_against_activities(frames), *_sequence(frames)]
+    broken += _idle_energy(frames)
     if broken:
         raise InvariantError("\n".join(broken))
 
@@ -109,6 +111,20 @@ def _devices(devices: pd.DataFrame) -> Iterator[str]:
     yield from _rows(~(devices["energy_j"] >= 0), devices, "devices: energy_j is negative")
 
 
+def _idle_energy(frames: RunFrames) -> Iterator[str]:
+    """No device draws less than it does while it waits, where it waits at all."""
+    waits = frames.activities.loc[frames.activities["kind"] == ActivityKind.WAIT]
+    waits = (
+        waits.assign(length_s=waits["end_s"] - waits["start_s"]).groupby(_DEVICE_KEY)[["length_s", "energy_j"]].sum()
+    )
+    waits = waits.loc[waits["length_s"] > SHORTEST_WAIT_S]  # shorter ones say little about power
+    idle_w = (waits["energy_j"] / waits["length_s"]).rename("idle_w")
+    devices = frames.devices.merge(idle_w, left_on=_DEVICE_KEY, right_index=True, how="left")
+    busy_s = devices["download_s"] + devices["compute_s"] + devices["upload_s"] + devices["waiting_s"]
+    is_low = devices["energy_j"] < devices["idle_w"] * busy_s * (1 - ENERGY_TOLERANCE_FRACTION)
+    yield from _rows(is_low, devices, "devices: energy_j is below that of waiting all through the round")
+
+
 def _devices_against_activities(frames: RunFrames) -> Iterator[str]:
     devices, activities = frames.devices, frames.activities
     key = pd.MultiIndex.from_frame(devices[_DEVICE_KEY])
@@ -127,6 +143,8 @@ def _devices_against_activities(frames: RunFrames) -> Iterator[str]:
     is_off = ~_same_energy(devices["energy_j"], energy_j)
     yield from _rows(is_off, devices, "devices: energy_j is not the sum over its activities")
     yield from _rows(~(activities["energy_j"] >= 0), activities, "activities: energy_j is negative")
+    is_instant = (activities["n_bytes"] > 0) & ~(activities["end_s"] > activities["start_s"])
+    yield from _rows(is_instant, activities, "activities: n_bytes in no time")
     is_unknown = ~activities["kind"].isin(list(_KIND_COLUMNS))
     yield from _rows(is_unknown, activities, f"activities: kind is none of {', '.join(_KIND_COLUMNS)}")
 

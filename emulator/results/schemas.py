@@ -79,7 +79,7 @@ _DEVICES = _schema(
         "Rate of its own link towards the server as the round began; null if it has none.",
         nullable=True,
     ),
-    _field("work_flop", _FLOAT, "FLOP", "Computation asked for, over all inner rounds."),
+    _field("work_flop", _FLOAT, "FLOP", "Computation done, over all inner rounds."),
     _field("peak_memory_bytes", _LONG, "byte", "Memory that its work needs at most."),
     _field("memory_limit_bytes", _LONG, "byte", "Memory that its profile leaves for training."),
     _field("energy_j", _FLOAT, "J", "Energy over the whole round, waiting included."),
@@ -110,6 +110,8 @@ _HOST = _schema(
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),
     _field("memory_bytes", _LONG, "byte", "Resident memory of the process afterwards; 0 if not measured."),
+    _field("prefix_layers", _INT, "1", "Layers below the lowest adapter that were not computed again."),
+    _field("prefix_cache_bytes", _LONG, "byte", "What is kept of them instead."),
 )
 
 SCHEMAS: Mapping[str, pa.Schema] = MappingProxyType(

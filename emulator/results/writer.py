@@ -87,6 +87,19 @@ class RunWriter:
         self._info = info
         self._opened_s = time.monotonic()
 
+    def note(self, key: str, value: Any) -> None:
+        """Set a key of ``run.json`` to what has become known since it was opened.
+
+        Raises:
+            UserError: the disk cannot be written.
+            RuntimeError: the writer is not open.
+        """
+        if self._info is None:
+            raise RuntimeError("RunWriter.note: open() comes first")
+        self._info[key] = value
+        text = _json(self._info)
+        self._replace(INFO_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
     def write(self, table: str, columns: Columns) -> None:
         """Add rows to a table, in ascending order of ``round_index`` over all calls.
 

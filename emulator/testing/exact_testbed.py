@@ -10,6 +10,7 @@ from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
 from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds
+from emulator.world.availability import Availability, DropOuts
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
 from emulator.world.shared_network import SharedCapacity
@@ -30,6 +31,8 @@ def exact_testbed(
     usable_memory_bytes: Sequence[int] = (),
     facts: Mapping[str, Sequence[Any]] | None = None,
     shared: SharedCapacity | None = None,
+    availability: Availability | None = None,
+    drop_outs: DropOuts | None = None,
 ) -> Testbed:
     """Devices whose local steps take ``step_s`` seconds whatever is computed in them, without jitter.
 
@@ -62,6 +65,8 @@ def exact_testbed(
         seeds=seeds,
         facts=facts or {},
         shared=shared,
+        availability=availability,
+        drop_outs=drop_outs,
     )
 
 

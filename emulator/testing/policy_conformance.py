@@ -13,8 +13,9 @@ from emulator.seeds import Seeds
 from emulator.testing.compare import mutable_parts, same
 from emulator.testing.errors import ConformanceError, require
 from emulator.testing.guards import no_global_random_state, no_wall_clock
-from emulator.testing.small_testbed import SmallTestbed, Trouble, no_trouble, sent_back, small_testbed
+from emulator.testing.small_testbed import SmallTestbed, sent_back, small_testbed
 from emulator.testing.small_world import tiny_state
+from emulator.testing.trouble import Trouble, no_trouble
 from emulator.validation import validated
 from emulator.world.testbed import DEVICE_FACTS
 

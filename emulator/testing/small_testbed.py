@@ -1,11 +1,10 @@
 """Rounds of a policy on a few made-up devices with made-up training, in milliseconds: no torch, no Ray, no files."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from emulator.clock import Event
 from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
@@ -18,25 +17,16 @@ from emulator.records import (
     Job,
     RoundPlan,
     RoundReport,
-    Status,
     TrainingDefaults,
     Update,
-    Work,
 )
 from emulator.seeds import Seeds
 from emulator.testing.small_world import made_up_devices, made_up_links, tiny_model, tiny_state
+from emulator.testing.trouble import Trouble, TroubledDevices, no_trouble
 from emulator.validation import validated
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
-from emulator.world.testbed import DeviceLost, Testbed
-
-Trouble = Callable[[int], Mapping[int, Status]]
-"""For each round the devices in trouble, and what becomes of them: unavailable, dropped or out_of_memory."""
-
-
-def no_trouble(round_index: int) -> Mapping[int, Status]:
-    """All devices of every round are well."""
-    return {}
+from emulator.world.testbed import Testbed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +47,12 @@ class PlayedRound:
 class SmallTestbed:
     """Drives a policy through rounds exactly as a run does. Use :func:`small_testbed` to make one."""
 
-    def __init__(self, policy: Policy, testbed: Testbed, state: Arrays, seeds: Seeds) -> None:
+    def __init__(
+        self, policy: Policy, testbed: Testbed, troubled: TroubledDevices, state: Arrays, seeds: Seeds
+    ) -> None:
         self.policy = policy
         self.testbed = testbed
+        self._troubled = troubled
         self.state = state
         self._seeds = seeds
         self._n_rounds = 0
@@ -69,6 +62,7 @@ class SmallTestbed:
         """Open the next round; for tests that call the policy themselves."""
         self._first_updates = ()
         self._n_rounds += 1
+        self.testbed.devices = self._troubled.begin_round(self._n_rounds - 1, self.testbed.clock.now_s)
         return self.testbed.view(self._n_rounds - 1, self.state, self.policy.declares)
 
     def play_round(self) -> PlayedRound:
@@ -147,7 +141,8 @@ def small_testbed(
     """
     seeds, model = Seeds(seed), tiny_model(n_layers)
     form = policy.form(model)
-    testbed = _TroubledTestbed(
+    troubled = TroubledDevices(made_up_devices(n_devices), trouble, seeds)
+    testbed = Testbed(
         devices=made_up_devices(n_devices),
         links=Links(made_up_links(n_devices), seeds),
         power_modes=PowerModes(np.ones(n_devices, np.int64), 0, seeds),
@@ -162,9 +157,10 @@ def small_testbed(
             "label_histogram": list(seeds.rng("made_up_labels").integers(1, 9, (n_devices, 3))),
             "n_examples": [_n_examples(device_id) for device_id in range(n_devices)],
         },
+        availability=troubled.availability,
+        drop_outs=troubled.drop_outs,
     )
-    testbed.trouble = trouble
-    small = SmallTestbed(policy, testbed, tiny_state(form, model, seeds) if trains else {}, seeds)
+    small = SmallTestbed(policy, testbed, troubled, tiny_state(form, model, seeds) if trains else {}, seeds)
     if trains:
         testbed.resolver = small.train
     return small
@@ -186,32 +182,3 @@ def sent_back(form: AdapterForm, payload: Arrays, assignment: Assignment, model:
 
 def _n_examples(device_id: int) -> int:
     return 10 + 3 * device_id
-
-
-class _TroubledTestbed(Testbed):
-    """A testbed whose devices are lost as it is told: out of memory before they compute, dropped when they have."""
-
-    trouble: Trouble
-
-    def view(self, round_index: int, state: Arrays, declares: frozenset[str]) -> ClusterView:
-        view = super().view(round_index, state, declares)
-        self._lost = self.trouble(round_index)
-        away = {device_id for device_id, status in self._lost.items() if status is Status.UNAVAILABLE}
-        for device_id in away:
-            self.ledgers[device_id].status = Status.UNAVAILABLE
-        return replace(view, available=tuple(device_id for device_id in view.available if device_id not in away))
-
-    def compute(self, device_id: int, work: Work) -> Event:
-        if self._lost.get(device_id) is Status.OUT_OF_MEMORY:
-            self._begin(device_id).work = work
-            return self._lose(device_id)
-        return super().compute(device_id, work)
-
-    def upload(self, device_id: int, n_bytes: int) -> Event:
-        if self._lost.get(device_id) is Status.DROPPED:
-            return self._lose(device_id)
-        return super().upload(device_id, n_bytes)
-
-    def _lose(self, device_id: int) -> Event:
-        self._begin(device_id).status = self._lost[device_id]
-        return self.clock.failure(DeviceLost(device_id))

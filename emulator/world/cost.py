@@ -1,20 +1,42 @@
-"""What a local step costs: floating-point operations of the declared work, and their time on a device.
+"""What a local step costs: the operations and bytes of the declared work, and their time on a device.
 
 One multiply-add counts as 2 FLOP. Only matrix products are counted: element-wise operations, norms and softmax are part
 of the rate that a device's profile gives for whole training steps. With batch size ``b``, sequence length ``s`` and
 hidden size ``h`` a layer of a BERT-like encoder takes ``24 b s h² + 4 b s² h`` forward. Backward, a frozen matrix costs
-its forward once more (the gradient of its input; none of its own is formed), attention and adapters twice theirs.
+its forward once more (the gradient of its input; none of its own is formed), a matrix that is trained twice its
+forward, attention and adapters twice theirs.
+
+A pass takes as long as the slowest of three things that run side by side: the arithmetic, at the profile's rate;
+reading each weight once, at the memory's bandwidth; and dispatching the operations one by one, at the profile's time
+for each. The last two matter for steps of few tokens, where time stops shrinking with the batch (a roofline with a
+floor). To this come, one after another, what quantization and the optimizer move through memory, and the overhead.
 """
 
 from dataclasses import dataclass
 
 from device_profiles.records import PowerMode
 from emulator.model_spec import ModelSpec
-from emulator.records import Work
-from emulator.world.gradient_flow import gradient_flow
-from emulator.world.memory import holds_head, kept_sizes, quantized_bytes
+from emulator.records import Work, WorkKind
+from emulator.world.gradient_flow import flow_of, trained_matrices
+from emulator.world.memory import holds_head, kept_sizes, n_layer_weights, n_trained_parameters, quantized_bytes
+from emulator.world.operations import n_backward_operations, n_forward_operations
 
 _MAX_CACHED = 100_000
+
+_FORWARD_WEIGHT_BYTES = {"fp32": 4, "amp": 4 + 2 + 2}
+"""Bytes moved for a weight in the forward pass: autocast reads float32, writes a half-precision copy and reads that."""
+
+_BACKWARD_WEIGHT_BYTES = {"fp32": 4, "amp": 2}
+"""Bytes read of a weight for the gradient of its input."""
+
+_GRADIENT_BYTES = 4
+"""Bytes written for the gradient of a trained weight."""
+
+_OPTIMIZER_BYTES = 7 * 4
+"""Bytes that AdamW moves for a parameter: it reads it, its gradient and two moments, and writes all but the gradient.
+
+Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2, each array touched once, as fused implementations do.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,43 +49,104 @@ class ComputeCost:
     backward_flop: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepDemand:
+    """What one local step asks of a device, whichever it is.
+
+    ``forward_bytes`` and ``backward_bytes`` are weights and their gradients that pass through memory while the device
+    computes; ``quantization_bytes`` (once in each direction) and ``optimizer_bytes`` pass while it does nothing else.
+    """
+
+    forward_flop: float
+    backward_flop: float
+    forward_bytes: float
+    backward_bytes: float
+    n_forward_operations: int
+    n_backward_operations: int
+    quantization_bytes: float
+    optimizer_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepTime:
+    """Seconds of one local step, before any jitter. ``overhead_s`` has the optimizer's passes over its parameters."""
+
+    forward_s: float
+    backward_s: float
+    overhead_s: float
+
+    @property
+    def step_s(self) -> float:
+        return self.forward_s + self.backward_s + self.overhead_s
+
+
 class CostModel:
     """Prices work on one model in one precision (``fp32`` or ``amp``); remembers what it has counted."""
 
     def __init__(self, model: ModelSpec, precision: str) -> None:
         self._model = model
         self._precision = precision
-        self._counted: dict[Work, tuple[float, float, float]] = {}
+        self._counted: dict[Work, StepDemand] = {}
 
     def price(self, work: Work, mode: PowerMode) -> ComputeCost:
-        """The cost of all of ``work.n_steps`` on a device in ``mode``.
-
-        Time is FLOP over the mode's effective rate, plus the passes that quantization makes over stored activations at
-        the memory's bandwidth, plus the step overhead (which counts as forward). The rate is that of steps with some
-        256 tokens or more; a GPU is slower on smaller ones, and this model does not know it.
-        """
-        counted = self._counted.get(work)
-        if counted is None:
+        """The cost of all of ``work.n_steps`` on a device in ``mode``; the step overhead counts as forward."""
+        demand = self._counted.get(work)
+        if demand is None:
             if len(self._counted) >= _MAX_CACHED:
                 self._counted.clear()
-            passes = quantized_bytes(self._model, work, self._precision)
-            counted = (forward_flop(self._model, work), backward_flop(self._model, work), passes)
-            self._counted[work] = counted
-        step_forward_flop, step_backward_flop, pass_bytes = counted
-        rate = mode.effective_flop_per_s[self._precision]
-        pass_s = pass_bytes / mode.memory_bytes_per_s
+            demand = self._counted[work] = step_demand(self._model, work, self._precision)
+        time = step_time(demand, mode, self._precision)
         n_steps = work.n_steps
         return ComputeCost(
-            forward_s=n_steps * (step_forward_flop / rate + pass_s + mode.step_overhead_s),
-            backward_s=n_steps * (step_backward_flop / rate + pass_s),
-            forward_flop=n_steps * step_forward_flop,
-            backward_flop=n_steps * step_backward_flop,
+            forward_s=n_steps * (time.forward_s + time.overhead_s),
+            backward_s=n_steps * time.backward_s,
+            forward_flop=n_steps * demand.forward_flop,
+            backward_flop=n_steps * demand.backward_flop,
         )
 
 
 def price(model: ModelSpec, work: Work, mode: PowerMode, precision: str) -> ComputeCost:
     """The cost of all of ``work.n_steps``; :class:`CostModel` is faster where much work is priced."""
     return CostModel(model, precision).price(work, mode)
+
+
+def step_demand(model: ModelSpec, work: Work, precision: str) -> StepDemand:
+    """What one of the steps of ``work`` asks of a device."""
+    n_layer = n_layer_weights(model, work)
+    n_head = _n_whole_head(model) if holds_head(model, work) else 0
+    n_trained = n_trained_parameters(model, work)
+    is_whole = work.kind is WorkKind.WEIGHTS
+    backward_bytes = 0.0
+    if work.kind is not WorkKind.INFERENCE:
+        backward_bytes = _BACKWARD_WEIGHT_BYTES[precision] * (work.backward_layers * n_layer + n_head)
+        backward_bytes += _GRADIENT_BYTES * n_trained * is_whole
+    return StepDemand(
+        forward_flop=forward_flop(model, work),
+        backward_flop=backward_flop(model, work),
+        forward_bytes=_FORWARD_WEIGHT_BYTES[precision] * (work.forward_layers * n_layer + n_head),
+        backward_bytes=backward_bytes,
+        n_forward_operations=n_forward_operations(model, work),
+        n_backward_operations=n_backward_operations(model, work),
+        quantization_bytes=quantized_bytes(model, work, precision),
+        optimizer_bytes=_OPTIMIZER_BYTES * n_trained,
+    )
+
+
+def step_time(demand: StepDemand, mode: PowerMode, precision: str) -> StepTime:
+    """The seconds that ``demand`` takes in ``mode``."""
+    rate, bandwidth, dispatch_s = mode.effective_flop_per_s[precision], mode.memory_bytes_per_s, mode.dispatch_s
+    forward_s = max(
+        demand.forward_flop / rate, demand.forward_bytes / bandwidth, demand.n_forward_operations * dispatch_s
+    )
+    backward_s = max(
+        demand.backward_flop / rate, demand.backward_bytes / bandwidth, demand.n_backward_operations * dispatch_s
+    )
+    quantization_s = demand.quantization_bytes / bandwidth
+    return StepTime(
+        forward_s=forward_s + quantization_s,
+        backward_s=backward_s + quantization_s,
+        overhead_s=mode.step_overhead_s + demand.optimizer_bytes / bandwidth,
+    )
 
 
 def forward_flop(model: ModelSpec, work: Work) -> float:
@@ -75,9 +158,8 @@ def forward_flop(model: ModelSpec, work: Work) -> float:
     matrices_flop = sum(_matrix_flop(model, work, name) for name in model.matrices)
     adapter_size = sum(sum(kept_sizes(model, work, name)) for name in work.targets)
     layers_flop = work.forward_layers * (matrices_flop + 2 * _product_flop(model, work))
-    adapters_flop = 2 * n_tokens * adapter_size * sum(work.ranks)
-    n_head = sum(_n_head_weights(model)) + model.n_frozen_head_parameters
-    return layers_flop + adapters_flop + 2.0 * _n_head_rows(model, work) * n_head
+    adapters_flop = 2 * n_tokens * adapter_size * sum(work.ranks[: work.forward_layers])
+    return layers_flop + adapters_flop + 2.0 * _n_head_rows(model, work) * _n_whole_head(model)
 
 
 def backward_flop(model: ModelSpec, work: Work) -> float:
@@ -86,29 +168,31 @@ def backward_flop(model: ModelSpec, work: Work) -> float:
     Frozen layers below are not entered, and in the lowest layer that is, autograd computes nothing that leads to the
     layer's input alone. Depth 0 trains the head only.
     """
-    n_rows = _n_head_rows(model, work)
-    trained = _n_head_weights(model)
+    if work.kind is WorkKind.INFERENCE:
+        return 0.0
+    head_flop = 2.0 * _n_head_rows(model, work) * _n_head_backward(model, work)
     if work.backward_layers == 0:
-        return 2.0 * n_rows * (sum(trained) + sum(trained[1:]))  # weights; inputs, but for that of the first map
-    head_flop = 2.0 * n_rows * (2 * sum(trained) + model.n_frozen_head_parameters)
+        return head_flop
     first = work.forward_layers - work.backward_layers
     lowest_rank, *ranks = work.ranks[first : work.forward_layers]
-    lowest_flop, lowest_flop_per_rank = _layer_backward_flop(model, work, layer_input=False)
-    layer_flop, flop_per_rank = _layer_backward_flop(model, work, layer_input=True)
+    lowest_flop, lowest_flop_per_rank = _layer_backward_flop(model, work, lowest=True)
+    layer_flop, flop_per_rank = _layer_backward_flop(model, work, lowest=False)
     upper_flop = len(ranks) * layer_flop + sum(ranks) * flop_per_rank
     return head_flop + lowest_flop + lowest_rank * lowest_flop_per_rank + upper_flop
 
 
-def _layer_backward_flop(model: ModelSpec, work: Work, layer_input: bool) -> tuple[float, float]:
+def _layer_backward_flop(model: ModelSpec, work: Work, lowest: bool) -> tuple[float, float]:
     """Backward FLOP of one layer, and of its adapters per unit of rank.
 
     The input of a layer needs a gradient unless the layer is the lowest differentiated one. With adapters on query and
     value, that one saves the gradient of its key (2 b s² h) and that of the input of query, key and value (6 b s h²).
     """
     n_tokens = work.batch_size * work.seq_len
-    flow = gradient_flow(work.targets, layer_input)
+    flow = flow_of(model, work, lowest=lowest)
     flop = _product_flop(model, work) * (flow.scores + flow.query + flow.key + flow.value)
     flop += sum(_matrix_flop(model, work, name) for name in model.matrices if flow.into(name))
+    if work.kind is WorkKind.WEIGHTS:
+        return flop + sum(_matrix_flop(model, work, name) for name in trained_matrices(model, work)), 0.0
     sizes = 0.0
     for name in work.targets:
         in_features, out_features = kept_sizes(model, work, name)
@@ -118,7 +202,7 @@ def _layer_backward_flop(model: ModelSpec, work: Work, layer_input: bool) -> tup
 
 
 def _matrix_flop(model: ModelSpec, work: Work, name: str) -> float:
-    """FLOP of one matrix on all tokens, and of the gradient of its input."""
+    """FLOP of one matrix on all tokens, of the gradient of its input, and of its own gradient."""
     shape = model.matrix(name)
     return 2.0 * work.batch_size * work.seq_len * shape.in_features * shape.out_features * work.width_fraction
 
@@ -131,6 +215,21 @@ def _product_flop(model: ModelSpec, work: Work) -> float:
 def _n_head_weights(model: ModelSpec) -> list[int]:
     """Weights of each trained map of the head, the output map last."""
     return [shape.in_features * shape.out_features for shape in model.head.values()]
+
+
+def _n_whole_head(model: ModelSpec) -> int:
+    return sum(_n_head_weights(model)) + model.n_frozen_head_parameters
+
+
+def _n_head_backward(model: ModelSpec, work: Work) -> int:
+    """Weights that the backward pass through the head multiplies with: for gradients of weights, and of inputs."""
+    trained = _n_head_weights(model)
+    frozen = [model.n_frozen_head_parameters] if model.n_frozen_head_parameters else []
+    if work.kind is WorkKind.WEIGHTS:
+        trained, frozen = frozen + trained, []
+    if work.backward_layers == 0:
+        return sum(trained) + sum(trained[1:])  # nothing in front of the first trained map needs a gradient
+    return 2 * sum(trained) + sum(frozen)
 
 
 def _n_head_rows(model: ModelSpec, work: Work) -> int:

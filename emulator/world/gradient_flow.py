@@ -3,6 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from emulator.model_spec import ModelSpec
+from emulator.records import Work, WorkKind
+
 INPUT_OF = {
     "query": "layer_input",
     "key": "layer_input",
@@ -37,6 +40,26 @@ class GradientFlow:
     def into(self, matrix: str) -> bool:
         """Whether the input of ``matrix`` needs a gradient."""
         return bool(getattr(self, INPUT_OF[matrix]))
+
+
+def trained_matrices(model: ModelSpec, work: Work) -> tuple[str, ...]:
+    """The matrices of a differentiated layer that are trained: by adapters on them, or whole."""
+    return model.matrices if work.kind is WorkKind.WEIGHTS else work.targets
+
+
+def trains_embeddings(work: Work) -> bool:
+    """Whether the embeddings are trained, as full fine-tuning does that leaves no layer frozen."""
+    return work.kind is WorkKind.WEIGHTS and work.backward_layers == work.forward_layers
+
+
+def flow_of(model: ModelSpec, work: Work, *, lowest: bool) -> GradientFlow:
+    """The flow in a differentiated layer of ``work``: in the lowest one, or in those above it.
+
+    A decoder that is trained whole has a trained norm in front of its lowest layer, too.
+    """
+    has_trained_norm = model.is_decoder and work.kind is WorkKind.WEIGHTS
+    layer_input = not lowest or has_trained_norm or trains_embeddings(work)
+    return gradient_flow(trained_matrices(model, work), layer_input)
 
 
 def gradient_flow(targets: Collection[str], layer_input: bool) -> GradientFlow:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from emulator.clock import Event
 from emulator.records import ActivityKind, Status, Work
+from emulator.world.transfers import Transfer
 
 
 @dataclass(slots=True)
@@ -39,12 +41,47 @@ class ActivityLog:
         return energy_j
 
 
+@dataclass(slots=True, eq=False)
+class Ongoing:
+    """What a device is doing, and how much of it is in the books; it may be cut, or go on beyond the round's end.
+
+    ``event`` is when it ends, ``duration_s`` after ``start_s``; that is infinite for a ``transfer`` whose end is not
+    known yet.
+    """
+
+    kind: ActivityKind
+    start_s: float
+    duration_s: float
+    event: Event
+    transfer: Transfer | None = None
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    work_flop: float = 0.0
+    booked_s: float = 0.0
+    booked_share: float = 0.0
+    booked_bytes: int = 0
+
+    def book(self, now_s: float, has_ended: bool, arrived_bytes: int) -> tuple[float, float, int]:
+        """Seconds, share of the work, and bytes since the last call; over all calls they add up to the whole.
+
+        ``arrived_bytes`` are all that have arrived by now.
+        """
+        is_done = has_ended or now_s >= self.start_s + self.duration_s
+        spent_s = self.duration_s if is_done else now_s - self.start_s
+        share = 1.0 if is_done else spent_s / self.duration_s
+        n_bytes = self.transfer.n_bytes if self.transfer and is_done else arrived_bytes
+        news = max(0.0, spent_s - self.booked_s), share - self.booked_share, n_bytes - self.booked_bytes
+        self.booked_s, self.booked_share, self.booked_bytes = spent_s, share, n_bytes
+        return news
+
+
 @dataclass(slots=True)
 class Ledger:
-    """One device's running totals in one round. ``busy_until_s`` is where its last activity ended."""
+    """One device's running totals in one round. ``busy_until_s`` is up to where its activities are in the books."""
 
     busy_until_s: float
     status: Status = Status.IDLE
+    is_lost: bool = False
     n_inner_rounds: int = 0
     n_computes: int = 0
     download_s: float = 0.0
@@ -60,3 +97,16 @@ class Ledger:
     work: Work | None = None
     n_examples: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+
+    def add(self, ongoing: Ongoing, spent_s: float, share: float, n_bytes: int) -> None:
+        """Add a part of an activity."""
+        if ongoing.kind is ActivityKind.DOWNLOAD:
+            self.download_s += spent_s
+            self.download_bytes += n_bytes
+        elif ongoing.kind is ActivityKind.UPLOAD:
+            self.upload_s += spent_s
+            self.upload_bytes += n_bytes
+        else:
+            self.forward_s += ongoing.forward_s * share
+            self.backward_s += ongoing.backward_s * share
+            self.work_flop += ongoing.work_flop * share

@@ -20,3 +20,10 @@ class PowerModes:
         epoch = round_index // self._redraw_rounds if self._redraw_rounds else 0
         draws = self._seeds.rng("power_mode", epoch).random(len(self._n_modes))
         return np.floor(draws * self._n_modes).astype(np.int64)
+
+    def switched(self, round_index: int) -> frozenset[int]:
+        """The devices that are in another mode than in the round before."""
+        if round_index == 0 or not self._redraw_rounds or round_index % self._redraw_rounds:
+            return frozenset()
+        has_changed = self.indices(round_index) != self.indices(round_index - 1)
+        return frozenset(int(device_id) for device_id in np.flatnonzero(has_changed))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.records import DeviceProfile, PowerMode
+from device_profiles.records import DeviceProfile, PowerMode, Thermal
 from emulator.clock import Clock, Event, Process
 from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
@@ -30,19 +30,27 @@ from emulator.records import (
     Work,
 )
 from emulator.seeds import Seeds
+from emulator.world.availability import Always, Availability, DropOuts
 from emulator.world.cost import CostModel
-from emulator.world.ledger import ActivityLog, Ledger
+from emulator.world.heat import Heat
+from emulator.world.known_range import outside_known_range
+from emulator.world.ledger import ActivityLog, Ledger, Ongoing
 from emulator.world.links import Links, Rates, log_normal
 from emulator.world.memory import peak_memory
 from emulator.world.network import Network
 from emulator.world.power import PowerModes
+from emulator.world.presence import Presence
 from emulator.world.shared_network import SharedCapacity
-from emulator.world.transfers import Direction, Transfer
+from emulator.world.transfers import Direction
 
 HARDWARE_FACTS = ("memory_bytes",)
 """Facts about devices that every run knows."""
 DEVICE_FACTS = (*HARDWARE_FACTS, "label_histogram", "n_examples")
 """What a policy may declare that it needs to know of devices; the last two come with the data, in runs that train."""
+
+
+LOST = frozenset({Status.DROPPED, Status.OUT_OF_MEMORY, Status.LATE, Status.UNAVAILABLE})
+"""What ends a device's part in a round."""
 
 
 class DeviceLost(Exception):
@@ -60,10 +68,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a round finds: each device's power mode, link rates and speed, drawn from the seeds."""
+    """What a round finds: each device's power mode, link rates and speed, drawn from the seeds.
+
+    ``switched`` are the devices that have come into another mode with this round.
+    """
 
     modes: Sequence[PowerMode]
     rates: Rates
+    switched: frozenset[int] = frozenset()
 
 
 Resolver = Callable[[Sequence[Job]], Sequence[Update]]
@@ -90,8 +102,12 @@ class Testbed:
         precision: str,
         seeds: Seeds,
         facts: Mapping[str, Sequence[Any]],
-        shared: SharedCapacity | None = None,
         clock: Clock | None = None,
+        mode_switch_penalty_s: float = 0.0,
+        thermal: Thermal | None = None,
+        availability: Availability | None = None,
+        drop_outs: DropOuts | None = None,
+        shared: SharedCapacity | None = None,
     ) -> None:
         self.devices = tuple(devices)
         self.model = model
@@ -103,21 +119,34 @@ class Testbed:
         self._jitter_fraction = jitter_fraction
         self._training = training
         self._precision = precision
+        self._mode_switch_penalty_s = mode_switch_penalty_s
+        self._heat = Heat(thermal, len(self.devices)) if thermal else None
         self._seeds = seeds
         self._facts = facts
         self.resolver: Resolver | None = None
         self._costs = CostModel(model, precision)
         self._memory_bytes: dict[Work, int] = {}
+        self._in_known_range: dict[str, set[Work]] = {}
+        self.outside_known_range: dict[str, str] = {}  # by device profile, the first setting that it is not known for
+        self._presence = Presence(self.clock, availability or Always(len(self.devices)))
+        self._drop_outs = drop_outs or DropOuts(len(self.devices), 0.0, seeds)
+        self._ongoing: dict[int, Ongoing] = {}
+        self.ledgers: list[Ledger] = []
 
     def view(self, round_index: int, state: Arrays, declares: frozenset[str]) -> ClusterView:
-        """Open a round and show the policy what it may see of it."""
+        """Open a round, wait in it until somebody can be reached, and show the policy what it may see of it.
+
+        Raises:
+            UserError: no device can ever be reached again.
+        """
         self.round_index = round_index
         self.start_s = self.clock.now_s
         self.activities = ActivityLog()
         self.conditions = self._draw_conditions(round_index)
-        self.ledgers = [Ledger(busy_until_s=self.start_s) for _ in self.devices]
+        self.ledgers = self._open_ledgers()
         self._speed_factors: list[NDArray[np.float64]] = []
-        n_devices = len(self.devices)
+        self._drop_shares = self._drop_outs.shares(round_index)
+        available, n_devices = self._await_devices(), len(self.devices)
         return ClusterView(
             round_index=round_index,
             now_s=self.clock.now_s,
@@ -125,7 +154,7 @@ class Testbed:
             state=state,
             training=self._training,
             n_devices=n_devices,
-            available=tuple(range(n_devices)),
+            available=available,
             declared={i: {fact: self._facts[fact][i] for fact in declares} for i in range(n_devices)}
             if declares
             else {},
@@ -134,38 +163,78 @@ class Testbed:
 
     def download(self, device_id: int, n_bytes: int) -> Event:
         """The server sends ``n_bytes`` to the device; happens when the last has arrived."""
-        ledger = self._begin(device_id)
-        ledger.n_inner_rounds += 1
-        bytes_per_s = float(self.conditions.rates.down_bytes_per_s[device_id])
-        return self._transfer(device_id, ActivityKind.DOWNLOAD, n_bytes, bytes_per_s)
+        if not self._can_begin(device_id):
+            return self.clock.failure(DeviceLost(device_id))
+        self.ledgers[device_id].n_inner_rounds += 1
+        rate = float(self.conditions.rates.down_bytes_per_s[device_id])
+        return self._transfer(device_id, ActivityKind.DOWNLOAD, n_bytes, rate)
 
     def compute(self, device_id: int, work: Work) -> Event:
         """The device computes ``work``; happens when it has finished. Fails where the work does not fit in memory."""
-        ledger = self._begin(device_id)
+        if not self._can_begin(device_id):
+            return self.clock.failure(DeviceLost(device_id))
+        ledger = self.ledgers[device_id]
         ledger.work = work
         ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, self._peak_memory_bytes(work))
         if ledger.peak_memory_bytes > self.devices[device_id].profile.usable_memory_bytes:
-            ledger.status = Status.OUT_OF_MEMORY
+            self.lose(device_id, Status.OUT_OF_MEMORY)
             return self.clock.failure(DeviceLost(device_id))
-        cost = self._costs.price(work, self.conditions.modes[device_id])
+        self._note_range(device_id, work)
+        mode = self.conditions.modes[device_id]
+        cost = self._costs.price(work, mode)
         factor = self._speed_factor(device_id, ledger.n_computes)
+        is_first = ledger.n_computes == 0 and device_id in self.conditions.switched
+        switch_s = self._mode_switch_penalty_s if is_first else 0.0
+        duration_s = switch_s + (cost.forward_s + cost.backward_s) * factor
+        if self._heat and duration_s > 0:
+            slowdown = self._heat.throttled_s(device_id, mode.compute_w, duration_s) / duration_s
+            factor, switch_s, duration_s = factor * slowdown, switch_s * slowdown, duration_s * slowdown
         ledger.n_computes += 1
-        ledger.forward_s += cost.forward_s * factor
-        ledger.backward_s += cost.backward_s * factor
-        ledger.work_flop += cost.forward_flop + cost.backward_flop
-        duration_s = (cost.forward_s + cost.backward_s) * factor
-        self._spend(device_id, ActivityKind.COMPUTE, duration_s, 0)
-        return self.clock.timeout(duration_s)
+        forward_s, backward_s = switch_s + cost.forward_s * factor, cost.backward_s * factor
+        ongoing = Ongoing(
+            kind=ActivityKind.COMPUTE,
+            start_s=self.clock.now_s,
+            duration_s=duration_s,
+            event=self.clock.timeout(duration_s),
+            forward_s=forward_s,
+            backward_s=backward_s,
+            work_flop=cost.forward_flop + cost.backward_flop,
+        )
+        if ledger.n_computes == 1 and device_id in self._drop_shares:
+            failure = self.clock.deadline(self.clock.now_s + self._drop_shares[device_id] * duration_s)
+            failure.callbacks.append(lambda event: self._drop(device_id, ongoing))
+        return self._begin(device_id, ongoing)
 
     def upload(self, device_id: int, n_bytes: int) -> Event:
         """The device sends ``n_bytes`` to the server; happens when the last has arrived."""
-        self._begin(device_id)
-        bytes_per_s = float(self.conditions.rates.up_bytes_per_s[device_id])
-        return self._transfer(device_id, ActivityKind.UPLOAD, n_bytes, bytes_per_s)
+        if not self._can_begin(device_id):
+            return self.clock.failure(DeviceLost(device_id))
+        rate = float(self.conditions.rates.up_bytes_per_s[device_id])
+        return self._transfer(device_id, ActivityKind.UPLOAD, n_bytes, rate)
+
+    def lose(self, device_id: int, status: Status) -> None:
+        """The device takes no further part in this round, for the reason that ``status`` gives.
+
+        What it was doing ends now: seconds, bytes and joules up to now count, and whoever waits for it gets a
+        :class:`DeviceLost`, as does whoever asks it for anything until the next round.
+        """
+        if status not in LOST:
+            raise ValueError(f"a device is lost as one of {', '.join(sorted(LOST))}, got {status!r}")
+        ledger = self.ledgers[device_id]
+        ledger.status, ledger.is_lost = status, True
+        if ongoing := self._ongoing.pop(device_id, None):
+            self._book(device_id, ongoing, has_ended=False)
+            if ongoing.transfer is not None:
+                self._network.stop(ongoing.transfer)
+            self.clock.fail(ongoing.event, DeviceLost(device_id))
 
     def all_of(self, events: Iterable[Event]) -> Event:
         """Happens with the last of ``events``."""
         return self.clock.all_of(events)
+
+    def deadline(self, delay_s: float) -> Event:
+        """Happens ``delay_s`` from now, after all else that happens at that time."""
+        return self.clock.deadline(self.clock.now_s + delay_s)
 
     def process(self, generator: Process[Any]) -> Event:
         """Let ``generator`` run beside the caller; happens when it returns."""
@@ -197,12 +266,19 @@ class Testbed:
             ledger.metrics.update(update.metrics)
         return updates
 
-    def close_round(self, evaluation: Evaluation | None) -> RoundReport:
-        """End the round now: whoever is not busy has waited until this moment."""
+    def close_round(self, evaluation: Evaluation | None = None) -> RoundReport:
+        """End the round now: whoever is not busy has waited until this moment.
+
+        What a device is busy with goes on in the next round; this round has what was done of it so far.
+        """
         end_s = self.clock.now_s
+        for device_id, ongoing in self._ongoing.items():
+            self._book(device_id, ongoing, has_ended=False)
         reports = {}
         for device_id, ledger in enumerate(self.ledgers):
             self._wait_until(device_id, ledger, end_s)
+            if end_s == self.start_s:  # in a round of no length, each device has an activity of no length
+                self._log(device_id, ledger, ActivityKind.WAIT, end_s, 0)
             reports[device_id] = DeviceReport(
                 device_id=device_id,
                 status=ledger.status,
@@ -225,7 +301,8 @@ class Testbed:
     def _draw_conditions(self, round_index: int) -> Conditions:
         indices = self._power_modes.indices(round_index)
         modes = [device.modes[index] for device, index in zip(self.devices, indices, strict=True)]
-        return Conditions(modes, self._links.rates(round_index, self.clock.now_s))
+        switched = self._power_modes.switched(round_index) if self._mode_switch_penalty_s else frozenset()
+        return Conditions(modes, self._links.rates(round_index, self.clock.now_s), switched)
 
     def _speed_factor(self, device_id: int, n_computes: int) -> float:
         """Log-normal jitter of mean 1 on a device's compute time, drawn for all devices at once."""
@@ -234,45 +311,105 @@ class Testbed:
             self._speed_factors.append(log_normal(self._jitter_fraction, rng.standard_normal(len(self.devices))))
         return float(self._speed_factors[n_computes][device_id])
 
+    def _note_range(self, device_id: int, work: Work) -> None:
+        profile = self.devices[device_id].profile
+        if profile.name in self.outside_known_range:
+            return
+        checked = self._in_known_range.setdefault(profile.name, set())
+        if work not in checked:
+            checked.add(work)
+            if setting := outside_known_range(profile, self.model, work, self._precision):
+                self.outside_known_range[profile.name] = setting
+
     def _peak_memory_bytes(self, work: Work) -> int:
         if work not in self._memory_bytes:
             self._memory_bytes[work] = peak_memory(self.model, work, self._precision).total_bytes
         return self._memory_bytes[work]
 
-    def _begin(self, device_id: int) -> Ledger:
-        ledger = self.ledgers[device_id]
-        ledger.status = Status.OK
-        self._wait_until(device_id, ledger, self.clock.now_s)
-        return ledger
+    def _open_ledgers(self) -> list[Ledger]:
+        """Empty ledgers; a device that is still busy brings along what it was asked for."""
+        last, ledgers = self.ledgers, [Ledger(busy_until_s=self.start_s) for _ in self.devices]
+        for device_id in self._ongoing:
+            ledgers[device_id].status = Status.OK
+            ledgers[device_id].work = last[device_id].work
+            ledgers[device_id].peak_memory_bytes = last[device_id].peak_memory_bytes
+        return ledgers
+
+    def _await_devices(self) -> tuple[int, ...]:
+        """The devices that can be reached; while there are none, emulated time goes by."""
+        is_there = self._presence.await_somebody(self.round_index)
+        for device_id, ledger in enumerate(self.ledgers):
+            if not is_there[device_id]:
+                self.lose(device_id, Status.DROPPED if device_id in self._ongoing else Status.UNAVAILABLE)
+            elif ledger.is_lost:  # it went after the round was opened, and came back before it began
+                ledger.status, ledger.is_lost = Status.IDLE, False
+        return tuple(np.flatnonzero(is_there).tolist())
 
     def _transfer(self, device_id: int, kind: ActivityKind, n_bytes: int, bytes_per_s: float) -> Event:
         direction = Direction.UP if kind is ActivityKind.UPLOAD else Direction.DOWN
         transfer = self._network.start(device_id, direction, n_bytes, bytes_per_s)
-        transfer.event.callbacks.append(lambda _: self._transferred(kind, transfer))
-        return transfer.event
+        ongoing = Ongoing(
+            kind=kind,
+            start_s=self.clock.now_s,
+            duration_s=transfer.duration_s,
+            event=transfer.event,
+            transfer=transfer,
+        )
+        return self._begin(device_id, ongoing)
 
-    def _transferred(self, kind: ActivityKind, transfer: Transfer) -> None:
-        """Put a transfer into the books; only now is it known how long it took."""
-        ledger = self.ledgers[transfer.device_id]
-        if kind is ActivityKind.UPLOAD:
-            ledger.upload_s += transfer.duration_s
-            ledger.upload_bytes += transfer.delivered_bytes
-        else:
-            ledger.download_s += transfer.duration_s
-            ledger.download_bytes += transfer.delivered_bytes
-        self._log(transfer.device_id, ledger, kind, self.clock.now_s, transfer.delivered_bytes)
+    def _can_begin(self, device_id: int) -> bool:
+        """Whether the device is still in the round; it may have become unreachable while it had nothing to do."""
+        if device_id in self._ongoing:
+            raise RuntimeError(f"device {device_id} has not finished its {self._ongoing[device_id].kind}")
+        ledger = self.ledgers[device_id]
+        if not ledger.is_lost and self._presence.has_gone(device_id):
+            self.lose(device_id, Status.DROPPED)
+        return not ledger.is_lost
+
+    def _begin(self, device_id: int, ongoing: Ongoing) -> Event:
+        ledger = self.ledgers[device_id]
+        ledger.status = Status.OK
+        self._wait_until(device_id, ledger, self.clock.now_s)
+        self._ongoing[device_id] = ongoing
+        ongoing.event.callbacks.append(lambda event: self._end(device_id, ongoing))
+        self._presence.watch(device_id, lambda: self._drop(device_id))
+        return ongoing.event
+
+    def _end(self, device_id: int, ongoing: Ongoing) -> None:
+        if ongoing.event.error is None:
+            del self._ongoing[device_id]
+            self._book(device_id, ongoing, has_ended=True)
+
+    def _drop(self, device_id: int, only: Ongoing | None = None) -> None:
+        """The device is lost if it is busy: with ``only``, or else with anything."""
+        busy_with = self._ongoing.get(device_id)
+        if busy_with is not None and (only is None or only is busy_with):
+            self.lose(device_id, Status.DROPPED)
+
+    def _book(self, device_id: int, ongoing: Ongoing, has_ended: bool) -> None:
+        ledger, now_s = self.ledgers[device_id], self.clock.now_s
+        arrived_bytes = 0
+        if ongoing.transfer is not None:
+            ongoing.duration_s = ongoing.transfer.duration_s
+            arrived_bytes = self._network.arrived_bytes(ongoing.transfer)
+        spent_s, share, n_bytes = ongoing.book(now_s, has_ended, arrived_bytes)
+        ledger.add(ongoing, spent_s, share, n_bytes)
+        if spent_s > 0 or share > 0:
+            self._log(device_id, ledger, ongoing.kind, now_s, n_bytes)
 
     def _wait_until(self, device_id: int, ledger: Ledger, now_s: float) -> None:
         if now_s > ledger.busy_until_s:
             ledger.waiting_s += now_s - ledger.busy_until_s
             self._log(device_id, ledger, ActivityKind.WAIT, now_s, 0)
 
-    def _spend(self, device_id: int, kind: ActivityKind, duration_s: float, n_bytes: int) -> None:
-        self._log(device_id, self.ledgers[device_id], kind, self.clock.now_s + duration_s, n_bytes)
-
     def _log(self, device_id: int, ledger: Ledger, kind: ActivityKind, end_s: float, n_bytes: int) -> None:
         mode = self.conditions.modes[device_id]
-        watts = {ActivityKind.WAIT: mode.idle_w, ActivityKind.COMPUTE: mode.compute_w}.get(kind, mode.transfer_w)
+        if kind is ActivityKind.WAIT:
+            watts = mode.idle_w
+        else:
+            watts = mode.compute_w if kind is ActivityKind.COMPUTE else mode.transfer_w
+        if self._heat:
+            self._heat.advance(device_id, watts, end_s - ledger.busy_until_s)
         inner_round = max(0, ledger.n_inner_rounds - 1)
         ledger.energy_j += self.activities.add(device_id, inner_round, kind, ledger.busy_until_s, end_s, n_bytes, watts)
         ledger.busy_until_s = end_s

@@ -1,5 +1,7 @@
 """Merging: closed forms of the weighted coordinate mean, and which coordinates a group speaks for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -164,3 +166,15 @@ def test_contributions_weigh_by_examples_and_lie_in_server_coordinates(n_example
 
     assert contribution.weight == n_examples
     assert contribution.arrays["layers.0.query.lora_A"].tolist() == [[4, 4], [0, 0], [0, 0]]
+
+
+def test_a_stale_update_is_a_change_to_the_newest_state_with_less_weight() -> None:
+    base = {name: array - 1 for name, array in LORA_STATE.items()}
+    stale = replace(lora_update(0, rank=1, value=4, n_examples=6), staleness=3, base=base)
+
+    [contribution] = contributions(FORM, LORA_STATE, [stale])
+
+    assert contribution.weight == 6 / 2
+    # From a base of one less than the state, a value of 4 is a value of 5.
+    assert contribution.arrays["layers.0.query.lora_A"][0].tolist() == [5, 5]
+    assert contribution.support["layers.0.query.lora_A"].tolist() == [[True, True], [False, False], [False, False]]

@@ -104,6 +104,62 @@ def test_a_failure_that_nobody_handles_ends_the_run() -> None:
 def test_time_never_runs_backwards(delay_s: float) -> None:
     with pytest.raises(ValueError, match="at least 0 s"):
         Clock().timeout(delay_s)
+    with pytest.raises(ValueError, match="must not be before"):
+        Clock().deadline(delay_s)
+
+
+def test_a_deadline_comes_after_all_that_is_due_at_its_time_and_what_that_sets_off() -> None:
+    clock, log = Clock(), []
+
+    def at_the_deadline() -> Process[None]:
+        yield clock.deadline(3.0)
+        log.append((clock.now_s, "deadline"))
+
+    def both() -> Process[None]:
+        last = clock.process(at_the_deadline())
+        yield clock.process(sleeper(clock, [1.0, 2.0, 0.0], log, "a"))
+        yield last
+
+    clock.run(both())
+
+    assert log == [(1.0, "a"), (3.0, "a"), (3.0, "a"), (3.0, "deadline")]
+
+
+def test_an_event_that_fails_before_it_is_due_happens_once_and_then() -> None:
+    clock = Clock()
+
+    def careful(event: Event) -> Process[float]:
+        with pytest.raises(ValueError, match="lost"):
+            yield event
+        return clock.now_s
+
+    def cut() -> Process[tuple[float, float]]:
+        event = clock.timeout(5.0)
+        waiting = clock.process(careful(event))
+        yield clock.timeout(2.0)
+        clock.fail(event, ValueError("lost"))
+        at_s = yield waiting
+        yield clock.timeout(10.0)
+        return at_s, clock.now_s
+
+    assert clock.run(cut()) == (2.0, 12.0)
+
+
+def test_an_event_of_no_time_happens_when_it_is_told_to() -> None:
+    clock = Clock()
+
+    def waiter(event: Event) -> Process[float]:
+        yield event
+        return clock.now_s
+
+    def teller() -> Process[float]:
+        event = Event()
+        waiting = clock.process(waiter(event))
+        yield clock.timeout(4.0)
+        clock.succeed(event)
+        return (yield waiting)
+
+    assert clock.run(teller()) == 4.0
 
 
 def test_a_process_that_can_never_go_on_is_reported() -> None:

@@ -55,7 +55,7 @@ def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_je
 
 @pytest.mark.parametrize(("key", "annotation", "default"), list(leaves(Config())), ids=str)
 def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
-    value = another(annotation, default)
+    value = {"pace": "realtime(2)"}.get(key) or another(annotation, default)
 
     assert found(load_config(None, [(key, value)]), key) == value
 
@@ -169,3 +169,18 @@ def test_a_printed_configuration_explains_every_key() -> None:
     for key, _, _ in leaves(Config()):
         number = next(i for i, line in enumerate(lines) if line.startswith(f"{key.rpartition('.')[2]} = "))
         assert lines[number - 1].startswith("# "), key
+
+
+@pytest.mark.parametrize(
+    ("pace", "factor"), [("virtual", None), ("realtime(1)", 1.0), ("realtime(2.5)", 2.5), ("realtime( 1e3 )", 1000.0)]
+)
+def test_a_pace_has_its_factor(pace: str, factor: float | None) -> None:
+    assert load_config(None, [("pace", pace)]).pace_factor == factor
+
+
+@pytest.mark.parametrize("pace", ["fast", "realtime", "realtime()", "realtime(0)", "realtime(-1)", "realtime(1e999)"])
+def test_an_impossible_pace_is_refused(pace: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(None, [("pace", pace)])
+    assert str(refused.value).startswith("--set: pace must be 'virtual', or 'realtime(x)' with x emulated seconds")
+    assert str(refused.value).endswith(f"got {pace!r}")

@@ -125,3 +125,30 @@ def test_an_empty_cohort_is_all_there_can_be_when_nobody_is_available() -> None:
 def test_what_is_no_plan_is_refused() -> None:
     with pytest.raises(PlanError, match=r"mine, round 7: plan\(\) must return a RoundPlan, got None"):
         validated(None, VIEW, FORM, "mine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ({"deadline_s": 0.0}, "deadline_s must be a positive number of seconds or None, got 0.0"),
+        ({"deadline_s": float("inf")}, "deadline_s must be a positive number of seconds or None, got inf"),
+        ({"deadline_s": "soon"}, "deadline_s must be a positive number of seconds or None, got 'soon'"),
+        ({"n_wanted": 0}, "n_wanted must be a whole number from 1 to the cohort's 2 devices, or None, got 0"),
+        ({"n_wanted": 3}, "n_wanted must be a whole number from 1 to the cohort's 2 devices, or None, got 3"),
+        ({"n_wanted": 1.5}, "n_wanted must be a whole number from 1 to the cohort's 2 devices, or None, got 1.5"),
+        (
+            {"n_wanted": 1, "groups": (Group(members=(0, 1)),)},
+            "n_wanted is for flat rounds, without groups, got 1",
+        ),
+    ],
+)
+def test_an_impossible_end_of_a_round_is_refused(end: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError) as refused:
+        validated(replace(plan(0, 1), **end), VIEW, FORM, "mine")
+    assert str(refused.value) == f"mine, round 7: {message}"
+
+
+def test_the_end_of_a_round_comes_back_with_its_plan() -> None:
+    ending = replace(plan(0, 1), deadline_s=2.5, n_wanted=1)
+
+    assert validated(ending, VIEW, FORM, "mine") == ending

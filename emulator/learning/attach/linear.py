@@ -10,13 +10,15 @@ from torch import Tensor, nn
 Map = tuple[Tensor, Tensor | None]
 """A frozen linear map: ``weight (out, in)`` and ``bias (out,)``."""
 Adapter = tuple[Tensor, Tensor]
-"""One LoRA adapter per device: ``lora_a (n, r, in)`` and ``lora_b (n, out, r)`` in float32."""
+"""One adapter of low rank per device: ``lora_a (n, r, in)`` and ``lora_b (n, out, r)`` in float32."""
 
 
-class StackedLoraLinear(nn.Module):
+class StackedLowRankLinear(nn.Module):
     """``W x + b`` with one frozen ``W`` for all devices, plus ``scaling · B A x`` with each device's ``A`` and ``B``.
 
-    ``adapter`` is set for every stack; None means that no device has one here.
+    ``adapter`` is set for every stack; None means that no device has one here. The two factors may be leaves or
+    computed from leaves, so that a form of adapters with other parameters can use this module as well. All modules of
+    one layer that have the same input share one ``scaling``.
     """
 
     def __init__(self, linear: nn.Linear, scaling: float) -> None:

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraAssignment, LoraForm, adapter_name
 from emulator.learning.attach.base import StackedAdapters
-from emulator.learning.attach.linear import StackedLoraLinear
+from emulator.learning.attach.linear import StackedLowRankLinear
 from emulator.learning.export import save_peft_adapter
 from emulator.learning.models import FrozenModel
 from emulator.records import Arrays, Assignment
@@ -20,7 +20,7 @@ class StackedLora(StackedAdapters):
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel, form: AdapterForm) -> None:
         super().__init__(model, frozen, form)
         assert isinstance(form, LoraForm)
-        self._linears: dict[tuple[str, str], StackedLoraLinear] = {}  # names of lora_A and lora_B -> module
+        self._linears: dict[tuple[str, str], StackedLowRankLinear] = {}  # names of lora_A and lora_B -> module
         self.array_layers = {}
         for (layer, target), path in frozen.sites.items():
             if target not in form.targets:
@@ -29,7 +29,7 @@ class StackedLora(StackedAdapters):
             self.array_layers |= {name_a: layer, name_b: layer}
             linear = model.get_submodule(path)
             assert isinstance(linear, nn.Linear)
-            self._linears[name_a, name_b] = StackedLoraLinear(linear, form.scaling)
+            self._linears[name_a, name_b] = StackedLowRankLinear(linear, form.scaling)
             self.replace(path, self._linears[name_a, name_b])
 
     def trains(self, name: str, assignment: Assignment) -> bool:

@@ -18,7 +18,7 @@ from device_profiles.catalog import (
     profile_names,
     stretched,
 )
-from device_profiles.records import ConstantLink, PowerMode, WifiRings
+from device_profiles.records import ConstantLink, KnownRange, PowerMode, Thermal, WifiRings
 
 README = Path(__file__).parents[3] / "device_profiles" / "README.md"
 
@@ -110,6 +110,56 @@ def test_a_board_of_the_users_own_is_read_into_si_units(board: Path) -> None:
 def test_a_mistake_in_a_profile_names_the_file_and_the_key(board: Path, old: str, new: str, message: str) -> None:
     assert old in BOARD
     board.write_text(BOARD.replace(old, new, 1))
+    with pytest.raises(ProfileError, match=message):
+        load_profile(board)
+
+
+KNOWN = """
+[known_range]
+step_tokens = [256, 1024]
+million_parameters = [60, 360]
+precisions = ["fp32"]
+kinds = ["adapters", "inference"]
+
+[provenance.known_range]
+kind = "assumed"
+source = "a test"
+"""
+
+
+def test_a_profile_may_state_the_range_in_which_it_is_known_and_its_time_to_dispatch(board: Path) -> None:
+    assert load_profile(board).known_range is None
+    assert load_profile(board).mode("FAST").dispatch_s == 0
+    text = BOARD.replace("idle_w = 4", "dispatch_us = 100\nidle_w = 4").replace(
+        '"idle_w", ', '"idle_w", "dispatch_us", '
+    )
+    board.write_text(text + KNOWN)
+    profile = load_profile(board)
+    assert profile.mode("FAST").dispatch_s == pytest.approx(1e-4)
+    assert profile.known_range == KnownRange(
+        min_step_tokens=256,
+        max_step_tokens=1024,
+        min_model_parameters=60_000_000,
+        max_model_parameters=360_000_000,
+        precisions=("fp32",),
+        kinds=("adapters", "inference"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[256, 1024]", "[1024, 256]", r"board.toml: known_range.step_tokens must be a list of two numbers"),
+        ("[256, 1024]", "1024", r"known_range.step_tokens must be a list of two numbers, .* got 1024"),
+        ('["fp32"]', '["fp16"]', r"known_range.precisions may name fp32, amp, got 'fp16'"),
+        ('"inference"', '"guessing"', r"known_range.kinds may name adapters, weights, inference, got 'guessing'"),
+        ("million_parameters", "parameters", r"known_range.million_parameters is missing"),
+        ("[provenance.known_range]", "[provenance.dispatch_us]", r"board.toml: known_range has no provenance"),
+    ],
+)
+def test_a_mistake_in_a_known_range_names_the_file_and_the_key(board: Path, old: str, new: str, message: str) -> None:
+    assert old in KNOWN
+    board.write_text(BOARD + KNOWN.replace(old, new, 1))
     with pytest.raises(ProfileError, match=message):
         load_profile(board)
 
@@ -283,7 +333,31 @@ def test_the_table_of_boards_in_the_readme_is_right() -> None:
 
 
 def test_the_examples_of_the_readme_are_valid(tmp_path: Path) -> None:
-    board, cluster = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    board, cluster, optional = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
     write_cluster(tmp_path, board, "my_board.toml")
     assert load_profile(tmp_path / "my_board.toml").mode_names == ("15W",)
     assert load_cluster(write_cluster(tmp_path, cluster)).n_devices == 20
+    spec = load_cluster(write_cluster(tmp_path, optional))
+    assert spec.mode_switch_penalty_s == 3
+    assert spec.thermal == Thermal(
+        rise_k_per_w=4, time_constant_s=120, limit_k=60, throttled_speed_fraction=pytest.approx(0.6)
+    )
+    assert load_cluster("jetson80").thermal is None
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("mode_switch_penalty_s = 1", "mode_switch_penalty_s has no provenance"),
+        ("[thermal]\nrise_k_per_w = 1", "thermal has no provenance"),
+        (
+            '[thermal]\nrise_k_per_w = 1\n[provenance.thermal]\nkind = "assumed"\nsource = "x"',
+            "thermal.time_constant_s",
+        ),
+    ],
+)
+def test_a_mode_switch_or_a_temperature_needs_provenance_and_all_its_figures(
+    tmp_path: Path, addition: str, message: str
+) -> None:
+    with pytest.raises(ProfileError, match=message):
+        load_cluster(write_cluster(tmp_path, f'inherits = "jetson80"\n{addition}\n'))

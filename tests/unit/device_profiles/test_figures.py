@@ -108,12 +108,13 @@ def test_every_figure_of_every_profile_has_an_origin(profiles: Mapping[str, Devi
         "amp_tflop_per_s",
         "memory_gb_per_s",
         "step_overhead_ms",
+        "dispatch_us",
         "idle_w",
         "compute_w",
         "transfer_w",
     )
     for profile in profiles.values():
-        for key in ("memory_gib", "usable_memory_gib"):
+        for key in ("memory_gib", "usable_memory_gib", "known_range"):
             assert profile.provenance_of(key).source
         for mode in profile.power_modes:
             for key in keys:
@@ -129,7 +130,8 @@ def test_whatever_is_derived_states_its_formula_and_whatever_is_not_measured_its
     for profile in profiles.values():
         for key, origin in profile.provenance.items():
             assert origin.kind != "derived" or origin.note, (profile.name, key)
-            estimated = origin.kind in ("derived", "assumed") and not key.endswith(("_mhz", "peak_memory_gb_per_s"))
+            is_fact = key.endswith(("_mhz", "peak_memory_gb_per_s", "known_range"))
+            estimated = origin.kind in ("derived", "assumed") and not is_fact
             assert not estimated or origin.uncertainty, (profile.name, key)
 
 
@@ -174,3 +176,10 @@ def test_agx_xavier_modes_differ_in_speed_as_timed_inference_does(profiles: Mapp
         measured = rows["MAXN"] / latency_ms
         stated = profile.mode(name).effective_flop_per_s["fp32"] / profile.mode("MAXN").effective_flop_per_s["fp32"]
         assert stated == pytest.approx(measured, rel=0.11)
+
+
+def test_a_step_dispatches_a_hundred_operations_that_it_cannot_hide(profiles: Mapping[str, DeviceProfile]) -> None:
+    for name, profile in profiles.items():
+        for mode in profile.power_modes:
+            if mode.gpu_hz:
+                assert mode.step_overhead_s == pytest.approx(100 * mode.dispatch_s, rel=0.06), (name, mode.name)

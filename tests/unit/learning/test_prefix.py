@@ -33,8 +33,8 @@ def test_training_and_evaluation_agree_with_and_without(family: str, tmp_path: A
         shards = [host.evaluate(FORM, state, range(10, 50)) for host in (without, within)]
         assert shards[0].loss_sum == pytest.approx(shards[1].loss_sum, rel=1e-6)
         assert shards[0].n_correct == shards[1].n_correct
-    assert without.facts()["prefix_cache_bytes"] == 0
-    assert within.facts()["prefix_cache_bytes"] > 0
+    assert without.prefix()[1] == 0
+    assert within.prefix()[1] > 0
 
 
 def test_what_is_known_does_not_change_a_bit(tmp_path: Any) -> None:
@@ -55,9 +55,9 @@ def test_the_budget_is_kept(tmp_path: Any) -> None:
     host = DeviceHost(content, NumericSettings(run_seed=7, prefix_cache_bytes=50 * row_bytes))
     state = server_state(content, FORM)
     host.train(TASK, FORM, work(state))
-    assert host.facts()["prefix_cache_bytes"] == 0  # the budget holds the 50 held-out rows and no training data
+    assert host.prefix()[1] == 0  # the budget holds the 50 held-out rows and no training data
     host.evaluate(FORM, state, range(50))
-    assert host.facts()["prefix_cache_bytes"] == 50 * row_bytes
+    assert host.prefix() == (2, 50 * row_bytes)  # FORM has adapters on the third layer only
 
 
 def test_full_depth_and_dropout_start_at_the_first_layer(tmp_path: Any) -> None:
@@ -66,4 +66,4 @@ def test_full_depth_and_dropout_start_at_the_first_layer(tmp_path: Any) -> None:
     host = DeviceHost(content, NumericSettings(run_seed=7, dropout=True))
     host.train(TASK, FORM, work(server_state(content, FORM)))
     host.train(TASK, full, jobs(server_state(content, full), ranks=[(3, 3, 3)]))
-    assert host.facts()["prefix_cache_bytes"] == 0
+    assert host.prefix()[1] == 0

@@ -14,7 +14,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from emulator.errors import DataError
-from emulator.learning.prepare import DataSource, Prepared, prepare
+from emulator.learning.host import HostContent
+from emulator.learning.prepare import DataSource, prepare
+from emulator.learning.prepared import Prepared
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] red green blue one two three".split()
 
@@ -37,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def prepared(folder: Path, **changed: Any) -> Prepared:
+def prepared(folder: Path, **changed: Any) -> tuple[HostContent, Prepared]:
     settings: dict[str, Any] = {
         "train_model": str(folder / "model"),
         "data": DataSource(source=str(folder / "data.csv"), test_fraction=0.1),
@@ -51,10 +53,9 @@ def prepared(folder: Path, **changed: Any) -> Prepared:
 
 
 def test_every_device_holds_its_part_in_one_run_of_rows(folder: Path) -> None:
-    ready = prepared(folder)
-    content = ready.content
+    content, ready = prepared(folder)
     assert content.train.input_ids.shape == (81, 8)
-    assert content.test.input_ids.shape == (9, 8) == (ready.n_test, 8)
+    assert content.test.input_ids.shape == (9, 8) == (ready.n_test_examples, 8)
     assert np.concatenate([content.local_rows(device) for device in range(5)]).tolist() == list(range(81))
     for device in range(5):
         own = content.train.labels[content.local_rows(device)]
@@ -63,22 +64,22 @@ def test_every_device_holds_its_part_in_one_run_of_rows(folder: Path) -> None:
 
 
 def test_texts_and_labels_stay_together(folder: Path) -> None:
-    ready = prepared(folder)
+    content, ready = prepared(folder)
     assert ready.label_names == ("blue", "green", "red")
-    first_words = ready.content.train.input_ids[:, 1]  # after [CLS]
-    assert [WORDS[word] for word in first_words] == [ready.label_names[label] for label in ready.content.train.labels]
+    first_words = content.train.input_ids[:, 1]  # after [CLS]
+    assert [WORDS[word] for word in first_words] == [ready.label_names[label] for label in content.train.labels]
 
 
 def test_the_head_has_the_shapes_of_the_model_spec(folder: Path) -> None:
-    ready = prepared(folder)
+    _, ready = prepared(folder)
     assert set(ready.model.head) == {"classifier"}
     shape = ready.model.head["classifier"]
-    assert ready.head_arrays["head.classifier.weight"].shape == (shape.out_features, shape.in_features) == (3, 16)
+    assert ready.head["head.classifier.weight"].shape == (shape.out_features, shape.in_features) == (3, 16)
 
 
 @pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
 def test_the_seed_decides(folder: Path, scheme: str) -> None:
-    first, again, other = (prepared(folder, scheme=scheme, run_seed=seed).content.train for seed in (0, 0, 1))
+    first, again, other = (prepared(folder, scheme=scheme, run_seed=seed)[0].train for seed in (0, 0, 1))
     assert np.array_equal(first.input_ids, again.input_ids)
     assert not np.array_equal(first.input_ids, other.input_ids)
 

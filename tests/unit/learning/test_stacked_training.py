@@ -39,7 +39,7 @@ def server_state(content: HostContent, form: LoraForm) -> Arrays:
 def jobs(state: Arrays, **varying: Sequence[Any]) -> list[Job]:
     """One job per device; each keyword gives one setting's value per device."""
     n_devices = len(next(iter(varying.values()), range(3)))
-    usual = {"n_steps": 4, "batch_size": 4, "learning_rate": 1e-2, "ranks": (4, 4, 4), "depth": 3}
+    usual = {"n_steps": 4, "batch_size": 4, "learning_rate": 2e-3, "ranks": (4, 4, 4), "depth": 3}
     return [
         Job(
             device_id=device,
@@ -75,13 +75,13 @@ HETEROGENEITY = {
     "batch sizes": {"batch_size": [4, 1, 7]},
     "steps": {"n_steps": [1, 5, 3]},
     "more steps than examples": {"n_steps": [7, 7, 7], "batch_size": [4, 8, 3]},
-    "learning rates": {"learning_rate": [1e-2, 1e-3, 5e-2]},
+    "learning rates": {"learning_rate": [2e-3, 1e-4, 5e-3]},
     "everything": {
         "depth": [1, 3, 2, 3],
         "ranks": [(0, 0, 4), (1, 2, 3), (0, 4, 1), (4, 4, 4)],
         "batch_size": [5, 2, 4, 1],
         "n_steps": [3, 4, 1, 6],
-        "learning_rate": [1e-2, 2e-2, 1e-3, 5e-3],
+        "learning_rate": [2e-3, 4e-3, 1e-4, 1e-3],
     },
 }
 

@@ -14,7 +14,7 @@ from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, Assignment, ClusterView, Group, Job, RoundPlan, RoundReport, Status, Update, Work
 from emulator.seeds import Seeds
-from emulator.testing import exact_testbed, tiny_model
+from emulator.testing import exact_testbed, small_testbed, tiny_model
 from emulator.world.testbed import DeviceLost
 
 N_EXAMPLES = (1, 3, 4)
@@ -58,6 +58,8 @@ class Fixed(Policy):
 
     groups: tuple[Group, ...] = ()
     n_devices: int = 3
+    deadline_s: float | None = None
+    n_wanted: int | None = None
 
     def form(self, model: ModelSpec) -> FlatForm:
         return FlatForm()
@@ -70,6 +72,8 @@ class Fixed(Policy):
                 for device_id in range(self.n_devices)
             },
             groups=self.groups,
+            deadline_s=self.deadline_s,
+            n_wanted=self.n_wanted,
         )
 
 
@@ -232,3 +236,84 @@ def test_the_length_of_a_round_grows_with_its_cohort(n_devices: int) -> None:
     report, _ = play(Fixed(n_devices=n_devices))
 
     assert report.end_s == {1: 4.0, 2: 7.0}[n_devices]
+
+
+def statuses(report: RoundReport) -> list[str]:
+    return [str(seen.status) for seen in report.devices.values()]
+
+
+def test_a_deadline_ends_the_round_for_those_who_have_not_delivered() -> None:
+    report, after = play(Fixed(deadline_s=7.5))
+
+    # Device 2 would have been done after 8 s: 2 s of download, 4 s of computation, 1.5 of 2 s of upload.
+    assert (report.end_s, statuses(report)) == (7.5, ["ok", "ok", "late"])
+    late = report.devices[2]
+    assert (late.download_s, late.compute_s, late.upload_s, late.waiting_s) == (2.0, 4.0, 1.5, 0.0)
+    assert late.upload_bytes == int(1.5 * 25)
+    assert after == (1 * 1 + 3 * 2) / (1 + 3)
+
+
+def test_who_is_late_is_not_trained() -> None:
+    report, _ = play(Fixed(deadline_s=5.0))
+
+    assert statuses(report) == ["ok", "late", "late"]
+    assert [seen.n_examples for seen in report.devices.values()] == [1, 0, 0]
+
+
+def test_what_arrives_at_the_deadline_is_in_time() -> None:
+    report, _ = play(Fixed(deadline_s=7.0))
+
+    assert (report.end_s, statuses(report)) == (7.0, ["ok", "ok", "late"])
+
+
+def test_a_round_in_which_all_are_done_does_not_wait_for_its_deadline() -> None:
+    assert play(Fixed(deadline_s=100.0)) == play(Fixed())
+
+
+def test_a_deadline_that_nobody_meets_keeps_the_state() -> None:
+    report, after = play(Fixed(deadline_s=0.5))
+
+    assert (report.end_s, statuses(report), after) == (0.5, ["late"] * 3, 0.0)
+
+
+@pytest.mark.parametrize(("n_wanted", "end_s"), [(1, 4.0), (2, 7.0), (3, 8.0)])
+def test_an_over_selected_round_ends_with_the_last_delivery_that_is_wanted(n_wanted: int, end_s: float) -> None:
+    report, after = play(Fixed(n_wanted=n_wanted))
+
+    assert report.end_s == end_s
+    assert statuses(report) == ["ok"] * n_wanted + ["late"] * (3 - n_wanted)
+    weights = N_EXAMPLES[:n_wanted]
+    assert after == sum(w * (d + 1) for d, w in enumerate(weights)) / sum(weights)
+
+
+def test_whichever_comes_first_ends_the_round() -> None:
+    assert play(Fixed(n_wanted=2, deadline_s=5.0))[0].end_s == 5.0
+    assert play(Fixed(n_wanted=1, deadline_s=5.0))[0].end_s == 4.0
+
+
+def test_fewer_deliveries_than_wanted_end_the_round_when_nobody_is_left() -> None:
+    report, _ = play(Fixed(n_wanted=3), memory=[2**60, 2**60, 1])
+
+    assert (report.end_s, statuses(report)) == (7.0, ["ok", "ok", "out_of_memory"])
+
+
+def test_groups_keep_what_they_have_aggregated_before_the_deadline() -> None:
+    groups = (Group(members=(0, 1), inner_rounds=3), Group(members=(2,)))
+    report, after = play(Fixed(groups=groups, deadline_s=12.0))
+
+    # Group 0 ends its inner rounds at 7 and 14 s; device 0 delivers in the second one at 11 s, device 1 would at 14 s.
+    assert (report.end_s, statuses(report)) == (12.0, ["ok", "late", "ok"])
+    # Group 0 adds (1 * 1 + 3 * 2) / 4 with both and 1 with device 0 alone, weighing 4; device 2 adds 3, weighing 4.
+    assert after == (4 * (1.75 + 1) + 4 * 3) / 8
+
+
+def test_the_timer_of_a_round_does_not_reach_into_the_next_one() -> None:
+    class OneDeadline(Fixed):
+        def plan(self, view: ClusterView) -> RoundPlan:
+            self.deadline_s = 1e-3 + first_s if view.round_index == 0 else None
+            return super().plan(view)
+
+    first_s = small_testbed(Fixed(), n_devices=3, trains=False).play_round().report.end_s
+    rounds = small_testbed(OneDeadline(), n_devices=3, trains=False).play(2)
+
+    assert [statuses(played.report) for played in rounds] == [["ok"] * 3] * 2

@@ -140,6 +140,7 @@ def _host(round_index: int) -> list[dict[str, Any]]:
     phases = [("host-0", "train", 0.5, 2), ("host-1", "train", 0.75, 1), ("host-0", "evaluate", 0.25, 1)]
     return [
         {"round_index": round_index, "host": host, "phase": phase, "wall_s": wall_s, "n_jobs": n, "memory_bytes": 10**8}
+        | {"prefix_layers": 0, "prefix_cache_bytes": 0}
         for host, phase, wall_s, n in phases
     ]
 

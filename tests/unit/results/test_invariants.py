@@ -44,6 +44,8 @@ BREAKS: list[tuple[str, str, int, Any, str]] = [
     ("activities", "end_s", 2, 19.5, "activities: the last one does not end with the round"),
     ("activities", "energy_j", 0, -5.0, "activities: energy_j is negative"),
     ("activities", "n_bytes", 1, 1, "devices: 0, for compute, is not the sum over its compute activities"),
+    ("activities", "start_s", 0, 1.0, "activities: n_bytes in no time"),
+    ("devices", "energy_j", 1, 39.0, "devices: energy_j is below that of waiting all through the round"),
     ("activities", "kind", 0, "sleep", "activities: kind is none of download, compute, upload, wait"),
 ]
 

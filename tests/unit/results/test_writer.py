@@ -54,6 +54,18 @@ def test_open_writes_what_the_run_is(writer: RunWriter) -> None:
     assert info["tables"] == ["rounds", "devices", "activities", "host"]
 
 
+def test_what_becomes_known_later_is_added_and_stays_when_the_run_ends(writer: RunWriter) -> None:
+    writer.note("outside_known_range", {"a_board": "3 tokens"})
+    assert json.loads((writer.out_dir / "run.json").read_text())["outside_known_range"] == {"a_board": "3 tokens"}
+    writer.close("finished")
+    assert json.loads((writer.out_dir / "run.json").read_text())["outside_known_range"] == {"a_board": "3 tokens"}
+
+
+def test_a_note_before_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="open"):
+        RunWriter(tmp_path / "run").note("a", 1)
+
+
 def test_open_leaves_nothing_behind_when_the_run_info_is_not_plain_data(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="object"):
         RunWriter(tmp_path / "run").open({"policy": object()})
@@ -127,7 +139,10 @@ def test_one_call_may_span_parts(tmp_path: Path, round_tables: Any) -> None:
 
 def test_what_precedes_the_first_round_goes_into_the_first_part(writer: RunWriter, round_tables: Any) -> None:
     start = {"round_index": [-1], "host": ["coordinator"], "phase": ["start"]}
-    writer.write("host", start | {"wall_s": [1.5], "n_jobs": [0], "memory_bytes": [0]})
+    writer.write(
+        "host",
+        start | {"wall_s": [1.5], "n_jobs": [0], "memory_bytes": [0], "prefix_layers": [0], "prefix_cache_bytes": [0]},
+    )
     writer.write("host", round_tables(0)["host"])
     writer.flush()
     assert rounds_in(writer.out_dir / "host/part-00000.parquet") == [-1, 0, 0, 0]

@@ -8,6 +8,7 @@ from emulator.errors import PlanError
 from emulator.records import ClusterView, RoundPlan, Status
 from emulator.testing import small_testbed, tiny_model
 from emulator.testing.compare import same
+from emulator.testing.trouble import AWAY_S
 from policies.fedlora import FedLora
 
 
@@ -51,6 +52,20 @@ def test_an_unavailable_device_is_not_in_the_view_and_waits_out_the_round() -> N
 
     assert played.view.available == (0, 2)
     assert played.report.devices[1].waiting_s == played.report.end_s
+
+
+def test_a_round_without_anybody_begins_when_they_come_back() -> None:
+    away = dict.fromkeys(range(3), Status.UNAVAILABLE)
+    first, second = small_testbed(FedLora(), n_devices=3, trouble=lambda number: away if number else {}).play(2)
+
+    assert second.view.available == (0, 1, 2)
+    assert (second.report.start_s, second.view.now_s) == (first.report.end_s, first.report.end_s + AWAY_S)
+    assert {seen.status for seen in second.report.devices.values()} == {Status.OK}
+
+
+def test_trouble_that_no_device_can_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"dropped or out_of_memory, got <Status\.IDLE"):
+        small_testbed(FedLora(), trouble=lambda round_index: {0: Status.IDLE}).view()
 
 
 @pytest.mark.parametrize("status", list(Status)[1:3])

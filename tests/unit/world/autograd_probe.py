@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from emulator.model_catalog import model_spec_from_config
 from emulator.model_spec import ModelSpec
-from emulator.records import Work
+from emulator.records import Work, WorkKind
 
 N_LABELS = 3
 N_LAYERS = 3
@@ -61,11 +62,26 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class Probe:
-    """What one step took: bytes kept for the backward pass, and FLOP of matrix products."""
+    """What one step took: bytes kept for the backward pass, FLOP of matrix products, operations that are no views."""
 
     kept_bytes: int
     forward_flop: int
     backward_flop: int
+    n_forward_operations: int
+    n_backward_operations: int
+
+
+_VIEWS = set("view _unsafe_view transpose permute expand t unsqueeze slice select detach alias squeeze split".split())
+
+
+class _OperationCounter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_operations = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n_operations += operation.overloadpacket.__name__ not in _VIEWS
+        return operation(*args, **(kwargs or {}))
 
 
 class _Lora(nn.Module):
@@ -93,7 +109,7 @@ def run_step(family: str, work: Work, head: str = "full", attention: str = "eage
     _attach(model, work)
     trained_head = {f"{path}.{kind}" for path in priced(family, head).head for kind in ("weight", "bias")}
     for name, parameter in model.named_parameters():
-        if name in trained_head:
+        if name in trained_head or (work.kind is WorkKind.WEIGHTS and _is_trained_whole(name, work)):
             parameter.requires_grad_(True)
     model.train()
     owned = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -108,18 +124,37 @@ def run_step(family: str, work: Work, head: str = "full", attention: str = "eage
     ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.new_zeros(work.batch_size)}
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with FlopCounterMode(display=False) as forward, hooks:
+    with _OperationCounter() as forward_operations, FlopCounterMode(display=False) as forward, hooks:
         loss = model(**inputs).loss
-    with FlopCounterMode(display=False) as backward:
+    with _OperationCounter() as backward_operations, FlopCounterMode(display=False) as backward:
         loss.backward()
     n_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    return Probe(n_bytes, forward.get_total_flops(), backward.get_total_flops())
+    return Probe(
+        n_bytes,
+        forward.get_total_flops(),
+        backward.get_total_flops(),
+        forward_operations.n_operations,
+        backward_operations.n_operations,
+    )
+
+
+def _is_trained_whole(name: str, work: Work) -> bool:
+    """Whether full fine-tuning trains a parameter: of a differentiated layer, of the head or, at full depth, any."""
+    layer = re.search(r"\.(\d+)\.", name)
+    if layer is not None:
+        return int(layer[1]) >= N_LAYERS - work.backward_layers
+    return work.backward_layers == N_LAYERS or not re.search(r"embed|\bnorm\.", name)
 
 
 def _attach(model: nn.Module, work: Work) -> None:
     for path, module in list(model.named_modules()):
         layer = re.search(r"\.(\d+)\.(.+)$", path)
-        if layer is None or not isinstance(module, nn.Linear) or int(layer[1]) < N_LAYERS - work.backward_layers:
+        if (
+            work.kind is not WorkKind.ADAPTERS
+            or layer is None
+            or not isinstance(module, nn.Linear)
+            or int(layer[1]) < N_LAYERS - work.backward_layers
+        ):
             continue
         if any(re.search(rf"{_MODULES[target]}$", layer[2]) for target in work.targets):
             parent, _, name = path.rpartition(".")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_profiles.records import Thermal
 from emulator.clock import Process
 from emulator.forms.lora import LoraForm, lora_assignment
 from emulator.policy_catalog import build_policy
 from emulator.records import ClusterView, Evaluation, Job, Status, TrainingDefaults, Update, Work
+from emulator.seeds import Seeds
 from emulator.testing import exact_testbed, small_testbed, tiny_model
 from emulator.testing.exact_testbed import COMPUTE_W, IDLE_W, TRANSFER_W
 from emulator.testing.small_world import made_up_devices
 from emulator.world import testbed as world
 from emulator.world.cost import price
 from emulator.world.memory import peak_memory
+from emulator.world.power import PowerModes
 from emulator.world.shared_network import SharedCapacity
 
 if TYPE_CHECKING:  # pytest would try to collect a class whose name begins with Test
@@ -292,3 +296,69 @@ def test_a_new_round_starts_with_clean_ledgers() -> None:
 
     seen = testbed.close_round(None).devices[0]
     assert (seen.status, seen.compute_s, seen.waiting_s, seen.upload_bytes) == (Status.IDLE, 0.0, 0.0, 0)
+
+
+def test_the_first_setting_outside_the_known_range_is_noted_once_for_each_kind_of_board() -> None:
+    testbed = opened()
+    assert testbed.outside_known_range == {}
+
+    testbed.clock.run(run(testbed))
+    testbed.clock.run(run(testbed, work=replace(WORK, batch_size=9)))
+
+    # The boards of an exact testbed state no range; only the one that computed is named.
+    assert testbed.outside_known_range == {"exact-0": "the profile states no range in which it is known"}
+
+
+def hot_testbed(**settings: Any) -> "Testbed":
+    """One device as in :func:`opened`, in one of two equal modes that are drawn anew each round."""
+    plain = opened(1)
+    device = plain.devices[0]
+    modes = (device.modes[0], replace(device.modes[0], name="other", mode_id=1))
+    return world.Testbed(
+        devices=[replace(device, modes=modes)],
+        links=plain._links,
+        power_modes=PowerModes(np.array([2]), 1, Seeds(0)),
+        jitter_fraction=0.0,
+        model=MODEL,
+        form=FORM,
+        training=TrainingDefaults(n_steps=1, batch_size=1, learning_rate=0.1),
+        precision="fp32",
+        seeds=Seeds(0),
+        facts={},
+        **settings,
+    )
+
+
+def test_the_first_work_after_a_change_of_mode_takes_the_penalty_longer() -> None:
+    testbed = hot_testbed(mode_switch_penalty_s=5.0)
+    modes, compute_s = [], []
+    for round_index in range(12):
+        testbed.view(round_index, {}, frozenset())
+        modes.append(testbed.conditions.modes[0].name)
+        testbed.clock.run(run(testbed))
+        testbed.clock.run(run(testbed))
+        compute_s.append(testbed.close_round(None).devices[0].compute_s)
+
+    changed = [False] + [now != before for before, now in pairwise(modes)]
+    assert compute_s == [2 * 6.0 + 5.0 * has_changed for has_changed in changed]
+    assert 0 < sum(changed) < 11
+
+
+def test_a_hot_board_slows_down_and_cools_while_it_waits() -> None:
+    # 10 W bring 100 K in the end: the limit comes ln 2 time constants after a cold start, that is at 3 s of 6
+    thermal = Thermal(rise_k_per_w=10, time_constant_s=3 / np.log(2), limit_k=50, throttled_speed_fraction=0.5)
+    testbed = hot_testbed(thermal=thermal)
+    testbed.view(0, {}, frozenset())
+
+    testbed.clock.run(run(testbed, down=0))
+
+    seen = testbed.close_round(None).devices[0]
+    assert seen.compute_s == pytest.approx(3 + 3 / 0.5)
+    assert seen.forward_s + seen.backward_s == seen.compute_s
+
+
+def test_a_round_in_which_no_mode_is_drawn_switches_none() -> None:
+    modes = PowerModes(np.array([8] * 50), 3, Seeds(0))
+    assert [bool(modes.switched(round_index)) for round_index in range(7)] == [*[False] * 3, True, False, False, True]
+    before, after = modes.indices(2), modes.indices(3)
+    assert modes.switched(3) == {device for device in range(50) if before[device] != after[device]}

@@ -1,0 +1,88 @@
+"""What ``jetbed doctor`` prints: what will not fit, what the first round asks of the boards, how long a run takes."""
+
+from datetime import datetime
+from pathlib import Path
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from emulator.config import Config
+from emulator.preflight import BoardPlan, Preflight, examine
+from emulator.results.display import duration, size
+from emulator.results.writer import default_out_dir
+
+
+def show_preflight(config: Config, out_dir: Path | None) -> None:
+    """Print what :func:`~emulator.preflight.examine` finds.
+
+    Raises:
+        UserError: something that was given cannot be used (exit status 2).
+        typer.Exit: with status 1 where something will not fit.
+    """
+    folder = out_dir or default_out_dir(config.policy.path, config.seed, datetime.now())
+    found = examine(config, folder)
+    console = Console()
+    _show_checks(console, found)
+    if found.boards:
+        _show_boards(console, config, found)
+    for device, setting in found.outside_known_range.items():
+        console.print(f"{device}: extrapolated, outside its known range: {setting}", highlight=False)
+    if found.wall:
+        wall = found.wall
+        console.print(
+            f"expected here: {duration(wall.total_s)} for {wall.n_rounds} rounds "
+            f"({duration(wall.start_s)} to start, {wall.round_s:.2g} s a round)",
+            highlight=False,
+        )
+    if not found.will_fit:
+        raise typer.Exit(1)
+
+
+def _show_checks(console: Console, found: Preflight) -> None:
+    table = Table(Column("", no_wrap=True), Column("", no_wrap=True), Column("", overflow="fold"), box=box.SIMPLE_HEAD,
+                  show_header=False)  # fmt: skip
+    for check in found.checks:
+        table.add_row("fits" if check.is_fine else "[bold]WILL NOT FIT[/]", check.name, check.detail)
+    console.print(table)
+
+
+def _show_boards(console: Console, config: Config, found: Preflight) -> None:
+    console.print(
+        f"first round of {config.policy.path}: {duration(found.round_s or 0.0)} of emulated time", highlight=False
+    )
+    table = Table(
+        Column("device", no_wrap=True),
+        Column("cohort", justify="right", no_wrap=True),
+        Column("depth", justify="right", no_wrap=True),
+        Column("needs", justify="right", no_wrap=True),
+        Column("usable", justify="right", no_wrap=True),
+        Column("compute s", justify="right", no_wrap=True),
+        Column("transfer s", justify="right", no_wrap=True),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
+    )
+    for board in found.boards:
+        table.add_row(*_cells(board))
+    console.print(table)
+
+
+def _cells(board: BoardPlan) -> tuple[str, ...]:
+    depth = str(board.max_depth) if board.min_depth == board.max_depth else f"{board.min_depth}–{board.max_depth}"
+    needs = size(board.peak_memory_bytes)
+    return (
+        board.device,
+        f"{board.n_cohort}/{board.n_devices}",
+        depth,
+        f"[bold]{needs}[/]" if board.n_out_of_memory else needs,
+        size(board.usable_memory_bytes),
+        _range(board.compute_s),
+        _range(board.transfer_s),
+    )
+
+
+def _range(span: tuple[float, float]) -> str:
+    low, high = (f"{value:.3g}" for value in span)
+    return low if low == high else f"{low}–{high}"

@@ -1,0 +1,35 @@
+"""The options that commands about a run share, and the settings that they come to."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from emulator.config import Config
+
+ConfigFile = Annotated[Path | None, typer.Argument(help="A TOML file; without it, the default testbed.")]
+PolicyName = Annotated[str | None, typer.Option(help="A name that 'jetbed policies' lists, or module:Class.")]
+Rounds = Annotated[int | None, typer.Option(help="Number of rounds.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random stream.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override any setting; repeatable.")
+]
+BackendKind = Annotated[Literal["ray", "inline"] | None, typer.Option(help="Host processes, or this one.")]
+Hosts = Annotated[int | None, typer.Option(help="Number of host processes.")]
+DevicesPerActor = Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")]
+GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each host.")]
+OutDir = Annotated[Path | None, typer.Option(help="Folder for the results, new or empty.")]
+
+
+def settings_of(path: Path | None, overrides: Sequence[str] | None, options: Mapping[str, Any]) -> "Config":
+    """The settings in a file, overridden by ``--set`` and then by ``options``, by key path; None leaves a setting.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+    """
+    from emulator.config import load_config, parse_setting
+
+    given = [(key, value) for key, value in options.items() if value is not None]
+    return load_config(path, [*(parse_setting(text) for text in overrides or ()), *given])

@@ -1,0 +1,266 @@
+"""What ``jetbed price`` prints: what a local step would cost on a board, how sure that is, and why."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from device_profiles.catalog import ProfileError, load_profile
+from device_profiles.records import DeviceProfile, PowerMode
+from emulator.errors import ConfigError, did_you_mean
+from emulator.model_catalog import model_spec
+from emulator.model_spec import ModelSpec
+from emulator.records import Work, WorkKind
+from emulator.results.display import size
+from emulator.world.step_price import Band, StepPrice, price_step
+
+TARGET_SETS: Mapping[str, tuple[str, ...]] = {"qv": ("query", "value")}
+"""Short names for sets of targets, beside ``all``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be priced, as the command line has it; None takes a default that depends on the rest."""
+
+    device: str
+    mode: str | None
+    model: str
+    depth: int | None
+    rank: int
+    targets: str
+    batch: int
+    seq: int
+    precision: str
+    quantized_layers: int
+    full_finetune: bool
+    inference: bool
+
+
+def show_price(request: Request, as_json: bool) -> None:
+    """Print the price of one local step.
+
+    Raises:
+        ConfigError: there is no such device, mode, model or target, or a number is not possible.
+    """
+    price = priced(request)
+    if as_json:
+        print(json.dumps(_as_plain(price), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console()
+    _show_heading(console, price)
+    _show_costs(console, price)
+    _show_memory(console, price)
+    _show_origins(console, price)
+    if price.outside:
+        console.print(f"extrapolated, outside the range in which this profile is known: {price.outside}")
+
+
+def priced(request: Request) -> StepPrice:
+    """The price that is asked for; errors as for :func:`show_price`."""
+    try:
+        profile = load_profile(request.device)
+    except ProfileError as error:
+        raise ConfigError(str(error)) from None
+    mode = _mode(profile, request.mode)
+    _at_least("--seq", request.seq, 1)
+    model = model_spec(request.model, n_labels=2, seq_len=request.seq, head="output")
+    return price_step(profile, mode, model, _work(request, model), request.precision)
+
+
+def _mode(profile: DeviceProfile, name: str | None) -> PowerMode:
+    """The mode of that name or number; the board's default one without."""
+    for mode in profile.power_modes:
+        if (name or profile.default_mode) in (mode.name, str(mode.mode_id)):
+            return mode
+    names = profile.mode_names
+    raise ConfigError(
+        f"--mode: {profile.name} has no such power mode{did_you_mean(str(name), names)}; it has {', '.join(names)}; "
+        f"got {name!r}"
+    )
+
+
+def _work(request: Request, model: ModelSpec) -> Work:
+    if request.full_finetune and request.inference:
+        raise ConfigError("--full-finetune and --inference exclude one another; give one of them")
+    depth = model.n_layers if request.depth is None else request.depth
+    if not 0 <= depth <= model.n_layers:
+        raise ConfigError(f"--depth must be between 0 and the {model.n_layers} layers of {model.name}, got {depth!r}")
+    if not 0 <= request.quantized_layers <= depth:
+        raise ConfigError(
+            f"--quantized-layers must be between 0 and the depth of {depth}, got {request.quantized_layers!r}"
+        )
+    _at_least("--rank", request.rank, 1)
+    _at_least("--batch", request.batch, 1)
+    kind = WorkKind.ADAPTERS
+    if request.full_finetune or request.inference:
+        kind = WorkKind.WEIGHTS if request.full_finetune else WorkKind.INFERENCE
+    targets = _targets(request.targets, model)
+    rank = 0 if kind is WorkKind.WEIGHTS else request.rank
+    return Work(
+        n_steps=1,
+        batch_size=request.batch,
+        seq_len=request.seq,
+        forward_layers=model.n_layers,
+        backward_layers=0 if kind is WorkKind.INFERENCE else depth,
+        ranks=(0,) * (model.n_layers - depth) + (rank,) * depth,
+        targets=targets,
+        quantized_layers=request.quantized_layers,
+        kind=kind,
+    )
+
+
+def _targets(text: str, model: ModelSpec) -> tuple[str, ...]:
+    if text == "all":
+        return model.matrices
+    names = TARGET_SETS.get(text) or tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in model.matrices:
+            raise ConfigError(
+                f"--targets takes qv, all, or names of {model.name}'s matrices{did_you_mean(name, model.matrices)}, "
+                f"separated by commas: {', '.join(model.matrices)}; got {name!r}"
+            )
+    return tuple(name for name in model.matrices if name in names)
+
+
+def _at_least(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{option} must be at least {least}, got {value!r}")
+
+
+def _as_plain(price: StepPrice) -> dict[str, Any]:
+    """The price for scripts, in SI units; a band is the pair of its least and its most."""
+    time, memory = price.time, price.memory
+    return {
+        "device": price.profile.name,
+        "mode": price.mode.name,
+        "model": price.model.name,
+        "precision": price.precision,
+        "work": asdict(price.work),
+        "step_s": price.step_s.value,
+        "step_s_band": [price.step_s.low, price.step_s.high],
+        "forward_s": time.forward_s,
+        "backward_s": time.backward_s,
+        "overhead_s": time.overhead_s,
+        "forward_limit": price.forward_limit,
+        "backward_limit": price.backward_limit,
+        "step_flop": price.demand.forward_flop + price.demand.backward_flop,
+        "forward_flop": price.demand.forward_flop,
+        "backward_flop": price.demand.backward_flop,
+        "step_energy_j": price.energy_j.value,
+        "step_energy_j_band": [price.energy_j.low, price.energy_j.high],
+        "download_bytes": price.download_bytes,
+        "upload_bytes": price.upload_bytes,
+        "peak_memory_bytes": memory.total_bytes,
+        "memory_parts_bytes": {
+            "weights": memory.weights_bytes,
+            "activations": memory.activations_bytes,
+            "allocator": memory.allocator_bytes,
+            "optimizer": memory.optimizer_bytes,
+            "workspace": memory.workspace_bytes,
+        },
+        "usable_memory_bytes": round(price.usable_memory_bytes.value),
+        "usable_memory_bytes_band": [
+            round(price.usable_memory_bytes.low),
+            min(round(price.usable_memory_bytes.high), price.profile.memory_bytes),
+        ],
+        "fits": price.fits,
+        "in_known_range": price.outside is None,
+        "outside_known_range": price.outside,
+        "provenance": {figure.key: {"value": figure.value, **asdict(figure.origin)} for figure in price.figures},
+    }
+
+
+def _show_heading(console: Console, price: StepPrice) -> None:
+    work = price.work
+    n_adapted = sum(rank > 0 for rank in work.ranks)
+    adapters = f"rank {max(work.ranks)} on {', '.join(work.targets)}"
+    what = {
+        WorkKind.ADAPTERS: f"LoRA of {adapters} in the top {n_adapted} of {price.model.n_layers} layers",
+        WorkKind.WEIGHTS: f"full fine-tuning of the top {work.backward_layers} of {price.model.n_layers} layers",
+        WorkKind.INFERENCE: f"inference, LoRA of {adapters} in the top {n_adapted} layers",
+    }[work.kind]
+    if work.quantized_layers:
+        what += f", {work.quantized_layers} with quantized activations"
+    n_tokens = work.batch_size * work.seq_len
+    console.print(f"[bold]{price.profile.name}[/] in mode {price.mode.name}, {price.precision}", highlight=False)
+    console.print(
+        f"one local step of {price.model.name}, batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens; "
+        f"{what}",
+        highlight=False,
+    )
+
+
+def _show_costs(console: Console, price: StepPrice) -> None:
+    demand, time = price.demand, price.time
+    table = Table("", Column("", justify="right"), "from", "to", "", box=box.SIMPLE_HEAD)
+    rows = [
+        ("forward", time.forward_s, f"{_flop(demand.forward_flop)}, limited by {price.forward_limit}"),
+        ("backward", time.backward_s, f"{_flop(demand.backward_flop)}, limited by {price.backward_limit}"),
+        ("overhead", time.overhead_s, "optimizer, and what no batch shrinks"),
+    ]
+    for name, seconds, note in rows:
+        table.add_row(name, _seconds(seconds), "", "", note if seconds else "none")
+    table.add_row("step", *_cells(price.step_s, _seconds), _flop(demand.forward_flop + demand.backward_flop))
+    table.add_row("energy", *_cells(price.energy_j, _joules), f"at {price.mode.compute_w:g} W")
+    table.add_row("download", size(price.download_bytes), "", "", "before the local steps, however many")
+    table.add_row("upload", size(price.upload_bytes), "", "", "behind them")
+    console.print(table)
+
+
+def _show_memory(console: Console, price: StepPrice) -> None:
+    memory, usable = price.memory, price.usable_memory_bytes
+    table = Table("peak memory", Column("", justify="right"), "", box=box.SIMPLE_HEAD)
+    table.add_row("weights", size(memory.weights_bytes), "")
+    table.add_row("activations", size(memory.activations_bytes), "kept for the backward pass")
+    table.add_row("allocator", size(memory.allocator_bytes), "held beyond them")
+    table.add_row("optimizer", size(memory.optimizer_bytes), "gradients and two moments")
+    table.add_row("working set", size(memory.workspace_bytes), "of the largest layer")
+    verdict = "fits" if price.fits else "DOES NOT FIT"
+    around = f" ({size(usable.low)} to {size(usable.high)})" if usable.low < usable.high else ""
+    table.add_row("together", size(memory.total_bytes), f"{verdict} into {size(usable.value)} usable{around}")
+    console.print(table)
+
+
+def _show_origins(console: Console, price: StepPrice) -> None:
+    table = Table(
+        "figure",
+        Column("", justify="right"),
+        "kind",
+        Column("uncertainty", no_wrap=True),
+        Column("source", overflow="fold"),
+        box=box.SIMPLE_HEAD,
+    )
+    for figure in price.figures:
+        origin = figure.origin
+        table.add_row(figure.key, f"{figure.value:.4g}", origin.kind, origin.uncertainty or "–", origin.source)
+    console.print(table)
+    console.print(f"How they were derived: jetbed devices {price.profile.name}", highlight=False)
+
+
+def _cells(band: Band, text: Any) -> tuple[str, str, str]:
+    return text(band.value), text(band.low), text(band.high)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{_round(seconds * 1e3)} ms" if seconds < 1 else f"{_round(seconds)} s"
+
+
+def _joules(joules: float) -> str:
+    return f"{_round(joules)} J" if joules < 1e4 else f"{_round(joules / 1e3)} kJ"
+
+
+def _flop(flop: float) -> str:
+    return f"{_round(flop / 1e9)} GFLOP"
+
+
+def _round(value: float) -> str:
+    """Three digits, without an exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{digits}f}"

@@ -1,0 +1,257 @@
+"""Looks at a run before it is started: plans and plays its first round without training, and times a stack of jobs."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from emulator.backends.base import Backend
+from emulator.backends.capacity import HOST_BYTES, available_bytes, n_cores, n_gpus, n_hosts
+from emulator.backends.content import numeric_settings
+from emulator.backends.inline import InlineBackend
+from emulator.backends.scheduling import declared_cost, stack_jobs
+from emulator.config import Config
+from emulator.coordinator import Coordinator
+from emulator.errors import ConfigError, ShortageError
+from emulator.model_catalog import model_spec
+from emulator.policy_catalog import import_path
+from emulator.records import Job, RoundPlan, Status
+from emulator.results.writer import check_out_dir
+from emulator.run import build_coordinator, check_settings, cluster_of
+from emulator.validation import validated
+
+RAY_START_S = 10.0
+"""What Ray and its hosts take beside loading, starting and ending.
+
+Measured: 20 s on a 2-core machine that other work kept busy; half of that is taken for a quiet one.
+"""
+MOST_CALIBRATION_S = 5.0
+"""So long one part of the calibration may be expected to take; longer ones are extrapolated from a single step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that may stand in the way of a run, and what was found."""
+
+    name: str
+    is_fine: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoardPlan:
+    """What the first round asks of the boards of one kind. Depths are layers that are differentiated."""
+
+    device: str
+    n_devices: int
+    n_cohort: int
+    min_depth: int
+    max_depth: int
+    peak_memory_bytes: int
+    usable_memory_bytes: int
+    n_out_of_memory: int
+    compute_s: tuple[float, float]
+    transfer_s: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WallTime:
+    """What the run is expected to take here: once, and for each round."""
+
+    start_s: float
+    round_s: float
+    n_rounds: int
+
+    @property
+    def total_s(self) -> float:
+        return self.start_s + self.n_rounds * self.round_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preflight:
+    """All that was found. ``boards`` and ``wall`` are missing where an earlier check failed."""
+
+    checks: tuple[Check, ...]
+    boards: tuple[BoardPlan, ...] = ()
+    round_s: float | None = None
+    outside_known_range: Mapping[str, str]
+    wall: WallTime | None = None
+
+    @property
+    def will_fit(self) -> bool:
+        return all(check.is_fine for check in self.checks)
+
+
+def examine(config: Config, out_dir: Path) -> Preflight:
+    """Plan and play the first round of ``config``, and find what does not fit. Nothing is written.
+
+    Raises:
+        UserError: something in the configuration, the model or the data cannot be used at all.
+    """
+    check_settings(config)
+    cluster = cluster_of(config)
+    checks = [_output_folder(out_dir), *_hosts(config, cluster.n_devices)]
+    if not all(check.is_fine for check in checks[1:]):
+        return Preflight(checks=tuple(checks), outside_known_range={})
+    start_s = time.perf_counter()
+    try:
+        coordinator = build_coordinator(
+            config,
+            out_dir,
+            (lambda n_devices: InlineBackend(config, n_devices)) if config.training.enabled else None,
+            on_progress=lambda progress: None,
+            stop=threading.Event(),
+        )
+    except ShortageError as error:
+        return Preflight(checks=(*checks, Check(name="data", is_fine=False, detail=str(error))), outside_known_range={})
+    load_s = time.perf_counter() - start_s
+    if coordinator.backend:
+        n_examples = coordinator.backend.prepared.n_examples
+        checks.append(
+            Check(name="data", is_fine=True, detail=f"{n_examples.min()} to {n_examples.max()} examples per device")
+        )
+    plan, play_s = _play(coordinator)
+    boards = _boards(coordinator, plan)
+    checks.append(_device_memory(boards))
+    round_s = play_s
+    if coordinator.backend:
+        round_s += _training_s(config, coordinator, coordinator.backend, plan)
+        load_s += RAY_START_S * (config.backend.kind == "ray")
+    return Preflight(
+        checks=tuple(checks),
+        boards=boards,
+        round_s=coordinator.testbed.clock.now_s,
+        outside_known_range=dict(coordinator.testbed.outside_known_range),
+        wall=WallTime(start_s=load_s, round_s=round_s, n_rounds=config.rounds),
+    )
+
+
+def _output_folder(out_dir: Path) -> Check:
+    try:
+        check_out_dir(out_dir)
+    except ConfigError as error:
+        return Check(name="output folder", is_fine=False, detail=str(error))
+    return Check(name="output folder", is_fine=True, detail=f"{out_dir} can be written")
+
+
+def _hosts(config: Config, n_devices: int) -> list[Check]:
+    """Whether as many host processes as the run would start have room, and GPUs, on this machine."""
+    if not config.training.enabled:
+        return [Check(name="hosts", is_fine=True, detail="none, since nothing is trained")]
+    number = _n_hosts(config, n_devices)
+    per_host = -(-n_devices // number)
+    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
+    needed_bytes = number * HOST_BYTES + 4 * trained.n_parameters
+    free_bytes = available_bytes()
+    detail = f"{number} of up to {per_host} devices each, on {n_cores()} cores"
+    if os.environ.get("RAY_ADDRESS"):
+        detail += "; looks at this machine alone, not at the cluster that RAY_ADDRESS names"
+    checks = [Check(name="hosts", is_fine=True, detail=detail)]
+    if share := config.backend.gpus_per_host:
+        is_fine = number * share <= n_gpus()
+        checks.append(
+            Check(name="GPUs", is_fine=is_fine, detail=f"{number} hosts x {share:g}, of {n_gpus()} on this machine")
+        )
+    if free_bytes is None:
+        return [*checks, Check(name="host memory", is_fine=True, detail="not told by this system")]
+    detail = (
+        f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {4 * trained.n_parameters / 2**20:.0f} MiB, "
+        f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free"
+    )
+    if needed_bytes > free_bytes:
+        detail += "; raise backend.devices_per_actor or lower backend.hosts"
+    return [*checks, Check(name="host memory", is_fine=needed_bytes <= free_bytes, detail=detail)]
+
+
+def _n_hosts(config: Config, n_devices: int) -> int:
+    if config.backend.kind == "inline":
+        return 1
+    free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
+    return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
+
+
+def _play(coordinator: Coordinator) -> tuple[RoundPlan, float]:
+    """Plan and play the first round without training; the plan, and the seconds that this took."""
+    testbed, policy, state = coordinator.testbed, coordinator.policy, coordinator.initial_state
+    testbed.resolver = None
+    start_s = time.perf_counter()
+    view = testbed.view(0, state, policy.declares)
+    plan = validated(policy.plan(view), view, testbed.form, import_path(type(policy)))
+    testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
+    return plan, time.perf_counter() - start_s
+
+
+def _boards(coordinator: Coordinator, plan: RoundPlan) -> tuple[BoardPlan, ...]:
+    testbed = coordinator.testbed
+    ids_by_name: dict[str, list[int]] = {}
+    for device in testbed.devices:
+        ids_by_name.setdefault(device.profile.name, []).append(device.device_id)
+    boards = []
+    for name, ids in ids_by_name.items():
+        cohort = [testbed.ledgers[device_id] for device_id in ids if device_id in plan.assignments]
+        depths = [ledger.work.backward_layers for ledger in cohort if ledger.work] or [0]
+        board = BoardPlan(
+            device=name,
+            n_devices=len(ids),
+            n_cohort=len(cohort),
+            min_depth=min(depths),
+            max_depth=max(depths),
+            peak_memory_bytes=max((ledger.peak_memory_bytes for ledger in cohort), default=0),
+            usable_memory_bytes=testbed.devices[ids[0]].profile.usable_memory_bytes,
+            n_out_of_memory=sum(ledger.status is Status.OUT_OF_MEMORY for ledger in cohort),
+            compute_s=_range([ledger.forward_s + ledger.backward_s for ledger in cohort]),
+            transfer_s=_range([ledger.download_s + ledger.upload_s for ledger in cohort]),
+        )
+        boards.append(board)
+    return tuple(boards)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    return min(values, default=0.0), max(values, default=0.0)
+
+
+def _device_memory(boards: Sequence[BoardPlan]) -> Check:
+    full = [board for board in boards if board.n_out_of_memory]
+    if not full:
+        return Check(name="device memory", is_fine=True, detail="every device's first work fits")
+    said = ", ".join(f"{board.n_out_of_memory} of {board.n_cohort} {board.device}" for board in full)
+    advice = "lower training.batch_size or model.price_seq_len, or the policy's depth or rank"
+    return Check(name="device memory", is_fine=False, detail=f"out of memory: {said}; {advice}")
+
+
+def _training_s(config: Config, coordinator: Coordinator, backend: Backend, plan: RoundPlan) -> float:
+    """Wall time of a round's training and evaluation, from a stack of its jobs that is really trained."""
+    testbed, form, state = coordinator.testbed, coordinator.testbed.form, coordinator.initial_state
+    jobs = [
+        testbed.job(assignment, state)
+        for assignment in plan.assignments.values()
+        if testbed.ledgers[assignment.device_id].status is Status.OK
+    ]
+    if not jobs:
+        return 0.0
+    settings, model = numeric_settings(config), backend.prepared.model
+    stacks = stack_jobs(jobs, settings.devices_stacked, config.backend.devices_per_actor)
+    costs = [declared_cost(stack, form, model) for stack in stacks]
+    sample = max(range(len(stacks)), key=lambda index: costs[index])
+    single = [replace(job, assignment=replace(job.assignment, n_steps=1)) for job in stacks[sample]]
+    single_cost = declared_cost(single, form, model)
+
+    def seconds(work: Sequence[Job]) -> float:
+        start_s = time.perf_counter()
+        backend.train(coordinator.policy.task, form, work, lambda done, total: None)
+        return time.perf_counter() - start_s
+
+    seconds(single)  # warms up
+    second_per_cost = seconds(single) / single_cost
+    if second_per_cost * costs[sample] < MOST_CALIBRATION_S:
+        second_per_cost = seconds(stacks[sample]) / costs[sample]
+    n_inner = max(ledger.n_inner_rounds for ledger in testbed.ledgers)
+    evaluation_s = second_per_cost * backend.prepared.n_test_examples * model.n_layers
+    if evaluation_s < MOST_CALIBRATION_S:
+        start_s = time.perf_counter()
+        backend.evaluate(form, state)
+        evaluation_s = time.perf_counter() - start_s
+    total_s = n_inner * second_per_cost * sum(costs) + evaluation_s / config.evaluation.every_rounds
+    return total_s / min(_n_hosts(config, len(testbed.devices)), n_cores())

@@ -1,0 +1,47 @@
+"""What the default testbed must show: LEGEND against FedLoRA, same seed, same trace of modes and links."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import emulator
+from emulator.results import RunFrames
+from tests.integration.conftest import jetbed, small_run
+
+
+def default_run(out: Path, policy: str, *arguments: str) -> RunFrames:
+    """A run of the default testbed under ``policy``."""
+    finished = jetbed("run", "--policy", policy, "--out", str(out), *arguments)
+    assert finished.returncode == 0, finished.stderr
+    return emulator.load(out)
+
+
+def time_to(rounds: pd.DataFrame, accuracy: float) -> float:
+    """Emulated seconds until the first round that reaches ``accuracy``."""
+    return float(rounds.loc[rounds["accuracy"] >= accuracy, "end_s"].iloc[0])
+
+
+def test_legend_waits_at_most_six_tenths_of_fedlora(tmp_path: Path) -> None:
+    timing_only = ("--set", "training.enabled=false")
+    legend = default_run(tmp_path / "legend", "legend", *timing_only)
+    fedlora = default_run(tmp_path / "fedlora", "fedlora", *timing_only)
+    trace = ["round_index", "device_id", "power_mode", "downlink_bytes_per_s", "uplink_bytes_per_s"]
+    assert legend.devices[trace].equals(fedlora.devices[trace])
+    assert legend.rounds["mean_waiting_s"].mean() <= 0.6 * fedlora.rounds["mean_waiting_s"].mean()
+
+
+@pytest.mark.slow
+def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) -> None:
+    legend = default_run(tmp_path / "legend", "legend").rounds
+    fedlora = default_run(tmp_path / "fedlora", "fedlora").rounds
+    both_reach = min(legend["accuracy"].max(), fedlora["accuracy"].max())
+    assert both_reach > 0.5  # the most frequent of eight classes is about 0.14
+    assert time_to(legend, both_reach) < time_to(fedlora, both_reach)
+
+
+def test_accuracy_climbs_well_above_the_majority_class(tmp_path: Path) -> None:
+    """On a smaller testbed, so that it is quick: sixteen devices with more steps see as many examples."""
+    overrides = ("testbed.n_devices=16", "data.n_train=1600", "data.n_test=300", "training.local_steps=8")
+    frames = emulator.load(small_run(tmp_path / "run", "--backend", "inline", rounds=8, overrides=overrides))
+    assert frames.rounds["accuracy"].iloc[-1] > 2 * frames.info["majority_accuracy"]

@@ -1,0 +1,71 @@
+"""A run that is killed or interrupted keeps every round that it had reported, and leaves no process behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import emulator
+from emulator.results import verify
+from tests.integration.conftest import SMALL, settings
+
+
+def stop_after_round(n_rounds: int, out: Path, send: int, *arguments: str) -> tuple[int, int, list[psutil.Process]]:
+    """Send ``send`` to a run of its own process group once it has reported ``n_rounds``.
+
+    Returns its exit status, the rounds that it had reported by then, and the processes that it had started.
+    """
+    command = [sys.executable, "-m", "emulator.cli", "run", "--rounds", "500", "--out", str(out), *settings(SMALL)]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    process = subprocess.Popen(
+        [*command, *arguments], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    assert process.stderr is not None
+    reported, started = 0, []
+    for line in process.stderr:
+        if line.startswith("round "):
+            reported = int(line.split()[1].partition("/")[0])
+        if reported == n_rounds and not started:
+            started = psutil.Process(process.pid).children(recursive=True)
+            # A terminal sends Ctrl-C to the whole group; kill -9 hits one process.
+            os.kill(process.pid, send) if send == signal.SIGKILL else os.killpg(process.pid, send)
+            started.append(psutil.Process(process.pid))
+    return process.wait(timeout=120), reported, started
+
+
+def still_alive(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
+    """Those of ``processes`` that have not ended ``within_s`` from now."""
+    deadline_s = time.monotonic() + within_s
+    alive = processes
+    while alive and time.monotonic() < deadline_s:
+        alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        time.sleep(0.5)
+    return alive
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["inline", "ray"])
+def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, backend: str) -> None:
+    status, reported, _ = stop_after_round(3, tmp_path / "run", signal.SIGKILL, "--backend", backend)
+    assert status == -signal.SIGKILL
+    frames = emulator.load(tmp_path / "run")
+    assert len(frames.rounds) >= reported >= 3
+    assert len(frames.devices) == 8 * len(frames.rounds)
+    verify(frames)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["inline", "ray"])
+def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, backend: str) -> None:
+    status, reported, started = stop_after_round(2, tmp_path / "run", signal.SIGINT, "--backend", backend)
+    assert status == 130
+    assert still_alive(started, within_s=60) == []
+    frames = emulator.load(tmp_path / "run")
+    assert frames.info["status"] == "interrupted"
+    assert len(frames.rounds) >= reported
+    verify(frames)

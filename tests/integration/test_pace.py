@@ -1,0 +1,69 @@
+"""Runs that keep pace with the wall: as long as they should be, the same to the byte, and quick to stop."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import emulator
+from emulator.config import load_config
+from emulator.coordinator import Progress
+from emulator.execute import execute
+from tests.integration.conftest import SMALL, settings, small_run
+
+TABLES = ("rounds", "devices", "activities")
+TIMING_ONLY = [*SMALL, "training.enabled=false"]
+
+
+def digests(run_dir: Path) -> dict[str, str]:
+    files = sorted(path for table in TABLES for path in (run_dir / table).glob("*.parquet"))
+    return {str(path.relative_to(run_dir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+def test_the_wall_follows_emulated_time_and_the_results_are_those_of_virtual_pace(tmp_path: Path) -> None:
+    overrides = [("rounds", 12), ("training.enabled", False), ("testbed.n_devices", 8)]
+    virtual = execute(load_config(None, overrides), tmp_path / "virtual")
+    factor = float(emulator.load(virtual).rounds["end_s"].iloc[-1]) / 3.0
+    seen: list[tuple[float, float]] = []
+
+    def note(progress: Progress) -> None:
+        if progress.now_s:
+            seen.append((time.monotonic(), progress.now_s))
+
+    paced = execute(load_config(None, [*overrides, ("pace", f"realtime({factor!r})")]), tmp_path / "paced", note)
+
+    assert digests(paced) == digests(virtual)
+    (first_wall_s, first_s), (last_wall_s, last_s) = seen[0], seen[-1]
+    # Three seconds in all; 2 % of them and the noise of a machine that does other things besides.
+    assert last_wall_s - first_wall_s == pytest.approx((last_s - first_s) / factor, rel=0.02, abs=0.1)
+
+
+@pytest.mark.slow
+def test_training_on_hosts_does_not_change_a_paced_run(inline_run: Path, tmp_path: Path) -> None:
+    # At this pace no machine keeps up, which the run says and its tables do not show.
+    run = small_run(tmp_path / "paced", "--backend", "inline", overrides=[*SMALL, "pace=realtime(1e6)"])
+
+    assert digests(run) == digests(inline_run)
+    assert "this machine is too slow for pace = 'realtime(1e+06)'" in emulator.load(run).info["warning"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["inline", "ray"])
+def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(tmp_path: Path, backend: str) -> None:
+    overrides = [*(TIMING_ONLY if backend == "inline" else SMALL), "pace=realtime(0.001)"]
+    command = [sys.executable, "-m", "emulator.cli", "run", "--out", str(tmp_path / "run"), "--backend", backend]
+    process = subprocess.Popen([*command, *settings(overrides)], stderr=subprocess.PIPE, text=True)
+    time.sleep(6.0 if backend == "inline" else 20.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    asked_s = time.monotonic()
+    _, message = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "interrupted" in message
+    assert time.monotonic() - asked_s < 15.0

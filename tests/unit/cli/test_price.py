@@ -1,0 +1,107 @@
+"""``jetbed price``: options become work, mistakes become one sentence, and scripts get the keys they need."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from emulator.cli.price import Request, priced, show_price
+from emulator.errors import ConfigError
+from emulator.records import WorkKind
+
+REQUEST = Request(
+    device="jetson_tx2",
+    mode=None,
+    model="roberta-base",
+    depth=None,
+    rank=8,
+    targets="qv",
+    batch=8,
+    seq=128,
+    precision="fp32",
+    quantized_layers=0,
+    full_finetune=False,
+    inference=False,
+)
+
+
+def test_without_options_all_layers_get_adapters_in_the_default_mode() -> None:
+    found = priced(REQUEST)
+    assert found.mode.name == "MAXP_CORE_ARM"
+    assert found.work.ranks == (8,) * 12
+    assert (found.work.backward_layers, found.work.targets, found.work.kind) == (12, ("query", "value"), "adapters")
+
+
+@pytest.mark.parametrize(("mode", "name"), [("MAXQ", "MAXQ"), ("1", "MAXQ"), ("0", "MAXN")])
+def test_a_mode_goes_by_name_or_number(mode: str, name: str) -> None:
+    assert priced(replace(REQUEST, mode=mode)).mode.name == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "work"),
+    [
+        ({"depth": 3, "rank": 4}, {"ranks": (0,) * 9 + (4,) * 3, "backward_layers": 3}),
+        ({"targets": "all"}, {"targets": ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")}),
+        ({"targets": "mlp_down, query"}, {"targets": ("query", "mlp_down")}),
+        ({"quantized_layers": 5}, {"quantized_layers": 5}),
+        ({"full_finetune": True, "depth": 2}, {"kind": WorkKind.WEIGHTS, "ranks": (0,) * 12, "backward_layers": 2}),
+        ({"inference": True}, {"kind": WorkKind.INFERENCE, "backward_layers": 0, "ranks": (8,) * 12}),
+        ({"batch": 2, "seq": 64}, {"batch_size": 2, "seq_len": 64}),
+    ],
+)
+def test_options_become_work(changes: dict[str, Any], work: dict[str, Any]) -> None:
+    found = priced(replace(REQUEST, **changes)).work
+    assert {name: getattr(found, name) for name in work} == work
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "jetson_tx3"}, "'jetson_tx3' is not a device profile; did you mean jetson_tx2"),
+        ({"device": "nowhere/board.toml"}, "there is no device profile at 'nowhere/board.toml'"),
+        ({"mode": "MAXM"}, "--mode: jetson_tx2 has no such power mode; did you mean MAX.*it has MAXN, .*; got 'MAXM'"),
+        ({"model": "roberta-bass"}, "there is no model 'roberta-bass'; did you mean roberta-base"),
+        ({"depth": 13}, "--depth must be between 0 and the 12 layers of roberta-base, got 13"),
+        ({"depth": -1}, "--depth must be between 0 and the 12 layers of roberta-base, got -1"),
+        ({"seq": 513}, "roberta-base takes at most 512 tokens, got a sequence length of 513"),
+        ({"seq": 0}, "--seq must be at least 1, got 0"),
+        ({"batch": 0}, "--batch must be at least 1, got 0"),
+        ({"rank": 0}, "--rank must be at least 1, got 0"),
+        ({"targets": "quary"}, "--targets takes qv, all, or names .* did you mean query.*; got 'quary'"),
+        ({"targets": "mlp_gate"}, "--targets takes qv, all, or names of roberta-base's matrices"),
+        ({"depth": 2, "quantized_layers": 3}, "--quantized-layers must be between 0 and the depth of 2, got 3"),
+        ({"full_finetune": True, "inference": True}, "--full-finetune and --inference exclude one another"),
+    ],
+)
+def test_a_mistake_is_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        priced(replace(REQUEST, **changes))
+    assert "\n" not in str(refused.value)
+
+
+def test_scripts_get_seconds_flop_bytes_joules_and_whether_they_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    show_price(replace(REQUEST, batch=1), as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    price = priced(replace(REQUEST, batch=1))
+    assert found["step_s"] == price.step_s.value
+    assert found["step_flop"] == price.demand.forward_flop + price.demand.backward_flop
+    assert (found["upload_bytes"], found["download_bytes"]) == (price.upload_bytes, price.download_bytes)
+    assert found["peak_memory_bytes"] == price.memory.total_bytes == sum(found["memory_parts_bytes"].values())
+    assert found["step_energy_j"] == price.energy_j.value
+    assert found["in_known_range"] is False
+    assert "128 tokens a step" in found["outside_known_range"]
+    assert found["provenance"]["fp32_tflop_per_s"]["kind"] == "derived"
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch": 64, "full_finetune": True}, {"inference": True, "batch": 1}])
+def test_what_is_printed_fits_80_columns(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show_price(replace(REQUEST, **changes), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("usable" in line for line in lines)
+    assert not any("…" in line for line in lines)
+    assert any("extrapolated" in line for line in lines) == bool(changes.get("batch"))

@@ -1,0 +1,130 @@
+"""Runs at random, without training: whatever devices, plans, losses and protocols come together, the books balance."""
+
+import tempfile
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from emulator.config import load_config
+from emulator.errors import UserError
+from emulator.forms.lora import LoraForm, lora_plan
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.protocols.buffered import BufferedAsync
+from emulator.records import ClusterView, Group, RoundPlan
+from emulator.results import verify
+from emulator.results.reader import load
+from emulator.run import build_coordinator
+
+RANK = 4
+CROWDED = """
+inherits = "jetson80-shared-wifi"
+
+[access_points]
+count = 2
+consecutive_devices = 1
+mbit_per_s = 3
+
+[server]
+egress_mbit_per_s = 5
+ingress_mbit_per_s = 2
+
+[provenance.all]
+covers = ["access_points", "server"]
+kind = "assumed"
+source = "a test"
+"""
+
+
+@dataclass(kw_only=True)
+class RandomPlans(Policy):
+    """Any cohort, any depth, batches up to what no board can hold, groups, deadlines and over-selection."""
+
+    buffer_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.buffer_size:
+            self.protocol = BufferedAsync(self.buffer_size)
+
+    def form(self, model: ModelSpec) -> LoraForm:
+        return LoraForm(ranks=(RANK,) * model.n_layers)
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        rng, n_layers = view.rng, view.model.n_layers
+        cohort = rng.permutation(view.available)[: rng.integers(1, len(view.available) + 1)].tolist()
+        plan = lora_plan(
+            view, (RANK,) * n_layers, {device: int(rng.integers(0, n_layers + 1)) for device in sorted(cohort)}
+        )
+        assignments = {
+            device: replace(found, batch_size=int(2 ** rng.integers(0, 10)), n_steps=int(rng.integers(1, 5)))
+            for device, found in plan.assignments.items()
+        }
+        if self.buffer_size:
+            return RoundPlan(assignments=assignments)
+        deadline_s = float(rng.exponential(60)) if rng.random() < 0.5 else None
+        if rng.random() < 0.5:
+            n_wanted = int(rng.integers(1, len(cohort) + 1)) if rng.random() < 0.5 else None
+            return RoundPlan(assignments=assignments, deadline_s=deadline_s, n_wanted=n_wanted)
+        cut = int(rng.integers(0, len(cohort) + 1))
+        parts = [tuple(part) for part in (cohort[:cut], cohort[cut:]) if part]
+        groups = tuple(Group(members=part, inner_rounds=int(rng.integers(1, 4))) for part in parts)
+        return RoundPlan(assignments=assignments, deadline_s=deadline_s, groups=groups)
+
+
+@st.composite
+def availabilities(draw: st.DrawFn) -> dict[str, Any]:
+    seconds = st.floats(0.5, 500)
+    kind = draw(st.sampled_from(["always", "on_off", "trace"]))
+    found: dict[str, Any] = {"kind": kind, "drop_out_fraction": draw(st.sampled_from([0.0, 0.3, 1.0]))}
+    if kind == "on_off":
+        found |= {"mean_on_s": draw(seconds), "mean_off_s": draw(seconds)}
+    if kind == "trace":
+        spans = st.tuples(st.integers(0, 5), st.floats(0, 500), st.floats(0.1, 500))
+        lines = [f"{device} {start_s} {start_s + length_s}" for device, start_s, length_s in draw(st.lists(spans))]
+        found["trace"] = "\n".join(["device_id start_s end_s", f"{draw(st.integers(0, 1))} 0 1e6", *lines])
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_devices=st.integers(2, 6),
+    n_rounds=st.integers(1, 4),
+    availability=availabilities(),
+    buffer_size=st.integers(0, 4),
+)
+def test_the_books_of_any_run_balance(
+    seed: int, n_devices: int, n_rounds: int, availability: dict[str, Any], buffer_size: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "crowded.toml").write_text(CROWDED)
+        if "trace" in availability:
+            (Path(folder) / "trace.txt").write_text(availability["trace"])
+            availability = availability | {"trace": f"{folder}/trace.txt"}
+        overrides: dict[str, Any] = {
+            "seed": seed,
+            "rounds": n_rounds,
+            "training.enabled": False,
+            "testbed.n_devices": n_devices,
+            "testbed.cluster": ("jetson80", "orin-mix", "jetson80-shared-wifi", f"{folder}/crowded.toml")[seed % 4],
+            "testbed.availability": availability,
+            "policy.path": f"{__name__}:RandomPlans",
+            "policy.buffer_size": buffer_size,
+        }
+        out = Path(folder) / "run"
+        config = load_config(None, list(overrides.items()))
+        try:
+            build_coordinator(config, out, None, lambda progress: None, threading.Event()).run()
+        except UserError as error:
+            if "no device can be reached any more" not in str(error):
+                raise
+        if not out.exists():
+            return
+        frames = load(out)
+        verify(frames)
+        for status in frames.devices["status"].unique():
+            event(status)
