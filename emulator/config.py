@@ -141,7 +141,8 @@ class EvaluationConfig(Section):
 
 
 class BackendConfig(Section):
-    """Where the device hosts run. Nothing here changes a result."""
+    """Where the device hosts run. It changes no result, but for the last bits of what is trained: an actor of its own
+    trains a device alone, and a GPU rounds in another way than a CPU."""
 
     kind: Literal["ray", "inline"] = "ray"
     """ray: host processes on this machine or a cluster; inline: everything in this process."""
@@ -231,7 +232,10 @@ def load_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) ->
     origin = str(path) if path else "command line"
     table = _read_toml(path) if path else {}
     overridden = set()
-    for key, value in overrides:
+    # The policy comes first, since the parameters given beside it are its own.
+    for key, value in sorted(overrides, key=lambda override: override[0] != "policy.path"):
+        if key == "policy.path" and _policy_path(table) != value:
+            table["policy"] = {}  # the parameters in the file are another policy's
         _put(table, key, value)
         overridden.add(key)
     try:
@@ -262,6 +266,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the configuration file cannot be read ({error}): {str(path)!r}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _policy_path(table: Mapping[str, Any]) -> Any:
+    policy = table.get("policy")
+    return policy.get("path", PolicyConfig().path) if isinstance(policy, dict) else None
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:

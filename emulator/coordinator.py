@@ -14,7 +14,7 @@ from emulator.records import Arrays, Evaluation, Job, RoundPlan, RoundReport, St
 from emulator.results.writer import RunWriter
 from emulator.stopping import Interrupted, StopSignal
 from emulator.validation import validated
-from emulator.world.rows import activity_columns, device_columns
+from emulator.world.rows import Columns, activity_columns, device_columns
 from emulator.world.testbed import Testbed
 
 
@@ -63,6 +63,7 @@ class Coordinator:
         self._stop = stop
         self._progress = Progress(rounds_done=0, n_rounds=config.rounds)
         self._timings: list[HostTiming] = []
+        self._start_timings = backend.timings() if backend else []
         self._n_outside_known_range = 0
         self._noted: str | None = None
 
@@ -80,6 +81,9 @@ class Coordinator:
         except BaseException as error:
             self.writer.close("failed", f"{type(error).__name__}: {error}")
             raise
+        finally:
+            if self.backend is not None:
+                self.backend.close()
 
     def _run_rounds(self) -> Arrays:
         state = self.initial_state
@@ -91,20 +95,20 @@ class Coordinator:
             with self._timed("play"):
                 state = self.testbed.clock.run(self.policy.protocol.run_round(self.testbed, self.policy, plan, state))
             evaluation = self._evaluation(state, round_index)
+            # The hosts evaluate while the rows are prepared.
             report = self.testbed.close_round()
-            energy_j = self._write_devices(plan)
+            tables = self._tables(plan)
             report = replace(report, evaluation=evaluation())
             self.policy.observe(report)
-            self._write_round(report, energy_j)
-            # Written with the next round, since writing is part of it.
-            self._timings.append(HostTiming.since(start_s, "coordinator", "round"))
+            self._write(report, tables, start_s)
         return state
 
     def train(self, jobs: Sequence[Job]) -> Sequence[Update]:
         """Resolve jobs on the backend; the testbed's resolver."""
         assert self.backend is not None
         self._on_jobs(0, len(jobs))
-        return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
+        with self._timed("train"):
+            return self.backend.train(self.policy.task, self.testbed.form, jobs, self._on_jobs)
 
     def warn(self, text: str) -> None:
         """Tell the user, at once and in ``run.json``, something that changes no result."""
@@ -122,39 +126,47 @@ class Coordinator:
             raise Interrupted
         self._tell(jobs_done=done, n_jobs=total)
 
-    def _write_devices(self, plan: RoundPlan) -> float:
-        """Write what the devices did, while the hosts evaluate; return the joules that it took."""
+    def _tables(self, plan: RoundPlan) -> dict[str, Columns]:
+        """The rows of a closed round that do not wait for its evaluation."""
         testbed = self.testbed
-        if testbed.round_index == 0:
-            # Only now: a run that fails before its first round is over leaves no folder behind.
-            self.writer.open(self._run_info)
-        if len(testbed.outside_known_range) > self._n_outside_known_range:
-            self._n_outside_known_range = len(testbed.outside_known_range)
-            self.writer.note("outside_known_range", dict(testbed.outside_known_range))
-        if self._progress.warning != self._noted:
-            self._noted = self._progress.warning
-            self.writer.note("warning", self._noted)
         devices = device_columns(
             testbed.round_index, testbed.start_s, testbed.devices, testbed.conditions, testbed.ledgers, plan
         )
-        with self._timed("write"):
-            self.writer.write("activities", activity_columns(testbed.round_index, testbed.activities))
-            self.writer.write("devices", devices)
-        return float(sum(devices["energy_j"]))
+        return {"activities": activity_columns(testbed.round_index, testbed.activities), "devices": devices}
 
-    def _write_round(self, report: RoundReport, energy_j: float) -> None:
-        rounds = round_columns(report, energy_j)
+    def _write(self, report: RoundReport, tables: Mapping[str, Columns], start_s: float) -> None:
+        if report.round_index == 0:
+            self._open()
+        self._note()
+        rounds = round_columns(report, float(sum(tables["devices"]["energy_j"])))
         with self._timed("write"):
+            for name, columns in tables.items():
+                self.writer.write(name, columns)
             self.writer.write("rounds", rounds)
-        self._write_timings(report.round_index)
+        self._timings.append(HostTiming.since(start_s, "coordinator", "round"))
+        self._write_timings(report.round_index, self._timings + (self.backend.timings() if self.backend else []))
+        self._timings = []
         is_on_disk = (report.round_index + 1) % self.config.rounds_per_part == 0
         self._tell_round(report, rounds, report.round_index + 1 if is_on_disk else self._progress.rounds_done)
         if self._stop.is_set():
             raise Interrupted
 
-    def _write_timings(self, round_index: int) -> None:
-        timings = self._timings + (self.backend.timings() if self.backend else [])
-        self._timings = []
+    def _open(self) -> None:
+        """Create the run's folder. Not earlier: a run that fails in its first round leaves none behind."""
+        self.writer.open(self._run_info)
+        self._write_timings(-1, self._start_timings)
+
+    def _note(self) -> None:
+        """Put into ``run.json`` what the run has come to warn of."""
+        outside = self.testbed.outside_known_range
+        if len(outside) > self._n_outside_known_range:
+            self._n_outside_known_range = len(outside)
+            self.writer.note("outside_known_range", dict(outside))
+        if self._progress.warning != self._noted:
+            self._noted = self._progress.warning
+            self.writer.note("warning", self._noted)
+
+    def _write_timings(self, round_index: int, timings: Sequence[HostTiming]) -> None:
         columns: dict[str, list[Any]] = {
             name: [getattr(timing, name) for timing in timings] for name in HostTiming.__slots__
         }

@@ -24,6 +24,10 @@ class PlanError(UserError):
     """A policy planned something impossible. The message names the policy, the round and the device."""
 
 
+class AggregationError(UserError):
+    """A policy aggregated to something that is no server state. The message names the policy and the round."""
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """A hint such as ``; did you mean rank_range?``, or nothing when no allowed word is close to the given one."""
     close = difflib.get_close_matches(given, list(allowed), n=1)

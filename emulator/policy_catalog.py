@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -64,6 +65,24 @@ def parameters(policy: type[Policy]) -> dict[str, inspect.Parameter]:
         for name, parameter in inspect.signature(policy).parameters.items()
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     }
+
+
+def resolved_parameters(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of the policy at ``path``: as ``given``, else their defaults.
+
+    Raises:
+        ConfigError: there is no such policy.
+    """
+    defaults = {name: parameter.default for name, parameter in parameters(policy_class(path)).items()}
+    return {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty} | dict(given)
+
+
+def parameter_help(policy: type[Policy]) -> dict[str, str]:
+    """What each parameter means, from the ``Args:`` of the class's docstring."""
+    _, _, described = (inspect.getdoc(policy) or "").partition("\nArgs:\n")
+    section = inspect.cleandoc(described.split("\n\n")[0])
+    entries = re.findall(r"^(\w+): (.+(?:\n +.+)*)", section, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def build_policy(path: str, given: Mapping[str, Any]) -> Policy:

@@ -19,7 +19,7 @@ from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
 from emulator.pace import PacedClock
 from emulator.policy import Policy
-from emulator.policy_catalog import build_policy, import_path
+from emulator.policy_catalog import build_policy, import_path, resolved_parameters
 from emulator.reachability import availability_of, trace_sha256
 from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
@@ -193,7 +193,13 @@ def run_info(
         "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
         "n_test_examples": prepared.n_test_examples if prepared else 0,
         "majority_accuracy": prepared.majority_accuracy if prepared else None,
-        "config": config.model_dump(),
+        "config": {
+            **config.model_dump(),
+            "policy": {
+                "path": config.policy.path,
+                **resolved_parameters(config.policy.path, config.policy.parameters),
+            },
+        },
         "backend": dict(backend.describe()) if backend else {},
         "cluster_sha256": cluster.sha256,
         "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},

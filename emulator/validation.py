@@ -1,12 +1,14 @@
-"""Checks a policy's plan before anything is emulated, so that an impossible one is reported and never half played."""
+"""Checks what a policy decides: an impossible plan is never half played, a broken server state never handed on."""
 
 import math
 from dataclasses import replace
 from numbers import Integral, Real
 
-from emulator.errors import PlanError
+import numpy as np
+
+from emulator.errors import AggregationError, PlanError
 from emulator.forms.base import AdapterForm
-from emulator.records import Assignment, ClusterView, Group, RoundPlan
+from emulator.records import Arrays, Assignment, ClusterView, Group, RoundPlan
 
 
 def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name: str) -> RoundPlan:
@@ -85,3 +87,27 @@ def _check_end(plan: RoundPlan, where: str) -> None:
         )
     if plan.groups:
         raise PlanError(f"{where}: n_wanted is for flat rounds, without groups, got {n_wanted!r}")
+
+
+def aggregated(before: Arrays, after: Arrays, where: str) -> Arrays:
+    """``after``, what a policy made of the server state ``before``, if it can be handed on.
+
+    Raises:
+        AggregationError: an array is missing, new, of another shape, or holds a number that is not finite.
+    """
+    if missing := sorted(set(before) - set(after)):
+        raise AggregationError(f"{where}: aggregation dropped {missing[0]!r}; it must return all arrays of the state")
+    if unknown := sorted(set(after) - set(before)):
+        raise AggregationError(f"{where}: aggregation returned {unknown[0]!r}, which the state does not have")
+    for name, array in after.items():
+        if np.shape(array) != before[name].shape:
+            raise AggregationError(
+                f"{where}: aggregation gave {name!r} the shape {np.shape(array)}, in the state it is "
+                f"{before[name].shape}"
+            )
+        if not np.isfinite(array).all():
+            raise AggregationError(
+                f"{where}: {name!r} holds numbers that are not finite after aggregation; if the policy does no such "
+                "thing, training diverged: lower training.learning_rate"
+            )
+    return after

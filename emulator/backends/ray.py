@@ -192,7 +192,12 @@ class RayBackend(Backend):
 def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
     backend, free = config.backend, free_resources()
     number = n_hosts(config, n_devices, devices_stacked, free)
-    free_bytes = free.get("memory", math.inf)
+    free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
+    if number * backend.gpus_per_host > free_gpus:
+        raise ConfigError(
+            f"{number} host processes need {number * backend.gpus_per_host:g} GPUs, the cluster has {free_gpus:g} "
+            f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpus_per_host!r}"
+        )
     if number * HOST_BYTES > free_bytes:
         raise ConfigError(
             f"{number} host processes need about {number * HOST_BYTES / 2**30:.1f} GB, the cluster has "

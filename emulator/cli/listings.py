@@ -2,7 +2,10 @@
 
 import inspect
 import json
+import tomllib
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -94,11 +97,20 @@ def _find(name: str) -> DeviceProfile | ClusterSpec | LinkSpec:
             found: DeviceProfile | ClusterSpec | LinkSpec = loaders[name](name)
             return found
         if name.endswith(".toml"):
-            return load_profile(name)
+            return _loader_of(name)(name)
     except ProfileError as error:
         raise ConfigError(str(error)) from None
     hint = did_you_mean(name, loaders) or ";"
     raise ConfigError(f"there is no device, cluster or link {name!r}{hint} there are: {', '.join(loaders)}")
+
+
+def _loader_of(path: str) -> Callable[[str], DeviceProfile | ClusterSpec | LinkSpec]:
+    """What a file of the user's describes: a link has a kind, a device a table of its own, a cluster neither."""
+    try:
+        keys = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return load_profile  # which says what is wrong with the file
+    return load_link if "kind" in keys else load_profile if "device" in keys else load_cluster
 
 
 def _list_all(as_json: bool) -> None:

@@ -22,8 +22,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one message and exit status 2."""
-    # A policy of the user's own, module:Class, is looked for where the command is given.
-    sys.path.insert(0, str(Path.cwd()))
+    # A policy of the user's own, module:Class, is looked for where the command is given, but shadows nothing.
+    sys.path.append(str(Path.cwd()))
     try:
         app()
     except UserError as error:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
 from emulator.config import Config
 from emulator.coordinator import Progress as RunProgress
@@ -91,14 +92,15 @@ class _Live:
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True)),
             console=console,
         )
-        self._rounds = self._bars.add_task(f"{config.policy.path} rounds", total=config.rounds, facts="starting")
-        self._devices = self._bars.add_task("devices trained", total=None, facts="", visible=config.training.enabled)
+        self._rounds = self._bars.add_task(
+            f"{config.policy.path} rounds", total=config.rounds, facts="starting hosts, loading model and data"
+        )
+        self._devices = self._bars.add_task("devices trained", total=None, facts="", visible=False)
 
     def __enter__(self) -> None:
         self._bars.start()
@@ -110,10 +112,13 @@ class _Live:
         self._warning.show(progress)
         facts = _facts(progress) if progress.rounds_done else "first round"
         self._bars.update(self._rounds, completed=progress.rounds_done, facts=facts)
-        self._bars.update(self._devices, completed=progress.jobs_done, total=progress.n_jobs or None)
+        is_training = progress.n_jobs > 0 and progress.rounds_done < progress.n_rounds
+        self._bars.update(
+            self._devices, completed=progress.jobs_done, total=progress.n_jobs or None, visible=is_training
+        )
 
 
 def _facts(progress: RunProgress) -> str:
     accuracy = "" if progress.accuracy is None else f"accuracy {progress.accuracy:.3f}  "
     waiting = "" if progress.mean_waiting_s is None else f"waiting {duration(progress.mean_waiting_s)}  "
-    return f"{accuracy}emulated {duration(progress.now_s)}  {waiting}sent {size(progress.transferred_bytes)}"
+    return f"{accuracy}emulated {duration(progress.now_s)}  {waiting}traffic {size(progress.transferred_bytes)}"

@@ -4,6 +4,7 @@ import tomli_w
 from pydantic import BaseModel
 
 from emulator.config import Config
+from emulator.policy_catalog import parameter_help, policy_class, resolved_parameters
 
 
 def as_toml(config: Config) -> str:
@@ -11,6 +12,7 @@ def as_toml(config: Config) -> str:
     top = [name for name, value in config if not isinstance(value, BaseModel)]
     lines = _keys(config, top)
     _tables(config, "", lines)
+    lines += _policy_parameters(config)
     return "\n".join(lines).strip() + "\n"
 
 
@@ -18,7 +20,7 @@ def _tables(section: BaseModel, path: str, lines: list[str]) -> None:
     for name, value in section:
         if isinstance(value, BaseModel):
             table = f"{path}{name}"
-            keys = [key for key, inner in value if not isinstance(inner, BaseModel)]
+            keys = [key for key in type(value).model_fields if not isinstance(getattr(value, key), BaseModel)]
             lines += ["", f"[{table}]", *_keys(value, keys)]
             _tables(value, f"{table}.", lines)
 
@@ -30,4 +32,14 @@ def _keys(section: BaseModel, names: list[str]) -> list[str]:
         if field is not None and field.description:
             lines.append(f"# {' '.join(field.description.split())}")
         lines.append(tomli_w.dumps({name: getattr(section, name)}).rstrip())
+    return lines
+
+
+def _policy_parameters(config: Config) -> list[str]:
+    """The parameters of the configured policy, which close the last table."""
+    meanings = parameter_help(policy_class(config.policy.path))
+    lines: list[str] = []
+    for name, value in resolved_parameters(config.policy.path, config.policy.parameters).items():
+        lines += [f"# {meanings[name]}"] if name in meanings else []
+        lines.append(tomli_w.dumps({name: value}).rstrip())
     return lines

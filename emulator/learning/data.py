@@ -66,7 +66,7 @@ def load_data(
         raise DataError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")
     train, test = _read(source, text_column, label_column, held_out=test_source is None)
     if test_source is not None:
-        test, _ = _read(test_source, text_column, label_column, held_out=False)
+        test, _ = _read(test_source, text_column, label_column, held_out=False, key="data.test_source")
     names = _label_names(train[1], source)
     train_labels = _as_indices(train[1], names, source)
     if test is None:
@@ -106,10 +106,12 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> TextData:
     )
 
 
-def _read(source: str, text: Column, label: Column, *, held_out: bool) -> tuple[Labelled, Labelled | None]:
+def _read(
+    source: str, text: Column, label: Column, *, held_out: bool, key: str = "data.source"
+) -> tuple[Labelled, Labelled | None]:
     """The rows of ``source``, and those that it sets apart for testing itself (a hub data set may)."""
     if Path(source).suffix in SUFFIXES or Path(source).exists():
-        return _columns(_read_file(source, text, label), text, label, source), None
+        return _columns(_read_file(source, text, label, key), text, label, source), None
     parts = _read_hub(source)
     names = [name for name in ("test", "validation") if name in parts]
     test = _columns(parts[names[0]], text, label, source) if held_out and names else None
@@ -118,12 +120,12 @@ def _read(source: str, text: Column, label: Column, *, held_out: bool) -> tuple[
     return _columns(parts["train"], text, label, source), test
 
 
-def _read_file(source: str, text: Column, label: Column) -> pd.DataFrame:
+def _read_file(source: str, text: Column, label: Column, key: str) -> pd.DataFrame:
     path = Path(source)
     if not path.is_file():
-        raise DataError(f"data.source: there is no file {source!r}")
+        raise DataError(f"{key}: there is no file {source!r}")
     if path.suffix not in SUFFIXES:
-        raise DataError(f"data.source: {source!r} has a suffix that is not one of {', '.join(SUFFIXES)}")
+        raise DataError(f"{key}: {source!r} has a suffix that is not one of {', '.join(SUFFIXES)}")
     by_index = isinstance(text, int) or isinstance(label, int)
     try:
         if path.suffix == ".parquet":
@@ -172,7 +174,7 @@ def _columns(frame: pd.DataFrame, text: Column, label: Column, source: str) -> L
         if column not in frame.columns:
             there = ", ".join(str(name) for name in frame.columns)
             hint = did_you_mean(str(column), [str(name) for name in frame.columns])
-            raise DataError(f"data.{key}: {source!r} has no column {column!r}{hint} It has: {there}")
+            raise DataError(f"data.{key}: {source!r} has no column {column!r}{hint or ';'} it has: {there}")
     texts = ["" if pd.isna(value) else str(value) for value in frame[text]]
     empty = next((row for row, value in enumerate(texts) if not value.strip()), None)
     if empty is not None:

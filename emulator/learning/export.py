@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from emulator.learning.models import FrozenModel
+from emulator.learning.models import FrozenModel, quiet
 from emulator.records import Arrays
 
 ADAPTER_ARRAY = re.compile(r"layers\.(\d+)\.(\w+)\.(lora_[AB])")
@@ -21,7 +21,9 @@ def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder
     Raises:
         ValueError: the state holds no adapter at all.
     """
-    to_peft(frozen, state, scaling).save_pretrained(folder)
+    with quiet():
+        to_peft(frozen, state, scaling).save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
 
 
 def to_peft(frozen: FrozenModel, state: Arrays, scaling: float) -> Any:
@@ -53,7 +55,8 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float) -> Any:
     )
     base = frozen.build()
     base.name_or_path = base.config._name_or_path = frozen.path
-    model = get_peft_model(base, config)
+    with quiet():
+        model = get_peft_model(base, config)
     with torch.no_grad():
         parameters = dict(model.named_parameters())
         for name, array in state.items():

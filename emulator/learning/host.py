@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.base import StackedAdapters
 from emulator.learning.batches import Batch, Rows, make_batch
@@ -54,6 +55,10 @@ class DeviceHost:
     """Trains and evaluates on behalf of devices. It knows no clock, and keeps nothing of a device between calls."""
 
     def __init__(self, content: HostContent, settings: NumericSettings) -> None:
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                "backend.gpus_per_host asks for a GPU, but torch finds none here; set it to 0 for the CPU"
+            )
         torch.set_num_threads(settings.threads)
         _keep_freed_memory()
         self.content, self.settings = content, settings

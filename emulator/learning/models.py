@@ -76,7 +76,7 @@ class FrozenModel:
         """The model with these arrays as its weights, shared rather than copied; frozen, in evaluation mode."""
         settings = {key: value for key, value in self.config.items() if key != "model_type"}
         config = AutoConfig.for_model(self.config["model_type"], **settings)
-        with no_init_weights(), _quiet():
+        with no_init_weights(), quiet():
             model = AutoClassifier.from_config(config, dtype=torch.float32)
         model.config.use_cache = False  # decoders would keep keys and values for a next token
         model.load_state_dict(_as_tensors(self.arrays), assign=True)
@@ -106,7 +106,7 @@ def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output"
             "classification; give an encoder or decoder that AutoModelForSequenceClassification supports"
         )
     # fork_rng: transformers draws what a checkpoint lacks from torch's global generator.
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         try:
             model, info = AutoClassifier.from_pretrained(
@@ -145,7 +145,7 @@ def load_tokenizer(train: str) -> Any:
         DataError: the model comes without one.
     """
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(model_path(train), trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise DataError(
@@ -191,7 +191,7 @@ def _load_config(train: str, path: str, n_labels: int) -> Any:
             f"model.train: the directory {train!r} has no config.json; save the model there with save_pretrained"
         )
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(path, num_labels=n_labels, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
@@ -228,13 +228,16 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences transformers' progress bars and its report of missing weights: a new head is what was asked for."""
+def quiet() -> Iterator[None]:
+    """Silences transformers' progress bars, its report of missing weights (a new head is what was asked for), and
+    warnings of one library to another."""
     verbosity, has_bar = _logging.get_verbosity(), _logging.is_progress_bar_enabled()
     _logging.set_verbosity(_logging.CRITICAL)
     _logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         _logging.set_verbosity(verbosity)
         if has_bar:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from emulator.aggregation import Contribution
 from emulator.clock import Process
-from emulator.records import Arrays, RoundPlan
+from emulator.records import Arrays, RoundPlan, Update
+from emulator.validation import aggregated
 
 if TYPE_CHECKING:  # a protocol calls these but needs neither to be imported
     from emulator.policy import Policy
@@ -24,3 +27,21 @@ class RoundProtocol(ABC):
     @abstractmethod
     def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         """Play one round in emulated time and return the server state after it."""
+
+
+def aggregate(testbed: Testbed, policy: Policy, state: Arrays, updates: Sequence[Update]) -> Arrays:
+    """What ``policy`` makes of ``updates``.
+
+    Raises:
+        AggregationError: it is no server state.
+    """
+    return aggregated(state, policy.aggregate(testbed.form, state, updates), _where(testbed, policy))
+
+
+def aggregate_groups(testbed: Testbed, policy: Policy, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
+    """What ``policy`` makes of the ``groups`` of a round; errors as for :func:`aggregate`."""
+    return aggregated(state, policy.aggregate_groups(state, groups), _where(testbed, policy))
+
+
+def _where(testbed: Testbed, policy: Policy) -> str:
+    return f"{type(policy).__module__}:{type(policy).__qualname__}, round {testbed.round_index}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from emulator.clock import Event, Process
 from emulator.errors import PlanError
-from emulator.protocols.base import RoundProtocol
+from emulator.protocols.base import RoundProtocol, aggregate
 from emulator.records import Arrays, Assignment, Job, RoundPlan, Update
 from emulator.world.testbed import DeviceLost
 
@@ -73,7 +73,7 @@ class BufferedAsync(RoundProtocol):
         self._plan = RoundPlan(assignments={})
         arrived, self._arrived = self._arrived[: self.buffer_size], self._arrived[self.buffer_size :]
         updates = resolved(testbed, arrived, state)
-        return policy.aggregate(testbed.form, state, updates) if updates else state
+        return aggregate(testbed, policy, state, updates) if updates else state
 
     @property
     def _is_over(self) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from emulator.aggregation import group_contribution
 from emulator.clock import Process
-from emulator.protocols.base import RoundProtocol
+from emulator.protocols.base import RoundProtocol, aggregate, aggregate_groups
 from emulator.records import Arrays, Group, RoundPlan, Status, Update
 from emulator.world.testbed import DeviceLost
 
@@ -84,11 +84,13 @@ class GroupedRounds(RoundProtocol):
             resolved = testbed.resolve(jobs)
             for group in sorted(set(owners)):
                 own = [update for update, owner in zip(resolved, owners, strict=True) if owner == group]
-                states[group] = policy.aggregate(testbed.form, states[group], own)
+                states[group] = aggregate(testbed, policy, states[group], own)
                 updates[group] += own
         if not plan.groups:
             return states[0]
-        return policy.aggregate_groups(
+        return aggregate_groups(
+            testbed,
+            policy,
             state,
             [
                 group_contribution(testbed.form, state, after, own)

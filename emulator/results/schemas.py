@@ -83,7 +83,7 @@ _DEVICES = _schema(
     _field("peak_memory_bytes", _LONG, "byte", "Memory that its work needs at most."),
     _field("memory_limit_bytes", _LONG, "byte", "Memory that its profile leaves for training."),
     _field("energy_j", _FLOAT, "J", "Energy over the whole round, waiting included."),
-    _field("n_examples", _LONG, "1", "Local examples that it trained on and that weigh its update."),
+    _field("n_examples", _LONG, "1", "Its local examples, which weigh its update."),
     _field("train_loss", _FLOAT, "nat", "Mean loss over its local steps; null if not trained.", nullable=True),
     _field("metrics", pa.map_(_TEXT, _FLOAT), "", "What its task reports besides, by name."),
 )
@@ -102,11 +102,16 @@ _ACTIVITIES = _schema(
 )
 
 _HOST = _schema(
-    "One row is one phase of one round on one host of the emulator. The only table with wall-clock time: it differs "
-    "from run to run while the others do not.",
+    "One row is one piece of work of one process of the emulator, such as a stack of devices that it trained. The only "
+    "table with wall-clock time: it differs from run to run while the others do not.",
     _field("round_index", _INT, "1", "Number of the round, from 0; -1 for what precedes the first."),
     _field("host", _TEXT, "", "Name of the host, or coordinator."),
-    _field("phase", _TEXT, "", "What was done, for example plan, train, evaluate, write."),
+    _field(
+        "phase",
+        _TEXT,
+        "",
+        "load, start, plan, play (the timeline, and the training in it), train, evaluate, write, or round (all of it).",
+    ),
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),
     _field("memory_bytes", _LONG, "byte", "Resident memory of the process afterwards; 0 if not measured."),

@@ -41,7 +41,7 @@ class RunSummary:
     ``mean_waiting_s`` is the mean over rounds of the mean waiting time of the cohort. ``time_to_accuracy_s`` has, for
     each accuracy, the emulated time from the start to the end of the first evaluated round that reaches it.
     ``accuracy_curve`` has the same times and the accuracy of every evaluated round. ``wall_s`` of a run that has not
-    ended is what its hosts' phases took, one after another.
+    ended is what its rounds took.
     """
 
     policy: str | None
@@ -126,10 +126,8 @@ def _first_time_s(points: Sequence[tuple[float, float]], accuracy: float) -> flo
 
 
 def _wall_s(host: pd.DataFrame) -> float | None:
-    if host.empty:
-        return None
-    # Hosts work side by side on a phase, the slowest one sets its length.
-    return float(host.groupby(["round_index", "phase", "host"])["wall_s"].sum().groupby(level=[0, 1]).max().sum())
+    rounds = host.loc[host["phase"] == "round", "wall_s"]
+    return float(rounds.sum()) if len(rounds) else None
 
 
 def _profile(name: str, rows: pd.DataFrame) -> ProfileSummary:
@@ -198,7 +196,7 @@ def _figures(summary: RunSummary) -> Table:
     table.add_row("accuracy", accuracy)
     if summary.accuracy_curve:
         table.add_row("reached", ", ".join(reached) or "no multiple of 0.05 above the majority class")
-    wall = "" if summary.wall_s is None else f", on the wall {duration(summary.wall_s)}"
+    wall = "" if summary.wall_s is None else f", on the wall {duration(summary.wall_s)} without start-up"
     table.add_row("time", f"emulated {duration(summary.emulated_s)}{wall}")
     table.add_row("mean waiting", waiting)
     table.add_row("traffic", f"{size(summary.download_bytes)} down, {size(summary.upload_bytes)} up")

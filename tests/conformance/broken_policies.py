@@ -133,6 +133,16 @@ class CountsAggregations(Plain):
         return {name: array + CountsAggregations.n_calls for name, array in state.items()}
 
 
+class ForgetsArrays(Plain):
+    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        return dict(list(state.items())[1:])
+
+
+class DividesByNothing(Plain):
+    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        return {name: array * np.float32("nan") for name, array in state.items()}
+
+
 class AggregatesInPlace(Plain):
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         for array in state.values():

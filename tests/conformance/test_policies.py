@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.errors import PlanError
+from emulator.errors import AggregationError, PlanError
 from emulator.policy import Policy
 from emulator.policy_catalog import build_policy, policy_names
 from emulator.testing import ConformanceError, PolicyConformance
@@ -63,6 +63,8 @@ CAUGHT: list[tuple[str, type[Policy], type[Exception], str]] = [
         ConformanceError,
         "different bytes",
     ),
+    ("test_aggregation_gives_a_server_state", broken.ForgetsArrays, AggregationError, "aggregation dropped"),
+    ("test_aggregation_gives_a_server_state", broken.DividesByNothing, AggregationError, "not finite"),
     ("test_aggregation_leaves_its_inputs_alone", broken.AggregatesInPlace, ConformanceError, "modifies the state"),
     ("test_aggregation_leaves_its_inputs_alone", broken.ScalesUpdatesInPlace, ConformanceError, "modifies the updates"),
     ("test_reads_no_wall_clock", broken.TimesItself, ConformanceError, "time.monotonic"),

@@ -160,7 +160,19 @@ def test_a_printed_configuration_gives_the_same_run_again(tmp_path: Path) -> Non
     settings = [("policy.path", "fedlora"), ("policy.rank", 4), ("data.text_column", 0), ("data.partition.alpha", 0.1)]
     config = load_config(None, [*settings, ("data.source", 'C:\\"quoted".csv')])
 
-    assert load_config(write(tmp_path, as_toml(config))) == config
+    again = load_config(write(tmp_path, as_toml(config)))
+    assert again.model_dump(exclude={"policy"}) == config.model_dump(exclude={"policy"})
+    assert (again.policy.path, again.policy.parameters) == ("fedlora", {"rank": 4, "depth": 0})  # depth by default
+
+
+def test_another_policy_than_the_file_names_brings_its_own_parameters(tmp_path: Path) -> None:
+    path = write(tmp_path, '[policy]\npath = "legend"\nfirst_rank = 3')
+
+    other = load_config(path, [("policy.rank", 4), ("policy.path", "fedlora")])
+    same = load_config(path, [("policy.path", "legend")])
+
+    assert (other.policy.path, other.policy.parameters) == ("fedlora", {"rank": 4})
+    assert same.policy.parameters == {"first_rank": 3}
 
 
 def test_a_printed_configuration_explains_every_key() -> None:

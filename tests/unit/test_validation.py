@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.errors import PlanError
+from emulator.errors import AggregationError, PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.records import ClusterView, Group, RoundPlan, TrainingDefaults
 from emulator.testing import tiny_model
-from emulator.validation import validated
+from emulator.validation import aggregated, validated
 
 FORM = LoraForm(ranks=(2, 3, 4, 5))
 VIEW = ClusterView(
@@ -152,3 +152,22 @@ def test_the_end_of_a_round_comes_back_with_its_plan() -> None:
     ending = replace(plan(0, 1), deadline_s=2.5, n_wanted=1)
 
     assert validated(ending, VIEW, FORM, "mine") == ending
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ({}, "mine, round 3: aggregation dropped 'a'; it must return all arrays of the state"),
+        (
+            {"a": np.zeros(2), "b": np.zeros(1)},
+            "mine, round 3: aggregation returned 'b', which the state does not have",
+        ),
+        ({"a": np.zeros(3)}, "mine, round 3: aggregation gave 'a' the shape (3,), in the state it is (2,)"),
+        ({"a": np.array([0, np.nan])}, "mine, round 3: 'a' holds numbers that are not finite after aggregation"),
+    ],
+)
+def test_what_is_no_server_state_is_not_handed_on(after: dict[str, Any], message: str) -> None:
+    with pytest.raises(AggregationError) as caught:
+        aggregated({"a": np.zeros(2, np.float32)}, after, "mine, round 3")
+
+    assert str(caught.value).startswith(message)

@@ -87,11 +87,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_refused_with_those_there_are(tmp_path: Path) -> None:
     message = refusal(written("csv", tmp_path), label_column="labels")
-    assert "has no column 'labels'; did you mean label? It has: text, label" in message
+    assert "has no column 'labels'; did you mean label? it has: text, label" in message
 
 
 def test_a_column_index_needs_a_file_without_header(tmp_path: Path) -> None:
-    assert "It has: text, label" in refusal(written("parquet", tmp_path), text_column=0, label_column=1)
+    assert "; it has: text, label" in refusal(written("parquet", tmp_path), text_column=0, label_column=1)
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

@@ -138,6 +138,7 @@ def _round(round_index: int) -> dict[str, Any]:
 def _host(round_index: int) -> list[dict[str, Any]]:
     """Two hosts train side by side, then one evaluates."""
     phases = [("host-0", "train", 0.5, 2), ("host-1", "train", 0.75, 1), ("host-0", "evaluate", 0.25, 1)]
+    phases.append(("coordinator", "round", 1.25, 0))
     return [
         {"round_index": round_index, "host": host, "phase": phase, "wall_s": wall_s, "n_jobs": n, "memory_bytes": 10**8}
         | {"prefix_layers": 0, "prefix_cache_bytes": 0}
