@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from emulator.errors import ConfigError, did_you_mean
 
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted here comes near it
+Positive = Annotated[int, Field(gt=0, le=LARGEST)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)")
@@ -52,7 +53,7 @@ class TestbedConfig(Section):
 
     cluster: str = "jetson80"
     """A built-in cluster (see jetbed devices) or a TOML file."""
-    n_devices: NotNegative = 0
+    n_devices: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
@@ -125,9 +126,9 @@ class TrainingConfig(Section):
     """Arithmetic in which the models are really trained here."""
     devices_stacked: Positive = 16
     """How many devices are trained in one forward and backward pass."""
-    threads_per_host: Positive = 1
+    threads_per_host: Annotated[int, Field(gt=0, le=1024)] = 1
     """Threads of a device host."""
-    prefix_cache_bytes: NotNegative = 256 * 2**20
+    prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
     """Memory of a host for what the layers below the lowest adapter give, computed once per example; 0 turns it off."""
 
 

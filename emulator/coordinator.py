@@ -9,6 +9,7 @@ from typing import Any
 from emulator.backends.base import Backend, HostTiming
 from emulator.config import Config
 from emulator.policy import Policy
+from emulator.policy_calls import calling
 from emulator.policy_catalog import import_path
 from emulator.records import Arrays, Evaluation, Job, RoundPlan, RoundReport, Status, Update
 from emulator.results.writer import RunWriter
@@ -91,7 +92,9 @@ class Coordinator:
             start_s = time.perf_counter()
             view = self.testbed.view(round_index, state, self.policy.declares)
             with self._timed("plan"):
-                plan = validated(self.policy.plan(view), view, self.testbed.form, import_path(type(self.policy)))
+                with calling(self.policy, "plan", round_index):
+                    proposed = self.policy.plan(view)
+                plan = validated(proposed, view, self.testbed.form, import_path(type(self.policy)))
             with self._timed("play"):
                 state = self.testbed.clock.run(self.policy.protocol.run_round(self.testbed, self.policy, plan, state))
             evaluation = self._evaluation(state, round_index)
@@ -99,7 +102,8 @@ class Coordinator:
             report = self.testbed.close_round()
             tables = self._tables(plan)
             report = replace(report, evaluation=evaluation())
-            self.policy.observe(report)
+            with calling(self.policy, "observe", round_index):
+                self.policy.observe(report)
             self._write(report, tables, start_s)
         return state
 

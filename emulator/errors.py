@@ -24,6 +24,10 @@ class PlanError(UserError):
     """A policy planned something impossible. The message names the policy, the round and the device."""
 
 
+class PolicyError(UserError):
+    """A policy's own code raised something. The message names the policy, the method, the round and the line."""
+
+
 class AggregationError(UserError):
     """A policy aggregated to something that is no server state. The message names the policy and the round."""
 

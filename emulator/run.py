@@ -78,7 +78,7 @@ def check_settings(config: Config) -> None:
     """As :func:`check`, whatever folder the run goes to."""
     availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
     policy = policy_of(config)
-    if price_name(config) != "trained":
+    if price_name(config) != "trained" or not config.training.enabled:
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
 
 
@@ -97,8 +97,10 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
     """
     name = price_name(config)
     if name == "trained":
-        assert trained is not None
-        return trained.with_seq_len(config.model.price_seq_len or config.data.seq_len)
+        seq_len = config.model.price_seq_len or config.data.seq_len
+        if trained is not None:
+            return trained.with_seq_len(seq_len)
+        return model_spec(config.model.train, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
     seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
     priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
     if trained is not None and trained.n_layers != priced.n_layers:

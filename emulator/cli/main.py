@@ -1,5 +1,6 @@
 """The command ``jetbed``. What a command needs is imported when it runs, so that help and listings come at once."""
 
+import contextlib
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -62,10 +63,15 @@ def run(
         print(as_toml(settings), end="")
         return
     from emulator.cli.progress import run_with_display
-    from emulator.results.writer import default_out_dir
+    from emulator.results.writer import claim_default_out_dir
 
-    folder = out or default_out_dir(settings.policy.path, settings.seed, datetime.now())
-    run_with_display(settings, folder)
+    folder = out or claim_default_out_dir(settings.policy.path, settings.seed, datetime.now())
+    try:
+        run_with_display(settings, folder)
+    finally:
+        if out is None:
+            with contextlib.suppress(OSError):  # not empty: the run has written into it
+                folder.rmdir()
 
 
 @app.command()

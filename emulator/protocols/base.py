@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from emulator.aggregation import Contribution
 from emulator.clock import Process
+from emulator.policy_calls import call_site, calling
 from emulator.records import Arrays, RoundPlan, Update
 from emulator.validation import aggregated
 
@@ -35,13 +36,13 @@ def aggregate(testbed: Testbed, policy: Policy, state: Arrays, updates: Sequence
     Raises:
         AggregationError: it is no server state.
     """
-    return aggregated(state, policy.aggregate(testbed.form, state, updates), _where(testbed, policy))
+    with calling(policy, "aggregate", testbed.round_index):
+        merged = policy.aggregate(testbed.form, state, updates)
+    return aggregated(state, merged, call_site(policy, testbed.round_index))
 
 
 def aggregate_groups(testbed: Testbed, policy: Policy, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
     """What ``policy`` makes of the ``groups`` of a round; errors as for :func:`aggregate`."""
-    return aggregated(state, policy.aggregate_groups(state, groups), _where(testbed, policy))
-
-
-def _where(testbed: Testbed, policy: Policy) -> str:
-    return f"{type(policy).__module__}:{type(policy).__qualname__}, round {testbed.round_index}"
+    with calling(policy, "aggregate_groups", testbed.round_index):
+        merged = policy.aggregate_groups(state, groups)
+    return aggregated(state, merged, call_site(policy, testbed.round_index))

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +83,8 @@ class RunWriter:
             **run_info,
         }
         text = _json(info)
+        with self._disk():
+            self.out_dir.mkdir(parents=True, exist_ok=True)
         self._replace(INFO_FILE, lambda path: path.write_text(text, encoding="utf-8"))
         self._info = info
         self._opened_s = time.monotonic()
@@ -182,16 +184,26 @@ class RunWriter:
         path = self.out_dir / name
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary)
-            temporary.replace(path)
-        except OSError as error:
-            self._has_failed = True
+            with self._disk():
+                # Only the table's own folder: where the run's has vanished, so have the rounds before.
+                if path.parent != self.out_dir:
+                    path.parent.mkdir(exist_ok=True)
+                write(temporary)
+                temporary.replace(path)
+        except UserError:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            raise
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._has_failed = True
             reason = error.strerror or str(error)
             raise UserError(
-                f"cannot write results ({reason}); free the disk or choose another --out: {path}"
+                f"cannot write results ({reason}); free the disk or choose another --out: {str(self.out_dir)!r}"
             ) from error
 
 
@@ -227,6 +239,23 @@ def default_out_dir(policy: str, seed: int, now: datetime, root: str | Path = "r
         path = first.with_name(f"{first.name}-{counter}")
         counter += 1
     return path
+
+
+def claim_default_out_dir(policy: str, seed: int, now: datetime, root: str | Path = "runs") -> Path:
+    """As :func:`default_out_dir`, and create the folder, so that two runs of the same second cannot take the same.
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    while True:
+        path = default_out_dir(policy, seed, now, root)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue  # taken since we looked
+        except OSError as error:
+            raise UserError(f"cannot create the output folder ({error.strerror}); give --out: {str(path)!r}") from error
+        return path
 
 
 def _json(info: Mapping[str, Any]) -> str:

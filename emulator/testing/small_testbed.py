@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emulator.errors import PolicyError
 from emulator.forms.base import AdapterForm
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
@@ -70,13 +71,17 @@ class SmallTestbed:
 
         Raises:
             PlanError: the policy planned something impossible.
+            Exception: whatever the policy's own code raised, as it is.
         """
         view = self.view()
         plan = self.policy.plan(view)
         checked = validated(plan, view, self.testbed.form, import_path(type(self.policy)))
         before = self.state
         process = self.policy.protocol.run_round(self.testbed, self.policy, checked, before)
-        self.state = self.testbed.clock.run(process)
+        try:
+            self.state = self.testbed.clock.run(process)
+        except PolicyError as error:
+            raise error.__cause__ or error from None
         report = self.testbed.close_round(self._evaluation())
         self.policy.observe(report)
         return PlayedRound(

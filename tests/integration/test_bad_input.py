@@ -131,3 +131,15 @@ def test_a_mistake_found_on_a_ray_host_is_reported_alike(tmp_path: Path) -> None
     assert finished.returncode == 2
     assert len(finished.stderr.strip().splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("method", ["plan(self, view)", "observe(self, report)"])
+def test_an_exception_in_a_policy_is_one_line_that_says_where(tmp_path: Path, method: str) -> None:
+    code = (
+        f"from policies.fedlora import FedLora\n\nclass Broken(FedLora):\n    def {method}:\n        {{}}['seconds']\n"
+    )
+    (tmp_path / "raising.py").write_text(code)
+    message = refused(tmp_path, "--policy", "raising:Broken", *settings([*SMALL, "training.enabled=false"]))
+    name = method.partition("(")[0]
+    assert f"raising:Broken, round 0: {name}() raised KeyError: 'seconds' (" in message
+    assert message.endswith("raising.py, line 5)")

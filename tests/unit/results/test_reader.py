@@ -25,7 +25,7 @@ def test_what_was_written_is_read(frames: RunFrames) -> None:
     assert len(frames.devices) == 3 * 4
     # Devices 0 to 2 have 3, 4 and 4 activities in each round, device 3 has 1, 2 and 1.
     assert len(frames.activities) == 3 * 11 + 4
-    assert len(frames.host) == 3 * 3
+    assert len(frames.host) == 3 * 4
 
 
 def test_nested_columns_are_python_values(frames: RunFrames) -> None:
@@ -48,7 +48,7 @@ def test_rows_are_in_the_order_of_rounds_and_devices(tmp_path: Path, round_table
     frames = load(tmp_path / "run")
     assert frames.devices["device_id"].tolist() == [0, 1, 2, 3]
     assert frames.activities["kind"].tolist()[:4] == ["download", "compute", "upload", "download"]
-    assert frames.host["phase"].tolist() == ["evaluate", "train", "train"]
+    assert frames.host["phase"].tolist() == ["round", "evaluate", "train", "train"]
 
 
 def test_a_run_without_parts_gives_empty_frames_of_the_same_types(tmp_path: Path, frames: RunFrames) -> None:

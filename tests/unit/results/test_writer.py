@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from emulator.errors import ConfigError, UserError
-from emulator.results.writer import RunWriter, check_out_dir, default_out_dir
+from emulator.results.writer import RunWriter, check_out_dir, claim_default_out_dir, default_out_dir
 
 NOW = datetime(2030, 1, 2, 3, 4, 5)
 
@@ -145,7 +146,7 @@ def test_what_precedes_the_first_round_goes_into_the_first_part(writer: RunWrite
     )
     writer.write("host", round_tables(0)["host"])
     writer.flush()
-    assert rounds_in(writer.out_dir / "host/part-00000.parquet") == [-1, 0, 0, 0]
+    assert rounds_in(writer.out_dir / "host/part-00000.parquet") == [-1, 0, 0, 0, 0]
 
 
 def test_rows_out_of_order_are_refused(writer: RunWriter, round_tables: Any) -> None:
@@ -220,3 +221,18 @@ def test_default_folders_are_named_after_the_run_and_never_taken(tmp_path: Path)
     first.mkdir()
     assert default_out_dir("legend", 3, NOW, tmp_path).name == "20300102-030405-legend-s3-2"
     assert default_out_dir("my.module:Policy", 3, NOW).as_posix() == "runs/20300102-030405-my.module-Policy-s3"
+
+
+def test_a_folder_that_vanishes_is_an_error_and_not_made_again(writer: RunWriter, round_tables: Any) -> None:
+    shutil.rmtree(writer.out_dir)
+    with pytest.raises(UserError, match="cannot write results"):
+        writer.write("rounds", round_tables(0)["rounds"])
+        writer.flush()
+    assert not writer.out_dir.exists()
+
+
+def test_two_runs_of_the_same_second_claim_two_folders(tmp_path: Path) -> None:
+    now = datetime(2030, 1, 2, 3, 4, 5)
+    claimed = [claim_default_out_dir("legend", 3, now, tmp_path) for _ in range(3)]
+    assert [path.name for path in claimed] == [f"20300102-030405-legend-s3{suffix}" for suffix in ("", "-2", "-3")]
+    assert all(path.is_dir() for path in claimed)
