@@ -225,8 +225,8 @@ def test_default_folders_are_named_after_the_run_and_never_taken(tmp_path: Path)
 
 def test_a_folder_that_vanishes_is_an_error_and_not_made_again(writer: RunWriter, round_tables: Any) -> None:
     shutil.rmtree(writer.out_dir)
+    writer.write("rounds", round_tables(0)["rounds"])
     with pytest.raises(UserError, match="cannot write results"):
-        writer.write("rounds", round_tables(0)["rounds"])
         writer.flush()
     assert not writer.out_dir.exists()
 
