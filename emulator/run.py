@@ -14,7 +14,8 @@ from emulator.backends.base import Backend
 from emulator.clock import Clock
 from emulator.config import Config
 from emulator.coordinator import Coordinator, OnProgress
-from emulator.errors import ConfigError
+from emulator.errors import ConfigError, UserError
+from emulator.forms.base import AdapterForm
 from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
 from emulator.pace import PacedClock
@@ -25,6 +26,7 @@ from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
 from emulator.seeds import Seeds
 from emulator.stopping import StopSignal
+from emulator.validation import check_form
 from emulator.world.availability import DropOuts
 from emulator.world.links import Links
 from emulator.world.power import PowerModes
@@ -128,7 +130,7 @@ def build_coordinator(
     trained = backend.prepared.model if backend else None
     n_labels = len(backend.prepared.label_names) if backend else 2
     priced = priced_model(config, n_labels, trained)
-    form = _form_of(policy, priced)
+    form = _form_of(policy, priced, trained)
     entries, n_devices = cluster.entry_by_device, cluster.n_devices
     clock = PacedClock(config.pace_factor, stop) if config.pace_factor else Clock()
     testbed = Testbed(
@@ -214,11 +216,22 @@ def run_info(
     }
 
 
-def _form_of(policy: Policy, priced: ModelSpec) -> Any:
+def _form_of(policy: Policy, priced: ModelSpec, trained: ModelSpec | None = None) -> AdapterForm:
+    """The policy's adapter form, which must fit the priced and the trained model."""
+    where = f"policy {import_path(type(policy))}"
     try:
-        return policy.form(priced)
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"policy {import_path(type(policy))}, model {priced.name}: {error}") from None
+        form = policy.form(priced)
+        for model in (priced, trained):
+            if model is not None:
+                where = f"policy {import_path(type(policy))}, model {model.name}"
+                check_form(form, model)
+    except UserError:
+        raise
+    except Exception as error:
+        # A policy's own code may raise anything; what it says of its parameters is a ValueError.
+        reason = str(error) if isinstance(error, ValueError) else f"form() raised {type(error).__name__}: {error}"
+        raise ConfigError(f"{where}: {reason}") from error
+    return form
 
 
 def _facts(cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:

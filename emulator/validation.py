@@ -1,14 +1,26 @@
 """Checks what a policy decides: an impossible plan is never half played, a broken server state never handed on."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 
 from emulator.errors import AggregationError, PlanError
-from emulator.forms.base import AdapterForm
+from emulator.forms.base import AdapterForm, is_whole_number
+from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, ClusterView, Group, RoundPlan
+
+MOST_STEPS = 10**6
+"""The most steps, examples of a batch, and inner rounds that a plan may ask for: beyond it, a round does not end."""
+
+
+def check_form(form: object, model: ModelSpec) -> None:
+    """Raise ``ValueError`` with a sentence if ``form``, what a policy's ``form()`` returned, cannot serve ``model``."""
+    if not isinstance(form, AdapterForm):
+        raise ValueError(f"form() must return an AdapterForm, got {_shown(form)}")
+    form.check_model(model)
 
 
 def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name: str) -> RoundPlan:
@@ -19,7 +31,11 @@ def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name
     """
     where = f"{policy_name}, round {view.round_index}"
     if not isinstance(plan, RoundPlan):
-        raise PlanError(f"{where}: plan() must return a RoundPlan, got {plan!r}")
+        raise PlanError(f"{where}: plan() must return a RoundPlan, got {_shown(plan)}")
+    if not isinstance(plan.assignments, Mapping):
+        raise PlanError(
+            f"{where}: assignments must be a mapping from device id to Assignment, got {_shown(plan.assignments)}"
+        )
     if not plan.assignments and view.available:
         raise PlanError(f"{where}: the plan has no assignment, although {len(view.available)} devices are available")
     available = set(view.available)
@@ -28,40 +44,48 @@ def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name
             _check_assignment(device_id, assignment, available, view.n_devices)
             form.check(assignment, view.model)
         except ValueError as error:
-            raise PlanError(f"{where}, device {device_id!r}: {error}") from None
+            raise PlanError(f"{where}, device {_shown(device_id)}: {error}") from None
     _check_groups(plan, where)
     _check_end(plan, where)
     return replace(plan, assignments=dict(sorted(plan.assignments.items())))
 
 
 def _check_assignment(device_id: int, assignment: Assignment, available: set[int], n_devices: int) -> None:
-    if device_id not in available:
-        if not (isinstance(device_id, Integral) and 0 <= device_id < n_devices):
+    if not is_whole_number(device_id) or device_id not in available:
+        if not (is_whole_number(device_id) and 0 <= device_id < n_devices):
             raise ValueError(f"does not exist; devices are numbered from 0 to {n_devices - 1}")
         raise ValueError(f"is not available; {len(available)} of {n_devices} devices are (view.available lists them)")
     if not isinstance(assignment, Assignment):
-        raise ValueError(f"must be given an Assignment, got {assignment!r}")
-    if assignment.device_id != device_id:
-        raise ValueError(f"its assignment is for another device, got device_id {assignment.device_id!r}")
+        raise ValueError(f"must be given an Assignment, got {_shown(assignment)}")
+    if not is_whole_number(assignment.device_id) or assignment.device_id != device_id:
+        raise ValueError(f"its assignment is for another device, got device_id {_shown(assignment.device_id)}")
     for name in ("n_steps", "batch_size"):
         value = getattr(assignment, name)
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-    rate = assignment.learning_rate
-    if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
-        raise ValueError(f"learning_rate must be a positive number, got {rate!r}")
+        if not (is_whole_number(value) and 1 <= value <= MOST_STEPS):
+            raise ValueError(f"{name} must be a whole number from 1 to {MOST_STEPS}, got {_shown(value)}")
+    if not _is_positive(assignment.learning_rate):
+        raise ValueError(f"learning_rate must be a positive number, got {_shown(assignment.learning_rate)}")
 
 
 def _check_groups(plan: RoundPlan, where: str) -> None:
+    if not isinstance(plan.groups, tuple | list):
+        raise PlanError(f"{where}: groups must be a tuple of Group, got {_shown(plan.groups)}")
     if not plan.groups:
         return
     for number, group in enumerate(plan.groups):
         if not isinstance(group, Group):
-            raise PlanError(f"{where}: group {number} must be a Group, got {group!r}")
+            raise PlanError(f"{where}: group {number} must be a Group, got {_shown(group)}")
+        if not isinstance(group.members, tuple) or not all(is_whole_number(member) for member in group.members):
+            raise PlanError(
+                f"{where}: the members of group {number} must be a tuple of device ids, got {_shown(group.members)}"
+            )
         if not group.members:
             raise PlanError(f"{where}: group {number} has no members")
-        if not isinstance(group.inner_rounds, Integral) or group.inner_rounds < 1:
-            raise PlanError(f"{where}: group {number} must have at least 1 inner round, got {group.inner_rounds!r}")
+        if not (is_whole_number(group.inner_rounds) and 1 <= group.inner_rounds <= MOST_STEPS):
+            raise PlanError(
+                f"{where}: group {number} must have from 1 to {MOST_STEPS} inner rounds,"
+                f" got {_shown(group.inner_rounds)}"
+            )
     members = [device_id for group in plan.groups for device_id in group.members]
     twice = sorted({device_id for device_id in members if members.count(device_id) > 1})
     if twice:
@@ -75,18 +99,37 @@ def _check_groups(plan: RoundPlan, where: str) -> None:
 
 def _check_end(plan: RoundPlan, where: str) -> None:
     deadline_s, n_wanted = plan.deadline_s, plan.n_wanted
-    if deadline_s is not None and not (isinstance(deadline_s, Real) and math.isfinite(deadline_s) and deadline_s > 0):
-        raise PlanError(f"{where}: deadline_s must be a positive number of seconds or None, got {deadline_s!r}")
+    if deadline_s is not None and not _is_positive(deadline_s):
+        raise PlanError(f"{where}: deadline_s must be a positive number of seconds or None, got {_shown(deadline_s)}")
     if n_wanted is None:
         return
     n_devices = len(plan.assignments)
-    if not (isinstance(n_wanted, Integral) and 1 <= n_wanted <= n_devices):
+    if not (is_whole_number(n_wanted) and 1 <= n_wanted <= n_devices):
         raise PlanError(
             f"{where}: n_wanted must be a whole number from 1 to the cohort's {n_devices} devices, or None,"
-            f" got {n_wanted!r}"
+            f" got {_shown(n_wanted)}"
         )
     if plan.groups:
         raise PlanError(f"{where}: n_wanted is for flat rounds, without groups, got {n_wanted!r}")
+
+
+def _is_positive(value: object) -> bool:
+    """Whether ``value`` is a number above 0 that is still finite, and still above 0, as a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return 0 < float(value) < math.inf
+    except OverflowError:  # an int beyond the range of floats
+        return False
+
+
+def _shown(value: object) -> str:
+    """``value`` for a message: on one line and cut off, whatever it is."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # Python writes out no int of thousands of digits; other objects may fail as they like
+        return f"a value of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def aggregated(before: Arrays, after: Arrays, where: str) -> Arrays:

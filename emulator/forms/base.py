@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,11 @@ from emulator.seeds import Seeds
 
 Support = NDArray[np.bool_] | None
 """Which coordinates of a server array a device holds: a mask that broadcasts to its shape, or None for all of them."""
+
+
+def is_whole_number(value: object) -> bool:
+    """Whether ``value`` is an integer, be it Python's or numpy's; a bool counts nothing."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,9 @@ class AdapterForm(ABC):
     @abstractmethod
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         """Bytes that the device sends back, in the shapes of the priced ``model``."""
+
+    def check_model(self, model: ModelSpec) -> None:
+        """Raise ``ValueError`` with a sentence about what makes the form impossible for ``model``."""
 
     def check(self, assignment: Assignment, model: ModelSpec) -> None:
         """Raise ``ValueError`` with a sentence about what is impossible in ``assignment``; the engine adds the rest."""

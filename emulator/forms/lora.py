@@ -1,14 +1,15 @@
 """LoRA adapters with a rank per layer: ``W x + scaling · B A x`` (Hu et al. 2022, arXiv 2106.09685, section 4.1)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.forms.base import AdapterForm, Embedded
+from emulator.forms.base import AdapterForm, Embedded, is_whole_number
 from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
@@ -108,6 +109,37 @@ class LoraForm(AdapterForm):
         held = _lora(assignment)
         return self._bytes([held.ranks[layer] for layer in held.trained_layers], model)
 
+    def check_model(self, model: ModelSpec) -> None:
+        if not isinstance(self.targets, tuple) or not self.targets:
+            raise ValueError(
+                f"targets must be a tuple of at least one of {', '.join(model.matrices)}, got {self.targets!r}"
+            )
+        for target in self.targets:
+            if target not in model.matrices:
+                raise ValueError(f"a target must be one of the model's {', '.join(model.matrices)}, got {target!r}")
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets must name each matrix once, got {self.targets!r}")
+        if not isinstance(self.ranks, tuple) or len(self.ranks) != model.n_layers:
+            raise ValueError(
+                f"the form's ranks must be a tuple with one entry for each of {model.n_layers} layers,"
+                f" got {self.ranks!r}"
+            )
+        shapes = {target: model.matrix(target) for target in self.targets}
+        sides = {target: min(shape.in_features, shape.out_features) for target, shape in shapes.items()}
+        narrowest = min(sides, key=lambda target: sides[target])
+        for layer, rank in enumerate(self.ranks):
+            if not is_whole_number(rank) or rank < 0:
+                raise ValueError(f"the form's rank at layer {layer} must be a whole number of at least 0, got {rank!r}")
+            if rank > sides[narrowest]:
+                raise ValueError(
+                    f"the form's rank at layer {layer} must be at most {sides[narrowest]}, the smaller side of"
+                    f" {narrowest!r}, got {rank!r}"
+                )
+        if not any(self.ranks):
+            raise ValueError(f"at least one of the form's ranks must be positive, got {self.ranks!r}")
+        if isinstance(self.scaling, bool) or not isinstance(self.scaling, Real) or not _is_finite(self.scaling):
+            raise ValueError(f"scaling must be a finite number, got {self.scaling!r}")
+
     def check(self, assignment: Assignment, model: ModelSpec) -> None:
         if not isinstance(assignment, LoraAssignment):
             raise ValueError(f"LoraForm takes a LoraAssignment, not a {type(assignment).__name__}")
@@ -117,7 +149,7 @@ class LoraForm(AdapterForm):
                     f"{what} must be a tuple with one entry for each of {model.n_layers} layers, got {ranks!r}"
                 )
         for name, value in (("depth", assignment.depth), *(("a rank", rank) for rank in assignment.ranks)):
-            if not isinstance(value, Integral):
+            if not is_whole_number(value):
                 raise ValueError(f"{name} must be a whole number, got {value!r}")
         if not 0 <= assignment.depth <= model.n_layers:
             raise ValueError(
@@ -130,6 +162,13 @@ class LoraForm(AdapterForm):
     def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
         per_rank = sum(model.matrix(target).in_features + model.matrix(target).out_features for target in self.targets)
         return BYTES_PER_PARAMETER * (per_rank * sum(ranks) + model.n_head_parameters)
+
+
+def _is_finite(number: Real) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int beyond the range of floats
+        return False
 
 
 def _lora(assignment: Assignment) -> LoraAssignment:

@@ -1,6 +1,7 @@
 """Reads labelled texts from a file, the hub or the built-in task, and splits them for training and evaluation."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ def load_data(
         seed: the run's seed.
 
     Raises:
-        DataError: a missing file or column, an empty text, or fewer than two labels.
+        DataError: a missing file or column, no rows, an empty text or label, one that is no plain value, or fewer than
+            two labels.
     """
     seeds = Seeds(seed)
     if source == BUILTIN:
@@ -64,18 +66,27 @@ def load_data(
         raise DataError(f"data.source: there is no built-in data set {source!r}; there is: {BUILTIN}")
     if not 0 < test_fraction < 1:
         raise DataError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")
+    _check_columns(text_column, label_column)
     train, test = _read(source, text_column, label_column, held_out=test_source is None)
     if test_source is not None:
         test, _ = _read(test_source, text_column, label_column, held_out=False, key="data.test_source")
     names = _label_names(train[1], source)
-    train_labels = _as_indices(train[1], names, source)
+    train_labels = _as_indices(train[1], names, f"data.source: {source!r}")
     if test is None:
         chosen = _stratified(train_labels, round(test_fraction * len(train_labels)), seeds.rng("data_split"))
+        if len(chosen) == len(train_labels):
+            raise DataError(
+                f"data.test_fraction: {test_fraction!r} of the {len(train_labels)} rows of {source!r} leaves none for "
+                "training; lower it, or give data.test_source"
+            )
         test_texts, test_labels = [train[0][row] for row in chosen], train_labels[chosen]
         rest = np.setdiff1d(np.arange(len(train_labels)), chosen)
         train_texts, train_labels = [train[0][row] for row in rest], train_labels[rest]
     else:
-        test_texts, test_labels = test[0], _as_indices(test[1], names, test_source or source)
+        held_out = f"data.source: the held-out part of {source!r}"
+        if test_source is not None:
+            held_out = f"data.test_source: {test_source!r}"
+        test_texts, test_labels = test[0], _as_indices(test[1], names, held_out)
         train_texts = train[0]
     train_rows = _at_most(train_labels, n_train, seeds.rng("data_train"))
     test_rows = _at_most(test_labels, n_test, seeds.rng("data_test"))
@@ -106,12 +117,23 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> TextData:
     )
 
 
+def _check_columns(text: Column, label: Column) -> None:
+    for key, column in (("text_column", text), ("label_column", label)):
+        if isinstance(column, int) and column < 0:
+            raise DataError(f"data.{key}: columns are counted from 0, from the left; got {column!r}")
+    if text == label:
+        raise DataError(
+            f"data.text_column and data.label_column must be two different columns, got {text!r} for both; give the "
+            "column that holds the labels as data.label_column"
+        )
+
+
 def _read(
     source: str, text: Column, label: Column, *, held_out: bool, key: str = "data.source"
 ) -> tuple[Labelled, Labelled | None]:
     """The rows of ``source``, and those that it sets apart for testing itself (a hub data set may)."""
     if Path(source).suffix in SUFFIXES or Path(source).exists():
-        return _columns(_read_file(source, text, label, key), text, label, source), None
+        return _columns(_read_file(source, text, label, key), text, label, source, key), None
     parts = _read_hub(source)
     names = [name for name in ("test", "validation") if name in parts]
     test = _columns(parts[names[0]], text, label, source) if held_out and names else None
@@ -132,7 +154,7 @@ def _read_file(source: str, text: Column, label: Column, key: str) -> pd.DataFra
             return pd.read_parquet(path)
         if path.suffix == ".jsonl":
             return pd.read_json(path, lines=True, dtype=False)
-        return pd.read_csv(
+        frame = pd.read_csv(
             path,
             sep="\t" if path.suffix == ".tsv" else ",",
             quoting=csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL,
@@ -140,9 +162,18 @@ def _read_file(source: str, text: Column, label: Column, key: str) -> pd.DataFra
             dtype=str,
             keep_default_na=False,  # "null" and "NA" are words
         )
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"data.source: cannot read {source!r} as {path.suffix[1:]}: {reason}") from error
+        raise DataError(f"{key}: cannot read {source!r} as {path.suffix[1:]}: {reason}") from error
+
+    if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of the fields that have no column
+        raise DataError(
+            f"{key}: {source!r} has rows with more fields than its header line names; quote texts that contain the "
+            "separator"
+        )
+    return frame
 
 
 def _read_hub(source: str) -> dict[str, pd.DataFrame]:
@@ -169,25 +200,42 @@ def _read_hub(source: str) -> dict[str, pd.DataFrame]:
     return frames
 
 
-def _columns(frame: pd.DataFrame, text: Column, label: Column, source: str) -> Labelled:
+def _columns(frame: pd.DataFrame, text: Column, label: Column, source: str, setting: str = "data.source") -> Labelled:
+    """Texts and labels of ``frame``, which was read from ``source``, the value of ``setting``."""
+    if not len(frame):
+        raise DataError(f"{setting}: {source!r} has no rows; give a data set with at least one example per label")
     for key, column in (("text_column", text), ("label_column", label)):
         if column not in frame.columns:
             there = ", ".join(str(name) for name in frame.columns)
             hint = did_you_mean(str(column), [str(name) for name in frame.columns])
-            raise DataError(f"data.{key}: {source!r} has no column {column!r}{hint or ';'} it has: {there}")
+            where = f"data.{key}" if setting == "data.source" else f"{setting}, data.{key}"
+            raise DataError(f"{where}: {source!r} has no column {column!r}{hint or ';'} it has: {there}")
+    for column in (text, label):
+        _check_plain(frame[column], f"{setting}: {source!r}")
     texts = ["" if pd.isna(value) else str(value) for value in frame[text]]
     empty = next((row for row, value in enumerate(texts) if not value.strip()), None)
     if empty is not None:
         raise DataError(
-            f"data.source: {source!r} has an empty text in row {empty} (counted from 0) of {text!r}; remove such rows"
+            f"{setting}: {source!r} has an empty text in row {empty} (counted from 0) of {text!r}; remove such rows"
         )
-    values = frame[label]
-    if values.isna().any():
+    labels = ["" if pd.isna(value) else _label_text(value) for value in frame[label]]
+    missing = next((row for row, value in enumerate(labels) if not value.strip()), None)
+    if missing is not None:
         raise DataError(
-            f"data.source: {source!r} has a missing label in row {int(values.isna().argmax())} (counted "
-            f"from 0) of {label!r}"
+            f"{setting}: {source!r} has a missing label in row {missing} (counted from 0) of {label!r}; remove such"
+            " rows"
         )
-    return texts, [_label_text(value) for value in values]
+    return texts, labels
+
+
+def _check_plain(values: "pd.Series[Any]", where: str) -> None:
+    """Nested values and bytes have a text of their own in Python, which is never what a data set means."""
+    for row, value in enumerate(values):
+        if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
+            raise DataError(
+                f"{where} has a {type(value).__name__} in row {row} (counted from 0) of {values.name!r}; texts must be "
+                "strings, labels strings or numbers"
+            )
 
 
 def _label_text(value: Any) -> str:
@@ -198,20 +246,18 @@ def _label_text(value: Any) -> str:
 def _label_names(labels: Sequence[str], source: str) -> tuple[str, ...]:
     """The distinct labels, numbers in numeric order."""
     names = sorted(set(labels))
-    if all(name.lstrip("-").isdecimal() for name in names):
+    if all(re.fullmatch(r"-?\d{1,18}", name) for name in names):
         names.sort(key=int)
     if len(names) < 2:
         raise DataError(f"data.source: {source!r} has fewer than two different labels: {', '.join(names)}")
     return tuple(names)
 
 
-def _as_indices(labels: Sequence[str], names: Sequence[str], source: str) -> NDArray[np.int64]:
+def _as_indices(labels: Sequence[str], names: Sequence[str], where: str) -> NDArray[np.int64]:
     index = {name: position for position, name in enumerate(names)}
     unknown = sorted(set(labels) - set(names))
     if unknown:
-        raise DataError(
-            f"data: the held-out part of {source!r} has labels that no training example has: {', '.join(unknown[:5])}"
-        )
+        raise DataError(f"{where} has labels that no training example has: {', '.join(unknown[:5])}; remove these rows")
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 

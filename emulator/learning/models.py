@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers import AutoModelForSequenceClassification as TypedAutoClassifier
 from transformers.initialization import no_init_weights
@@ -95,8 +95,8 @@ def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output"
         head: which linear maps of the head are trained: only the output map, or all of them.
 
     Raises:
-        DataError: there is no such model, it has no config or no safetensors weights, it cannot classify sequences, or
-            its layers cannot be mapped.
+        DataError: there is no such model, it has no config or no safetensors weights, its weights are incomplete or not
+            finite, it cannot classify sequences, or its layers cannot be mapped.
     """
     path = model_path(train)
     config = _load_config(train, path, n_labels)
@@ -118,14 +118,15 @@ def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output"
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except Exception as error:  # transformers has no common base class for what a bad config or file leads to
             raise DataError(
-                f"model.train: cannot load the weights of {train!r}: {_first_line(error)}; it needs "
-                "a model.safetensors (pickled weights such as pytorch_model.bin are never opened)"
+                f"model.train: cannot load the weights of {train!r}: {_reason(error)}; {_remedy(error)}"
             ) from error
     trained = find_head(model, model.base_model_prefix, only_output=head == "output")
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
     _check_mismatches(train, mismatched, model.base_model_prefix)
+    _check_complete(train, info["missing_keys"], model)
+    _check_finite(train, model)
     return FrozenModel(
         name=train,
         path=path,
@@ -147,15 +148,20 @@ def load_tokenizer(train: str) -> Any:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(model_path(train), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # the parser of tokenizer.json raises nothing more specific
         raise DataError(
-            f"model.train: {train!r} has no tokenizer that transformers can load: {_first_line(error)}; save "
+            f"model.train: {train!r} has no tokenizer that transformers can load: {_reason(error)}; save "
             "one beside the weights with tokenizer.save_pretrained"
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files for one
         raise DataError(f"model.train: {train!r} has no tokenizer; save one beside the weights with save_pretrained")
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise DataError(
+                f"model.train: the tokenizer of {train!r} has neither a padding nor an end-of-sequence token; set its "
+                "pad_token and save it again with save_pretrained"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -193,16 +199,20 @@ def _load_config(train: str, path: str, n_labels: int) -> Any:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(path, num_labels=n_labels, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # each transformers configuration checks its values in a way of its own
+        remedy = (
+            "correct its config.json"
+            if Path(path).is_dir()
+            else "give a local directory, a hub id that can be reached, or 'builtin:tiny-12'"
+        )
         raise DataError(
-            f"model.train: cannot read the configuration of {train!r}: {_first_line(error)}; give a local directory, a "
-            "hub id that can be reached, or 'builtin:tiny-12'"
+            f"model.train: cannot read the configuration of {train!r}: {_reason(error)}; {remedy}"
         ) from error
     config.problem_type = "single_label_classification"
     if getattr(config, "pad_token_id", None) is None:
         # Decoders find the last token of a sequence by it; batches are impossible without.
         eos = getattr(config, "eos_token_id", None)
-        config.pad_token_id = eos[0] if isinstance(eos, list) else eos or 0
+        config.pad_token_id = next(iter(eos), 0) if isinstance(eos, list) else eos or 0
     return config
 
 
@@ -212,8 +222,35 @@ def _check_mismatches(train: str, mismatched: list[str], base_prefix: str) -> No
     if broken:
         raise DataError(
             f"model.train: weights of {train!r} do not have the shapes that its config.json states: "
-            f"{', '.join(broken[:3])}"
+            f"{_up_to_three(broken)}; correct its config.json, or save the model again with save_pretrained"
         )
+
+
+def _check_complete(train: str, missing: Iterable[str], model: nn.Module) -> None:
+    """A head and a pooler may be new; with layers, embeddings or norms drawn at random it would be another model."""
+    parameters = {name for name, _ in model.named_parameters()}
+    base = f"{model.base_model_prefix}."
+    lacking = sorted(
+        name for name in parameters & set(missing) if name.startswith(base) and "pooler" not in name.split(".")
+    )
+    if lacking:
+        raise DataError(
+            f"model.train: the weights of {train!r} lack {_up_to_three(lacking)}, which its config.json asks for; give "
+            "the weights that belong to this config.json, saved together with save_pretrained"
+        )
+
+
+def _check_finite(train: str, model: nn.Module) -> None:
+    broken = [name for name, parameter in model.named_parameters() if not torch.isfinite(parameter).all()]
+    if broken:
+        raise DataError(
+            f"model.train: weights of {train!r} hold numbers that are not finite: {_up_to_three(broken)}; give a "
+            "checkpoint from before its training diverged"
+        )
+
+
+def _up_to_three(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
@@ -223,8 +260,25 @@ def _as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _reason(error: BaseException) -> str:
+    """The first line of what ``error`` says; with the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    is_bare = isinstance(error, KeyError | ArithmeticError | AttributeError | TypeError)
+    return f"{type(error).__name__}: {reason}".rstrip(".") if is_bare else reason.rstrip(".")
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about weights that could not be loaded."""
+    match error:
+        case ImportError():
+            return "quantized weights need libraries that jetbed does not use: give the model in floating point"
+        case OSError():  # there is no file, or not this one
+            return "it needs a model.safetensors (pickled weights such as pytorch_model.bin are never opened)"
+        case _:
+            return "correct its config.json, or save the model again with save_pretrained"
 
 
 @contextmanager

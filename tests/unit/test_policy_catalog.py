@@ -1,6 +1,7 @@
 """Finding and building policies, and what is said when that is impossible."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -116,6 +117,7 @@ def test_a_parameter_without_a_default_must_be_given() -> None:
         ("zzz", r"no policy 'zzz'; the policies are: "),
         ("nowhere.at_all:Mine", r"module cannot be imported .*nowhere.*got 'nowhere\.at_all:Mine'"),
         ("policies.legend:Legnd", r"the module 'policies\.legend' has no class 'Legnd'"),
+        (".p:P", r"must be given by its full name, package\.module:Class, got '\.p:P'"),
         (":Legend", r"has no class 'Legend', got policy ':Legend'"),
         (
             "policies.legend:Capacity",
@@ -127,3 +129,72 @@ def test_a_parameter_without_a_default_must_be_given() -> None:
 def test_a_policy_that_cannot_be_found_is_reported(path: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         policy_class(path)
+
+
+def refusal_of_module(code: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (folder / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(ConfigError) as refused:
+        build_policy(f"{name}:Mine", {"rank": 1} if "rank" in code else {})
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said", "line"),
+    [
+        ("broken_syntax", "x = 1\ndef f(:\n", "SyntaxError: invalid syntax", 2),
+        ("broken_exit", "import sys\n\nsys.exit(3)\n", "SystemExit: 3", 3),
+        ("broken_division", "1 / 0\n", "ZeroDivisionError: division by zero", 1),
+        ("broken_library", "import json\njson.loads('{')\n", "JSONDecodeError: Expecting property name", 2),
+        ("broken_import", "\nimport nowhere_at_all\n", "No module named 'nowhere_at_all'", 2),
+    ],
+)
+def test_a_module_that_fails_is_reported_with_file_and_line(
+    name: str, code: str, said: str, line: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal_of_module(code, name, tmp_path, monkeypatch)
+
+    assert message.startswith(f"the policy's module cannot be imported ({said}")
+    assert message.endswith(f", {tmp_path / name}.py line {line}), got '{name}:Mine'")
+
+
+PLAIN = """
+from emulator.policy import Policy
+
+
+class Mine(Policy):
+    def form(self, model):
+        pass
+
+    def plan(self, view):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("policy_abstract", PLAIN.replace("def plan", "def plann"), "is abstract: it must define plan"),
+        (
+            "policy_raises",
+            PLAIN + "\n    def __init__(self):\n        raise RuntimeError('no')\n",
+            "policy_raises:Mine cannot be built (RuntimeError: no, {folder}/policy_raises.py line 13)",
+        ),
+        (
+            "policy_mistyped",
+            PLAIN + "\n    def __init__(self):\n        len(3)\n",
+            "policy_mistyped:Mine cannot be built (TypeError: object of type 'int' has no len(), ",
+        ),
+        (
+            "policy_unresolved",
+            PLAIN + "\n    def __init__(self, rank: 'Nowhere' = 3):\n        pass\n",
+            "the annotations of policy policy_unresolved:Mine cannot be resolved (name 'Nowhere' is not defined); ",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_built_is_reported(
+    name: str, code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert said.format(folder=tmp_path) in refusal_of_module(code, name, tmp_path, monkeypatch)

@@ -10,7 +10,7 @@ from emulator.errors import AggregationError, PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.records import ClusterView, Group, RoundPlan, TrainingDefaults
 from emulator.testing import tiny_model
-from emulator.validation import aggregated, validated
+from emulator.validation import aggregated, check_form, validated
 
 FORM = LoraForm(ranks=(2, 3, 4, 5))
 VIEW = ClusterView(
@@ -47,9 +47,20 @@ def test_a_possible_plan_comes_back_in_the_order_of_device_ids() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_steps": 0}, "n_steps must be a whole number of at least 1, got 0"),
-        ({"n_steps": 1.5}, "n_steps must be a whole number of at least 1, got 1.5"),
-        ({"batch_size": -3}, "batch_size must be a whole number of at least 1, got -3"),
+        ({"n_steps": 0}, "n_steps must be a whole number from 1 to 1000000, got 0"),
+        ({"n_steps": 1.5}, "n_steps must be a whole number from 1 to 1000000, got 1.5"),
+        ({"batch_size": -3}, "batch_size must be a whole number from 1 to 1000000, got -3"),
+        ({"n_steps": True}, "n_steps must be a whole number from 1 to 1000000, got True"),
+        ({"n_steps": 10**6 + 1}, "n_steps must be a whole number from 1 to 1000000, got 1000001"),
+        ({"batch_size": 10**9}, "batch_size must be a whole number from 1 to 1000000, got 1000000000"),
+        ({"learning_rate": True}, "learning_rate must be a positive number, got True"),
+        ({"learning_rate": 10**400}, f"learning_rate must be a positive number, got 1{'0' * 199}…"),
+        (
+            {"learning_rate": 10**5000},
+            "learning_rate must be a positive number, got a value of type int that cannot be shown",
+        ),
+        ({"depth": True}, "depth must be a whole number, got True"),
+        ({"ranks": (2, True, 4, 5)}, "a rank must be a whole number, got True"),
         ({"learning_rate": 0.0}, "learning_rate must be a positive number, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be a positive number, got nan"),
         ({"learning_rate": float("inf")}, "learning_rate must be a positive number, got inf"),
@@ -94,13 +105,27 @@ def test_a_device_that_cannot_be_reached_is_refused(device_id: int, message: str
     ("groups", "message"),
     [
         ((Group(members=(0, 1)), Group(members=())), "round 7: group 1 has no members"),
-        ((Group(members=(0, 1), inner_rounds=0),), "round 7: group 0 must have at least 1 inner round, got 0"),
+        ((Group(members=(0, 1), inner_rounds=0),), "round 7: group 0 must have from 1 to 1000000 inner rounds, got 0"),
+        (
+            (Group(members=(0, 1), inner_rounds=10**7),),
+            "round 7: group 0 must have from 1 to 1000000 inner rounds, got 10000000",
+        ),
+        (
+            (Group(members=(0, 1), inner_rounds=True),),
+            "round 7: group 0 must have from 1 to 1000000 inner rounds, got True",
+        ),
+        (None, "round 7: groups must be a tuple of Group, got None"),
+        ({"a": 1}, "round 7: groups must be a tuple of Group, got {'a': 1}"),
+        (((0, 1),), "round 7: group 0 must be a Group, got (0, 1)"),
+        ((Group(members=None),), "round 7: the members of group 0 must be a tuple of device ids, got None"),
+        ((Group(members=(0, "1")),), "round 7: the members of group 0 must be a tuple of device ids, got (0, '1')"),
+        ((Group(members=(0, True)),), "round 7: the members of group 0 must be a tuple of device ids, got (0, True)"),
         ((Group(members=(0, 1)), Group(members=(1,))), "round 7, device 1: is in more than one group"),
         ((Group(members=(0,)),), "round 7, device 1: has an assignment but no group"),
         ((Group(members=(0, 1, 4)),), "round 7, device 4: has a group but no assignment"),
     ],
 )
-def test_groups_must_divide_the_cohort(groups: tuple[Group, ...], message: str) -> None:
+def test_groups_must_divide_the_cohort(groups: Any, message: str) -> None:
     with pytest.raises(PlanError) as caught:
         validated(plan(0, 1, groups=groups), VIEW, FORM, "mine:Mine")
 
@@ -111,6 +136,28 @@ def test_groups_that_divide_the_cohort_are_kept() -> None:
     groups = (Group(members=(4,)), Group(members=(1, 0), inner_rounds=2))
 
     assert validated(plan(0, 1, 4, groups=groups), VIEW, FORM, "mine").groups == groups
+
+
+@pytest.mark.parametrize("device_id", [True, 1.0, "1"])
+def test_a_device_is_named_by_a_whole_number(device_id: Any) -> None:
+    with pytest.raises(PlanError, match=f"mine, round 7, device {device_id!r}: does not exist"):
+        validated(plan(0, device_id), VIEW, FORM, "mine")
+    with pytest.raises(PlanError, match="device 1: its assignment is for another device"):
+        validated(RoundPlan(assignments={1: assignment(device_id)}), VIEW, FORM, "mine")
+
+
+def test_numbers_of_numpy_are_as_good_as_those_of_python() -> None:
+    numbers = {"n_steps": np.int64(3), "batch_size": np.int32(2), "learning_rate": np.float32(0.1)}
+
+    assert list(validated(plan(0, np.int64(3), **numbers), VIEW, FORM, "mine").assignments) == [0, 3]  # type: ignore[arg-type]
+
+
+def test_what_is_no_form_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"form\(\) must return an AdapterForm, got None"):
+        check_form(None, VIEW.model)
+    with pytest.raises(ValueError, match="one entry for each of 4 layers"):
+        check_form(LoraForm(ranks=(2,)), VIEW.model)
+    check_form(FORM, VIEW.model)
 
 
 def test_an_empty_cohort_is_refused_while_somebody_is_available() -> None:
@@ -132,6 +179,10 @@ def test_what_is_no_plan_is_refused() -> None:
     [
         ({"deadline_s": 0.0}, "deadline_s must be a positive number of seconds or None, got 0.0"),
         ({"deadline_s": float("inf")}, "deadline_s must be a positive number of seconds or None, got inf"),
+        ({"deadline_s": 10**400}, f"deadline_s must be a positive number of seconds or None, got 1{'0' * 199}…"),
+        ({"n_wanted": True}, "n_wanted must be a whole number from 1 to the cohort's 2 devices, or None, got True"),
+        ({"assignments": None}, "assignments must be a mapping from device id to Assignment, got None"),
+        ({"assignments": [1]}, "assignments must be a mapping from device id to Assignment, got [1]"),
         ({"deadline_s": "soon"}, "deadline_s must be a positive number of seconds or None, got 'soon'"),
         ({"n_wanted": 0}, "n_wanted must be a whole number from 1 to the cohort's 2 devices, or None, got 0"),
         ({"n_wanted": 3}, "n_wanted must be a whole number from 1 to the cohort's 2 devices, or None, got 3"),

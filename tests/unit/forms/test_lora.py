@@ -1,6 +1,7 @@
 """The LoRA form: what a device holds, how it comes back, what it costs."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,39 @@ def test_another_kind_of_assignment_is_refused() -> None:
 
     with pytest.raises(ValueError, match="LoraForm takes a LoraAssignment, not a Assignment"):
         FORM.check(Assignment(device_id=0, n_steps=1, batch_size=1, learning_rate=0.1), MODEL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ranks": [2, 3, 4]}, "the form's ranks must be a tuple with one entry for each of 3 layers, got [2, 3, 4]"),
+        ({"ranks": (2, 3)}, "the form's ranks must be a tuple with one entry for each of 3 layers, got (2, 3)"),
+        ({"ranks": (2, -3, 4)}, "the form's rank at layer 1 must be a whole number of at least 0, got -3"),
+        ({"ranks": (2, 3.0, 4)}, "the form's rank at layer 1 must be a whole number of at least 0, got 3.0"),
+        ({"ranks": (True, 3, 4)}, "the form's rank at layer 0 must be a whole number of at least 0, got True"),
+        ({"ranks": (0, 0, 0)}, "at least one of the form's ranks must be positive, got (0, 0, 0)"),
+        (
+            {"ranks": (2, 3, 17), "targets": ("mlp_up", "query")},
+            "the form's rank at layer 2 must be at most 16, the smaller side of 'mlp_up', got 17",
+        ),
+        ({"targets": ("query", "mlp_gate")}, "a target must be one of the model's query, key, value, "),
+        ({"targets": ("query", 3)}, "a target must be one of the model's query, key, value, "),
+        ({"targets": "query"}, "targets must be a tuple of at least one of query, key, value, "),
+        ({"targets": ()}, "targets must be a tuple of at least one of query, key, value, "),
+        ({"targets": ("query", "query")}, "targets must name each matrix once, got ('query', 'query')"),
+        ({"scaling": float("nan")}, "scaling must be a finite number, got nan"),
+        ({"scaling": "2"}, "scaling must be a finite number, got '2'"),
+    ],
+)
+def test_a_form_that_is_impossible_for_the_model_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        replace(FORM, **changes).check_model(MODEL)
+
+    assert str(refused.value).startswith(message)
+
+
+def test_a_layer_without_an_adapter_and_the_highest_rank_are_possible() -> None:
+    replace(FORM, ranks=(0, 16, np.int64(3))).check_model(MODEL)
 
 
 @pytest.mark.parametrize(("hold_below", "held"), [(True, (2, 3, 4)), (False, (0, 0, 4))])

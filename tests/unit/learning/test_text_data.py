@@ -1,5 +1,6 @@
 """Every file format reads alike; splits are seeded and stratified; messages name file, column and what there is."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def test_a_single_label_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_held_out_label_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     FRAME.assign(label=9).to_csv(other, index=False)
-    assert "labels that no training example has: 9" in refusal(written("csv", tmp_path), test_source=str(other))
+    message = refusal(written("csv", tmp_path), test_source=str(other))
+    assert message.startswith(f"data.test_source: {str(other)!r} has labels that no training example has: 9")
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:
@@ -129,3 +131,74 @@ def test_an_unknown_builtin_is_refused() -> None:
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
 def test_an_impossible_test_fraction_is_refused(fraction: float, tmp_path: Path) -> None:
     assert "data.test_fraction" in refusal(written("csv", tmp_path), test_fraction=fraction)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("x.csv", ""), ("x.csv", "text,label\n"), ("x.tsv", "text\tlabel\n"), ("x.jsonl", ""), ("x.jsonl", "\n")],
+)
+def test_a_file_without_rows_is_refused_under_the_setting_that_names_it(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    empty = str(tmp_path / name)
+    assert refusal(empty).startswith(f"data.source: {empty!r} has no rows")
+    assert refusal(written("csv", tmp_path), test_source=empty).startswith(f"data.test_source: {empty!r} has no rows")
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
+    assert "has no rows" in refusal(written("parquet", tmp_path, FRAME[:0]))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("cell", "kind"), [(["a"], "(list|ndarray)"), (["a", "b"], "(list|ndarray)"), ({"a": 1}, "dict")]
+)
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_a_nested_value_is_refused_with_its_row(suffix: str, cell: Any, kind: str, column: str, tmp_path: Path) -> None:
+    cells = pd.Series([cell if row != 0 else None for row in range(40)], dtype=object)
+    message = refusal(written(suffix, tmp_path, FRAME.assign(**{column: cells})))
+    assert re.search(f"data.source: .* has a {kind} in row 1 .*'{column}'", message)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_an_empty_label_is_refused_with_its_row(suffix: str, tmp_path: Path) -> None:
+    frame = FRAME.assign(label=["x", "", *["y"] * 38])
+    assert "data.source: " in (message := refusal(written(suffix, tmp_path, frame)))
+    assert "has a missing label in row 1 " in message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text,label\n,1\n", "data.test_source: {path!r} has an empty text in row 0 "),
+        ("text,label\na,\n", "data.test_source: {path!r} has a missing label in row 0 "),
+        ("text,mood\na,1\n", "data.test_source, data.label_column: {path!r} has no column 'label'"),
+        ('text,label\n"a,1\n', "data.test_source: cannot read {path!r} as csv"),
+    ],
+)
+def test_a_refusal_of_the_test_file_names_its_setting(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text(content)
+    assert refusal(written("csv", tmp_path), test_source=str(path)).startswith(said.format(path=str(path)))
+
+
+def test_columns_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    source = written("csv", tmp_path)
+    assert "must be two different columns, got 'text' for both" in refusal(source, label_column="text")
+    assert "data.text_column: columns are counted from 0" in refusal(source, text_column=-1, label_column=1)
+
+
+def test_rows_with_more_fields_than_columns_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label\nyes, no,1\nno, yes,2\n")
+    assert "rows with more fields than its header line names" in refusal(str(path))
+
+
+def test_a_test_part_that_takes_every_row_is_refused(tmp_path: Path) -> None:
+    assert "leaves none for training" in refusal(written("csv", tmp_path), test_fraction=0.999)
+
+
+def test_labels_that_only_look_like_numbers_are_words(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": list("abcd"), "label": ["--1", "9" * 5000] * 2})
+    assert load_data(written("csv", tmp_path, frame), test_fraction=0.5).label_names == ("--1", "9" * 5000)
