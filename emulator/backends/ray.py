@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from emulator.backends.base import Backend, HostTiming, OnJobs
 from emulator.backends.capacity import HOST_BYTES, n_hosts
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
+DIED = (RayActorError, OutOfMemoryError)
+"""What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
 
 
 class HostActor:
@@ -88,6 +91,7 @@ class RayBackend(Backend):
         Raises:
             ConfigError: so many hosts do not fit into the cluster's memory.
             DataError: the model or the data cannot be used.
+            UserError: hosts died more often than they are replaced.
         """
         self._config = config
         self._settings = numeric_settings(config)
@@ -97,9 +101,9 @@ class RayBackend(Backend):
         self._content: Any = None
         # All hosts are started at once, so that they import torch while the first one loads.
         self._hosts = [self._new_host(number) for number in range(self._n_hosts)]
-        self._content, prepared = self._hosts[0].load.options(num_returns=2).remote(n_devices)
-        self.prepared = result(prepared)
-        result([host.start.remote(self._content) for host in self._hosts])
+        self._content, self.prepared = self._load(n_devices)
+        for wait in [self._call(number, "start", self._content) for number in range(self._n_hosts)]:
+            wait()
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
         stacks = stack_jobs(jobs, self._settings.devices_stacked, self._config.backend.devices_per_actor)
@@ -122,7 +126,7 @@ class RayBackend(Backend):
             except StopIteration:
                 del owed[ready[0]]
                 continue
-            except RayActorError as error:
+            except DIED as error:
                 del owed[ready[0]]
                 self._replace(host, error)
                 call(host, own)
@@ -135,24 +139,29 @@ class RayBackend(Backend):
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
         shared = ray.put(state)
         shares = longest_first([len(rows) for rows in shards], self._n_hosts)
-        calls = [
-            host.evaluate.remote(form, shared, [shards[index] for index in share])
-            for host, share in zip(self._hosts, shares, strict=True)
+        waits = [
+            self._call(host, "evaluate", form, shared, [shards[index] for index in share])
+            for host, share in enumerate(shares)
         ]
 
         def wait() -> Evaluation:
             evaluated: dict[int, EvaluationShard] = {}
-            for share, results in zip(shares, result(calls), strict=True):
-                evaluated.update(zip(share, results, strict=True))
+            for share, of_host in zip(shares, waits, strict=True):
+                evaluated.update(zip(share, of_host(), strict=True))
             return evaluation_of([evaluated[index] for index in range(len(shards))])
 
         return wait
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
-        result(self._hosts[0].export.remote(form, state, path))
+        self._call(0, "export", form, state, path)()
 
     def timings(self) -> list[HostTiming]:
-        return [timing for host in result([host.timings.remote() for host in self._hosts]) for timing in host]
+        timings: list[HostTiming] = []
+        for reference in [host.timings.remote() for host in self._hosts]:
+            # What a dead host measured died with it; the next call that needs the host replaces it.
+            with suppress(*DIED):
+                timings += result(reference)
+        return timings
 
     def close(self) -> None:
         for host in self._hosts:
@@ -178,14 +187,41 @@ class RayBackend(Backend):
         options = {"num_cpus": self._cpus_per_host, "num_gpus": self._config.backend.gpus_per_host}
         return ray.remote(HostActor).options(**options).remote(self._config, f"host-{number}", self._content)
 
-    def _replace(self, number: int, error: RayActorError) -> None:
+    def _load(self, n_devices: int) -> tuple[Any, Prepared]:
+        """Let the first host load model and data; the content stays a reference, which hosts share."""
+        content, prepared = self._hosts[0].load.options(num_returns=2).remote(n_devices)
+        try:
+            return content, result(prepared)
+        except DIED as error:
+            self._replace(0, error)
+            return self._load(n_devices)
+
+    def _call(self, number: int, method: str, *arguments: Any) -> Callable[[], Any]:
+        """Begin a call of a host. Waiting for its result replaces a host that died and calls the new one."""
+        host = self._hosts[number]
+        reference = getattr(host, method).remote(*arguments)
+
+        def wait() -> Any:
+            try:
+                return result(reference)
+            except DIED as error:
+                # Of several calls that one death ended, the first to be waited for has replaced the host.
+                if self._hosts[number] is host:
+                    self._replace(number, error)
+                return self._call(number, method, *arguments)()
+
+        return wait
+
+    def _replace(self, number: int, error: Exception) -> None:
         """Start a host anew in the place of one that died; its work depends on nothing that died with it."""
         self._n_replaced += 1
         if self._n_replaced > MOST_REPLACEMENTS:
             raise UserError(
                 f"device hosts died {self._n_replaced} times, most likely for want of memory; lower backend.hosts or "
-                f"training.devices_stacked ({error})"
+                f"training.devices_stacked ({first_line(error)})"
             ) from error
+        # A host that is only out of reach counts as dead, and must not keep what Ray reserves for it.
+        ray.kill(self._hosts[number])
         self._hosts[number] = self._new_host(number)
 
 
@@ -221,6 +257,11 @@ def result(references: Any) -> Any:
         if isinstance(error.cause, UserError):
             raise error.cause from None
         raise
+
+
+def first_line(error: BaseException) -> str:
+    """What ``error`` says, without the details and traces that Ray adds below."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def free_resources() -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayTaskError
 
 from emulator.backends.environment import quieten
-from emulator.backends.ray import RayBackend, result
+from emulator.backends.interruption import hang_up_kept_from_children, heed_signals, interruptible
+from emulator.backends.ray import DIED, RayBackend, first_line, result
 from emulator.config import Config
 from emulator.coordinator import OnProgress, Progress
 from emulator.errors import UserError
@@ -25,6 +27,8 @@ GRACE_S = 30.0
 """How long an interrupted run may take to finish the stack that it is training."""
 OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of a cluster of our own; updates are dropped round by round, models beyond it spill to disk."""
+REACH_S = 3.0
+"""How long the address in RAY_ADDRESS may take to answer before Ray, which is more patient, is asked to connect."""
 
 
 class CoordinatorActor:
@@ -75,25 +79,61 @@ def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
             actor.stop.remote()
             ray.wait([running], timeout=GRACE_S)
             raise
-        except RayActorError as error:
-            raise UserError(f"the coordinator died, most likely for want of memory ({error})") from error
+        except DIED as error:
+            # An error inside the coordinator is one of its task, whatever its cause; its own death is not.
+            if isinstance(error, RayTaskError):
+                raise
+            raise UserError(f"the coordinator died, most likely for want of memory ({first_line(error)})") from error
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Connected to the cluster that RAY_ADDRESS names, else to one of our own, which ends with the block."""
+    """Connected to the cluster that RAY_ADDRESS names, else to one of our own, which ends with the block.
+
+    Raises:
+        UserError: there is no cluster at RAY_ADDRESS.
+    """
     if ray.is_initialized():
         yield
         return
+    with interruptible():
+        try:
+            with hang_up_kept_from_children():
+                _connect()
+            # Ray has put a handler of its own in the place of ours.
+            heed_signals()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect() -> None:
     environment = quieten()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address := os.environ.get("RAY_ADDRESS"):
-        options |= {"address": address, "runtime_env": {"env_vars": environment}}
-    else:
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
         # "local" and not the default, which would join any cluster that happens to run on this machine.
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    ray.init(**options)
+        ray.init(**options)
+        return
     try:
-        yield
-    finally:
-        ray.shutdown()
+        _check_reachable(address)
+        ray.init(**options, address=address, runtime_env={"env_vars": environment})
+    # Ray raises many kinds of error here, asserts among them, and documents none.
+    except Exception as error:
+        raise UserError(
+            f"cannot connect to the Ray cluster at RAY_ADDRESS ({first_line(error)}); set it to the host:port of a "
+            f"running cluster, or unset it to run on this machine, got {address!r}"
+        ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """Try the socket, where ``address`` names one.
+
+    Raises:
+        OSError: nothing listens there.
+        OverflowError: there is no such port.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()

@@ -1,5 +1,6 @@
 """The live display of a run and its closing summary."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
+from emulator.backends.interruption import interruptible
 from emulator.config import Config
 from emulator.coordinator import Progress as RunProgress
 from emulator.execute import execute
@@ -18,16 +20,18 @@ from emulator.results.summary import render, summarise
 def run_with_display(config: Config, out_dir: Path) -> None:
     """Run with a live display on standard error; print the summary and the folder on standard output.
 
-    Where standard error is not a terminal, each finished round is one line.
+    Where standard error is not a terminal, each finished round is one line. SIGTERM and SIGHUP end it as Ctrl-C does.
     """
     console = Console(stderr=True)
     display = _Live(console, config) if console.is_terminal else _Lines(console)
     try:
-        with display:
+        with interruptible(), display:
             execute(config, out_dir, display.show)
     except KeyboardInterrupt:
         written = f"; what was written is whole: {out_dir}" if out_dir.exists() else " before the first round was over"
-        console.print(f"jetbed: interrupted{written}", highlight=False, soft_wrap=True)
+        # A terminal that has hung up takes no more lines.
+        with suppress(OSError):
+            console.print(f"jetbed: interrupted{written}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     print_summary(out_dir)
     if outside := load(out_dir).info.get("outside_known_range"):
@@ -106,7 +110,9 @@ class _Live:
         self._bars.start()
 
     def __exit__(self, *error: object) -> None:
-        self._bars.stop()
+        # A terminal that has hung up cannot be drawn on, which must not hide why the run ended.
+        with suppress(OSError):
+            self._bars.stop()
 
     def show(self, progress: RunProgress) -> None:
         self._warning.show(progress)

@@ -32,8 +32,9 @@ def stop_after_round(n_rounds: int, out: Path, send: int, *arguments: str) -> tu
             reported = int(line.split()[1].partition("/")[0])
         if reported == n_rounds and not started:
             started = psutil.Process(process.pid).children(recursive=True)
-            # A terminal sends Ctrl-C to the whole group; kill -9 hits one process.
-            os.kill(process.pid, send) if send == signal.SIGKILL else os.killpg(process.pid, send)
+            # A terminal sends Ctrl-C and its hang-up to the whole group; kill hits one process.
+            to_one = send in (signal.SIGKILL, signal.SIGTERM)
+            os.kill(process.pid, send) if to_one else os.killpg(process.pid, send)
             started.append(psutil.Process(process.pid))
     return process.wait(timeout=120), reported, started
 
@@ -60,9 +61,10 @@ def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, bac
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("send", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("backend", ["inline", "ray"])
-def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, backend: str) -> None:
-    status, reported, started = stop_after_round(2, tmp_path / "run", signal.SIGINT, "--backend", backend)
+def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, backend: str, send: int) -> None:
+    status, reported, started = stop_after_round(2, tmp_path / "run", send, "--backend", backend)
     assert status == 130
     assert still_alive(started, within_s=60) == []
     frames = emulator.load(tmp_path / "run")
