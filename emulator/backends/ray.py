@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,10 @@ class HostActor:
         self._config = config
         self._name = name
         self._timings: list[HostTiming] = []
+        start_s = time.perf_counter()
+        # Now, and not in the first call: all hosts import torch at the same time, while the first one loads.
+        importlib.import_module("emulator.learning.tasks")
+        self._timings.append(HostTiming.since(start_s, name, "import"))
         if content is not None:
             self.start(content)
 
@@ -99,7 +104,6 @@ class RayBackend(Backend):
         self._cpus_per_host = _cpus_per_host(config, self._n_hosts)
         self._n_replaced = 0
         self._content: Any = None
-        # All hosts are started at once, so that they import torch while the first one loads.
         self._hosts = [self._new_host(number) for number in range(self._n_hosts)]
         self._content, self.prepared = self._load(n_devices)
         for wait in [self._call(number, "start", self._content) for number in range(self._n_hosts)]:
