@@ -1,5 +1,6 @@
 """Runs the rounds of one run: plan, play, evaluate, observe, write."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ class Coordinator:
     def run(self) -> None:
         """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
         try:
-            state = self._run_rounds()
+            with _rare_collections():
+                state = self._run_rounds()
             if self.backend is not None:
                 self.backend.export(self.testbed.form, state, self.writer.out_dir / "adapter")
             self.writer.close("finished")
@@ -200,6 +202,21 @@ class Coordinator:
     def _tell(self, **changes: Any) -> None:
         self._progress = replace(self._progress, **changes)
         self._on_progress(self._progress)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Let Python look for cyclic garbage rarely.
+
+    What a round makes, events and records of every device, lives until its end. Going through all of it again and again
+    would make a device-round dearer the more devices there are.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def round_columns(report: RoundReport, energy_j: float) -> dict[str, list[Any]]:

@@ -110,7 +110,7 @@ _HOST = _schema(
         "phase",
         _TEXT,
         "",
-        "import, load, start, plan, play (the timeline, with its training), train, evaluate, write, or round (all of it).",
+        "import, load, start, plan, play (the timeline with its training), train, evaluate, write, or round (all).",
     ),
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),
