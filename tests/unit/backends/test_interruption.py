@@ -4,10 +4,20 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from emulator.backends.interruption import ENDING, hang_up_kept_from_children, heed_signals, interruptible
+
+
+@pytest.fixture(autouse=True)
+def default_dispositions() -> Iterator[None]:
+    """Tests may themselves run under nohup, which ignores SIGHUP here and in all children."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", ENDING)
