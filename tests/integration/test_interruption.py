@@ -23,7 +23,13 @@ def stop_after_round(n_rounds: int, out: Path, send: int, *arguments: str) -> tu
     command = [sys.executable, "-m", "emulator.cli", "run", "--rounds", "500", "--out", str(out), *settings(SMALL)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
-        [*command, *arguments], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        [*command, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        # Tests may run under nohup, which ignores SIGHUP here and in all children.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     assert process.stderr is not None
     reported, started = 0, []
