@@ -33,10 +33,10 @@ def test_legend_waits_at_most_six_tenths_of_fedlora(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) -> None:
-    legend = default_run(tmp_path / "legend", "legend").rounds
-    fedlora = default_run(tmp_path / "fedlora", "fedlora").rounds
+    legend = default_run(tmp_path / "legend", "legend", "--rounds", "10").rounds
+    fedlora = default_run(tmp_path / "fedlora", "fedlora", "--rounds", "10").rounds
     both_reach = min(legend["accuracy"].max(), fedlora["accuracy"].max())
-    assert both_reach > 0.5  # the most frequent of eight classes is about 0.14
+    assert both_reach > 0.3  # the most frequent of eight classes is about 0.14
     assert time_to(legend, both_reach) < time_to(fedlora, both_reach)
 
 

@@ -67,8 +67,10 @@ def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, bac
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("send", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("backend", ["inline", "ray"])
+@pytest.mark.parametrize(
+    ("backend", "send"),
+    [("inline", signal.SIGINT), ("ray", signal.SIGINT), ("ray", signal.SIGTERM), ("inline", signal.SIGHUP)],
+)
 def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, backend: str, send: int) -> None:
     status, reported, started = stop_after_round(2, tmp_path / "run", send, "--backend", backend)
     assert status == 130
