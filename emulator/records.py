@@ -74,6 +74,11 @@ class Assignment:
     batch_size: int
     learning_rate: float
 
+    @property
+    def stack_key(self) -> tuple[int, ...]:
+        """Devices share a forward and backward pass only where this is equal."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
@@ -112,6 +117,7 @@ class Job:
 class Update:
     """What a device sends back: trained arrays in the device's own shapes.
 
+    ``reported`` holds what a task measured beside training, such as importance scores; it is not merged by itself.
     Where devices do not wait for one another, ``staleness`` counts the aggregations since the device downloaded the
     server state that it started from, and ``base`` is that state; ``base`` is None where it is the one merged into.
     """
@@ -121,6 +127,7 @@ class Update:
     payload: Arrays
     n_examples: int
     metrics: Mapping[str, float]
+    reported: Arrays = field(default_factory=dict)
     staleness: int = 0
     base: Arrays | None = None
 

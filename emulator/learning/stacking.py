@@ -10,7 +10,7 @@ DEVICES_STACKED = 16
 
 
 def stacks(jobs: Sequence[Job], devices_stacked: int) -> list[list[Job]]:
-    """Groups ``jobs`` into stacks of at most ``devices_stacked``, alike in shape and near-equal in size.
+    """Groups ``jobs`` into stacks of at most ``devices_stacked``: alike in shape, per stack key near-equal in size.
 
     The grouping follows from the jobs and the setting alone, never from the number of hosts or the order of ``jobs``:
     what shares a pass decides the last bits of the numbers.
@@ -20,10 +20,17 @@ def stacks(jobs: Sequence[Job], devices_stacked: int) -> list[list[Job]]:
     """
     if devices_stacked < 1:
         raise ValueError(f"devices_stacked must be at least 1, got {devices_stacked!r}")
-    ordered = sorted(jobs, key=_shape)
-    n_stacks = -(-len(ordered) // devices_stacked)
-    cuts = [len(ordered) * index // n_stacks for index in range(n_stacks + 1)] if n_stacks else []
-    return [ordered[start:stop] for start, stop in pairwise(cuts)]
+    alike: dict[tuple[int, ...], list[Job]] = {}
+    for job in sorted(jobs, key=_shape):
+        alike.setdefault(job.assignment.stack_key, []).append(job)
+    return [stack for ordered in alike.values() for stack in _near_equal(ordered, devices_stacked)]
+
+
+def _near_equal(jobs: list[Job], most: int) -> list[list[Job]]:
+    n_stacks = -(-len(jobs) // most)
+    return [
+        jobs[start:stop] for start, stop in pairwise(len(jobs) * index // n_stacks for index in range(n_stacks + 1))
+    ]
 
 
 def evaluation_shards(n_rows: int, shard_size: int) -> list[range]:

@@ -1,17 +1,18 @@
 """What hosts compute: picklable functions over the jobs of one stack, named by import path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.batches import draw_rows, stacked_batch
 from emulator.learning.host import DeviceHost
 from emulator.learning.optimizer import StackedAdamW
-from emulator.records import Job, Update
+from emulator.records import Arrays, Assignment, Job, Update
 from emulator.seeds import Seeds
 
 
@@ -22,48 +23,84 @@ class Task(Protocol):
 
 
 def train_adapter(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
-    """Local training as in FedAvg: each device takes its steps of AdamW from the server's state, on its own batches.
+    """Local training as in FedAvg: each device takes its steps of AdamW from the server's state, on its own batches."""
+    return LocalTraining(host, form, jobs).run()
 
-    All devices share every forward and backward pass. The loss is the sum of the devices' mean cross-entropies, so
-    that no device's gradient depends on another's data.
+
+class LocalTraining:
+    """All devices of a stack share every forward and backward pass.
+
+    The loss is the sum of the devices' mean cross-entropies, so that no device's gradient depends on another's data.
+    A task with a loss of its own, or that measures while it trains, overrides :meth:`penalty`, :meth:`after_step`,
+    :meth:`metrics` or :meth:`reported`.
+
+    Attributes:
+        jobs: those with the most steps come first, so that the devices still at work are always the leading rows.
+        adapters: holds the devices' arrays, in the order of ``jobs``.
     """
-    settings, seeds = host.settings, Seeds(host.settings.run_seed)
-    # The devices with the most steps come first: those still at work are always the leading rows.
-    ordered = sorted(jobs, key=lambda job: -job.assignment.n_steps)
-    assignments = [job.assignment for job in ordered]
-    adapters = host.attach(form)
-    adapters.load([form.project(job.state, job.assignment) for job in ordered], assignments)
-    stack = adapters.stack
-    optimizer = StackedAdamW(stack.values, stack.gradients, adapters.learning_rates(assignments), settings.weight_decay)
-    rows = [draw_rows(job, host.content.local_rows(job.device_id), seeds) for job in ordered]
-    first_layer = 0 if settings.dropout else min(adapters.lowest_layer(job.state) for job in jobs)
-    losses = torch.zeros(len(ordered), device=settings.device)
-    n_active = len(ordered)
-    with _dropout(host, ordered[0], seeds):
-        for step in range(assignments[0].n_steps):
-            n_now = sum(assignment.n_steps > step for assignment in assignments)
-            if n_now != n_active:
-                n_active = n_now
-                adapters.activate(n_active)
-            batch = stacked_batch([own[step] for own in rows[:n_active]], host.content.train, settings.device)
-            entropies = (
-                F.cross_entropy(host.logits(batch, host.content.train, first_layer), batch.labels, reduction="none")
-                * batch.weights
+
+    def __init__(self, host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> None:
+        self.host, self.form, self._given = host, form, jobs
+        self.jobs = sorted(jobs, key=lambda job: -job.assignment.n_steps)
+        self.seeds = Seeds(host.settings.run_seed)
+        self.adapters = host.attach(form)
+        self.losses = torch.zeros(len(jobs), device=host.settings.device)
+
+    def penalty(self, n_active: int) -> Tensor | None:
+        """What is added to the sum of the first ``n_active`` devices' losses."""
+        return None
+
+    def after_step(self, step: int, n_active: int) -> None:
+        """Called after each step; ``self.adapters.stack.gradients`` are those of the step just taken."""
+
+    def metrics(self, row: int) -> Mapping[str, float]:
+        """What device ``row`` reports as numbers."""
+        n_steps = self.jobs[row].assignment.n_steps
+        return {"train_loss": float(self.losses[row]) / n_steps} if n_steps else {}
+
+    def reported(self, row: int) -> Arrays:
+        """What device ``row`` reports as arrays."""
+        return {}
+
+    def run(self) -> list[Update]:
+        """The updates, in the order in which the jobs were given."""
+        assignments = [job.assignment for job in self.jobs]
+        self.adapters.load([self.form.project(job.state, job.assignment) for job in self.jobs], assignments)
+        self._train(assignments)
+        updates = {
+            job.device_id: Update(
+                device_id=job.device_id,
+                assignment=job.assignment,
+                payload=payload,
+                n_examples=len(self.host.content.local_rows(job.device_id)),
+                metrics=self.metrics(row),
+                reported=self.reported(row),
             )
-            stack.backward(entropies.sum())
-            optimizer.step(n_active)
-            losses[:n_active] += entropies.detach().view(n_active, -1).sum(dim=1)
-    updates = {
-        job.device_id: Update(
-            device_id=job.device_id,
-            assignment=job.assignment,
-            payload=payload,
-            n_examples=len(host.content.local_rows(job.device_id)),
-            metrics={"train_loss": loss / job.assignment.n_steps} if job.assignment.n_steps else {},
-        )
-        for job, payload, loss in zip(ordered, adapters.read(), losses.tolist(), strict=True)
-    }
-    return [updates[job.device_id] for job in jobs]
+            for row, (job, payload) in enumerate(zip(self.jobs, self.adapters.read(), strict=True))
+        }
+        return [updates[job.device_id] for job in self._given]
+
+    def _train(self, assignments: Sequence[Assignment]) -> None:
+        host, settings, stack = self.host, self.host.settings, self.adapters.stack
+        rates = self.adapters.learning_rates(assignments)
+        optimizer = StackedAdamW(stack.values, stack.gradients, rates, settings.weight_decay)
+        rows = [draw_rows(job, host.content.local_rows(job.device_id), self.seeds) for job in self.jobs]
+        first_layer = 0 if settings.dropout else min(self.adapters.lowest_layer(job.state) for job in self.jobs)
+        n_active = len(self.jobs)
+        with _dropout(host, self.jobs[0], self.seeds):
+            for step in range(assignments[0].n_steps):
+                n_now = sum(assignment.n_steps > step for assignment in assignments)
+                if n_now != n_active:
+                    n_active = n_now
+                    self.adapters.activate(n_active)
+                batch = stacked_batch([own[step] for own in rows[:n_active]], host.content.train, settings.device)
+                logits = host.logits(batch, host.content.train, first_layer)
+                entropies = F.cross_entropy(logits, batch.labels, reduction="none") * batch.weights
+                penalty = self.penalty(n_active)
+                stack.backward(entropies.sum() if penalty is None else entropies.sum() + penalty)
+                optimizer.step(n_active)
+                self.losses[:n_active] += entropies.detach().view(n_active, -1).sum(dim=1)
+                self.after_step(step, n_active)
 
 
 def _dropout(host: DeviceHost, first: Job, seeds: Seeds) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,18 @@ def test_every_job_is_in_one_stack_of_near_equal_size(n_jobs: int, devices_stack
 def test_like_shapes_share_a_stack() -> None:
     cut = stacks([job(i, depth=1 + i % 2) for i in range(6)], 3)
     assert [[one.device_id for one in stack] for stack in cut] == [[1, 3, 5], [0, 2, 4]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keyed(LoraAssignment):
+    @property
+    def stack_key(self) -> tuple[int, ...]:
+        return (self.device_id % 2,)
+
+
+def test_devices_whose_keys_differ_never_share_a_pass() -> None:
+    jobs = [replace(job(i), assignment=Keyed(**asdict(job(i).assignment))) for i in range(8)]
+    assert [[one.device_id for one in stack] for stack in stacks(jobs, 3)] == [[0, 2], [4, 6], [1, 3], [5, 7]]
 
 
 def test_evaluation_shards_depend_on_the_setting_alone() -> None:
