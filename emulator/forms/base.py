@@ -63,6 +63,17 @@ class AdapterForm(ABC):
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         """Bytes that the device sends back, in the shapes of the priced ``model``."""
 
+    def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """What ``download_bytes`` counts beside the arrays of :meth:`project`, such as masks.
+
+        Negative where the device makes some of these arrays by itself.
+        """
+        return 0
+
+    def extra_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """What ``upload_bytes`` counts beside the trained arrays, such as importance scores."""
+        return 0
+
     def check_model(self, model: ModelSpec) -> None:
         """Raise ``ValueError`` with a sentence about what makes the form impossible for ``model``."""
 

@@ -168,11 +168,16 @@ class PolicyConformance(ABC):
         for device_id, assignment in small.play_round().plan.assignments.items():
             payload = form.project(small.state, assignment)
             returned = sent_back(form, payload, assignment, model)
-            for direction, declared, arrays in (
-                ("download", form.download_bytes(assignment, model), payload),
-                ("upload", form.upload_bytes(assignment, model), returned),
+            for direction, declared, extra, arrays in (
+                (
+                    "download",
+                    form.download_bytes(assignment, model),
+                    form.extra_download_bytes(assignment, model),
+                    payload,
+                ),
+                ("upload", form.upload_bytes(assignment, model), form.extra_upload_bytes(assignment, model), returned),
             ):
-                actual = sum(array.nbytes for array in arrays.values())
+                actual = sum(array.nbytes for array in arrays.values()) + extra
                 problem = f"device {device_id}: {direction}_bytes are {declared}, the arrays have {actual}"
                 require(declared == actual, problem)
 
