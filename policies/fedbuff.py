@@ -35,7 +35,7 @@ import numpy as np
 
 from emulator.aggregation import Contribution, contributions, staleness_discount, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
-from emulator.forms.lora import LoraForm, lora_plan
+from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.protocols.buffered import BufferedAsync
@@ -67,11 +67,11 @@ class FedBuff(Policy):
             raise ValueError(f"server_learning_rate must be above 0, got {self.server_learning_rate!r}")
 
     def form(self, model: ModelSpec) -> LoraForm:
-        return LoraForm(ranks=self._ranks(model))
+        return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))
 
     def plan(self, view: ClusterView) -> RoundPlan:
         depth = self.depth or view.model.n_layers
-        return lora_plan(view, self._ranks(view.model), dict.fromkeys(view.available, depth))
+        return lora_plan(view, uniform_ranks(view.model, self.rank, self.depth), dict.fromkeys(view.available, depth))
 
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         if not self.weight_by_examples:
@@ -79,14 +79,6 @@ class FedBuff(Policy):
         shrunk = sum(update.n_examples * staleness_discount(update.staleness) for update in updates)
         left = shrunk / sum(update.n_examples for update in updates)
         return buffered_step(state, contributions(form, state, updates), self.server_learning_rate * left)
-
-    def _ranks(self, model: ModelSpec) -> tuple[int, ...]:
-        depth = self.depth or model.n_layers
-        if not 1 <= depth <= model.n_layers:
-            raise ValueError(f"depth must be between 1 and the model's {model.n_layers} layers, got {self.depth!r}")
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1, got {self.rank!r}")
-        return (0,) * (model.n_layers - depth) + (self.rank,) * depth
 
 
 def buffered_step(state: Arrays, buffer: Sequence[Contribution], step: float) -> Arrays:

@@ -23,7 +23,7 @@ Defaults
 
 from dataclasses import dataclass
 
-from emulator.forms.lora import LoraForm, lora_plan
+from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan
@@ -42,16 +42,8 @@ class FedLora(Policy):
     depth: int = 0
 
     def form(self, model: ModelSpec) -> LoraForm:
-        return LoraForm(ranks=self._ranks(model))
+        return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))
 
     def plan(self, view: ClusterView) -> RoundPlan:
         depth = self.depth or view.model.n_layers
-        return lora_plan(view, self._ranks(view.model), dict.fromkeys(view.available, depth))
-
-    def _ranks(self, model: ModelSpec) -> tuple[int, ...]:
-        depth = self.depth or model.n_layers
-        if not 1 <= depth <= model.n_layers:
-            raise ValueError(f"depth must be between 1 and the model's {model.n_layers} layers, got {self.depth!r}")
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1, got {self.rank!r}")
-        return (0,) * (model.n_layers - depth) + (self.rank,) * depth
+        return lora_plan(view, uniform_ranks(view.model, self.rank, self.depth), dict.fromkeys(view.available, depth))

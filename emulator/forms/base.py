@@ -63,6 +63,15 @@ class AdapterForm(ABC):
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         """Bytes that the device sends back, in the shapes of the priced ``model``."""
 
+    def is_trained(self, name: str, assignment: Assignment, model: ModelSpec) -> bool:
+        """Whether a device that holds the array ``name`` trains it and sends it back.
+
+        By default those of differentiated layers, named ``layers.<number>.…``, and all that belong to no layer.
+        """
+        place, _, rest = name.partition(".")
+        lowest = model.n_layers - self.work(assignment, model).backward_layers
+        return place != "layers" or int(rest.partition(".")[0]) >= lowest
+
     def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         """What ``download_bytes`` counts beside the arrays of :meth:`project`, such as masks.
 

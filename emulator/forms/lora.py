@@ -44,12 +44,14 @@ class LoraForm(AdapterForm):
 
     ``ranks[l]`` is the rank that the server keeps at layer ``l``; a device may hold fewer (the first rows of ``lora_A``
     and columns of ``lora_B``). ``scaling`` is LoRA's alpha / r, the same for every rank, so that the first rows of an
-    adapter mean the same on every device; the exported adapter states alpha per layer.
+    adapter mean the same on every device; the exported adapter states alpha per layer. With ``trains_a`` off, A stays
+    as it was drawn: every device draws it from the same seed, so only B travels.
     """
 
     ranks: tuple[int, ...]
     targets: tuple[str, ...] = ("query", "value")
     scaling: float = 2.0
+    trains_a: bool = True
 
     attachment: ClassVar[str] = "emulator.learning.attach.lora:StackedLora"
 
@@ -90,6 +92,9 @@ class LoraForm(AdapterForm):
             support[name] = np.pad(np.ones(trained.shape, dtype=bool), padding)
         return Embedded(arrays, support)
 
+    def is_trained(self, name: str, assignment: Assignment, model: ModelSpec) -> bool:
+        return super().is_trained(name, assignment, model) and (self.trains_a or not name.endswith(".lora_A"))
+
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:
         held = _lora(assignment)
         return Work(
@@ -108,6 +113,10 @@ class LoraForm(AdapterForm):
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         held = _lora(assignment)
         return self._bytes([held.ranks[layer] for layer in held.trained_layers], model)
+
+    def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        per_rank = 0 if self.trains_a else sum(model.matrix(target).in_features for target in self.targets)
+        return -BYTES_PER_PARAMETER * per_rank * sum(_lora(assignment).ranks)
 
     def check_model(self, model: ModelSpec) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:
@@ -160,7 +169,8 @@ class LoraForm(AdapterForm):
                 raise ValueError(f"rank at layer {layer} must be between 0 and the server's {most}, got {rank!r}")
 
     def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
-        per_rank = sum(model.matrix(target).in_features + model.matrix(target).out_features for target in self.targets)
+        shapes = [model.matrix(target) for target in self.targets]
+        per_rank = sum(shape.out_features + (shape.in_features if self.trains_a else 0) for shape in shapes)
         return BYTES_PER_PARAMETER * (per_rank * sum(ranks) + model.n_head_parameters)
 
 
@@ -174,6 +184,20 @@ def _is_finite(number: Real) -> bool:
 def _lora(assignment: Assignment) -> LoraAssignment:
     assert isinstance(assignment, LoraAssignment)  # check() has refused anything else
     return assignment
+
+
+def uniform_ranks(model: ModelSpec, rank: int, depth: int) -> tuple[int, ...]:
+    """The same ``rank`` in the ``depth`` layers nearest to the output, 0 below; a depth of 0 means all layers.
+
+    Raises:
+        ValueError: the model has no such depth, or the rank is below 1.
+    """
+    n_adapted = depth or model.n_layers
+    if not 1 <= n_adapted <= model.n_layers:
+        raise ValueError(f"depth must be between 1 and the model's {model.n_layers} layers, got {depth!r}")
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank!r}")
+    return (0,) * (model.n_layers - n_adapted) + (rank,) * n_adapted
 
 
 def lora_assignment(

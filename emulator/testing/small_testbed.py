@@ -172,17 +172,8 @@ def small_testbed(
 
 
 def sent_back(form: AdapterForm, payload: Arrays, assignment: Assignment, model: ModelSpec) -> Arrays:
-    """The arrays of ``payload`` that a device trains and sends back.
-
-    Those are the ones in differentiated layers, by the names ``layers.<number>.``, and all that belong to no layer.
-    """
-    lowest = model.n_layers - form.work(assignment, model).backward_layers
-
-    def is_trained(name: str) -> bool:
-        place, _, rest = name.partition(".")
-        return place != "layers" or int(rest.partition(".")[0]) >= lowest
-
-    return {name: array for name, array in payload.items() if is_trained(name)}
+    """The arrays of ``payload`` that a device trains and sends back."""
+    return {name: array for name, array in payload.items() if form.is_trained(name, assignment, model)}
 
 
 def _n_examples(device_id: int) -> int:

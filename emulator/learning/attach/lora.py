@@ -20,6 +20,7 @@ class StackedLora(StackedAdapters):
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel, form: AdapterForm) -> None:
         super().__init__(model, frozen, form)
         assert isinstance(form, LoraForm)
+        self._trains_a = form.trains_a
         self._linears: dict[tuple[str, str], StackedLowRankLinear] = {}  # names of lora_A and lora_B -> module
         self.array_layers = {}
         for (layer, target), path in frozen.sites.items():
@@ -34,7 +35,7 @@ class StackedLora(StackedAdapters):
 
     def trains(self, name: str, assignment: Assignment) -> bool:
         assert isinstance(assignment, LoraAssignment)
-        return self.array_layers[name] in assignment.trained_layers
+        return self.array_layers[name] in assignment.trained_layers and (self._trains_a or not name.endswith("lora_A"))
 
     def connect(self) -> None:
         for (name_a, name_b), linear in self._linears.items():
