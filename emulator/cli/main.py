@@ -114,6 +114,20 @@ def summary(run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")
 
 
 @app.command()
+def timeline(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option(help="The trace file to write, such as trace.json.")],
+    rounds: Annotated[
+        str | None, typer.Option(metavar="A-B", help="Only these rounds, both included; all without.")
+    ] = None,
+) -> None:
+    """Write a run's emulated time as a trace for ui.perfetto.dev or chrome://tracing."""
+    from emulator.cli.timeline import export_timeline
+
+    export_timeline(run_dir, out, rounds)
+
+
+@app.command()
 def policies(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:

@@ -1,0 +1,50 @@
+"""What ``jetbed timeline`` does: a run's emulated time as a trace file."""
+
+import re
+from pathlib import Path
+
+from emulator.errors import ConfigError, UserError
+from emulator.report.output import check_out_file, write_file
+from emulator.report.trace_events import trace_lines, within_rounds
+from emulator.results.display import size
+from emulator.results.reader import RunFrames, load
+
+
+def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
+    """Write the trace of a run, or of some of its rounds, and say where it is.
+
+    Raises:
+        UserError: the folder is no run, has no such rounds, or the file cannot be written.
+    """
+    check_out_file(out)
+    span = None if rounds is None else _span(rounds)
+    frames = load(run_dir)
+    _check_rounds(frames, run_dir, span, rounds)
+    if span is not None:
+        frames = within_rounds(frames, *span)
+    n_bytes = write_file(out, trace_lines(frames))
+    print(
+        f"timeline: {out} ({size(n_bytes)}, {len(frames.rounds)} rounds, {len(frames.activities)} activities)\n"
+        "open it in https://ui.perfetto.dev (Open trace file; it stays on this machine) or chrome://tracing"
+    )
+
+
+def _span(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)(-(\d+))?", text.strip())
+    if found is None:
+        raise ConfigError(f"--rounds must be a round or a range of them, such as 3 or 3-10: {text!r}")
+    first = int(found[1])
+    last = first if found[3] is None else int(found[3])
+    if last < first:
+        raise ConfigError(f"--rounds must not end before it begins: {text!r}")
+    return first, last
+
+
+def _check_rounds(frames: RunFrames, run_dir: Path, span: tuple[int, int] | None, given: str | None) -> None:
+    if frames.rounds.empty:
+        raise UserError(f"the run has no round that is done, so there is no timeline: {str(run_dir)!r}")
+    if span is None:
+        return
+    first, last = int(frames.rounds["round_index"].min()), int(frames.rounds["round_index"].max())
+    if span[0] < first or span[1] > last:
+        raise ConfigError(f"--rounds: the run in {str(run_dir)!r} has rounds {first} to {last}: {given!r}")
