@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emulator.errors import ConfigError, UserError
 from emulator.report.output import check_out_file, write_file
-from emulator.report.trace_events import trace_lines, within_rounds
+from emulator.report.trace_events import trace_lines
 from emulator.results.display import size
 from emulator.results.reader import RunFrames, load
 
@@ -20,11 +20,10 @@ def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
     span = None if rounds is None else _span(rounds)
     frames = load(run_dir)
     _check_rounds(frames, run_dir, span, rounds)
-    if span is not None:
-        frames = within_rounds(frames, *span)
-    n_bytes = write_file(out, trace_lines(frames))
+    n_bytes = write_file(out, trace_lines(frames, span))
+    n_rounds = len(frames.rounds) if span is None else span[1] - span[0] + 1
     print(
-        f"timeline: {out} ({size(n_bytes)}, {len(frames.rounds)} rounds, {len(frames.activities)} activities)\n"
+        f"timeline: {out} ({size(n_bytes)}, {n_rounds} rounds)\n"
         "open it in https://ui.perfetto.dev (Open trace file; it stays on this machine) or chrome://tracing"
     )
 

@@ -28,33 +28,20 @@ _DEVICE_FACTS = ("status", "power_mode", "depth", "n_steps", "batch_size", "trai
 _TRANSFERS = {ActivityKind.DOWNLOAD: "downloads", ActivityKind.UPLOAD: "uploads"}
 
 
-def trace_lines(frames: RunFrames) -> Iterator[str]:
+def trace_lines(frames: RunFrames, span: tuple[int, int] | None = None) -> Iterator[str]:
     """The JSON of a run's trace, one event on a line: metadata first, then all events by the time they begin.
+
+    ``span`` is the first and the last round that is told; without it, all are.
 
     Times are whole nanoseconds, so that what follows without a gap neither overlaps nor leaves one.
     """
     facts = {key: frames.info.get(key) for key in ("policy", "seed", "status", "priced_model", "trained_model")}
     yield f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(facts, ensure_ascii=False)}, "traceEvents": [\n'
-    events = chain(_metadata(frames), _timed(frames))
+    events = chain(_metadata(frames), _timed(frames, span))
     yield json.dumps(next(events), ensure_ascii=False, separators=(",", ":"))
     for event in events:
         yield ",\n" + json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     yield "\n]}\n"
-
-
-def within_rounds(frames: RunFrames, first: int, last: int) -> RunFrames:
-    """The run with the rounds from ``first`` to ``last``, both included."""
-
-    def kept(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.loc[rows["round_index"].between(first, last)].reset_index(drop=True)
-
-    return RunFrames(
-        info=frames.info,
-        rounds=kept(frames.rounds),
-        devices=kept(frames.devices),
-        activities=kept(frames.activities),
-        host=kept(frames.host),
-    )
 
 
 def _metadata(frames: RunFrames) -> Iterator[Event]:
@@ -74,10 +61,15 @@ def _meta(name: str, pid: int, tid: int, args: Event) -> Event:
     return {"ph": "M", "name": name, "pid": pid, "tid": tid, "ts": 0, "args": args}
 
 
-def _timed(frames: RunFrames) -> list[Event]:
-    events = [*_rounds(frames.rounds), *_activities(frames), *_in_flight(frames.activities)]
+def _timed(frames: RunFrames, span: tuple[int, int] | None) -> list[Event]:
+    rounds, devices, activities = (_within(rows, span) for rows in (frames.rounds, frames.devices, frames.activities))
+    events = [*_rounds(rounds), *_activities(activities, devices), *_in_flight(activities)]
     # Stable: what begins at the same time stays in this order, rounds before what happens in them.
     return sorted(events, key=lambda event: event["ts"])
+
+
+def _within(rows: pd.DataFrame, span: tuple[int, int] | None) -> pd.DataFrame:
+    return rows if span is None else rows.loc[rows["round_index"].between(*span)]
 
 
 def _rounds(rounds: pd.DataFrame) -> Iterator[Event]:
@@ -95,9 +87,8 @@ def _rounds(rounds: pd.DataFrame) -> Iterator[Event]:
                 yield _count(name, SERVER, end_us, {name: row[name]})
 
 
-def _activities(frames: RunFrames) -> Iterator[Event]:
-    rows = frames.activities
-    device_rounds = frames.devices.set_index(["round_index", "device_id"])[list(_DEVICE_FACTS)]
+def _activities(rows: pd.DataFrame, devices: pd.DataFrame) -> Iterator[Event]:
+    device_rounds = devices.set_index(["round_index", "device_id"])[list(_DEVICE_FACTS)]
     facts = {key: _present(row) for key, row in device_rounds.to_dict("index").items()}
     columns = ("round_index", "device_id", "inner_round", "kind", "n_bytes", "energy_j")
     values = (_nanoseconds(rows["start_s"]), _nanoseconds(rows["end_s"]), *(rows[name].tolist() for name in columns))

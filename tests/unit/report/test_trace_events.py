@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.report.trace_events import DEVICES, NETWORK, SERVER, trace_lines, within_rounds
+from emulator.report.trace_events import DEVICES, NETWORK, SERVER, trace_lines
 from emulator.results.reader import RunFrames, load
 from tests.unit.report.conftest import PROFILES, MakeRun
 
@@ -19,8 +19,8 @@ def frames(make_run: MakeRun) -> RunFrames:
     return load(make_run("run"))
 
 
-def events_of(frames: RunFrames) -> list[Event]:
-    events: list[Event] = json.loads("".join(trace_lines(frames)))["traceEvents"]
+def events_of(frames: RunFrames, span: tuple[int, int] | None = None) -> list[Event]:
+    events: list[Event] = json.loads("".join(trace_lines(frames, span)))["traceEvents"]
     return events
 
 
@@ -126,7 +126,7 @@ def test_payload_rates_add_up_to_the_bytes(frames: RunFrames) -> None:
 
 
 def test_some_rounds_alone_have_only_what_happens_in_them(frames: RunFrames) -> None:
-    slices = [e for e in events_of(within_rounds(frames, 1, 1)) if e["ph"] == "X"]
+    slices = [e for e in events_of(frames, (1, 1)) if e["ph"] == "X"]
 
     assert {e["args"]["round"] for e in slices if e["pid"] == DEVICES} == {1}
     assert len(slices) == 4 * 4 + 1
