@@ -88,3 +88,23 @@ def group_contribution(form: AdapterForm, before: Arrays, after: Arrays, updates
     support = joint_support(before, contributions(form, before, updates))
     examples = {update.device_id: update.n_examples for update in updates}
     return Contribution(weight=sum(examples.values()), arrays={name: after[name] for name in support}, support=support)
+
+
+def zero_padded_mean(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.float32]]:
+    """For each array the weighted mean over those who hold any of it, where what a contributor lacks counts as zeros.
+
+    The aggregation of HetLoRA (Cho et al. 2024, arXiv 2401.06432). A coordinate that nobody holds keeps its value.
+    """
+    padded = [
+        Contribution(
+            weight=contribution.weight,
+            arrays={
+                name: np.where(contribution.support.get(name, np.True_), array, np.float32(0))
+                for name, array in contribution.arrays.items()
+            },
+        )
+        for contribution in contributions
+    ]
+    held = joint_support(state, contributions)
+    mean = weighted_coordinate_mean(state, padded)
+    return {name: np.where(held.get(name, np.False_), mean[name], old) for name, old in state.items()}

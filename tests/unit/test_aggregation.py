@@ -14,6 +14,7 @@ from emulator.aggregation import (
     group_contribution,
     joint_support,
     weighted_coordinate_mean,
+    zero_padded_mean,
 )
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.records import Update
@@ -178,3 +179,15 @@ def test_a_stale_update_is_a_change_to_the_newest_state_with_less_weight() -> No
     # From a base of one less than the state, a value of 4 is a value of 5.
     assert contribution.arrays["layers.0.query.lora_A"][0].tolist() == [5, 5]
     assert contribution.support["layers.0.query.lora_A"].tolist() == [[True, True], [False, False], [False, False]]
+
+
+def test_a_zero_padded_mean_counts_what_a_contributor_lacks_as_zeros() -> None:
+    state = {"w": f32(7, 7, 7), "unheld": f32(5)}
+    whole = holds(1, f32(2, 4, 0), [True, True, False])
+    part = holds(3, f32(6, 100, 100), [True, False, False])
+
+    merged = zero_padded_mean(state, [whole, part])
+
+    # (1 * 2 + 3 * 6) / 4 = 5; (1 * 4 + 3 * 0) / 4 = 1; the third number is nobody's.
+    assert merged["w"].tolist() == [5, 1, 7]
+    assert merged["unheld"].tolist() == [5]
