@@ -4,6 +4,7 @@ A configuration is a TOML file, overridden key by key from the command line. Wha
 :class:`~emulator.errors.ConfigError` that names the file or option, the key, what is allowed and what was given.
 """
 
+import copy
 import math
 import re
 import tomllib
@@ -53,6 +54,9 @@ class TestbedConfig(Section):
 
     cluster: str = "jetson80"
     """A built-in cluster (see jetbed devices) or a TOML file."""
+    link: str = ""
+    """A built-in link (see jetbed devices) or a TOML file for all devices; empty leaves each the link of its
+    cluster."""
     n_devices: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
     precision: Literal["fp32", "amp"] = "fp32"
@@ -230,19 +234,45 @@ def load_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) ->
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value is not allowed.
     """
-    origin = str(path) if path else "command line"
-    table = _read_toml(path) if path else {}
+    table = read_toml(path) if path else {}
+    return config_of(table, overrides, str(path) if path else "--set")
+
+
+def config_of(
+    table: Mapping[str, Any], overrides: Sequence[tuple[str, Any]], origin: str, overrides_origin: str = "--set"
+) -> Config:
+    """The configuration in ``table`` with ``overrides``; messages say ``origin`` of the one, ``overrides_origin`` of
+    the others.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is not allowed.
+    """
+    settings = copy.deepcopy(dict(table))
     overridden = set()
     # The policy comes first, since the parameters given beside it are its own.
     for key, value in sorted(overrides, key=lambda override: override[0] != "policy.path"):
-        if key == "policy.path" and _policy_path(table) != value:
-            table["policy"] = {}  # the parameters in the file are another policy's
-        _put(table, key, value)
+        if key == "policy.path" and _policy_path(settings) != value:
+            settings["policy"] = {}  # the parameters in the table are another policy's
+        _put(settings, key, value, overrides_origin)
         overridden.add(key)
     try:
-        return Config.model_validate(table)
+        return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error, origin, overridden)) from None
+        raise ConfigError(_explain(error, origin, overridden, overrides_origin)) from None
+
+
+def check_key(key: str, where: str) -> None:
+    """Check that ``key`` is the path of a setting, of a table of settings, or of a parameter of the policy.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    location = key.split(".")
+    if location[0] == "policy" and all(location):
+        return
+    for depth, part in enumerate(location):
+        if part not in _settings_of(location[:depth]):
+            raise ConfigError(_not_a_setting(location[: depth + 1], where))
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -258,13 +288,18 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return key, parsed["value"] if len(parsed) == 1 else value
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, what: str = "configuration file") -> dict[str, Any]:
+    """The content of the TOML file ``path``; messages call it ``what``.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {str(path)!r}") from None
+        raise ConfigError(f"there is no {what} {str(path)!r}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file cannot be read ({error}): {str(path)!r}") from None
+        raise ConfigError(f"the {what} cannot be read ({error}): {str(path)!r}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
@@ -274,27 +309,24 @@ def _policy_path(table: Mapping[str, Any]) -> Any:
     return policy.get("path", PolicyConfig().path) if isinstance(policy, dict) else None
 
 
-def _put(table: dict[str, Any], key: str, value: Any) -> None:
+def _put(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"--set {key}: {parent} is a value, not a table of settings")
+            raise ConfigError(f"{origin} {key}: {parent} is a value, not a table of settings")
     table[last] = value
 
 
-def _explain(error: ValidationError, origin: str, overridden: set[str]) -> str:
+def _explain(error: ValidationError, origin: str, overridden: set[str], overrides_origin: str) -> str:
     """The first thing that is wrong, in one sentence."""
     detail = error.errors(include_url=False)[0]
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location)
     is_overridden = any(key == given or key.startswith(f"{given}.") for given in overridden)
-    where = "--set" if is_overridden or origin == "command line" else origin
+    where = overrides_origin if is_overridden else origin
     if detail["type"] == "extra_forbidden":
-        allowed = _settings_of(location[:-1])
-        section = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the top level"
-        hint = did_you_mean(location[-1], allowed)
-        return f"{where}: {key} is not a setting{hint or ';'} {section} takes: {', '.join(allowed)}"
+        return _not_a_setting(location, where)
     if detail["type"] == "value_error":
         return f"{where}: {detail['ctx']['error']}"
     if detail["type"] in ("model_type", "model_attributes_type"):
@@ -302,6 +334,13 @@ def _explain(error: ValidationError, origin: str, overridden: set[str]) -> str:
         return f"{where}: {key} is a table of settings ({settings}), got {_given(detail['input'])}"
     message = detail["msg"][:1].lower() + detail["msg"][1:]
     return f"{where}: {key}: {message}, got {_given(detail['input'])}"
+
+
+def _not_a_setting(location: Sequence[str], where: str) -> str:
+    allowed = _settings_of(location[:-1])
+    section = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the top level"
+    hint = did_you_mean(location[-1], allowed)
+    return f"{where}: {'.'.join(location)} is not a setting{hint or ';'} {section} takes: {', '.join(allowed)}"
 
 
 def _given(value: Any) -> str:

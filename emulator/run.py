@@ -1,14 +1,14 @@
 """Composes a run from its configuration: cluster, models, policy, testbed, hosts and the folder it is written to."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from device_profiles.catalog import ProfileError, load_cluster
+from device_profiles.catalog import ProfileError, load_cluster, load_link
 from device_profiles.records import ClusterSpec
 from emulator.backends.base import Backend
 from emulator.clock import Clock
@@ -38,16 +38,22 @@ PRICED_SEQ_LEN = 128
 
 
 def cluster_of(config: Config) -> ClusterSpec:
-    """The run's cluster, scaled to ``testbed.n_devices``.
+    """The run's cluster, on ``testbed.link`` and scaled to ``testbed.n_devices``.
 
     Raises:
-        ConfigError: there is no such cluster or its file is wrong.
+        ConfigError: there is no such cluster or link, or its file is wrong.
     """
     try:
         cluster = load_cluster(config.testbed.cluster)
-        return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
     except ProfileError as error:
         raise ConfigError(f"testbed.cluster: {error}") from None
+    if config.testbed.link:
+        try:
+            link = load_link(config.testbed.link)
+        except ProfileError as error:
+            raise ConfigError(f"testbed.link: {error}") from None
+        cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
+    return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
 
 
 def policy_of(config: Config) -> Policy:
@@ -197,22 +203,36 @@ def run_info(
         "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
         "n_test_examples": prepared.n_test_examples if prepared else 0,
         "majority_accuracy": prepared.majority_accuracy if prepared else None,
-        "config": {
-            **config.model_dump(),
-            "policy": {
-                "path": config.policy.path,
-                **resolved_parameters(config.policy.path, config.policy.parameters),
-            },
-        },
+        "config": resolved_settings(config),
         "backend": dict(backend.describe()) if backend else {},
-        "cluster_sha256": cluster.sha256,
-        "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
-        "availability_trace_sha256": trace_sha256(config.testbed.availability),
-        "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
+        **input_digests(config, cluster),
         "priced_shapes": {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}},
         "versions": {
             name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
         },
+    }
+
+
+def resolved_settings(config: Config) -> dict[str, Any]:
+    """All settings as plain data, with every parameter of the policy.
+
+    Raises:
+        ConfigError: there is no such policy.
+    """
+    policy = config.policy
+    return {
+        **config.model_dump(),
+        "policy": {"path": policy.path, **resolved_parameters(policy.path, policy.parameters)},
+    }
+
+
+def input_digests(config: Config, cluster: ClusterSpec) -> dict[str, Any]:
+    """Digests of the files that say what is emulated; ``run.json`` has them under these keys."""
+    return {
+        "cluster_sha256": cluster.sha256,
+        "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
+        "availability_trace_sha256": trace_sha256(config.testbed.availability),
+        "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
     }
 
 

@@ -47,15 +47,15 @@ def run(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings and do not run.")] = False,
 ) -> None:
     """Run a testbed and write its Parquet logs."""
-    given = {
-        "policy.path": policy,
-        "rounds": rounds,
-        "seed": seed,
-        "backend.kind": backend,
-        "backend.hosts": hosts,
-        "backend.devices_per_actor": devices_per_actor,
-        "backend.gpus_per_host": gpus_per_host,
-    }
+    given = options.by_key(
+        policy=policy,
+        rounds=rounds,
+        seed=seed,
+        backend=backend,
+        hosts=hosts,
+        devices_per_actor=devices_per_actor,
+        gpus_per_host=gpus_per_host,
+    )
     settings = options.settings_of(config, set_, given)
     if print_config:
         from emulator.cli.settings import as_toml
@@ -91,18 +91,41 @@ def doctor(
 
     Exit status: 0 if it will run, 1 if something will not fit, 2 if something given cannot be used.
     """
-    given = {
-        "policy.path": policy,
-        "rounds": rounds,
-        "seed": seed,
-        "backend.kind": backend,
-        "backend.hosts": hosts,
-        "backend.devices_per_actor": devices_per_actor,
-        "backend.gpus_per_host": gpus_per_host,
-    }
+    given = options.by_key(
+        policy=policy,
+        rounds=rounds,
+        seed=seed,
+        backend=backend,
+        hosts=hosts,
+        devices_per_actor=devices_per_actor,
+        gpus_per_host=gpus_per_host,
+    )
     from emulator.cli.doctor import show_preflight
 
     show_preflight(options.settings_of(config, set_, given), out)
+
+
+@app.command()
+def sweep(
+    sweep_file: Annotated[Path, typer.Argument(help="A TOML file with a base configuration, axes and cases.")],
+    set_: options.Overrides = None,
+    backend: options.BackendKind = None,
+    hosts: options.Hosts = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results, new or of the same sweep; runs/NAME without.")
+    ] = None,
+) -> None:
+    """Run all combinations of a sweep file; started again, it goes on where it was.
+
+    Exit status: 0 if every run is finished, 1 if a run failed, 2 if something given cannot be used.
+    """
+    from emulator.cli.sweep import sweep_with_display
+    from emulator.sweeps.expansion import expand
+    from emulator.sweeps.spec import read_spec
+
+    given = options.overrides_of(set_, options.by_key(backend=backend, hosts=hosts))
+    found = expand(read_spec(sweep_file), given)
+    sweep_with_display(found, out or Path("runs") / found.name)
 
 
 @app.command()

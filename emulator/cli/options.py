@@ -23,13 +23,41 @@ GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each
 OutDir = Annotated[Path | None, typer.Option(help="Folder for the results, new or empty.")]
 
 
+_KEYS = {
+    "policy": "policy.path",
+    "rounds": "rounds",
+    "seed": "seed",
+    "backend": "backend.kind",
+    "hosts": "backend.hosts",
+    "devices_per_actor": "backend.devices_per_actor",
+    "gpus_per_host": "backend.gpus_per_host",
+}
+"""The key path that each option sets."""
+
+
+def by_key(**options: Any) -> dict[str, Any]:
+    """Options by the key path that they set."""
+    return {_KEYS[name]: value for name, value in options.items()}
+
+
 def settings_of(path: Path | None, overrides: Sequence[str] | None, options: Mapping[str, Any]) -> "Config":
     """The settings in a file, overridden by ``--set`` and then by ``options``, by key path; None leaves a setting.
 
     Raises:
         ConfigError: a key or value is wrong.
     """
-    from emulator.config import load_config, parse_setting
+    from emulator.config import load_config
+
+    return load_config(path, overrides_of(overrides, options))
+
+
+def overrides_of(overrides: Sequence[str] | None, options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What ``--set`` and then ``options``, by key path, set; None leaves a setting.
+
+    Raises:
+        ConfigError: a text is not ``KEY.PATH=VALUE``.
+    """
+    from emulator.config import parse_setting
 
     given = [(key, value) for key, value in options.items() if value is not None]
-    return load_config(path, [*(parse_setting(text) for text in overrides or ()), *given])
+    return [*(parse_setting(text) for text in overrides or ()), *given]

@@ -1,0 +1,209 @@
+"""The folder of a sweep: ``sweep.json``, ``index.parquet``, and each run in ``run=<name>``, where datasets find it.
+
+``sweep.json`` says what shall run, ``index.parquet`` how far each run is. Whether a run is complete is told by its own
+``run.json`` alone, so that a folder that a killed process left behind needs no repair.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emulator.errors import ConfigError, UserError
+from emulator.results.writer import INFO_FILE, check_out_dir
+from emulator.run import cluster_of, input_digests, resolved_settings
+from emulator.sweeps.expansion import PlannedRun, Sweep
+from emulator.sweeps.naming import Label
+
+SWEEP_FILE = "sweep.json"
+INDEX_FILE = "index.parquet"
+RUN_PREFIX = "run="
+SCHEMA_VERSION = 1
+"""Grows when a key of ``sweep.json`` or a column of the index changes its name, type or meaning."""
+ANYWHERE = ("kind", "hosts")
+"""Settings of ``backend`` that change no result: a sweep may go on with others."""
+
+Status = Literal["planned", "running", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """How far a run is. ``wall_s`` is its time on the wall without start-up, None as long as it has not ended."""
+
+    status: Status = "planned"
+    error: str | None = None
+    n_rounds: int = 0
+    wall_s: float | None = None
+
+
+def run_dir(sweep_dir: Path, name: str) -> Path:
+    """The folder of the run ``name``."""
+    return sweep_dir / f"{RUN_PREFIX}{name}"
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether ``path`` is the folder of a sweep."""
+    return (path / SWEEP_FILE).is_file()
+
+
+def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
+    """The runs of ``sweep`` that are complete in ``sweep_dir``, by name. Nothing is changed.
+
+    Raises:
+        ConfigError: the folder holds something else, or complete runs that are not those of the sweep.
+    """
+    if not is_sweep(sweep_dir):
+        check_out_dir(sweep_dir)
+        return {}
+    finished = {}
+    planned = {run.name: run for run in sweep.runs}
+    for folder in sorted(sweep_dir.glob(f"{RUN_PREFIX}*")):
+        name = folder.name.removeprefix(RUN_PREFIX)
+        if name not in planned:
+            raise ConfigError(
+                f"{sweep.path}: the folder holds the run {name}, which is not one of this sweep (any more); move "
+                f"{folder.name} away, or choose another --out: {str(sweep_dir)!r}"
+            )
+        info = read_info(folder)
+        if info is None or info.get("status") != "finished":
+            continue
+        if difference := _difference(_identity_of(planned[name]), info):
+            raise ConfigError(
+                f"{sweep.path}: run {name} is finished with other settings ({difference}); choose another --out, or "
+                f"remove {folder.name} to run it again: {str(sweep_dir)!r}"
+            )
+        finished[name] = state_of(info)
+    return finished
+
+
+def read_info(folder: Path) -> dict[str, Any] | None:
+    """What ``run.json`` in ``folder`` says; None where there is none that can be read."""
+    try:
+        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return info if isinstance(info, dict) else None
+
+
+def state_of(info: Mapping[str, Any]) -> RunState:
+    """The state that a ``run.json`` tells."""
+    return RunState(
+        status=info["status"], error=info.get("error"), n_rounds=info.get("n_rounds", 0), wall_s=info.get("wall_s")
+    )
+
+
+def open_folder(sweep: Sweep, sweep_dir: Path) -> None:
+    """Make the folder and write ``sweep.json``.
+
+    Raises:
+        UserError: the disk cannot be written.
+    """
+    try:
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(_description(sweep), indent=2, ensure_ascii=False, default=str) + "\n"
+        _replace(sweep_dir / SWEEP_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise _unwritable(sweep_dir, error) from error
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what a run that did not end left behind.
+
+    Raises:
+        UserError: it cannot be removed.
+    """
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def write_index(sweep: Sweep, sweep_dir: Path, states: Mapping[str, RunState]) -> None:
+    """Write ``index.parquet``: a row for each run, in the order of the sweep.
+
+    Raises:
+        UserError: the disk cannot be written.
+    """
+    table = index_table(sweep.runs, states)
+    try:
+        _replace(sweep_dir / INDEX_FILE, lambda path: pq.write_table(table, path))
+    except OSError as error:
+        raise _unwritable(sweep_dir, error) from error
+
+
+def index_table(runs: Sequence[PlannedRun], states: Mapping[str, RunState]) -> pa.Table:
+    """The index: state and labels of each run."""
+    of_runs = [states.get(run.name, RunState()) for run in runs]
+    columns: dict[str, pa.Array] = {
+        "run": pa.array([run.name for run in runs], pa.string()),
+        "status": pa.array([state.status for state in of_runs], pa.string()),
+        "error": pa.array([state.error for state in of_runs], pa.string()),
+        "n_rounds": pa.array([state.n_rounds for state in of_runs], pa.int32()),
+        "wall_s": pa.array([state.wall_s for state in of_runs], pa.float64()),
+    }
+    for key in runs[0].labels:
+        columns[key] = _column([run.labels[key] for run in runs])
+    return pa.table(columns)
+
+
+def _column(labels: Iterable[Label]) -> pa.Array:
+    """Labels in the narrowest type that all of them have; as text where they are of several kinds."""
+    values = list(labels)
+    for kinds, arrow in (((bool,), pa.bool_()), ((int,), pa.int64()), ((int, float), pa.float64())):
+        if all(type(value) in kinds for value in values):
+            return pa.array(values, arrow)
+    return pa.array([str(value) for value in values], pa.string())
+
+
+def _description(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": sweep.name,
+        "base": resolved_settings(sweep.base),
+        "axes": {key: list(values) for key, values in sweep.spec.axes.items()},
+        "cases": [{"name": case.name, "values": dict(case.values)} for case in sweep.spec.cases],
+        "runs": [{"run": run.name, "axes": dict(run.labels), "values": dict(run.values)} for run in sweep.runs],
+    }
+
+
+def _identity_of(run: PlannedRun) -> dict[str, Any]:
+    """What must agree with a ``run.json`` for its tables to be those of ``run``."""
+    return {"config": resolved_settings(run.config), **input_digests(run.config, cluster_of(run.config))}
+
+
+def _difference(identity: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
+    """The first setting in which a finished run differs, as ``key: then, now``."""
+    wanted, had = (_flat(json.loads(json.dumps(dict(table), default=str))) for table in (identity, info))
+    backend = tuple(f"config.backend.{key}" for key in ANYWHERE)
+    for key in sorted({*wanted, *(key for key in had if key.startswith("config."))}):
+        if key not in backend and wanted.get(key) != had.get(key):
+            return f"{key.removeprefix('config.')} was {had.get(key)!r} and is now {wanted.get(key)!r}"
+    return None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _replace(path: Path, write: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write the sweep's folder ({error.strerror or error}); free the disk or choose another --out: "
+        f"{str(path)!r}"
+    )
