@@ -34,6 +34,12 @@ class ActivityKind(StrEnum):
     WAIT = "wait"
 
 
+ACTIVATION_BITS = (4, 8)
+"""What a kept activation may be quantized to."""
+QUANTIZATION_GROUP = 64
+"""Neighbouring activations that share a minimum and a step, of 16 bits each, where they are kept quantized."""
+
+
 class WorkKind(StrEnum):
     """What the steps of a piece of work train."""
 
@@ -49,8 +55,9 @@ class Work:
     ``ranks[l]`` is the rank of the adapters that layer ``l`` (counted from the input) holds in its forward pass, 0 for
     none; the ``backward_layers`` layers nearest to the output are differentiated. ``targets`` names the adapted
     matrices of each layer. ``quantized_layers`` of the differentiated layers, those furthest from the output, keep
-    their activations quantized. ``width_fraction`` is the share of heads and feed-forward channels that pruning left.
-    Below a cut, ``forward_layers`` is less than the model's and there is no head. Inference has no ``backward_layers``.
+    their activations quantized, at ``activation_bits`` each. ``width_fraction`` is the share of heads and feed-forward
+    channels that pruning left. Below a cut, ``forward_layers`` is less than the model's and there is no head.
+    Inference has no ``backward_layers``.
     """
 
     n_steps: int
@@ -61,6 +68,7 @@ class Work:
     ranks: tuple[int, ...]
     targets: tuple[str, ...]
     quantized_layers: int = 0
+    activation_bits: int = 8
     width_fraction: float = 1.0
     kind: WorkKind = WorkKind.ADAPTERS
 

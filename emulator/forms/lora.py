@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded, is_whole_number
 from emulator.model_spec import ModelSpec
-from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
+from emulator.records import ACTIVATION_BITS, Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
 
 BYTES_PER_PARAMETER = 4  # float32 on the wire
@@ -22,15 +22,24 @@ class LoraAssignment(Assignment):
     """LoRA settings of one device.
 
     ``ranks[l]`` is the rank held at layer ``l`` (from the input), 0 for no adapter. The ``depth`` layers nearest to the
-    output are trained and sent back; adapters below them take part in the forward pass only.
+    output are trained and sent back; adapters below them take part in the forward pass only. The ``quantized_layers``
+    lowest of the trained layers keep what they need for the backward pass quantized, to ``activation_bits``.
     """
 
     ranks: tuple[int, ...]
     depth: int
+    quantized_layers: int = 0
+    activation_bits: int = 8
 
     @property
     def trained_layers(self) -> range:
         return range(len(self.ranks) - self.depth, len(self.ranks))
+
+    @property
+    def stack_key(self) -> tuple[int, ...]:
+        if not self.quantized_layers:
+            return ()
+        return (self.depth, self.quantized_layers, self.activation_bits)
 
 
 def adapter_name(layer: int, target: str, matrix: str) -> str:
@@ -105,6 +114,8 @@ class LoraForm(AdapterForm):
             backward_layers=held.depth,
             ranks=held.ranks,
             targets=self.targets,
+            quantized_layers=held.quantized_layers,
+            activation_bits=held.activation_bits,
         )
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
@@ -164,6 +175,14 @@ class LoraForm(AdapterForm):
             raise ValueError(
                 f"depth must be between 0 and the model's {model.n_layers} layers, got {assignment.depth!r}"
             )
+        n_quantized, bits = assignment.quantized_layers, assignment.activation_bits
+        if not is_whole_number(n_quantized) or not 0 <= n_quantized <= assignment.depth:
+            raise ValueError(
+                f"quantized_layers must be a whole number from 0 to the depth of {assignment.depth},"
+                f" got {n_quantized!r}"
+            )
+        if isinstance(bits, bool) or bits not in ACTIVATION_BITS:
+            raise ValueError(f"activation_bits must be {' or '.join(map(str, ACTIVATION_BITS))}, got {bits!r}")
         for layer, (rank, most) in enumerate(zip(assignment.ranks, self.ranks, strict=True)):
             if not 0 <= rank <= most:
                 raise ValueError(f"rank at layer {layer} must be between 0 and the server's {most}, got {rank!r}")

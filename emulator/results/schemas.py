@@ -50,6 +50,7 @@ _DEVICES = _schema(
     _field("group", _INT, "1", "Group that the plan put the device into, from 0; -1 outside the cohort."),
     _field("n_inner_rounds", _INT, "1", "Inner rounds of its group."),
     _field("depth", _INT, "1", "LoRA depth: tuned layers, counted from the output."),
+    _field("quantized_layers", _INT, "1", "Of these, the lowest ones that keep their activations quantized."),
     _field("ranks", pa.list_(_INT), "1", "Adapter rank of each layer, from the input; empty outside the cohort."),
     _field("n_steps", _INT, "1", "Local steps asked for in each inner round."),
     _field("batch_size", _INT, "1", "Examples in each local step."),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emulator.model_spec import ModelSpec
-from emulator.records import Work, WorkKind
+from emulator.records import QUANTIZATION_GROUP, Work, WorkKind
 from emulator.world.gradient_flow import flow_of, trained_matrices, trains_embeddings
 
 Attention = Literal["eager", "sdpa"]
@@ -24,9 +24,6 @@ _SOFTMAX_BYTES = {"fp32": ((4,), (4, 4)), "amp": ((4, 2), (4, 2))}
 
 With dropout it is kept before and after. Autocast computes it in float32 and casts it for the product that follows.
 """
-
-QUANTIZED_ELEMENT_BYTES = 1 + 2 / 128
-"""An 8-bit integer, with a 16-bit scale for each group of 128."""
 
 _FLOAT_BYTES = 4
 _INDEX_BYTES = 8
@@ -119,10 +116,15 @@ def n_layer_weights(model: ModelSpec, work: Work) -> float:
     return n_matrices * work.width_fraction + model.n_layer_parameters - n_matrices
 
 
+def quantized_element_bytes(bits: int) -> float:
+    """An integer of so many bits, and its share of the minimum and the step of its group, at 16 bits each."""
+    return bits / 8 + 2 * 2 / QUANTIZATION_GROUP
+
+
 def quantized_bytes(model: ModelSpec, work: Work, precision: str) -> float:
     """Bytes that pass through memory to quantize the kept activations of a step, and as many to restore them.
 
-    Each of ``work.quantized_layers`` reads its activations and writes them at 8 bits in the forward pass; backward it
+    Each of ``work.quantized_layers`` reads its activations and writes them quantized in the forward pass; backward it
     reads those and writes the activations.
     """
     n_quantized = min(work.quantized_layers, work.backward_layers)
@@ -218,7 +220,8 @@ def _kept_bytes(
         plain += channels * flow.mlp_up
     softmax_bytes = _SOFTMAX_BYTES[precision][dropout]
     n_bytes = _PLAIN_BYTES[precision] * plain + _FLOAT_BYTES * norm + sum(softmax_bytes) * softmax
-    return n_bytes, QUANTIZED_ELEMENT_BYTES * (plain + norm + len(softmax_bytes) * softmax)
+    n_elements = plain + norm + len(softmax_bytes) * softmax
+    return n_bytes, quantized_element_bytes(work.activation_bits) * n_elements
 
 
 def _embeddings_bytes(model: ModelSpec, work: Work, dropout: bool) -> float:

@@ -75,6 +75,9 @@ def test_a_possible_plan_comes_back_in_the_order_of_device_ids() -> None:
         ({"ranks": (2, 3)}, "ranks must be a tuple with one entry for each of 4 layers, got (2, 3)"),
         ({"ranks": (2, 3, 9, 5)}, "rank at layer 2 must be between 0 and the server's 4, got 9"),
         ({"ranks": (-1, 3, 4, 5)}, "rank at layer 0 must be between 0 and the server's 2, got -1"),
+        ({"quantized_layers": 4}, "quantized_layers must be a whole number from 0 to the depth of 3, got 4"),
+        ({"quantized_layers": 0.5}, "quantized_layers must be a whole number from 0 to the depth of 3, got 0.5"),
+        ({"activation_bits": 2}, "activation_bits must be 4 or 8, got 2"),
     ],
 )
 def test_impossible_settings_are_refused_with_policy_round_and_device(changes: dict[str, Any], message: str) -> None:

@@ -124,6 +124,7 @@ def _device(round_index: int, device: int, start_s: float, round_s: float) -> di
         "group": 0,
         "n_inner_rounds": 1,
         "depth": DEPTH[profile],
+        "quantized_layers": 0,
         "ranks": ranks,
         "n_steps": 1,
         "batch_size": 8,

@@ -87,6 +87,7 @@ def _device(round_index: int, device_id: int) -> dict[str, Any]:
         "group": 0 if asked else -1,
         "n_inner_rounds": 1,
         "depth": device_id + 1 if asked else 0,
+        "quantized_layers": 0,
         "ranks": [0, 8] if asked else [],
         "n_steps": 4 if asked else 0,
         "batch_size": 8 if asked else 0,
