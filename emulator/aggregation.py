@@ -73,6 +73,24 @@ def weighted_coordinate_mean(state: Arrays, contributions: Sequence[Contribution
     return merged
 
 
+def mean_product(
+    weights: Sequence[float], all_b: Sequence[NDArray[np.float32]], all_a: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """``sum p_k B_k A_k`` with ``p_k`` the share of the k-th weight: one product of the stacked factors.
+
+    Stacking along the rank (FLoRA, Wang et al. 2024, arXiv 2409.05976, section 3) is exact, whatever the ranks.
+
+    Args:
+        weights: one number per device.
+        all_b: ``(out, r_k)`` of each device.
+        all_a: ``(r_k, in)`` of each device.
+    """
+    shares = np.asarray(weights, np.float64) / np.sum(weights)
+    stacked_a = np.concatenate([share * lora_a for share, lora_a in zip(shares, all_a, strict=True)])
+    product: NDArray[np.float64] = np.concatenate(all_b, axis=1).astype(np.float64) @ stacked_a
+    return product
+
+
 def joint_support(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.bool_]]:
     """The coordinates that at least one contributor holds, for each array that any of them holds in part or whole."""
     joint: dict[str, NDArray[np.bool_]] = {}

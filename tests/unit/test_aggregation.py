@@ -13,6 +13,7 @@ from emulator.aggregation import (
     contributions,
     group_contribution,
     joint_support,
+    mean_product,
     weighted_coordinate_mean,
     zero_padded_mean,
 )
@@ -191,3 +192,12 @@ def test_a_zero_padded_mean_counts_what_a_contributor_lacks_as_zeros() -> None:
     # (1 * 2 + 3 * 6) / 4 = 5; (1 * 4 + 3 * 0) / 4 = 1; the third number is nobody's.
     assert merged["w"].tolist() == [5, 1, 7]
     assert merged["unheld"].tolist() == [5]
+
+
+def test_the_mean_product_is_that_of_the_products_whatever_the_ranks() -> None:
+    rng = np.random.default_rng(0)
+    all_b = [rng.standard_normal((4, rank)).astype(np.float32) for rank in (1, 3, 2)]
+    all_a = [rng.standard_normal((rank, 5)).astype(np.float32) for rank in (1, 3, 2)]
+
+    expected = (2 * all_b[0] @ all_a[0] + 3 * all_b[1] @ all_a[1] + 5 * all_b[2] @ all_a[2]) / 10
+    assert np.allclose(mean_product([2, 3, 5], all_b, all_a), expected, atol=1e-6)

@@ -1,6 +1,7 @@
 """LoRA adapters of many devices, of any rank per layer and depth, attached to one frozen model."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,6 +18,9 @@ from emulator.records import Arrays, Assignment
 class StackedLora(StackedAdapters):
     """The learning side of :class:`emulator.forms.lora.LoraForm`."""
 
+    linear_type: ClassVar[type[StackedLowRankLinear]] = StackedLowRankLinear
+    """What takes the place of an adapted map."""
+
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel, form: AdapterForm) -> None:
         super().__init__(model, frozen, form)
         assert isinstance(form, LoraForm)
@@ -30,7 +34,7 @@ class StackedLora(StackedAdapters):
             self.array_layers |= {name_a: layer, name_b: layer}
             linear = model.get_submodule(path)
             assert isinstance(linear, nn.Linear)
-            self._linears[name_a, name_b] = StackedLowRankLinear(linear, form.scaling)
+            self._linears[name_a, name_b] = self.linear_type(linear, form.scaling)
             self.replace(path, self._linears[name_a, name_b])
 
     def trains(self, name: str, assignment: Assignment) -> bool:

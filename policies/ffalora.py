@@ -1,0 +1,51 @@
+"""FFA-LoRA: A stays as it was drawn, only B is trained and averaged, so that the mean of B gives the mean of B A.
+
+System
+    FFA-LoRA: Sun et al., "Improving LoRA in Privacy-preserving Federated Learning", ICLR 2024, arXiv 2403.12313.
+
+Idea
+    Averaging A and B apart is not averaging their products. With one A for everybody it is: mean(B) A = mean(B A). Half
+    of the adapter need not travel, and noise that is added for privacy is not multiplied by other noise.
+
+Mapping
+    A_0 -> ``lora_A`` as the server draws it once; B_k -> ``lora_B``; r -> ``rank``; alpha / r -> ``scaling``.
+
+Deviations
+    1. A is never sent: every device draws it from the run's seed. The paper's count of what travels, half of LoRA's,
+       implies the same (sourced from public code).
+    2. The trained part of the classification head travels with the adapters and is averaged like them.
+    3. The mean is weighted by the devices' numbers of examples, as everywhere here; the public code averages evenly.
+
+Defaults
+    rank = 8: that of the FedLoRA baseline, so that both are compared at one rank. scaling = 2: the engine's for every
+    form; the paper tunes it (from memory). depth = 0: all layers.
+"""
+
+from dataclasses import dataclass
+
+from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.records import ClusterView, RoundPlan
+
+
+@dataclass(kw_only=True)
+class FfaLora(Policy):
+    """The same depth and rank on every device; A is frozen.
+
+    Args:
+        rank: LoRA rank of every adapted layer.
+        depth: how many layers are adapted, counted from the output; 0 means all.
+        scaling: what the product B A is multiplied by.
+    """
+
+    rank: int = 8
+    depth: int = 0
+    scaling: float = 2.0
+
+    def form(self, model: ModelSpec) -> LoraForm:
+        return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth), scaling=self.scaling, trains_a=False)
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        depth = self.depth or view.model.n_layers
+        return lora_plan(view, self.form(view.model).ranks, dict.fromkeys(view.available, depth))
