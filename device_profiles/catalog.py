@@ -4,10 +4,12 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from device_profiles.link_files import BYTES_PER_S_PER_MBIT_PER_S, read_link
 from device_profiles.records import (
     PRECISIONS,
+    STEP_LAWS,
     WORK_KINDS,
     AccessPoints,
     ClusterEntry,
@@ -18,6 +20,7 @@ from device_profiles.records import (
     PowerMode,
     Provenance,
     ServerCapacity,
+    StepLaw,
     Thermal,
 )
 from device_profiles.tables import (
@@ -53,7 +56,17 @@ _KNOWN_RANGE = "known_range"
 _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
 _OPTIONAL_MODE_FIGURES = ("dispatch_us",)
-_MODE_FACTS = ("budget_w", "cpu", "cpu_mhz", "cuda_cores", "gpu_mhz", "memory_clock_mhz", "peak_memory_gb_per_s")
+_MODE_SETTINGS = ("step_law",)
+_MODE_FACTS = (
+    "cpu_threads",
+    "budget_w",
+    "cpu",
+    "cpu_mhz",
+    "cuda_cores",
+    "gpu_mhz",
+    "memory_clock_mhz",
+    "peak_memory_gb_per_s",
+)
 _CLUSTER_FIGURES = (
     "power_mode_redraw_rounds",
     "compute_jitter_fraction",
@@ -258,6 +271,8 @@ def _power_mode(table: Table) -> PowerMode:
         memory_bytes_per_s=1e9 * table.number("memory_gb_per_s", positive=True),
         step_overhead_s=1e-3 * table.number("step_overhead_ms"),
         dispatch_s=1e-6 * (table.optional_number("dispatch_us") or 0.0),
+        step_law=cast(StepLaw, table.text("step_law", STEP_LAWS, default="roofline")),
+        n_cpu_threads=table.integer("cpu_threads", least=1) if "cpu_threads" in table else 0,
         idle_w=table.number("idle_w"),
         compute_w=table.number("compute_w"),
         transfer_w=table.number("transfer_w"),
@@ -269,7 +284,7 @@ def _power_mode(table: Table) -> PowerMode:
         memory_clock_hz=_hz(table.optional_number("memory_clock_mhz")),
         peak_memory_bytes_per_s=None if peak_gb_per_s is None else 1e9 * peak_gb_per_s,
     )
-    table.allow(*_OPTIONAL_MODE_FIGURES, *_MODE_FACTS)
+    table.allow(*_OPTIONAL_MODE_FIGURES, *_MODE_SETTINGS, *_MODE_FACTS)
     table.close()
     return mode
 

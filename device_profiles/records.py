@@ -13,6 +13,10 @@ PROVENANCE_KINDS: tuple[str, ...] = get_args(ProvenanceKind)
 PRECISIONS = ("fp32", "amp")
 """Number formats that a rate of computation is given for: float32, and mixed float16/float32 on the tensor cores."""
 
+StepLaw = Literal["roofline", "queued", "in_turn"]
+STEP_LAWS: tuple[str, ...] = get_args(StepLaw)
+"""How the parts of a pass add up; :func:`emulator.world.cost.step_time` says what each law is."""
+
 WORK_KINDS = ("adapters", "weights", "inference")
 """What a step may train: adapters, the weights of whole layers (full fine-tuning), nothing."""
 
@@ -42,9 +46,13 @@ class PowerMode:
     ``effective_flop_per_s`` is what whole training steps reach in each of :data:`PRECISIONS`, a multiply-add counted as
     2 FLOP. ``memory_bytes_per_s`` is the memory bandwidth that programs reach. ``step_overhead_s`` is the part of a
     local step that does not shrink with the work; ``dispatch_s`` is what the CPU takes to hand over one operation, the
-    floor under a step of many small ones (0 where it is not known). ``idle_w``, ``compute_w`` and ``transfer_w`` are
-    what the whole board draws while it waits, trains, and sends or receives; ``budget_w`` is the cap in the mode's
-    name, None where there is none. The other fields are facts for readers and play no part in any cost.
+    floor under a step of many small ones (0 where it is not known). ``step_law`` says how these make up the time of a
+    pass: with ``roofline``, the rate is that of whole training steps, element-wise operations included; with ``queued``
+    and ``in_turn`` it is that of matrix products alone, and element-wise operations pass through the memory.
+    ``idle_w``, ``compute_w`` and ``transfer_w`` are what the whole board draws while it waits, trains, and sends or
+    receives; ``budget_w`` is the cap in the mode's name, None where there is none. ``n_cpu_threads`` is with how many
+    threads it trains if it trains on its CPU, 0 where that is not said. The other fields are facts for readers and play
+    no part in any cost.
     """
 
     name: str
@@ -56,6 +64,8 @@ class PowerMode:
     compute_w: float
     transfer_w: float
     dispatch_s: float = 0.0
+    step_law: StepLaw = "roofline"
+    n_cpu_threads: int = 0
     budget_w: float | None = None
     cpu: str = ""
     cpu_hz: float | None = None

@@ -1,22 +1,28 @@
 """What a local step costs: the operations and bytes of the declared work, and their time on a device.
 
 One multiply-add counts as 2 FLOP. Only matrix products are counted: element-wise operations, norms and softmax are part
-of the rate that a device's profile gives for whole training steps. With batch size ``b``, sequence length ``s`` and
-hidden size ``h`` a layer of a BERT-like encoder takes ``24 b s h² + 4 b s² h`` forward. Backward, a frozen matrix costs
-its forward once more (the gradient of its input; none of its own is formed), a matrix that is trained twice its
-forward, attention and adapters twice theirs.
+of the rate that a device's profile gives for whole training steps, unless its law says otherwise (below). With batch
+size ``b``, sequence length ``s`` and hidden size ``h`` a layer of a BERT-like encoder takes ``24 b s h² + 4 b s² h``
+forward. Backward, a frozen matrix costs its forward once more (the gradient of its input; none of its own is formed), a
+matrix that is trained twice its forward, attention and adapters twice theirs.
 
 A pass takes as long as the slowest of three things that run side by side: the arithmetic, at the profile's rate;
 reading each weight once, at the memory's bandwidth; and dispatching the operations one by one, at the profile's time
 for each. The last two matter for steps of few tokens, where time stops shrinking with the batch (a roofline with a
 floor). To this come, one after another, what quantization and the optimizer move through memory, and the overhead.
+
+That is the law ``roofline``, of profiles whose rates are known for whole steps. Where steps of many shapes were timed,
+two others tell more. Both take the rate for that of matrix products alone, and let what element-wise operations touch
+pass through the memory beside the weights. With ``in_turn``, of a CPU, all three come one after another; with
+``queued``, of a GPU that is fed ahead of time, dispatch runs beside the sum of the other two.
 """
 
 from dataclasses import dataclass
 
-from device_profiles.records import PowerMode
+from device_profiles.records import PowerMode, StepLaw
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
+from emulator.world.elements import n_backward_elements, n_forward_elements
 from emulator.world.gradient_flow import flow_of, trained_matrices
 from emulator.world.memory import holds_head, kept_sizes, n_layer_weights, n_trained_parameters, quantized_bytes
 from emulator.world.operations import n_backward_operations, n_forward_operations
@@ -28,6 +34,9 @@ _FORWARD_WEIGHT_BYTES = {"fp32": 4, "amp": 4 + 2 + 2}
 
 _BACKWARD_WEIGHT_BYTES = {"fp32": 4, "amp": 2}
 """Bytes read of a weight for the gradient of its input."""
+
+_ELEMENT_BYTES = {"fp32": 4, "amp": 3}
+"""Bytes of an element: autocast runs norms and softmax in float32, other operations in the halves it is given."""
 
 _GRADIENT_BYTES = 4
 """Bytes written for the gradient of a trained weight."""
@@ -54,7 +63,8 @@ class StepDemand:
     """What one local step asks of a device, whichever it is.
 
     ``forward_bytes`` and ``backward_bytes`` are weights and their gradients that pass through memory while the device
-    computes; ``quantization_bytes`` (once in each direction) and ``optimizer_bytes`` pass while it does nothing else.
+    computes; ``forward_element_bytes`` and ``backward_element_bytes`` what element-wise operations read and write;
+    ``quantization_bytes`` (once in each direction) and ``optimizer_bytes`` pass while it does nothing else.
     """
 
     forward_flop: float
@@ -63,8 +73,47 @@ class StepDemand:
     backward_bytes: float
     n_forward_operations: int
     n_backward_operations: int
+    forward_element_bytes: float
+    backward_element_bytes: float
     quantization_bytes: float
     optimizer_bytes: float
+
+    @property
+    def forward(self) -> "PassDemand":
+        return PassDemand(self.forward_flop, self.forward_bytes, self.forward_element_bytes, self.n_forward_operations)
+
+    @property
+    def backward(self) -> "PassDemand":
+        return PassDemand(
+            self.backward_flop, self.backward_bytes, self.backward_element_bytes, self.n_backward_operations
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PassDemand:
+    """What the forward or the backward pass of one step asks of a device; the fields are those of a step."""
+
+    flop: float
+    weight_bytes: float
+    element_bytes: float
+    n_operations: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassTime:
+    """Seconds that the three parts of a pass take, each by itself."""
+
+    arithmetic_s: float
+    memory_s: float
+    dispatch_s: float
+
+    def together_s(self, law: StepLaw) -> float:
+        """Seconds of the pass."""
+        if law == "in_turn":
+            return self.arithmetic_s + self.memory_s + self.dispatch_s
+        if law == "queued":
+            return max(self.arithmetic_s + self.memory_s, self.dispatch_s)
+        return max(self.arithmetic_s, self.memory_s, self.dispatch_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +176,8 @@ def step_demand(model: ModelSpec, work: Work, precision: str) -> StepDemand:
         backward_bytes=backward_bytes,
         n_forward_operations=n_forward_operations(model, work),
         n_backward_operations=n_backward_operations(model, work),
+        forward_element_bytes=_ELEMENT_BYTES[precision] * n_forward_elements(model, work),
+        backward_element_bytes=_ELEMENT_BYTES[precision] * n_backward_elements(model, work),
         quantization_bytes=quantized_bytes(model, work, precision),
         optimizer_bytes=_OPTIMIZER_BYTES * n_trained,
     )
@@ -134,18 +185,22 @@ def step_demand(model: ModelSpec, work: Work, precision: str) -> StepDemand:
 
 def step_time(demand: StepDemand, mode: PowerMode, precision: str) -> StepTime:
     """The seconds that ``demand`` takes in ``mode``."""
-    rate, bandwidth, dispatch_s = mode.effective_flop_per_s[precision], mode.memory_bytes_per_s, mode.dispatch_s
-    forward_s = max(
-        demand.forward_flop / rate, demand.forward_bytes / bandwidth, demand.n_forward_operations * dispatch_s
-    )
-    backward_s = max(
-        demand.backward_flop / rate, demand.backward_bytes / bandwidth, demand.n_backward_operations * dispatch_s
-    )
+    bandwidth = mode.memory_bytes_per_s
     quantization_s = demand.quantization_bytes / bandwidth
     return StepTime(
-        forward_s=forward_s + quantization_s,
-        backward_s=backward_s + quantization_s,
+        forward_s=pass_time(demand.forward, mode, precision).together_s(mode.step_law) + quantization_s,
+        backward_s=pass_time(demand.backward, mode, precision).together_s(mode.step_law) + quantization_s,
         overhead_s=mode.step_overhead_s + demand.optimizer_bytes / bandwidth,
+    )
+
+
+def pass_time(demand: PassDemand, mode: PowerMode, precision: str) -> PassTime:
+    """The seconds of each part of a pass in ``mode``; its law says how they add up."""
+    n_bytes = demand.weight_bytes + (demand.element_bytes if mode.step_law != "roofline" else 0.0)
+    return PassTime(
+        arithmetic_s=demand.flop / mode.effective_flop_per_s[precision],
+        memory_s=n_bytes / mode.memory_bytes_per_s,
+        dispatch_s=demand.n_operations * mode.dispatch_s,
     )
 
 

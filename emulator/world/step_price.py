@@ -6,7 +6,7 @@ from device_profiles.records import DeviceProfile, PowerMode, Provenance
 from device_profiles.uncertainty import bounds
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
-from emulator.world.cost import StepDemand, StepTime, step_demand, step_time
+from emulator.world.cost import PassDemand, StepDemand, StepTime, pass_time, step_demand, step_time
 from emulator.world.known_range import outside_known_range
 from emulator.world.memory import MemoryUse, n_held_parameters, n_trained_parameters, peak_memory
 
@@ -62,22 +62,17 @@ class StepPrice:
 
     @property
     def forward_limit(self) -> str:
-        """What the forward pass waits for."""
-        demand = self.demand
-        return self._limit(demand.forward_flop, demand.forward_bytes, demand.n_forward_operations)
+        """What the forward pass waits for, or for the most part."""
+        return self._limit(self.demand.forward)
 
     @property
     def backward_limit(self) -> str:
-        """What the backward pass waits for."""
-        demand = self.demand
-        return self._limit(demand.backward_flop, demand.backward_bytes, demand.n_backward_operations)
+        """What the backward pass waits for, or for the most part."""
+        return self._limit(self.demand.backward)
 
-    def _limit(self, flop: float, n_bytes: float, n_operations: int) -> str:
-        waits = {
-            "arithmetic": flop / self.mode.effective_flop_per_s[self.precision],
-            "memory": n_bytes / self.mode.memory_bytes_per_s,
-            "dispatch": n_operations * self.mode.dispatch_s,
-        }
+    def _limit(self, demand: PassDemand) -> str:
+        time = pass_time(demand, self.mode, self.precision)
+        waits = {"arithmetic": time.arithmetic_s, "memory": time.memory_s, "dispatch": time.dispatch_s}
         return max(waits, key=lambda name: waits[name])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -62,15 +63,21 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class Probe:
-    """What one step took: bytes kept for the backward pass, FLOP of matrix products, operations that are no views."""
+    """What one step took: bytes kept for the backward pass, FLOP of matrix products, operations that are no views.
+
+    Elements are those that operations other than matrix products read and write.
+    """
 
     kept_bytes: int
     forward_flop: int
     backward_flop: int
     n_forward_operations: int
     n_backward_operations: int
+    n_forward_elements: int
+    n_backward_elements: int
 
 
+_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 _VIEWS = set("view _unsafe_view transpose permute expand t unsqueeze slice select detach alias squeeze split".split())
 
 
@@ -78,10 +85,16 @@ class _OperationCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.n_operations = 0
+        self.n_elements = 0
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.n_operations += operation.overloadpacket.__name__ not in _VIEWS
-        return operation(*args, **(kwargs or {}))
+        name = operation.overloadpacket.__name__
+        result = operation(*args, **(kwargs or {}))
+        self.n_operations += name not in _VIEWS
+        if name not in _VIEWS | _PRODUCTS:
+            leaves = tree_leaves((args, kwargs, result))
+            self.n_elements += sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
+        return result
 
 
 class _Lora(nn.Module):
@@ -124,9 +137,10 @@ def run_step(family: str, work: Work, head: str = "full", attention: str = "eage
     ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.new_zeros(work.batch_size)}
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with _OperationCounter() as forward_operations, FlopCounterMode(display=False) as forward, hooks:
+    # The counter is entered last, so that it sees operations before FlopCounterMode takes some of them apart.
+    with FlopCounterMode(display=False) as forward, _OperationCounter() as forward_operations, hooks:
         loss = model(**inputs).loss
-    with _OperationCounter() as backward_operations, FlopCounterMode(display=False) as backward:
+    with FlopCounterMode(display=False) as backward, _OperationCounter() as backward_operations:
         loss.backward()
     n_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     return Probe(
@@ -135,6 +149,8 @@ def run_step(family: str, work: Work, head: str = "full", attention: str = "eage
         backward.get_total_flops(),
         forward_operations.n_operations,
         backward_operations.n_operations,
+        forward_operations.n_elements,
+        backward_operations.n_elements,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from device_profiles.catalog import load_profile
-from device_profiles.records import PowerMode
+from device_profiles.records import PowerMode, StepLaw
 from emulator.model_catalog import model_spec, model_spec_from_config
 from emulator.records import Work, WorkKind
 from emulator.world.cost import CostModel, backward_flop, forward_flop, price, step_demand, step_time
@@ -325,3 +325,17 @@ def test_flop_of_full_fine_tuning_are_what_pytorch_counts(family: str, depth: in
     probe = run_step(family, work, "output")
     assert forward_flop(model, work) == pytest.approx(probe.forward_flop, rel=0.001)
     assert backward_flop(model, work) == pytest.approx(probe.backward_flop, rel=0.001, abs=HEAD_BIAS_FLOP)
+
+
+@pytest.mark.parametrize("law", ["queued", "in_turn"])
+def test_other_laws_let_element_wise_operations_pass_through_the_memory(law: StepLaw) -> None:
+    mode = replace(MODE, step_law=law, dispatch_s=1e-4, memory_bytes_per_s=2e10)
+    demand = step_demand(ROBERTA, lora(5), "fp32")
+    time = step_time(demand, mode, "fp32")
+    arithmetic_s = demand.backward_flop / 1e12
+    memory_s = (demand.backward_bytes + demand.backward_element_bytes) / 2e10
+    dispatch_s = demand.n_backward_operations * 1e-4
+    beside_s = max(arithmetic_s + memory_s, dispatch_s)
+    assert time.backward_s == pytest.approx(beside_s if law == "queued" else arithmetic_s + memory_s + dispatch_s)
+    assert 0 < dispatch_s < memory_s
+    assert time.overhead_s == step_time(demand, replace(mode, step_law="roofline"), "fp32").overhead_s
