@@ -58,6 +58,10 @@ class Work:
     their activations quantized, at ``activation_bits`` each. ``width_fraction`` is the share of heads and feed-forward
     channels that pruning left. Below a cut, ``forward_layers`` is less than the model's and there is no head.
     Inference has no ``backward_layers``.
+
+    A device whose network is the model without some of its layers says how many in ``skipped_layers``; layers then
+    count among the ``forward_layers`` that it has. Where a layer's matrices have different ranks, ``target_ranks[l]``
+    holds one for each of ``targets``, 0 for a matrix that has no adapter, and ``ranks[l]`` is the largest of them.
     """
 
     n_steps: int
@@ -71,6 +75,8 @@ class Work:
     activation_bits: int = 8
     width_fraction: float = 1.0
     kind: WorkKind = WorkKind.ADAPTERS
+    skipped_layers: int = 0
+    target_ranks: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,14 +17,22 @@ pass through the memory beside the weights. With ``in_turn``, of a CPU, all thre
 ``queued``, of a GPU that is fed ahead of time, dispatch runs beside the sum of the other two.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from device_profiles.records import PowerMode, StepLaw
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
 from emulator.world.elements import n_backward_elements, n_forward_elements
-from emulator.world.gradient_flow import flow_of, trained_matrices
-from emulator.world.memory import holds_head, kept_sizes, n_layer_weights, n_trained_parameters, quantized_bytes
+from emulator.world.gradient_flow import Adapters, adapters_at, flow_of, trained_matrices
+from emulator.world.memory import (
+    holds_head,
+    kept_sizes,
+    n_adapter_parameters,
+    n_layer_weights,
+    n_trained_parameters,
+    quantized_bytes,
+)
 from emulator.world.operations import n_backward_operations, n_forward_operations
 
 _MAX_CACHED = 100_000
@@ -211,9 +219,8 @@ def forward_flop(model: ModelSpec, work: Work) -> float:
     """
     n_tokens = work.batch_size * work.seq_len
     matrices_flop = sum(_matrix_flop(model, work, name) for name in model.matrices)
-    adapter_size = sum(sum(kept_sizes(model, work, name)) for name in work.targets)
     layers_flop = work.forward_layers * (matrices_flop + 2 * _product_flop(model, work))
-    adapters_flop = 2 * n_tokens * adapter_size * sum(work.ranks[: work.forward_layers])
+    adapters_flop = 2 * n_tokens * n_adapter_parameters(model, work, range(work.forward_layers))
     return layers_flop + adapters_flop + 2.0 * _n_head_rows(model, work) * _n_whole_head(model)
 
 
@@ -229,31 +236,31 @@ def backward_flop(model: ModelSpec, work: Work) -> float:
     if work.backward_layers == 0:
         return head_flop
     first = work.forward_layers - work.backward_layers
-    lowest_rank, *ranks = work.ranks[first : work.forward_layers]
-    lowest_flop, lowest_flop_per_rank = _layer_backward_flop(model, work, lowest=True)
-    layer_flop, flop_per_rank = _layer_backward_flop(model, work, lowest=False)
-    upper_flop = len(ranks) * layer_flop + sum(ranks) * flop_per_rank
-    return head_flop + lowest_flop + lowest_rank * lowest_flop_per_rank + upper_flop
+    layers = range(first, work.forward_layers)
+    kinds = Counter((adapters_at(work, layer), layer == first) for layer in layers)
+    return head_flop + sum(
+        count * _layer_backward_flop(model, work, adapters, lowest) for (adapters, lowest), count in kinds.items()
+    )
 
 
-def _layer_backward_flop(model: ModelSpec, work: Work, lowest: bool) -> tuple[float, float]:
-    """Backward FLOP of one layer, and of its adapters per unit of rank.
+def _layer_backward_flop(model: ModelSpec, work: Work, adapters: Adapters, lowest: bool) -> float:
+    """Backward FLOP of one layer with its adapters.
 
     The input of a layer needs a gradient unless the layer is the lowest differentiated one. With adapters on query and
     value, that one saves the gradient of its key (2 b s² h) and that of the input of query, key and value (6 b s h²).
     """
     n_tokens = work.batch_size * work.seq_len
-    flow = flow_of(model, work, lowest=lowest)
+    flow = flow_of(model, work, adapters, lowest=lowest)
     flop = _product_flop(model, work) * (flow.scores + flow.query + flow.key + flow.value)
     flop += sum(_matrix_flop(model, work, name) for name in model.matrices if flow.into(name))
     if work.kind is WorkKind.WEIGHTS:
-        return flop + sum(_matrix_flop(model, work, name) for name in trained_matrices(model, work)), 0.0
+        return flop + sum(_matrix_flop(model, work, name) for name in trained_matrices(model, work, adapters))
     sizes = 0.0
-    for name in work.targets:
+    for name, rank in adapters:
         in_features, out_features = kept_sizes(model, work, name)
         # lora_B and the gradient of its input; lora_A and, where that is needed, the gradient of its input
-        sizes += 2 * out_features + in_features + in_features * flow.into(name)
-    return flop, 2 * n_tokens * sizes
+        sizes += rank * (2 * out_features + in_features + in_features * flow.into(name))
+    return flop + 2 * n_tokens * sizes
 
 
 def _matrix_flop(model: ModelSpec, work: Work, name: str) -> float:

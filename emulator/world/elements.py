@@ -6,9 +6,11 @@ once; ``tests/unit/world/test_elements.py`` counts again. Encoders follow operat
 and rotations, which PyTorch takes apart into small operations, are sums of those. Fused kernels touch less.
 """
 
+from collections import Counter
+
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
-from emulator.world.gradient_flow import INPUT_OF, GradientFlow, flow_of
+from emulator.world.gradient_flow import INPUT_OF, Adapters, GradientFlow, adapters_at, flow_of, matrices_at
 from emulator.world.memory import kept_sizes
 
 _COPY, _SUM = 2, 3  # of each element: read and write; read two, write one
@@ -21,9 +23,8 @@ _ROTATION = 10  # of queries and keys: two products, a sum, halves that are nega
 
 def n_forward_elements(model: ModelSpec, work: Work) -> float:
     """Elements read and written by the element-wise operations of a step's forward pass."""
-    n_adapted = sum(rank > 0 for rank in work.ranks[: work.forward_layers])
-    n_adapter = _ADAPTER_FORWARD * sum(kept_sizes(model, work, name)[1] for name in work.targets)
-    n_elements = work.forward_layers * _layer_forward(model, work) + n_adapted * n_adapter
+    n_outputs = sum(_n_adapter_outputs(model, work, layer) for layer in range(work.forward_layers))
+    n_elements = work.forward_layers * _layer_forward(model, work) + _ADAPTER_FORWARD * n_outputs
     return work.batch_size * work.seq_len * (n_elements + _EMBEDDING_FORWARD * model.hidden_size)
 
 
@@ -32,11 +33,12 @@ def n_backward_elements(model: ModelSpec, work: Work) -> float:
     if work.kind is WorkKind.INFERENCE or work.backward_layers == 0:
         return 0.0
     first = work.forward_layers - work.backward_layers
-    n_adapted = sum(rank > 0 for rank in work.ranks[first : work.forward_layers])
-    n_adapter = _ADAPTER_BACKWARD * sum(kept_sizes(model, work, name)[1] for name in work.targets)
-    n_elements = n_adapted * n_adapter + _HEAD_BACKWARD * model.hidden_size
-    n_elements += _layer_backward(model, work, lowest=True)
-    n_elements += (work.backward_layers - 1) * _layer_backward(model, work, lowest=False)
+    layers = range(first, work.forward_layers)
+    n_outputs = sum(_n_adapter_outputs(model, work, layer) for layer in layers)
+    n_elements = _ADAPTER_BACKWARD * n_outputs + _HEAD_BACKWARD * model.hidden_size
+    kinds = Counter((matrices_at(work, layer), layer == first) for layer in layers)
+    for (adapters, lowest), count in kinds.items():
+        n_elements += count * _layer_backward(model, work, adapters, lowest=lowest)
     return work.batch_size * work.seq_len * n_elements
 
 
@@ -53,12 +55,12 @@ def _layer_forward(model: ModelSpec, work: Work) -> float:
     return n_elements + 2 * _COPY * hidden + _COPY * channels + 2 * _COPY * scores  # norms, GELU, scaling and softmax
 
 
-def _layer_backward(model: ModelSpec, work: Work, *, lowest: bool) -> float:
+def _layer_backward(model: ModelSpec, work: Work, adapters: Adapters, *, lowest: bool) -> float:
     """Elements for each token of one differentiated layer without its adapters' scaling."""
-    flow = flow_of(model, work, lowest=lowest)
+    flow = flow_of(model, work, adapters, lowest=lowest)
     hidden, channels, scores = model.hidden_size, _channels(model, work), _scores(model, work)
     heads, kv = _heads(model, work), _heads(model, work) * model.n_kv_heads / model.n_heads
-    n_elements = _gradient_sums(model, work, flow)
+    n_elements = _gradient_sums(model, work, adapters, flow)
     n_elements += _COPY * heads * (flow.query + flow.key + flow.value + flow.context)
     n_elements += (_SUM + _COPY) * scores * flow.scores  # softmax, and the scaling in front of it
     if model.is_decoder:
@@ -73,15 +75,21 @@ def _layer_backward(model: ModelSpec, work: Work, *, lowest: bool) -> float:
     return n_elements
 
 
-def _gradient_sums(model: ModelSpec, work: Work, flow: GradientFlow) -> float:
+def _gradient_sums(model: ModelSpec, work: Work, adapters: Adapters, flow: GradientFlow) -> float:
     """Elements for each token of adding up the gradients of an input that several maps read."""
     readers: dict[str, int] = {"layer_input": 1, "attended": 1}  # the residual connections
+    adapted = {name for name, _ in adapters} if work.kind is WorkKind.ADAPTERS else set()
     sizes = {"layer_input": model.hidden_size, "attended": model.hidden_size}
     for name in model.matrices:
         read = INPUT_OF[name]
-        readers[read] = readers.get(read, 0) + 1 + (work.kind is WorkKind.ADAPTERS and name in work.targets)
+        readers[read] = readers.get(read, 0) + 1 + (name in adapted)
         sizes.setdefault(read, round(kept_sizes(model, work, name)[0]))
     return float(sum(_SUM * sizes[read] * (number - 1) * getattr(flow, read) for read, number in readers.items()))
+
+
+def _n_adapter_outputs(model: ModelSpec, work: Work, layer: int) -> float:
+    """Elements for each token that come out of a layer's adapters."""
+    return sum(kept_sizes(model, work, name)[1] for name, rank in adapters_at(work, layer) if rank)
 
 
 def _heads(model: ModelSpec, work: Work) -> float:

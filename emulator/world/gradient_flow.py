@@ -17,6 +17,9 @@ INPUT_OF = {
 }
 """The :class:`GradientFlow` attribute that tells whether the input of a matrix needs a gradient."""
 
+Adapters = tuple[tuple[str, int], ...]
+"""The adapted matrices of one layer, each with the rank of its adapter."""
+
 
 @dataclass(frozen=True, slots=True)
 class GradientFlow:
@@ -42,9 +45,21 @@ class GradientFlow:
         return bool(getattr(self, INPUT_OF[matrix]))
 
 
-def trained_matrices(model: ModelSpec, work: Work) -> tuple[str, ...]:
-    """The matrices of a differentiated layer that are trained: by adapters on them, or whole."""
-    return model.matrices if work.kind is WorkKind.WEIGHTS else work.targets
+def adapters_at(work: Work, layer: int) -> Adapters:
+    """The adapters of a layer, counted among those that ``work`` runs."""
+    if not work.target_ranks:
+        return tuple((target, work.ranks[layer]) for target in work.targets)
+    return tuple((name, rank) for name, rank in zip(work.targets, work.target_ranks[layer], strict=True) if rank)
+
+
+def matrices_at(work: Work, layer: int) -> Adapters:
+    """The adapters of a layer with their ranks left out: what the flow of gradients through it depends on."""
+    return tuple((name, 0) for name, _ in adapters_at(work, layer))
+
+
+def trained_matrices(model: ModelSpec, work: Work, adapters: Adapters) -> tuple[str, ...]:
+    """The matrices of a differentiated layer that are trained: by ``adapters`` on them, or whole."""
+    return model.matrices if work.kind is WorkKind.WEIGHTS else tuple(name for name, _ in adapters)
 
 
 def trains_embeddings(work: Work) -> bool:
@@ -52,14 +67,14 @@ def trains_embeddings(work: Work) -> bool:
     return work.kind is WorkKind.WEIGHTS and work.backward_layers == work.forward_layers
 
 
-def flow_of(model: ModelSpec, work: Work, *, lowest: bool) -> GradientFlow:
-    """The flow in a differentiated layer of ``work``: in the lowest one, or in those above it.
+def flow_of(model: ModelSpec, work: Work, adapters: Adapters, *, lowest: bool) -> GradientFlow:
+    """The flow in a differentiated layer of ``work`` with these ``adapters``: in the lowest one, or in those above it.
 
     A decoder that is trained whole has a trained norm in front of its lowest layer, too.
     """
     has_trained_norm = model.is_decoder and work.kind is WorkKind.WEIGHTS
     layer_input = not lowest or has_trained_norm or trains_embeddings(work)
-    return gradient_flow(trained_matrices(model, work), layer_input)
+    return gradient_flow(trained_matrices(model, work, adapters), layer_input)
 
 
 def gradient_flow(targets: Collection[str], layer_input: bool) -> GradientFlow:

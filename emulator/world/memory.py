@@ -7,12 +7,20 @@ query, key, value, softmax, both norms' inputs and the 4 h of GELU's (Korthikant
 4.1, count layers that are trained whole). What is kept is counted tensor by tensor, as PyTorch's autograd keeps it.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
 from emulator.model_spec import ModelSpec
 from emulator.records import QUANTIZATION_GROUP, Work, WorkKind
-from emulator.world.gradient_flow import flow_of, trained_matrices, trains_embeddings
+from emulator.world.gradient_flow import (
+    Adapters,
+    adapters_at,
+    flow_of,
+    matrices_at,
+    trained_matrices,
+    trains_embeddings,
+)
 
 Attention = Literal["eager", "sdpa"]
 
@@ -74,7 +82,7 @@ def peak_memory(
     What CUDA itself takes is not in here but in a profile's ``usable_memory_bytes``.
     """
     n_tokens = work.batch_size * work.seq_len
-    n_adapters = _n_adapter_parameters_per_rank(model, work) * sum(work.ranks[: work.forward_layers])
+    n_adapters = n_adapter_parameters(model, work, range(work.forward_layers))
     activations_bytes = 0.0
     if work.kind is not WorkKind.INFERENCE:
         activations_bytes += _behind_layers_bytes(model, work, precision)
@@ -100,14 +108,13 @@ def n_trained_parameters(model: ModelSpec, work: Work) -> float:
         n_head += model.n_frozen_head_parameters if holds_head(model, work) else 0
         n_embeddings = model.n_embedding_parameters if trains_embeddings(work) else 0
         return n_head + n_embeddings + work.backward_layers * n_layer_weights(model, work)
-    ranks = work.ranks[work.forward_layers - work.backward_layers : work.forward_layers]
-    return n_head + _n_adapter_parameters_per_rank(model, work) * sum(ranks)
+    return n_head + n_adapter_parameters(model, work, _differentiated(work))
 
 
 def n_held_parameters(model: ModelSpec, work: Work) -> float:
     """How many parameters a device needs of the server: all that it trains, and the adapters that it holds frozen."""
     first = work.forward_layers - work.backward_layers
-    return n_trained_parameters(model, work) + _n_adapter_parameters_per_rank(model, work) * sum(work.ranks[:first])
+    return n_trained_parameters(model, work) + n_adapter_parameters(model, work, range(first))
 
 
 def n_layer_weights(model: ModelSpec, work: Work) -> float:
@@ -130,14 +137,18 @@ def quantized_bytes(model: ModelSpec, work: Work, precision: str) -> float:
     n_quantized = min(work.quantized_layers, work.backward_layers)
     if n_quantized == 0:
         return 0.0
-    lowest = sum(_kept_bytes(model, work, precision, "eager", lowest=True))
-    upper = sum(_kept_bytes(model, work, precision, "eager", lowest=False))
-    return work.batch_size * work.seq_len * (lowest + (n_quantized - 1) * upper)
+    layers = _differentiated(work)[:n_quantized]
+    kinds = Counter((matrices_at(work, layer), layer == layers[0]) for layer in layers)
+    n_bytes = sum(
+        count * sum(_kept_bytes(model, work, adapters, precision, "eager", lowest=lowest))
+        for (adapters, lowest), count in kinds.items()
+    )
+    return work.batch_size * work.seq_len * n_bytes
 
 
 def holds_head(model: ModelSpec, work: Work) -> bool:
     """Whether the device computes up to the output; below a cut it holds no head."""
-    return work.forward_layers == model.n_layers
+    return work.forward_layers + work.skipped_layers == model.n_layers
 
 
 def kept_sizes(model: ModelSpec, work: Work, name: str) -> tuple[float, float]:
@@ -148,9 +159,16 @@ def kept_sizes(model: ModelSpec, work: Work, name: str) -> tuple[float, float]:
     return shape.in_features, shape.out_features * work.width_fraction
 
 
-def _n_adapter_parameters_per_rank(model: ModelSpec, work: Work) -> float:
-    """Parameters of one layer's adapters for each unit of their rank."""
-    return sum(sum(kept_sizes(model, work, name)) for name in work.targets)
+def n_adapter_parameters(model: ModelSpec, work: Work, layers: range) -> float:
+    """Parameters of the adapters in ``layers``, at the width that pruning left."""
+    ranks: Counter[str] = Counter()
+    for layer in layers:
+        ranks.update(dict(adapters_at(work, layer)))
+    return sum(rank * sum(kept_sizes(model, work, name)) for name, rank in ranks.items())
+
+
+def _differentiated(work: Work) -> range:
+    return range(work.forward_layers - work.backward_layers, work.forward_layers)
 
 
 def _n_base_parameters(model: ModelSpec, work: Work) -> float:
@@ -162,17 +180,18 @@ def _n_base_parameters(model: ModelSpec, work: Work) -> float:
 def _layers_bytes(model: ModelSpec, work: Work, precision: str, attention: Attention, dropout: bool) -> float:
     """Bytes that the differentiated layers keep for the backward pass; there is at least one."""
     n_quantized = min(work.quantized_layers, work.backward_layers)
-    n_quantized_upper = max(0, n_quantized - 1)
-    lowest, lowest_quantized = _kept_bytes(model, work, precision, attention, lowest=True, dropout=dropout)
-    upper, upper_quantized = _kept_bytes(model, work, precision, attention, lowest=False, dropout=dropout)
-    n_bytes = lowest_quantized if n_quantized else lowest
-    n_bytes += n_quantized_upper * upper_quantized + (work.backward_layers - 1 - n_quantized_upper) * upper
+    layers = _differentiated(work)
+    kinds = Counter((matrices_at(work, layer), layer == layers[0], layer < layers[0] + n_quantized) for layer in layers)
+    n_bytes = 0.0
+    for (adapters, lowest, is_quantized), count in kinds.items():
+        kept = _kept_bytes(model, work, adapters, precision, attention, lowest=lowest, dropout=dropout)
+        n_bytes += count * kept[is_quantized]
     n_statistics = 2 if model.is_decoder else 4  # one per RMS norm; mean and deviation per layer norm
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
     n_bytes += work.backward_layers * n_statistics * _FLOAT_BYTES
-    ranks = work.ranks[work.forward_layers - work.backward_layers : work.forward_layers]
-    n_bytes += sum(ranks) * len(work.targets) * _PLAIN_BYTES[precision]  # between lora_A and lora_B
+    n_ranks = sum(rank for layer in layers for _, rank in adapters_at(work, layer))
+    n_bytes += n_ranks * _PLAIN_BYTES[precision]  # between lora_A and lora_B
     if model.is_decoder and work.kind is WorkKind.WEIGHTS:
         n_bytes += work.backward_layers * 2 * model.hidden_size * _PLAIN_BYTES[precision]  # for the norms' weights
     if dropout and not model.is_decoder:
@@ -184,14 +203,21 @@ def _layers_bytes(model: ModelSpec, work: Work, precision: str, attention: Atten
 
 
 def _kept_bytes(
-    model: ModelSpec, work: Work, precision: str, attention: Attention, *, lowest: bool, dropout: bool = False
+    model: ModelSpec,
+    work: Work,
+    adapters: Adapters,
+    precision: str,
+    attention: Attention,
+    *,
+    lowest: bool,
+    dropout: bool = False,
 ) -> tuple[float, float]:
     """Bytes per token that a differentiated layer keeps, as they are and quantized, without masks and statistics.
 
     The input of the lowest differentiated layer needs no gradient.
     """
-    targets = frozenset(trained_matrices(model, work))
-    flow = flow_of(model, work, lowest=lowest)
+    targets = frozenset(trained_matrices(model, work, adapters))
+    flow = flow_of(model, work, adapters, lowest=lowest)
     hidden = model.hidden_size
     heads = model.n_heads * model.head_size * work.width_fraction
     channels = model.intermediate_size * work.width_fraction

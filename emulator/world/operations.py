@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
+from emulator.world.gradient_flow import adapters_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,8 @@ _OUTSIDE_FORWARD, _OUTSIDE_BACKWARD = 12, 6  # embeddings, mask, head and loss
 
 def n_forward_operations(model: ModelSpec, work: Work) -> int:
     """Operations of a step's forward pass."""
-    n_adapted = sum(rank > 0 for rank in work.ranks[: work.forward_layers])
     per_layer = (_DECODER if model.is_decoder else _ENCODER).forward
-    n_adapters = n_adapted * len(work.targets)
+    n_adapters = _n_adapters(work, range(work.forward_layers))
     return _OUTSIDE_FORWARD + work.forward_layers * per_layer + n_adapters * _ADAPTER_FORWARD
 
 
@@ -41,5 +41,9 @@ def n_backward_operations(model: ModelSpec, work: Work) -> int:
     if work.kind is WorkKind.WEIGHTS:
         return _OUTSIDE_BACKWARD + work.backward_layers * layer.whole_backward
     first = work.forward_layers - work.backward_layers
-    n_adapters = sum(rank > 0 for rank in work.ranks[first : work.forward_layers]) * len(work.targets)
+    n_adapters = _n_adapters(work, range(first, work.forward_layers))
     return _OUTSIDE_BACKWARD + work.backward_layers * layer.frozen_backward + n_adapters * _ADAPTER_BACKWARD
+
+
+def _n_adapters(work: Work, layers: range) -> int:
+    return sum(rank > 0 for layer in layers for _, rank in adapters_at(work, layer))

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from emulator.model_catalog import model_spec_from_config
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
+from emulator.world.gradient_flow import adapters_at
 
 N_LABELS = 3
 N_LAYERS = 3
@@ -172,6 +173,7 @@ def _attach(model: nn.Module, work: Work) -> None:
             or int(layer[1]) < N_LAYERS - work.backward_layers
         ):
             continue
-        if any(re.search(rf"{_MODULES[target]}$", layer[2]) for target in work.targets):
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, _Lora(module, work.ranks[int(layer[1])]))
+        for target, rank in adapters_at(work, int(layer[1])):
+            if re.search(rf"{_MODULES[target]}$", layer[2]):
+                parent, _, name = path.rpartition(".")
+                setattr(model.get_submodule(parent), name, _Lora(module, rank))
