@@ -21,9 +21,12 @@ def n_hosts(config: Config, n_devices: int, devices_stacked: int, free: Mapping[
     resource, per_host = (
         ("GPU", backend.gpus_per_host) if backend.gpus_per_host else ("CPU", config.training.threads_per_host)
     )
-    # More hosts than stacks of devices would have nothing to do.
-    most = math.ceil(n_devices / devices_stacked)
-    return max(1, min(int(free.get(resource, 1) // per_host), most))
+    return max(1, min(int(free.get(resource, 1) // per_host), most_hosts(n_devices, devices_stacked)))
+
+
+def most_hosts(n_devices: int, devices_stacked: int) -> int:
+    """How many hosts a run can use: more than it has stacks of devices would have nothing to do."""
+    return math.ceil(n_devices / devices_stacked)
 
 
 def n_cores() -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emulator.config import Config
 from emulator.learning.prepared import Prepared
 from emulator.learning.settings import NumericSettings
+from emulator.records import Arrays
 
 if TYPE_CHECKING:
     from emulator.learning.host import HostContent
@@ -27,6 +30,28 @@ def numeric_settings(config: Config) -> NumericSettings:
         eval_batch_size=config.evaluation.batch_size,
         device="cuda" if config.backend.gpus_per_host else "cpu",
     )
+
+
+def content_key(config: Config, n_devices: int) -> str:
+    """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
+    model = {"train": config.model.train, "head": config.model.head}
+    return json.dumps([config.seed, n_devices, model, config.data.model_dump()], sort_keys=True)
+
+
+def without_weights(content: HostContent) -> tuple[HostContent, Arrays]:
+    """``content`` without the pre-trained weights, and these: the same whatever the seed, the data and the labels."""
+    model = content.model
+    base = f"{model.layer_paths()[0].partition('.')[0]}."
+    weights = {
+        name: array for name, array in model.arrays.items() if name.startswith(base) and name not in model.initialised
+    }
+    own = {name: array for name, array in model.arrays.items() if name not in weights}
+    return replace(content, model=replace(model, arrays=own)), weights
+
+
+def with_weights(content: HostContent, weights: Arrays) -> HostContent:
+    """The inverse of :func:`without_weights`; nothing is copied."""
+    return replace(content, model=replace(content.model, arrays={**weights, **content.model.arrays}))
 
 
 def load_content(config: Config, n_devices: int) -> tuple[HostContent, Prepared]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,52 +16,73 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from emulator.backends.base import Backend, HostTiming, OnJobs
 from emulator.backends.capacity import HOST_BYTES, n_hosts
-from emulator.backends.content import load_content, numeric_settings
+from emulator.backends.content import load_content, numeric_settings, with_weights, without_weights
 from emulator.backends.scheduling import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
 from emulator.learning.prepared import Prepared
+from emulator.learning.settings import NumericSettings
 from emulator.learning.stacking import evaluation_shards
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Update
 
 if TYPE_CHECKING:
-    from emulator.learning.host import HostContent
+    from emulator.learning.host import DeviceHost, HostContent
 
+MOST_RESIDENT = 2
+"""So many models with their data a host keeps built; another run of the same seed finds its own."""
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
 DIED = (RayActorError, OutOfMemoryError)
 """What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """What a host is started with: the settings of the run, and references to what ``HostActor.load`` gave."""
+
+    key: str
+    settings: NumericSettings
+    content: Any
+    weights: Any
+
+
 class HostActor:
     """The actor around :class:`~emulator.learning.host.DeviceHost`. What a call does depends on its arguments alone."""
 
-    def __init__(self, config: Config, name: str, content: HostContent | None = None) -> None:
-        self._config = config
+    def __init__(self, name: str, started: Started | None = None) -> None:
         self._name = name
         self._timings: list[HostTiming] = []
+        # By what a run asks of a host, those that were asked for last, in that order.
+        self._resident: dict[tuple[str, NumericSettings], DeviceHost] = {}
         start_s = time.perf_counter()
         # Now, and not in the first call: all hosts import torch at the same time, while the first one loads.
         importlib.import_module("emulator.learning.tasks")
         self._timings.append(HostTiming.since(start_s, name, "import"))
-        if content is not None:
-            self.start(content)
+        if started is not None:
+            self.start(started.key, started.settings, *ray.get([started.content, started.weights]))
 
-    def load(self, n_devices: int) -> tuple[HostContent, Prepared]:
-        """Load model and data. As two returns of a call they belong to the caller, and outlive this host."""
+    def load(self, config: Config, n_devices: int, with_weights: bool) -> tuple[HostContent, Arrays, Prepared]:
+        """Load model and data; the pre-trained weights come apart, and only if they are asked for.
+
+        As returns of a call all three belong to the caller, and outlive this host.
+        """
         start_s = time.perf_counter()
-        content, prepared = load_content(self._config, n_devices)
+        content, prepared = load_content(config, n_devices)
+        content, weights = without_weights(content)
         self._timings.append(HostTiming.since(start_s, self._name, "load"))
-        return content, prepared
+        return content, weights if with_weights else {}, prepared
 
-    def start(self, content: HostContent) -> None:
-        """Build the model over the shared arrays."""
+    def start(self, key: str, settings: NumericSettings, content: HostContent, weights: Arrays) -> None:
+        """Build the model over the shared arrays, unless it is resident under the same ``key`` and ``settings``."""
         from emulator.learning.host import DeviceHost
 
         start_s = time.perf_counter()
-        self._content = content
-        self._host = DeviceHost(content, numeric_settings(self._config))
+        if (key, settings) not in self._resident:
+            while len(self._resident) >= MOST_RESIDENT:
+                del self._resident[next(iter(self._resident))]
+            self._resident[key, settings] = DeviceHost(with_weights(content, weights), settings)
+        self._host = self._resident[key, settings] = self._resident.pop((key, settings))
         self._timings.append(HostTiming.since(start_s, self._name, "start"))
 
     def train(self, task: str, form: AdapterForm, stacks: Sequence[Sequence[Job]]) -> Iterator[list[Update]]:
@@ -80,7 +102,7 @@ class HostActor:
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         from emulator.learning.host import resolve
 
-        resolve(form.attachment).export(self._content.model, form, state, path)
+        resolve(form.attachment).export(self._host.content.model, form, state, path)
 
     def timings(self) -> list[HostTiming]:
         timings, self._timings = self._timings, []
@@ -100,14 +122,14 @@ class RayBackend(Backend):
         """
         self._config = config
         self._settings = numeric_settings(config)
-        self._n_hosts = _checked_n_hosts(config, n_devices, self._settings.devices_stacked)
-        self._cpus_per_host = _cpus_per_host(config, self._n_hosts)
+        number = _checked_n_hosts(config, n_devices, self._settings.devices_stacked)
+        self._cpus_per_host = cpus_per_host(config, number)
         self._n_replaced = 0
-        self._content: Any = None
-        self._hosts = [self._new_host(number) for number in range(self._n_hosts)]
-        self._content, self.prepared = self._load(n_devices)
-        for wait in [self._call(number, "start", self._content) for number in range(self._n_hosts)]:
-            wait()
+        self._started: Started | None = None
+        self._hosts = [self._new_host(index) for index in range(number)]
+        content, weights, self.prepared = self._load(n_devices)
+        self._started = Started(key="", settings=self._settings, content=content, weights=weights)
+        self._start(range(number))
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
         stacks = stack_jobs(jobs, self._settings.devices_stacked, self._config.backend.devices_per_actor)
@@ -142,7 +164,7 @@ class RayBackend(Backend):
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
         shared = ray.put(state)
-        shares = longest_first([len(rows) for rows in shards], self._n_hosts)
+        shares = longest_first([len(rows) for rows in shards], len(self._hosts))
         waits = [
             self._call(host, "evaluate", form, shared, [shards[index] for index in share])
             for host, share in enumerate(shares)
@@ -174,7 +196,7 @@ class RayBackend(Backend):
     def describe(self) -> Mapping[str, object]:
         return {
             "kind": "ray",
-            "n_hosts": self._n_hosts,
+            "n_hosts": len(self._hosts),
             "cpus_per_host": self._cpus_per_host,
             "devices_stacked": self._settings.devices_stacked,
         }
@@ -183,19 +205,26 @@ class RayBackend(Backend):
         """For each host the indices of its stacks: those of its own devices, or longest first where it owns none."""
         per_actor = self._config.backend.devices_per_actor
         if not per_actor:
-            return longest_first(costs, self._n_hosts)
+            return longest_first(costs, len(self._hosts))
         owners = [stack[0].device_id // per_actor for stack in stacks]
-        return [[index for index, owner in enumerate(owners) if owner == host] for host in range(self._n_hosts)]
+        return [[index for index, owner in enumerate(owners) if owner == host] for host in range(len(self._hosts))]
+
+    def _start(self, numbers: Iterable[int]) -> None:
+        """Start these hosts with what was loaded, all at the same time."""
+        assert self._started is not None
+        started = self._started
+        arguments = (started.key, started.settings, started.content, started.weights)
+        for wait in [self._call(number, "start", *arguments) for number in numbers]:
+            wait()
 
     def _new_host(self, number: int) -> Any:
-        options = {"num_cpus": self._cpus_per_host, "num_gpus": self._config.backend.gpus_per_host}
-        return ray.remote(HostActor).options(**options).remote(self._config, f"host-{number}", self._content)
+        return new_host(f"host-{number}", self._cpus_per_host, self._config.backend.gpus_per_host, self._started)
 
-    def _load(self, n_devices: int) -> tuple[Any, Prepared]:
-        """Let the first host load model and data; the content stays a reference, which hosts share."""
-        content, prepared = self._hosts[0].load.options(num_returns=2).remote(n_devices)
+    def _load(self, n_devices: int) -> tuple[Any, Any, Prepared]:
+        """Let the first host load model and data; content and weights stay references, which hosts share."""
+        content, weights, prepared = self._hosts[0].load.options(num_returns=3).remote(self._config, n_devices, True)
         try:
-            return content, result(prepared)
+            return content, weights, result(prepared)
         except DIED as error:
             self._replace(0, error)
             return self._load(n_devices)
@@ -229,6 +258,11 @@ class RayBackend(Backend):
         self._hosts[number] = self._new_host(number)
 
 
+def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:
+    """A new host, which reserves so many CPUs and GPUs."""
+    return ray.remote(HostActor).options(num_cpus=n_cpus, num_gpus=n_gpus).remote(name, started)
+
+
 def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
     backend, free = config.backend, free_resources()
     number = n_hosts(config, n_devices, devices_stacked, free)
@@ -247,7 +281,7 @@ def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> in
     return number
 
 
-def _cpus_per_host(config: Config, n_hosts: int) -> float:
+def cpus_per_host(config: Config, n_hosts: int) -> float:
     """CPUs that Ray reserves for a host: its threads, or less where more hosts are asked for than there are CPUs."""
     share = free_resources().get("CPU", 1.0) / n_hosts
     return min(float(config.training.threads_per_host), math.floor(share * 1000) / 1000)

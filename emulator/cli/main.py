@@ -111,6 +111,7 @@ def sweep(
     set_: options.Overrides = None,
     backend: options.BackendKind = None,
     hosts: options.Hosts = None,
+    max_parallel: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 means as many as have room.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results, new or of the same sweep; runs/NAME without.")
     ] = None,
@@ -125,7 +126,7 @@ def sweep(
 
     given = options.overrides_of(set_, options.by_key(backend=backend, hosts=hosts))
     found = expand(read_spec(sweep_file), given)
-    sweep_with_display(found, out or Path("runs") / found.name)
+    sweep_with_display(found, out or Path("runs") / found.name, max_parallel)
 
 
 @app.command()

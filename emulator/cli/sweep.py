@@ -23,7 +23,7 @@ MOST_ROWS = 16
 """So many runs are listed one by one while a sweep runs; of the rest there are counts."""
 
 
-def sweep_with_display(sweep: Sweep, sweep_dir: Path) -> None:
+def sweep_with_display(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
     """Run with a live table on standard error; print what became of the runs, and the folder, on standard output.
 
     Where standard error is not a terminal, each run that starts or ends is one line.
@@ -37,7 +37,7 @@ def sweep_with_display(sweep: Sweep, sweep_dir: Path) -> None:
     display = _LiveTable(console, sweep) if console.is_terminal else _Lines(console, sweep)
     try:
         with interruptible(), display:
-            states = run_sweep(sweep, sweep_dir, display)
+            states = run_sweep(sweep, sweep_dir, display, max_parallel)
     except KeyboardInterrupt:
         # A terminal that has hung up takes no more lines.
         with suppress(OSError):

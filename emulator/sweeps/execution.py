@@ -1,13 +1,17 @@
 """Carries a sweep out: skips what is complete, runs the rest, and keeps the index up to date."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from emulator.backends.batches import BatchRun, Listener
+from emulator.backends.locks import exclusive
 from emulator.coordinator import Progress
-from emulator.errors import UserError
+from emulator.errors import ConfigError, UserError
 from emulator.execute import execute
-from emulator.sweeps.expansion import PlannedRun, Sweep
+from emulator.run import cluster_of
+from emulator.sweeps.expansion import Sweep
 from emulator.sweeps.folder import (
     RunState,
     clear_run,
@@ -19,6 +23,11 @@ from emulator.sweeps.folder import (
     write_index,
 )
 
+SWEEP_LOCK, RUNS_LOCK = ".sweep.lock", ".runs.lock"
+"""Held by whoever carries a sweep out, and by the processes that write its runs."""
+PATIENCE_S = 30.0
+"""So long the processes of a sweep that was killed may take to notice."""
+
 
 class Display(Protocol):
     """Shows how far a sweep is."""
@@ -26,78 +35,121 @@ class Display(Protocol):
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None: ...
 
 
-class Ledger:
-    """What is known of each run: written to the index when a run changes its state, shown at every sign of life."""
+def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int = 0) -> Mapping[str, RunState]:
+    """Run what is not complete in ``sweep_dir`` yet, at most ``max_parallel`` runs at a time; 0 leaves that open.
+
+    Returns the state of every run in the end.
+
+    Raises:
+        UserError: the folder cannot be used, or the hosts have no room. What goes wrong in a run is the run's.
+        KeyboardInterrupt: the sweep was interrupted; what is finished stays.
+    """
+    is_inline = {run.config.backend.kind == "inline" for run in sweep.runs}
+    if max_parallel > 1 and True in is_inline:
+        raise ConfigError(
+            f"inline runs go one after another; use backend.kind = 'ray', got --max-parallel {max_parallel}"
+        )
+    finished_runs(sweep, sweep_dir)  # what cannot go on leaves the folder as it is
+    open_folder(sweep, sweep_dir)
+    with exclusive(sweep_dir / SWEEP_LOCK, PATIENCE_S) as is_alone:
+        with exclusive(sweep_dir / RUNS_LOCK, PATIENCE_S) as is_quiet:
+            if not (is_alone and is_quiet):
+                raise UserError(f"another sweep is writing into this folder; wait for its end: {str(sweep_dir)!r}")
+        progress = _Progress(sweep, sweep_dir, finished_runs(sweep, sweep_dir), display)
+        left = [
+            BatchRun(
+                name=run.name,
+                config=run.config,
+                n_devices=cluster_of(run.config).n_devices,
+                out_dir=run_dir(sweep_dir, run.name).absolute(),
+            )
+            for run in sweep.runs
+            if progress.states[run.name].status != "finished"
+        ]
+        try:
+            _carry_out(left, progress, max_parallel, sweep_dir / RUNS_LOCK)
+        finally:
+            progress.close()
+    return progress.states
+
+
+def _carry_out(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+    inline = [run for run in runs if run.config.backend.kind == "inline"]
+    others = [run for run in runs if run.config.backend.kind != "inline"]
+    run_one_after_another(inline, listener)
+    if others:
+        from emulator.backends.ray_batch import run_side_by_side
+
+        run_side_by_side(others, listener, max_parallel, lock.absolute())
+
+
+def run_one_after_another(runs: Sequence[BatchRun], listener: Listener) -> None:
+    """Run in this process.
+
+    Raises:
+        KeyboardInterrupt: the sweep was interrupted.
+    """
+    for run in runs:
+        listener.started(run.name)
+        try:
+            execute(run.config, run.out_dir, lambda progress, name=run.name: listener.progressed(name, progress))  # type: ignore[misc]
+        except Exception as error:
+            # Whatever ends one run, the others are not to blame.
+            listener.ended(run.name, error)
+        else:
+            listener.ended(run.name, None)
+
+
+class _Progress:
+    """What is known of each run: in the index when a run changes its state, on the display at every sign of life."""
 
     def __init__(self, sweep: Sweep, sweep_dir: Path, finished: Mapping[str, RunState], display: Display) -> None:
         self.states: dict[str, RunState] = {run.name: finished.get(run.name, RunState()) for run in sweep.runs}
         self._sweep = sweep
         self._sweep_dir = sweep_dir
         self._display = display
-        self._progress: dict[str, Progress] = {}
+        self._latest: dict[str, Progress] = {}
+        self._write()
 
-    def folder(self, run: PlannedRun) -> Path:
-        return run_dir(self._sweep_dir, run.name)
-
-    def started(self, run: PlannedRun) -> None:
+    def started(self, name: str) -> None:
         """A run begins; what an earlier attempt left of it is removed."""
-        clear_run(self.folder(run))
-        self._set(run, RunState(status="running"))
+        clear_run(run_dir(self._sweep_dir, name))
+        self._latest.pop(name, None)
+        self._set(name, RunState(status="running"))
 
-    def progressed(self, run: PlannedRun, progress: Progress) -> None:
-        self._progress[run.name] = progress
-        self._display.show(self.states, self._progress)
+    def progressed(self, name: str, progress: Progress) -> None:
+        self._latest[name] = progress
+        self._display.show(self.states, self._latest)
 
-    def ended(self, run: PlannedRun, error: BaseException | None = None) -> None:
-        """A run has ended by itself, or with ``error``."""
-        info = read_info(self.folder(run))
-        state = state_of(info) if info else RunState()
-        if isinstance(error, KeyboardInterrupt):
-            state = RunState(status="interrupted", n_rounds=state.n_rounds, wall_s=state.wall_s)
-        elif error is not None:
-            said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            state = RunState(status="failed", error=said, n_rounds=state.n_rounds, wall_s=state.wall_s)
-        self._set(run, state)
+    def ended(self, name: str, error: BaseException | None) -> None:
+        state = self._on_disk(name)
+        if error is not None:
+            state = replace(state, status="failed", error=_reason(error))
+        self._set(name, state)
 
-    def _set(self, run: PlannedRun, state: RunState) -> None:
-        self.states[run.name] = state
-        self.write()
-        self._display.show(self.states, self._progress)
+    def close(self) -> None:
+        """Whatever is still under way has been interrupted."""
+        for name, state in self.states.items():
+            if state.status == "running":
+                on_disk = self._on_disk(name)
+                is_finished = on_disk.status == "finished"
+                self.states[name] = on_disk if is_finished else replace(on_disk, status="interrupted")
+        self._write()
 
-    def write(self) -> None:
+    def _on_disk(self, name: str) -> RunState:
+        info = read_info(run_dir(self._sweep_dir, name))
+        return state_of(info) if info else RunState()
+
+    def _set(self, name: str, state: RunState) -> None:
+        self.states[name] = state
+        self._write()
+        self._display.show(self.states, self._latest)
+
+    def _write(self) -> None:
         write_index(self._sweep, self._sweep_dir, self.states)
 
 
-def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display) -> Mapping[str, RunState]:
-    """Run what is not complete in ``sweep_dir`` yet; the state of every run in the end.
-
-    Raises:
-        UserError: the folder cannot be used. What goes wrong in a run is the run's.
-        KeyboardInterrupt: the sweep was interrupted; what is finished stays.
-    """
-    finished = finished_runs(sweep, sweep_dir)
-    open_folder(sweep, sweep_dir)
-    ledger = Ledger(sweep, sweep_dir, finished, display)
-    ledger.write()
-    run_one_after_another([run for run in sweep.runs if run.name not in finished], ledger)
-    return ledger.states
-
-
-def run_one_after_another(runs: Sequence[PlannedRun], ledger: Ledger) -> None:
-    """Run in this process, or with hosts of their own.
-
-    Raises:
-        KeyboardInterrupt: the sweep was interrupted.
-    """
-    for run in runs:
-        ledger.started(run)
-        try:
-            execute(run.config, ledger.folder(run), lambda progress, run=run: ledger.progressed(run, progress))  # type: ignore[misc]
-        except KeyboardInterrupt as error:
-            ledger.ended(run, error)
-            raise
-        except Exception as error:
-            # Whatever ends one run, the others are not to blame.
-            ledger.ended(run, error)
-        else:
-            ledger.ended(run)
+def _reason(error: BaseException) -> str:
+    """What ended a run, on one line."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, UserError) else f"{type(error).__name__}: {said}".removesuffix(": ")

@@ -54,7 +54,6 @@ class FakeBackend(RayBackend):
 
     def __init__(self, hosts: list[FakeHost], replacements: list[FakeHost]) -> None:
         self._settings = NumericSettings(run_seed=0, eval_batch_size=8)
-        self._n_hosts = len(hosts)
         self._n_replaced = 0
         self._hosts: list[Any] = list(hosts)
         self._replacements = replacements

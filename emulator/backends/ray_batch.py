@@ -1,0 +1,219 @@
+"""Runs side by side on Ray: a coordinator process for each that is under way, and one pool of hosts for all of them."""
+
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from emulator.backends.base import Backend
+from emulator.backends.batches import BatchRun, Listener, alike, lease_size, next_run
+from emulator.backends.capacity import n_cores
+from emulator.backends.environment import quieten
+from emulator.backends.locks import hold_shared
+from emulator.backends.ray import DIED, first_line, result
+from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
+from emulator.backends.ray_run import GRACE_S, POLL_S, connected
+from emulator.coordinator import Progress
+from emulator.errors import UserError
+from emulator.run import build_coordinator
+
+
+class CoordinatorSlot:
+    """Carries out one run after another. Its other methods run beside :meth:`run`."""
+
+    def __init__(self, lock: Path) -> None:
+        # As long as this process lives, nobody else takes its runs for abandoned.
+        self._lock = hold_shared(lock)
+        quieten()
+        self._stop = threading.Event()
+        self._granted: Granted = queue.SimpleQueue()
+        self._backend: LeasedBackend | None = None
+        self._latest: Progress | None = None
+
+    def run(self, run: BatchRun, lease: Lease | None) -> None:
+        def start(n_devices: int) -> Backend:
+            assert lease is not None
+            self._backend = LeasedBackend(run.config, lease, self._granted)
+            return self._backend
+
+        try:
+            start_backend = start if run.config.training.enabled else None
+            build_coordinator(run.config, run.out_dir, start_backend, self._note, self._stop).run()
+        finally:
+            self._latest, self._granted = None, queue.SimpleQueue()
+
+    def progress(self) -> Progress | None:
+        return self._latest
+
+    def grant(self, name: str, host: Any) -> None:
+        self._granted.put((name, host))
+
+    def hand_back(self) -> dict[str, Any]:
+        """The hosts of the run that has ended, by name, as far as it has started them."""
+        backend, self._backend = self._backend, None
+        return backend.hosts() if backend else {}
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _note(self, progress: Progress) -> None:
+        self._latest = progress
+
+
+@dataclass(kw_only=True, slots=True)
+class _Under:
+    """A run under way: its slot, the reference to its end, the names of its hosts."""
+
+    run: BatchRun
+    slot: Any
+    end: Any
+    hosts: list[str]
+
+
+def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+    """Carry out all runs, at most ``max_parallel`` at a time (0: as many as there are hosts, or cores without hosts).
+
+    Raises:
+        UserError: there is no cluster, or no room for the hosts. What goes wrong in a run is told to the listener.
+        KeyboardInterrupt: the batch was interrupted; what was written is whole.
+    """
+    with connected():
+        for group in alike(runs):
+            batch = _Batch(group, listener, max_parallel, lock)
+            try:
+                batch.carry_out()
+            finally:
+                batch.close()
+
+
+class _Batch:
+    """Runs that share a pool of hosts, or that need none."""
+
+    def __init__(self, runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+        self._waiting = list(runs)
+        self._listener = listener
+        self._lock = lock
+        self._loaded = Loaded()
+        self._pool = HostPool(runs) if runs[0].config.training.enabled else None
+        self._free = list(self._pool.hosts) if self._pool else []
+        self._resident: dict[str, str] = {}
+        most = min(max_parallel or n_cores(), len(runs))
+        if self._pool:
+            most = min(max_parallel or len(self._free), len(self._free), len(runs))
+        self._slots = [self._new_slot() for _ in range(most)]
+        self._under: list[_Under] = []
+
+    def carry_out(self) -> None:
+        try:
+            while self._waiting or self._under:
+                while self._waiting and self._slots:
+                    self._start()
+                self._grant()
+                self._wait()
+        except KeyboardInterrupt:
+            self._interrupt()
+            raise
+
+    def close(self) -> None:
+        if self._pool:
+            self._pool.close()
+        for slot in [*self._slots, *(under.slot for under in self._under)]:
+            ray.kill(slot)
+
+    def _start(self) -> None:
+        """Start the next run on a free slot, with its share of the free hosts."""
+        slot, names, lease = self._slots.pop(0), [], None
+        index = 0
+        if self._pool:
+            keys = [key_of(run) for run in self._waiting]
+            index = next_run(keys, {self._resident.get(name, "") for name in self._free})
+            n_hosts = lease_size(len(self._free), min(len(self._slots) + 1, len(self._waiting)))
+            # Hosts that have its content already come first.
+            self._free.sort(key=lambda name: (self._resident.get(name) != keys[index], name))
+            names, self._free = self._free[:n_hosts], self._free[n_hosts:]
+        run = self._waiting.pop(index)
+        self._listener.started(run.name)
+        if self._pool:
+            hosts = {name: self._pool.hosts[name] for name in names}
+            started, prepared = self._loaded.of(run, hosts[names[0]])
+            self._resident |= dict.fromkeys(names, started.key)
+            lease = Lease(hosts=hosts, cpus_per_host=self._pool.cpus_per_host, started=started, prepared=prepared)
+        self._under.append(_Under(run=run, slot=slot, end=slot.run.remote(run, lease), hosts=names))
+
+    def _grant(self) -> None:
+        """Give hosts that no run waits for to those under way, the fewest first."""
+        while self._pool and self._free and self._under and not self._waiting:
+            under = min(self._under, key=lambda under: len(under.hosts))
+            name = self._free.pop(0)
+            under.slot.grant.remote(name, self._pool.hosts[name])
+            under.hosts.append(name)
+
+    def _wait(self) -> None:
+        """Wait for a run to end, but not for long; tell how far the others are."""
+        ended, _ = ray.wait([under.end for under in self._under], timeout=POLL_S)
+        self._tell_progress()
+        for under in [under for under in self._under if under.end in ended]:
+            self._under.remove(under)
+            self._end(under)
+
+    def _tell_progress(self) -> None:
+        asked = {under.slot.progress.remote(): under.run.name for under in self._under}
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=1.0)
+        for reference in answered:
+            try:
+                progress = ray.get(reference)
+            except DIED:
+                continue  # the run's own reference tells
+            if progress is not None:
+                self._listener.progressed(asked[reference], progress)
+
+    def _end(self, under: _Under) -> None:
+        error, is_dead = _error_of(under.end)
+        if is_dead:
+            ray.kill(under.slot)
+            under.slot = self._new_slot()
+        if self._pool:
+            if not is_dead:
+                self._pool.hosts |= result(under.slot.hand_back.remote())
+            if error is not None:
+                self._pool.renew(under.hosts)
+                self._resident = {name: key for name, key in self._resident.items() if name not in under.hosts}
+            if isinstance(error, DIED):
+                self._loaded.forget(under.run)
+            self._loaded.keep([*self._waiting, *(other.run for other in self._under)])
+        self._slots.append(under.slot)
+        self._free += under.hosts
+        self._listener.ended(under.run.name, error)
+
+    def _interrupt(self) -> None:
+        """Ask the runs under way to stop, and wait for them to have written what they have."""
+        for under in self._under:
+            under.slot.stop.remote()
+        if self._under:
+            ray.wait([under.end for under in self._under], num_returns=len(self._under), timeout=GRACE_S)
+
+    def _new_slot(self) -> Any:
+        # On this machine, since runs are written here.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        remote: Any = ray.remote(CoordinatorSlot)
+        return remote.options(num_cpus=0, max_concurrency=2, scheduling_strategy=here).remote(self._lock)
+
+
+def _error_of(end: Any) -> tuple[BaseException | None, bool]:
+    """What a run ended with, and whether its coordinator died of it."""
+    try:
+        result(end)
+    except UserError as error:
+        return error, False
+    except RayTaskError as error:
+        return error.cause, False
+    except DIED as error:
+        died = UserError(f"the coordinator died, most likely for want of memory ({first_line(error)})")
+        return died, True
+    return None, False
