@@ -13,7 +13,7 @@ from emulator.config import Config
 from emulator.coordinator import Progress as RunProgress
 from emulator.execute import execute
 from emulator.results.display import duration, size
-from emulator.results.reader import load
+from emulator.results.reader import load_run
 from emulator.results.summary import render, summarise
 
 
@@ -34,7 +34,7 @@ def run_with_display(config: Config, out_dir: Path) -> None:
             console.print(f"jetbed: interrupted{written}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     print_summary(out_dir)
-    if outside := load(out_dir).info.get("outside_known_range"):
+    if outside := load_run(out_dir).info.get("outside_known_range"):
         settings = "; ".join(f"{device}: {setting}" for device, setting in outside.items())
         console.print(
             f"jetbed: prices outside the range in which these profiles are known are extrapolated: {settings}",
@@ -50,7 +50,7 @@ def print_summary(run_dir: Path) -> None:
         UserError: the folder is no run.
     """
     console = Console()
-    console.print(render(summarise(load(run_dir))))
+    console.print(render(summarise(load_run(run_dir))))
     console.print(f"results: {run_dir}", highlight=False, soft_wrap=True)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emulator.results.invariants import InvariantError, verify
-    from emulator.results.reader import RunFrames, load
+    from emulator.results.reader import RunFrames, SweepFrames, load, load_run, load_sweep
     from emulator.results.summary import RunSummary, render, summarise
     from emulator.results.writer import RunWriter, check_out_dir, default_out_dir
 
@@ -14,9 +14,12 @@ __all__ = [
     "RunFrames",
     "RunSummary",
     "RunWriter",
+    "SweepFrames",
     "check_out_dir",
     "default_out_dir",
     "load",
+    "load_run",
+    "load_sweep",
     "render",
     "summarise",
     "verify",
@@ -27,9 +30,12 @@ _HOMES = {
     "RunFrames": "reader",
     "RunSummary": "summary",
     "RunWriter": "writer",
+    "SweepFrames": "reader",
     "check_out_dir": "writer",
     "default_out_dir": "writer",
     "load": "reader",
+    "load_run": "reader",
+    "load_sweep": "reader",
     "render": "summary",
     "summarise": "summary",
     "verify": "invariants",

@@ -1,7 +1,10 @@
-"""Reads a run's folder into pandas frames, while the run goes on, after it ended and after it was killed."""
+"""Reads a run or a sweep into pandas frames, while it goes on, after it ended and after it was killed.
 
-import json
-from dataclasses import dataclass
+A table is read when it is first asked for, so that a script that needs ``rounds`` does not wait for ``activities``.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from emulator.errors import UserError
+from emulator.errors import UserError, did_you_mean
 from emulator.results import schemas
+from emulator.results.info import read_info
+from emulator.results.sweep_index import SWEEP_FILE, read_index, read_sweep_info
 from emulator.results.writer import INFO_FILE
 
 _ORDER = {
@@ -22,80 +27,194 @@ _ORDER = {
     "host": ["round_index", "host", "phase"],
 }
 
+Read = Callable[[str, Sequence[str] | None], pd.DataFrame]
+"""Reads a table: all of its columns, or those named."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RunFrames:
-    """A run as frames, one per table of ``docs/results.md``, and ``info``, the content of ``run.json``.
 
-    ``devices.ranks`` holds lists of int, ``devices.metrics`` dicts; a null number is NaN.
+class Frames:
+    """The tables of ``docs/results.md`` as frames, each read when it is first asked for and then kept.
+
+    ``devices.ranks`` holds lists of int, ``devices.metrics`` dicts; a null number is NaN. Reading raises ``UserError``
+    where a part is damaged.
     """
 
-    info: dict[str, Any]
-    rounds: pd.DataFrame
-    devices: pd.DataFrame
-    activities: pd.DataFrame
-    host: pd.DataFrame
+    def __init__(self, path: Path, info: dict[str, Any], read: Read) -> None:
+        self.path = path
+        self.info = info
+        self._read = read
+
+    @cached_property
+    def rounds(self) -> pd.DataFrame:
+        """One row per round."""
+        return self._read("rounds", None)
+
+    @cached_property
+    def devices(self) -> pd.DataFrame:
+        """One row per device and round."""
+        return self._read("devices", None)
+
+    @cached_property
+    def activities(self) -> pd.DataFrame:
+        """One row per download, computation, upload and wait of a device."""
+        return self._read("activities", None)
+
+    @cached_property
+    def host(self) -> pd.DataFrame:
+        """Wall-clock measurements of the emulator itself."""
+        return self._read("host", None)
+
+    def read(self, table: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of a table, in their given order, without reading the others."""
+        known: pd.DataFrame | None = vars(self).get(table)
+        return self._read(table, columns) if known is None else known[list(columns)]
 
     def units(self, table: str) -> dict[str, str]:
         """The unit of each column of a table: ``"1"`` for a plain number, ``""`` for text."""
         return schemas.units(table)
 
 
-def load(run_dir: str | Path) -> RunFrames:
-    """Read a run.
+class RunFrames(Frames):
+    """A run; ``info`` is the content of its ``run.json``."""
+
+    def replaced(self, *, info: dict[str, Any] | None = None, **tables: pd.DataFrame) -> "RunFrames":
+        """The same run with another ``info`` or other tables."""
+        other = RunFrames(self.path, self.info if info is None else info, self._read)
+        # What has been read is kept where cached_property looks for it.
+        known = {name: frame for name, frame in vars(self).items() if name in schemas.SCHEMAS}
+        vars(other).update(known | tables)
+        return other
+
+    def __repr__(self) -> str:
+        return (
+            f"<run {str(self.path)!r}: {self.info.get('policy')}, seed {self.info.get('seed')}, {self.info['status']}>"
+        )
+
+
+class SweepFrames(Frames):
+    """A sweep; ``info`` is the content of its ``sweep.json``.
+
+    Its tables are those of all its runs, in the order of the index, with the column ``run`` and one column for each
+    axis in front. ``runs`` is the index: one row for each run that is planned, whatever has become of it, with the
+    columns ``run``, ``status`` (planned, running, finished, failed or interrupted), ``error`` and one for each axis.
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any], runs: pd.DataFrame) -> None:
+        super().__init__(path, info, self._read_all)
+        self.runs = runs
+        self.axes = tuple(name for name in runs.columns if name not in ("run", "status", "error"))
+
+    def run(self, name: str) -> RunFrames:
+        """One of its runs.
+
+        Raises:
+            UserError: there is no such run, it has not begun, or it is damaged.
+        """
+        names = self.runs["run"].tolist()
+        if name not in names:
+            raise UserError(f"{self.path}: has no such run{did_you_mean(name, names)}, got {name!r}")
+        if not self.has_begun(name):
+            raise UserError(f"{self.path}: this run has not written anything yet: {name!r}")
+        return load_run(self._folder(name))
+
+    def has_begun(self, name: str) -> bool:
+        """Whether a run has finished its first round, after which it has a folder."""
+        return (self._folder(name) / INFO_FILE).exists()
+
+    def _folder(self, name: str) -> Path:
+        return self.path / f"run={name}"
+
+    def _read_all(self, table: str, columns: Sequence[str] | None) -> pd.DataFrame:
+        wanted = list(columns) if columns is not None else schemas.SCHEMAS[table].names
+        own = [name for name in wanted if name in schemas.SCHEMAS[table].names]
+        parts = [_frame(table, schemas.SCHEMAS[table].empty_table())[own]]
+        sources = [self.runs.iloc[:0]]
+        for row in range(len(self.runs)):
+            name = str(self.runs["run"].iloc[row])
+            if self.has_begun(name):
+                run = self.run(name)
+                part = getattr(run, table) if columns is None else run.read(table, own)
+                parts.append(part)
+                sources.append(self.runs.iloc[[row] * len(part)])
+        frame = pd.concat(parts, ignore_index=True)
+        source = pd.concat(sources, ignore_index=True)
+        added = ["run", *self.axes]
+        frame = pd.concat([source[added], frame], axis=1)
+        return frame[[*added, *own]] if columns is None else frame[wanted]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.runs["status"].value_counts().items())
+        return f"<sweep {str(self.path)!r}: {len(self.runs)} runs, {counts}>"
+
+
+def load(path: str | Path) -> RunFrames | SweepFrames:
+    """Read a run or a sweep; which of them follows from the folder.
 
     Rows of ``devices`` and ``activities`` are those of rounds that are done, that is, in ``rounds``: what a running or
     killed run had written of its next round is left out.
 
     Raises:
+        UserError: the folder is neither, is damaged, or was written by a later version.
+    """
+    folder = Path(path)
+    if (folder / SWEEP_FILE).exists():
+        return load_sweep(folder)
+    if not (folder / INFO_FILE).exists():
+        raise UserError(
+            f"not the folder of a run or a sweep, it has neither {INFO_FILE} nor {SWEEP_FILE}: {str(folder)!r}"
+        )
+    return load_run(folder)
+
+
+def load_run(path: str | Path) -> RunFrames:
+    """Read a run, as :func:`load` does.
+
+    Raises:
         UserError: the folder is no run, is damaged, or was written by a later version.
     """
-    folder = Path(run_dir)
-    info = _info(folder)
+    folder = Path(path)
+    if (folder / SWEEP_FILE).exists() and not (folder / INFO_FILE).exists():
+        raise UserError(f"a sweep, not a run; give one of its runs, or use 'jetbed compare': {str(folder)!r}")
+    return RunFrames(folder, read_info(folder), partial(_read_run, folder))
+
+
+def load_sweep(path: str | Path) -> SweepFrames:
+    """Read a sweep, as :func:`load` does.
+
+    Raises:
+        UserError: the folder is no sweep, or is damaged.
+    """
+    folder = Path(path)
+    return SweepFrames(folder, read_sweep_info(folder), read_index(folder))
+
+
+def _read_run(folder: Path, table: str, columns: Sequence[str] | None) -> pd.DataFrame:
     # Rounds come first: whatever they list was complete before, also in a run that goes on writing meanwhile.
-    rounds = _read(folder, "rounds")
-    done = rounds["round_index"].combine_chunks()
-    return RunFrames(
-        info=info,
-        rounds=_frame("rounds", rounds),
-        devices=_frame("devices", _of_rounds(_read(folder, "devices"), done)),
-        activities=_frame("activities", _of_rounds(_read(folder, "activities"), done)),
-        host=_frame("host", _read(folder, "host")),
-    )
+    done = _read(folder, "rounds", ["round_index"])["round_index"].combine_chunks()
+    needed = None if columns is None else list(dict.fromkeys([*columns, *_ORDER[table]]))
+    rows = _read(folder, table, needed)
+    if table != "host":
+        rows = rows.filter(pc.is_in(rows["round_index"], value_set=done))
+    frame = _frame(table, rows)
+    return frame if columns is None else frame[list(columns)]
 
 
-def _info(folder: Path) -> dict[str, Any]:
-    path = folder / INFO_FILE
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"not the folder of a run, it has no {INFO_FILE}: {str(folder)!r}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(info, dict) or not isinstance(info.get("schema_version"), int):
-        raise UserError(f"{path}: not the description of a run, it has no schema_version")
-    if info["schema_version"] > schemas.SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: written by a later version of jetbed; this one reads schema_version up to "
-            f"{schemas.SCHEMA_VERSION}, upgrade it: {info['schema_version']!r}"
-        )
-    return info
-
-
-def _read(folder: Path, table: str) -> pa.Table:
+def _read(folder: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
     schema = schemas.SCHEMAS[table]
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
     # The pattern leaves out parts that are being written: their temporary names start with a dot.
     parts = sorted(str(path) for path in (folder / table).glob("part-*.parquet"))
     if not parts:
         return schema.empty_table()
     try:
-        return ds.dataset(parts, schema=schema, format="parquet").to_table()
+        rows = ds.dataset(parts, schema=schema, format="parquet").to_table()
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{folder / table}: a part is damaged: {error}") from error
-
-
-def _of_rounds(rows: pa.Table, round_indices: pa.Array) -> pa.Table:
-    return rows.filter(pc.is_in(rows["round_index"], value_set=round_indices))
+    for field in schema:
+        # A part without the column reads as nulls.
+        if not field.nullable and rows[field.name].null_count:
+            raise UserError(f"{folder / table}: a part is damaged: {field.name} is missing or null in some rows")
+    return rows
 
 
 def _frame(table: str, rows: pa.Table) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Each rule is broken alone in the run by hand, and found."""
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -54,7 +53,7 @@ def broken(frames: RunFrames, table: str, column: str, row: int, value: Any) -> 
     changed: pd.DataFrame = getattr(frames, table).copy()
     changed.loc[row, column] = value
     change: dict[str, Any] = {table: changed}
-    return replace(frames, **change)
+    return frames.replaced(**change)
 
 
 def test_a_good_run_passes(frames: RunFrames) -> None:
@@ -64,7 +63,7 @@ def test_a_good_run_passes(frames: RunFrames) -> None:
 def test_a_run_that_has_only_begun_passes(frames: RunFrames) -> None:
     tables = ("rounds", "devices", "activities", "host")
     empty: dict[str, Any] = {table: getattr(frames, table).iloc[:0] for table in tables}
-    verify(replace(frames, **empty))
+    verify(frames.replaced(**empty))
 
 
 @pytest.mark.parametrize(("table", "column", "row", "value", "message"), BREAKS)

@@ -107,7 +107,7 @@ def test_a_run_of_a_later_version_is_refused(run_dir: Path) -> None:
 def test_a_damaged_part_is_named(run_dir: Path) -> None:
     (run_dir / "devices/part-00001.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"devices: a part is damaged.*part-00001"):
-        load(run_dir)
+        _ = load(run_dir).devices
 
 
 def test_load_is_offered_by_the_package(write_run: Callable[..., Path], tmp_path: Path) -> None:

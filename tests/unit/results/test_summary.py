@@ -1,6 +1,5 @@
 """The summary's figures against the closed form of the run by hand, and how they are shown."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ def rendered(frames: RunFrames, width: int = 100) -> str:
 def without_rows(frames: RunFrames) -> RunFrames:
     tables = ("rounds", "devices", "activities", "host")
     empty: dict[str, Any] = {table: getattr(frames, table).iloc[:0] for table in tables}
-    return replace(frames, **empty)
+    return frames.replaced(**empty)
 
 
 def test_figures_of_the_whole_run(frames: RunFrames) -> None:
@@ -36,7 +35,7 @@ def test_figures_of_the_whole_run(frames: RunFrames) -> None:
 
 def test_the_best_accuracy_may_be_before_the_last(frames: RunFrames) -> None:
     rounds = frames.rounds.assign(accuracy=[0.5, 0.9, 0.75])
-    summary = summarise(replace(frames, rounds=rounds))
+    summary = summarise(frames.replaced(rounds=rounds))
     assert (summary.final_accuracy, summary.best_accuracy) == (0.75, 0.9)
 
 
@@ -48,13 +47,13 @@ def test_time_to_accuracy_is_that_of_the_first_evaluated_round_that_reaches_it(f
 
 def test_default_accuracies_are_multiples_of_a_twentieth_between_majority_and_best(frames: RunFrames) -> None:
     assert [wanted for wanted, _ in summarise(frames).time_to_accuracy_s] == [0.6, 0.65, 0.7, 0.75]
-    good_majority = replace(frames, info=frames.info | {"majority_accuracy": 0.65})
+    good_majority = frames.replaced(info=frames.info | {"majority_accuracy": 0.65})
     assert [wanted for wanted, _ in summarise(good_majority).time_to_accuracy_s] == [0.7, 0.75]
 
 
 def test_times_count_from_the_start_of_the_run(frames: RunFrames) -> None:
     rounds = frames.rounds.assign(start_s=frames.rounds["start_s"] + 100, end_s=frames.rounds["end_s"] + 100)
-    summary = summarise(replace(frames, rounds=rounds))
+    summary = summarise(frames.replaced(rounds=rounds))
     assert summary.emulated_s == 60.0
     assert summary.accuracy_curve == ((20.0, 0.5), (60.0, 0.75))
 
@@ -73,13 +72,13 @@ def test_figures_by_device_type(frames: RunFrames) -> None:
 
 def test_wall_time_is_that_of_the_run_once_it_has_ended(frames: RunFrames) -> None:
     assert summarise(frames).wall_s == frames.info["wall_s"]
-    running = replace(frames, info={"status": "running"})
+    running = frames.replaced(info={"status": "running"})
     # Each of the three rounds took the coordinator 1.25 s.
     assert summarise(running).wall_s == pytest.approx(3 * 1.25)
 
 
 def test_a_run_without_rounds_has_a_summary(frames: RunFrames) -> None:
-    empty = replace(without_rows(frames), info={"status": "running"})
+    empty = without_rows(frames).replaced(info={"status": "running"})
     summary = summarise(empty)
     assert (summary.n_rounds, summary.best_accuracy, summary.mean_waiting_s, summary.wall_s) == (0, None, None, None)
     assert summary.profiles == summary.time_to_accuracy_s == ()
@@ -100,7 +99,7 @@ def test_the_summary_shows_the_figures_in_human_units(frames: RunFrames) -> None
 
 
 def test_the_summary_says_why_a_run_failed(frames: RunFrames) -> None:
-    failed = replace(frames, info=frames.info | {"status": "failed", "error": "a host died"})
+    failed = frames.replaced(info=frames.info | {"status": "failed", "error": "a host died"})
     assert "failed (a host died)" in rendered(failed)
 
 
@@ -112,7 +111,7 @@ def test_a_long_run_with_long_names_fits_into_80_columns(frames: RunFrames) -> N
         energy_j=1.5e8,
         depth=[10, 11, 12, 9] * 3,
     )
-    lines = rendered(replace(frames, devices=devices)).splitlines()
+    lines = rendered(frames.replaced(devices=devices)).splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 80
     row = next(line.rstrip() for line in lines if line.startswith("jetson_xavier_nx"))
     assert "…" not in row
@@ -122,5 +121,5 @@ def test_a_long_run_with_long_names_fits_into_80_columns(frames: RunFrames) -> N
 def test_a_device_type_that_was_never_in_the_cohort_has_no_means(frames: RunFrames) -> None:
     devices = frames.devices.assign(profile=["slow", "slow", "fast", "spare"] * 3)
     devices.loc[devices["profile"] == "spare", "status"] = "idle"
-    row = next(line for line in rendered(replace(frames, devices=devices)).splitlines() if line.startswith("spare"))
+    row = next(line for line in rendered(frames.replaced(devices=devices)).splitlines() if line.startswith("spare"))
     assert row.split()[1:7] == ["1", "0", "–", "–", "–", "–"]

@@ -1,0 +1,93 @@
+"""Reads run.json, and finds what is wrong with one that was damaged or edited by hand."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from emulator.errors import UserError
+from emulator.results import schemas
+from emulator.results.writer import INFO_FILE
+
+STATUSES = ("running", "finished", "failed", "interrupted")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_TEXT, _INTEGER, _NUMBER = ("a text", _is_text), ("an integer", _is_integer), ("a number", _is_number)
+_TABLE = ("a table of keys and values", _is_table)
+_TEXTS = ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
+
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "status": (f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES),
+    "error": _TEXT,
+    "warning": _TEXT,
+    "policy": _TEXT,
+    "seed": _INTEGER,
+    "trained_model": _TEXT,
+    "priced_model": _TEXT,
+    "majority_accuracy": _NUMBER,
+    "wall_s": _NUMBER,
+    "outside_known_range": _TABLE,
+    "label_names": _TEXTS,
+    "n_test_examples": _INTEGER,
+    "config": _TABLE,
+}
+"""What the readers of run.json rely on, where a run states it."""
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """The content of a run's ``run.json``; keys that readers rely on are of the types that a run writes, or null.
+
+    Raises:
+        UserError: the folder is no run, the file is damaged, or it was written by a later version.
+    """
+    path = folder / INFO_FILE
+    info = read_json(path, f"not the folder of a run, it has no {INFO_FILE}: {str(folder)!r}")
+    if not isinstance(info, dict) or not _is_integer(info.get("schema_version")):
+        raise UserError(f"{path}: not the description of a run, it has no schema_version")
+    if info["schema_version"] > schemas.SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: written by a later version of jetbed; this one reads schema_version up to "
+            f"{schemas.SCHEMA_VERSION}, upgrade it: {info['schema_version']!r}"
+        )
+    if info.get("status") is None:
+        raise UserError(f"{path}: is damaged, it has no status")
+    for key, (what, is_right) in _KINDS.items():
+        value = info.get(key)
+        if value is not None and not is_right(value):
+            raise UserError(f"{path}: is damaged, {key} must be {what}, got {value!r}")
+    return info
+
+
+def read_json(path: Path, missing: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it does not exist (then with the message ``missing``), cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(missing) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number in JSON")
