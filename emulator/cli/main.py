@@ -152,6 +152,39 @@ def timeline(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or the folder of one sweep.")],
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy to be reached; the best that all finished runs reach without.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="A group, or a policy, that the others are set against.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting that makes groups; repeatable. All that differ but the seed without."),
+    ] = None,
+    budget_s: Annotated[float | None, typer.Option(help="Show the accuracy within so many emulated seconds.")] = None,
+    budget_bytes: Annotated[float | None, typer.Option(help="Show the accuracy within so many bytes.")] = None,
+    budget_j: Annotated[float | None, typer.Option(help="Show the accuracy within so many joules.")] = None,
+    interpolate: Annotated[
+        bool, typer.Option("--interpolate", help="Straight lines between evaluated rounds, not the next round's end.")
+    ] = False,
+    form: Annotated[
+        Literal["table", "md", "csv", "json", "parquet"] | None,
+        typer.Option("--format", help="A table, or what the ending of --out says, without."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+) -> None:
+    """Compare runs over seeds: time, bytes and energy to an accuracy, accuracy under a budget, waiting, memory."""
+    from emulator.analysis.metrics import Question
+    from emulator.cli.compare import show_comparison
+
+    question = Question(
+        target=target, budget_s=budget_s, budget_bytes=budget_bytes, budget_j=budget_j, interpolate=interpolate
+    )
+    show_comparison(runs, question, baseline, by, form, out)
+
+
+@app.command()
 def policies(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:

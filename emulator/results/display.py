@@ -1,17 +1,33 @@
 """Quantities and curves as people read them in a terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+_TIMES = (("s", 1.0, 120), ("min", 60.0, 120), ("h", 3600.0, 72))
+_PREFIXES = ("", "k", "M", "G", "T")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits their size: ``42.0 s``, ``3.5 min``, ``7.1 h``, ``2.3 d``."""
-    for unit, unit_s, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 72)):
+    for unit, unit_s, limit in _TIMES:
         if seconds < limit * unit_s:
             return f"{seconds / unit_s:.1f} {unit}"
     return f"{seconds / 86_400:.1f} d"
+
+
+def common_unit(amounts: Iterable[float], unit: str) -> tuple[str, float]:
+    """The unit that suits the largest of these amounts, and how many of ``unit`` it is: ``("min", 60.0)``.
+
+    ``unit`` is ``s``, ``byte``, ``J`` or anything else, which stays as it is.
+    """
+    largest = max(amounts, default=0.0)
+    if unit == "s":
+        return next(((name, unit_s) for name, unit_s, limit in _TIMES if largest < limit * unit_s), ("d", 86_400.0))
+    if unit in ("byte", "J"):
+        power = _power(largest)
+        return f"{_PREFIXES[power]}{'B' if unit == 'byte' else unit}", 1000.0**power
+    return unit, 1.0
 
 
 def size(n_bytes: float) -> str:
@@ -30,11 +46,14 @@ def energy_joules(joules: float) -> str:
 
 
 def _scaled(value: float, unit: str) -> str:
-    prefixes = ("", "k", "M", "G", "T")
-    # Half a last digit below 1000 would be printed as 1000.0.
-    power = min(int(math.log(value / 0.99995, 1000)), len(prefixes) - 1) if value >= 1 else 0
+    power = _power(value)
     digits = 0 if power == 0 and value == int(value) else 1
-    return f"{value / 1000**power:.{digits}f} {prefixes[power]}{unit}"
+    return f"{value / 1000**power:.{digits}f} {_PREFIXES[power]}{unit}"
+
+
+def _power(value: float) -> int:
+    # Half a last digit below 1000 would be printed as 1000.0.
+    return min(int(math.log(value / 0.99995, 1000)), len(_PREFIXES) - 1) if value >= 1 else 0
 
 
 def curve(points: Sequence[tuple[float, float]], width: int = 68, height: int = 6) -> list[str]:

@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 from emulator.errors import UserError, did_you_mean
 from emulator.results import schemas
 from emulator.results.info import read_info
-from emulator.results.sweep_index import SWEEP_FILE, read_index, read_sweep_info
+from emulator.results.sweep_index import STATE_COLUMNS, SWEEP_FILE, read_index, read_sweep_info
 from emulator.results.writer import INFO_FILE
 
 _ORDER = {
@@ -95,13 +95,14 @@ class SweepFrames(Frames):
 
     Its tables are those of all its runs, in the order of the index, with the column ``run`` and one column for each
     axis in front. ``runs`` is the index: one row for each run that is planned, whatever has become of it, with the
-    columns ``run``, ``status`` (planned, running, finished, failed or interrupted), ``error`` and one for each axis.
+    columns ``run``, ``status`` (planned, running, finished, failed or interrupted), ``error`` and one for each axis;
+    ``policy`` and ``seed`` always are among the axes.
     """
 
     def __init__(self, path: Path, info: dict[str, Any], runs: pd.DataFrame) -> None:
         super().__init__(path, info, self._read_all)
         self.runs = runs
-        self.axes = tuple(name for name in runs.columns if name not in ("run", "status", "error"))
+        self.axes = tuple(name for name in runs.columns if name not in STATE_COLUMNS)
 
     def run(self, name: str) -> RunFrames:
         """One of its runs.

@@ -9,11 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from emulator.analysis.costs import cost_to_target, spent
+from emulator.analysis.devices import COHORT
+from emulator.analysis.metrics import measure
 from emulator.records import Status
 from emulator.results.display import curve, duration, energy, energy_joules, size
 from emulator.results.reader import RunFrames
-
-_COHORT = (Status.OK, Status.DROPPED, Status.OUT_OF_MEMORY, Status.LATE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +39,9 @@ class ProfileSummary:
 class RunSummary:
     """A run in a few figures, over the rounds that are done. ``None`` is what the run does not tell.
 
-    ``mean_waiting_s`` is the mean over rounds of the mean waiting time of the cohort. ``time_to_accuracy_s`` has, for
-    each accuracy, the emulated time from the start to the end of the first evaluated round that reaches it.
-    ``accuracy_curve`` has the same times and the accuracy of every evaluated round. ``wall_s`` of a run that has not
-    ended is what its rounds took.
+    The figures are those of ``docs/metrics.md``. ``time_to_accuracy_s`` has, for each accuracy, the emulated time until
+    it is reached. ``accuracy_curve`` has the same times and the accuracy of every evaluated round. ``wall_s`` of a run
+    that has not ended is what its rounds took.
     """
 
     policy: str | None
@@ -78,14 +78,11 @@ def summarise(frames: RunFrames, accuracies: Sequence[float] | None = None) -> R
     reached above its majority class, so that runs of the same data share most of them.
     """
     info, rounds, devices = frames.info, frames.rounds, frames.devices
-    start_s = float(rounds["start_s"].iloc[0]) if len(rounds) else 0.0
-    evaluated = rounds.dropna(subset="accuracy")
-    points = tuple(zip((evaluated["end_s"] - start_s).tolist(), evaluated["accuracy"].tolist(), strict=True))
-    best = max((accuracy for _, accuracy in points), default=None)
-    majority = info.get("majority_accuracy")
+    metrics = measure(rounds, devices)
+    evaluated = spent(rounds).dropna(subset="accuracy")
+    majority, best = info.get("majority_accuracy"), metrics["best_accuracy"]
     if accuracies is None:
         accuracies = _round_accuracies(majority or 0.0, best or 0.0)
-    waiting_s = rounds["mean_waiting_s"].mean()
     return RunSummary(
         policy=info.get("policy"),
         seed=info.get("seed"),
@@ -95,22 +92,22 @@ def summarise(frames: RunFrames, accuracies: Sequence[float] | None = None) -> R
         priced_model=info.get("priced_model"),
         n_rounds=len(rounds),
         n_devices=devices["device_id"].nunique(),
-        emulated_s=float(rounds["end_s"].iloc[-1]) - start_s if len(rounds) else 0.0,
+        emulated_s=metrics["time_s"] or 0.0,
         wall_s=info.get("wall_s", _wall_s(frames.host)),
-        final_accuracy=points[-1][1] if points else None,
+        final_accuracy=metrics["final_accuracy"],
         best_accuracy=best,
         majority_accuracy=majority,
-        mean_waiting_s=None if math.isnan(waiting_s) else float(waiting_s),
-        download_bytes=int(rounds["download_bytes"].sum()),
-        upload_bytes=int(rounds["upload_bytes"].sum()),
-        energy_j=float(rounds["energy_j"].sum()),
-        n_device_rounds=int(rounds["n_cohort"].sum()),
-        n_out_of_memory=int(rounds["n_out_of_memory"].sum()),
-        n_dropped=int(rounds["n_dropped"].sum()),
-        n_late=int(rounds["n_late"].sum()),
-        n_unavailable=int(rounds["n_unavailable"].sum()),
-        time_to_accuracy_s=tuple((wanted, _first_time_s(points, wanted)) for wanted in accuracies),
-        accuracy_curve=points,
+        mean_waiting_s=metrics["mean_waiting_s"],
+        download_bytes=int(metrics["download_bytes"] or 0),
+        upload_bytes=int(metrics["upload_bytes"] or 0),
+        energy_j=metrics["energy_j"] or 0.0,
+        n_device_rounds=int(metrics["n_device_rounds"] or 0),
+        n_out_of_memory=int(metrics["n_out_of_memory"] or 0),
+        n_dropped=int(metrics["n_dropped"] or 0),
+        n_late=int(metrics["n_late"] or 0),
+        n_unavailable=int(metrics["n_unavailable"] or 0),
+        time_to_accuracy_s=tuple((wanted, _first_time_s(rounds, wanted)) for wanted in accuracies),
+        accuracy_curve=tuple(zip(evaluated["time_s"].tolist(), evaluated["accuracy"].tolist(), strict=True)),
         profiles=tuple(_profile(str(name), rows) for name, rows in devices.groupby("profile")),
     )
 
@@ -121,8 +118,9 @@ def _round_accuracies(above: float, best: float) -> list[float]:
     return [step / 20 for step in steps[-4:]]
 
 
-def _first_time_s(points: Sequence[tuple[float, float]], accuracy: float) -> float | None:
-    return next((time_s for time_s, reached in points if reached >= accuracy), None)
+def _first_time_s(rounds: pd.DataFrame, accuracy: float) -> float | None:
+    cost = cost_to_target(rounds, accuracy)
+    return None if cost is None else cost["time_s"]
 
 
 def _wall_s(host: pd.DataFrame) -> float | None:
@@ -131,7 +129,7 @@ def _wall_s(host: pd.DataFrame) -> float | None:
 
 
 def _profile(name: str, rows: pd.DataFrame) -> ProfileSummary:
-    cohort = rows.loc[rows["status"].isin(list(_COHORT))]
+    cohort = rows.loc[rows["status"].isin(list(COHORT))]
     return ProfileSummary(
         profile=name,
         n_devices=rows["device_id"].nunique(),

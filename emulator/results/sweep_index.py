@@ -13,6 +13,8 @@ from emulator.results.info import STATUSES, read_json
 SWEEP_FILE = "sweep.json"
 INDEX_FILE = "index.parquet"
 RUN_STATUSES = ("planned", *STATUSES)
+STATE_COLUMNS = ("run", "status", "error", "n_rounds", "wall_s")
+"""What the index says of a run beside its place on each axis."""
 
 
 def read_sweep_info(folder: Path) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def read_sweep_info(folder: Path) -> dict[str, Any]:
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """The runs of a sweep: the columns ``run``, ``status`` and ``error`` (null without one), and one for each axis.
+    """The runs of a sweep: ``STATE_COLUMNS``, of which the last two may be missing, and one column for each axis.
 
     Raises:
         UserError: there is no index, or it is damaged.

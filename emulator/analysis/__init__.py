@@ -1,0 +1,40 @@
+"""The metrics of runs and of comparisons, as pure functions of frames; ``docs/metrics.md`` defines each of them.
+
+Example::
+
+    import emulator
+    from emulator.analysis import Question, compare
+
+    compared = compare(emulator.load("runs/study"), Question(target=0.8), baseline="fedlora")
+    print(compared.groups)
+"""
+
+from emulator.analysis.comparison import Comparison, compare
+from emulator.analysis.costs import COSTS, accuracy_within, best_accuracy, cost_to_target, final_accuracy, spent, total
+from emulator.analysis.devices import idle_fraction, lost_device_rounds, mean_waiting_s, peak_memory_bytes
+from emulator.analysis.metrics import METRICS, Metric, Question, measure
+from emulator.analysis.statistics import Estimate, mean_over_seeds, paired_ratio, t_quantile
+
+__all__ = [
+    "COSTS",
+    "METRICS",
+    "Comparison",
+    "Estimate",
+    "Metric",
+    "Question",
+    "accuracy_within",
+    "best_accuracy",
+    "compare",
+    "cost_to_target",
+    "final_accuracy",
+    "idle_fraction",
+    "lost_device_rounds",
+    "mean_over_seeds",
+    "mean_waiting_s",
+    "measure",
+    "paired_ratio",
+    "peak_memory_bytes",
+    "spent",
+    "t_quantile",
+    "total",
+]

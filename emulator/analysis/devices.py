@@ -1,0 +1,45 @@
+"""How well a run used its devices: waiting, memory, and how many were lost."""
+
+import pandas as pd
+
+from emulator.records import Status
+
+COHORT = (Status.OK, Status.DROPPED, Status.OUT_OF_MEMORY, Status.LATE)
+"""The states of a device that was in a round's plan."""
+
+MEMORY_COLUMNS = ("device_id", "status", "peak_memory_bytes")
+"""What of the table ``devices`` is needed for the peaks of memory."""
+
+
+def mean_waiting_s(rounds: pd.DataFrame) -> float | None:
+    """Mean over rounds of the mean waiting time of the cohort, in seconds; None if no round had a cohort."""
+    waiting_s = rounds["mean_waiting_s"].dropna()
+    return float(waiting_s.mean()) if len(waiting_s) else None
+
+
+def idle_fraction(rounds: pd.DataFrame) -> float | None:
+    """Share of the time of the devices in the cohort that they wait; None if there was no such time."""
+    device_s = float((rounds["n_cohort"] * (rounds["end_s"] - rounds["start_s"])).sum())
+    waiting_s = float((rounds["n_cohort"] * rounds["mean_waiting_s"].fillna(0.0)).sum())
+    return waiting_s / device_s if device_s > 0 else None
+
+
+def peak_memory_bytes(devices: pd.DataFrame) -> "pd.Series[float]":
+    """By device id, the largest memory that the work of a device needed in any round.
+
+    Work that was refused as too large never occupied memory, so that out-of-memory rounds do not count; devices that
+    never had any other are left out.
+
+    Args:
+        devices: the table ``devices`` of one run, at least ``MEMORY_COLUMNS``.
+    """
+    held = devices["status"].isin([status for status in COHORT if status != Status.OUT_OF_MEMORY])
+    peaks: pd.Series[float] = devices[held].groupby("device_id")["peak_memory_bytes"].max()
+    return peaks
+
+
+def lost_device_rounds(rounds: pd.DataFrame) -> dict[str, int]:
+    """Device-rounds in the cohort, of these out of memory, dropped and late, and those out of reach beside them."""
+    counted = {"n_device_rounds": "n_cohort"}
+    counted |= {name: name for name in ("n_out_of_memory", "n_dropped", "n_late", "n_unavailable")}
+    return {name: int(rounds[column].sum()) for name, column in counted.items()}
