@@ -7,7 +7,7 @@ from emulator.errors import ConfigError, UserError
 from emulator.report.output import check_out_file, write_file
 from emulator.report.trace_events import trace_lines
 from emulator.results.display import size
-from emulator.results.reader import RunFrames, load
+from emulator.results.reader import RunFrames, load_run
 
 
 def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
@@ -18,7 +18,7 @@ def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
     """
     check_out_file(out)
     span = None if rounds is None else _span(rounds)
-    frames = load(run_dir)
+    frames = load_run(run_dir)
     _check_rounds(frames, run_dir, span, rounds)
     n_bytes = write_file(out, trace_lines(frames, span))
     n_rounds = len(frames.rounds) if span is None else span[1] - span[0] + 1
