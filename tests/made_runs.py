@@ -86,6 +86,7 @@ def _device(round_index: int, device_id: int, start_s: float, length_s: float, s
         "group": 0,
         "n_inner_rounds": 1,
         "depth": 2,
+        "quantized_layers": 0,
         "ranks": [8, 8],
         "n_steps": 4,
         "batch_size": 8,

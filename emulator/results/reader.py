@@ -27,6 +27,9 @@ _ORDER = {
     "host": ["round_index", "host", "phase"],
 }
 
+_NEEDED = {**_ORDER, "rounds": schemas.SCHEMAS["rounds"].names}
+"""Columns without which a table says nothing."""
+
 Read = Callable[[str, Sequence[str] | None], pd.DataFrame]
 """Reads a table: all of its columns, or those named."""
 
@@ -212,8 +215,11 @@ def _read(folder: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{folder / table}: a part is damaged: {error}") from error
     for field in schema:
-        # A part without the column reads as nulls.
-        if not field.nullable and rows[field.name].null_count:
+        # A part without the column reads as nulls. That no part has it is no damage: runs of earlier versions lack the
+        # columns that were added since.
+        n_null = rows[field.name].null_count
+        is_optional = field.nullable or (n_null == len(rows) and field.name not in _NEEDED[table])
+        if n_null and not is_optional:
             raise UserError(f"{folder / table}: a part is damaged: {field.name} is missing or null in some rows")
     return rows
 

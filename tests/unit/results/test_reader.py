@@ -1,6 +1,7 @@
 """Reading finished, running, killed, empty and damaged runs."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import emulator
@@ -121,3 +123,66 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
     heavy = "{'pandas', 'pyarrow', 'numpy', 'rich', 'torch', 'ray'} & set(sys.modules)"
     code = f"import sys, emulator, emulator.results; assert not {heavy}, {heavy}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def without_column(part: Path, name: str) -> None:
+    pq.write_table(pq.read_table(part).drop_columns([name]), part)
+
+
+def test_a_column_that_runs_of_an_earlier_version_lack_is_null(run_dir: Path) -> None:
+    for part in (run_dir / "devices").glob("*.parquet"):
+        without_column(part, "work_flop")
+    assert load(run_dir).devices["work_flop"].isna().all()
+
+
+@pytest.mark.parametrize(("table", "column"), [("devices", "work_flop"), ("rounds", "energy_j")])
+def test_a_part_that_lacks_a_column_is_damaged(run_dir: Path, table: str, column: str) -> None:
+    without_column(run_dir / table / "part-00001.parquet", column)
+    with pytest.raises(UserError, match=f"{table}: a part is damaged: {column} is missing"):
+        getattr(load(run_dir), table)
+
+
+def test_some_columns_are_read_in_the_order_of_all(run_dir: Path) -> None:
+    run = load(run_dir)
+    some = run.read("devices", ["status", "device_id"])
+    assert list(some.columns) == ["status", "device_id"]
+    pd.testing.assert_frame_equal(some, run.devices[["status", "device_id"]])
+    pd.testing.assert_frame_equal(run.read("devices", ["status", "device_id"]), some)
+
+
+def test_a_replaced_table_is_read_as_it_is(frames: RunFrames) -> None:
+    other = frames.replaced(rounds=frames.rounds.iloc[:1])
+    assert len(other.rounds) == len(other.read("rounds", ["end_s"])) == 1
+    assert len(frames.rounds) == 3
+    assert len(other.devices) == len(frames.devices)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("status", "done", "status must be one of running, finished, failed, interrupted, got 'done'"),
+        ("status", None, "has no status"),
+        ("policy", 5, "policy must be a text, got 5"),
+        ("seed", "0", "seed must be an integer, got '0'"),
+        ("seed", True, "seed must be an integer, got True"),
+        ("majority_accuracy", [0.5], "majority_accuracy must be a number"),
+        ("wall_s", "long", "wall_s must be a number"),
+        ("error", {}, "error must be a text"),
+        ("config", [], "config must be a table"),
+        ("outside_known_range", [], "outside_known_range must be a table"),
+        ("label_names", ["yes", 1], "label_names must be a list of texts"),
+        ("schema_version", True, "no schema_version"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(run_dir: Path, key: str, value: Any, message: str) -> None:
+    info = json.loads((run_dir / "run.json").read_text())
+    (run_dir / "run.json").write_text(json.dumps(info | {key: value}))
+    with pytest.raises(UserError, match=f"run.json: .*{re.escape(message)}"):
+        load(run_dir)
+
+
+@pytest.mark.parametrize("text", ['{"schema_version": 1, "wall_s": NaN}', "[" * 100_000, '{"wall_s": 1e999}', "\x00"])
+def test_what_is_no_number_or_no_json_is_refused(run_dir: Path, text: str) -> None:
+    (run_dir / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run.json"):
+        load(run_dir)
