@@ -26,13 +26,16 @@ def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
 
 
-def to_peft(frozen: FrozenModel, state: Arrays, scaling: float) -> Any:
-    """A ``PeftModel`` around a copy of the frozen model, holding ``state``; its adapters and head can be trained.
+def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None) -> Any:
+    """A ``PeftModel`` around the frozen model, whose weights it shares, holding ``state``.
+
+    Its adapters and head can be trained.
 
     Args:
         frozen: the base model.
         state: arrays named ``layers.{l}.{target}.lora_A`` (r, in), ``lora_B`` (out, r), ``head.{module}.weight|bias``.
         scaling: alpha / r, the same for all adapters.
+        base: a model with the modules of the frozen one, to be used in its place.
     """
     from peft import LoraConfig, TaskType, get_peft_model  # slow to import, and wanted once per run at most
 
@@ -53,7 +56,7 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float) -> Any:
         alpha_pattern={re.escape(path): _alpha(scaling * rank) for path, rank in ranks.items()},
         modules_to_save=_modules_to_save(frozen),
     )
-    base = frozen.build()
+    base = frozen.build() if base is None else base
     base.name_or_path = base.config._name_or_path = frozen.path
     with quiet():
         model = get_peft_model(base, config)

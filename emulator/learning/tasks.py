@@ -31,8 +31,8 @@ class LocalTraining:
     """All devices of a stack share every forward and backward pass.
 
     The loss is the sum of the devices' mean cross-entropies, so that no device's gradient depends on another's data.
-    A task with a loss of its own, or that measures while it trains, overrides :meth:`penalty`, :meth:`after_step`,
-    :meth:`metrics` or :meth:`reported`.
+    A task with a loss of its own, or that measures while it trains, overrides :meth:`penalty`, :meth:`after_backward`,
+    :meth:`after_step`, :meth:`metrics` or :meth:`reported`.
 
     Attributes:
         jobs: those with the most steps come first, so that the devices still at work are always the leading rows.
@@ -49,6 +49,9 @@ class LocalTraining:
     def penalty(self, n_active: int) -> Tensor | None:
         """What is added to the sum of the first ``n_active`` devices' losses."""
         return None
+
+    def after_backward(self, step: int, n_active: int) -> None:
+        """Called between the gradients of a step and the change of the parameters by which they were computed."""
 
     def after_step(self, step: int, n_active: int) -> None:
         """Called after each step; ``self.adapters.stack.gradients`` are those of the step just taken."""
@@ -98,6 +101,7 @@ class LocalTraining:
                 entropies = F.cross_entropy(logits, batch.labels, reduction="none") * batch.weights
                 penalty = self.penalty(n_active)
                 stack.backward(entropies.sum() if penalty is None else entropies.sum() + penalty)
+                self.after_backward(step, n_active)
                 optimizer.step(n_active)
                 self.losses[:n_active] += entropies.detach().view(n_active, -1).sum(dim=1)
                 self.after_step(step, n_active)

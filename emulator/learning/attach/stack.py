@@ -41,6 +41,11 @@ class ParameterStack:
         """Lets device ``row`` train parameter ``name``."""
         self.trained[row, self._columns[name]] = True
 
+    def restrict(self, row: int, name: str, axis: int, held: NDArray[np.bool_]) -> None:
+        """Lets device ``row`` train only those parameters of ``name`` whose index along ``axis`` is ``held``."""
+        trained = np.moveaxis(self.trained[row, self._columns[name]].reshape(self.shapes[name]), axis, 0)
+        trained[~held] = False
+
     def upload(self) -> None:
         """Makes the tensors, once everything is written."""
         self.values = torch.from_numpy(self._initial).to(self._device)
@@ -70,6 +75,10 @@ class ParameterStack:
     def leaf(self, name: str) -> Tensor:
         """``name`` of all active devices, ``(n_active, *shape)``."""
         return self._leaves[name]
+
+    def gradient(self, name: str) -> Tensor:
+        """The gradient of ``name`` of all devices, ``(n_devices, *shape)``: a view of :attr:`gradients`."""
+        return self._view(self.gradients, name)
 
     def backward(self, loss: Tensor) -> None:
         """Writes the gradients of ``loss`` for all active devices."""

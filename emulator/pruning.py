@@ -1,0 +1,166 @@
+"""Structured pruning: which attention heads and feed-forward channels are left, and which go next. Numpy only.
+
+A unit is an attention head, with its rows of query, key and value and its columns of the output map (where heads share
+keys and values: all heads that share), or a feed-forward channel, with its row of the up (and gate) map and its column
+of the down map. Heads and channels are ranked apart, each over all layers; a layer always keeps one of both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.records import Arrays
+
+Kind = Literal["head", "channel"]
+KINDS: tuple[Kind, Kind] = ("head", "channel")
+MATRICES_OF: Mapping[Kind, tuple[str, ...]] = {
+    "head": ("query", "key", "value", "attention_output"),
+    "channel": ("mlp_gate", "mlp_up", "mlp_down"),
+}
+"""The matrices that lose rows or columns with a unit. What makes a unit's output loses rows, what reads it columns."""
+READERS = ("attention_output", "mlp_down")
+"""The matrices that read the output of units: their input is pruned, that of all others their output."""
+
+Mask = NDArray[np.bool_]
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptUnits:
+    """What pruning has left of a model. ``heads[l]`` has a byte for each head of layer ``l``, 1 where it is kept."""
+
+    heads: tuple[bytes, ...]
+    channels: tuple[bytes, ...]
+
+    @classmethod
+    def all_of(cls, n_layers: int, n_heads: int, n_channels: int) -> "KeptUnits":
+        """Nothing is pruned yet."""
+        return cls(heads=(b"\1" * n_heads,) * n_layers, channels=(b"\1" * n_channels,) * n_layers)
+
+    @classmethod
+    def in_state(cls, state: Arrays) -> "KeptUnits | None":
+        """What the masks of a server state say, or None if it has none."""
+        n_layers = sum(name.endswith(".head_mask") for name in state)
+        if not n_layers:
+            return None
+        heads, channels = (
+            tuple((state[mask_name(layer, kind)] > 0.5).tobytes() for layer in range(n_layers)) for kind in KINDS
+        )
+        return cls(heads=heads, channels=channels)
+
+    def masks(self, kind: Kind) -> list[Mask]:
+        """One read-only mask per layer, True where a unit is kept."""
+        return [np.frombuffer(one, dtype=bool) for one in (self.heads if kind == "head" else self.channels)]
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The masks as arrays of a server state, 1 where a unit is kept."""
+        return {
+            mask_name(layer, kind): mask.astype(np.float32)
+            for kind in KINDS
+            for layer, mask in enumerate(self.masks(kind))
+        }
+
+    def n_pruned(self, kind: Kind) -> int:
+        """How many heads or channels are gone, over all layers."""
+        return sum(int((~mask).sum()) for mask in self.masks(kind))
+
+    @property
+    def kept_fraction(self) -> float:
+        """The mean of the share of heads and the share of channels that are left."""
+        return float(np.mean([np.mean(np.concatenate(self.masks(kind))) for kind in KINDS]))
+
+
+def mask_name(layer: int, kind: Kind) -> str:
+    """The name of a mask in a server state, such as ``layers.3.head_mask``."""
+    return f"layers.{layer}.{kind}_mask"
+
+
+def score_name(layer: int, kind: Kind) -> str:
+    """The name of the importance of a layer's units among what a device reports, such as ``layers.3.head_score``."""
+    return f"layers.{layer}.{kind}_score"
+
+
+def kind_of(target: str) -> Kind:
+    """What a matrix is pruned by."""
+    return "head" if target in MATRICES_OF["head"] else "channel"
+
+
+def pruned_to(kept: KeptUnits, scores: Arrays, n_pruned: Mapping[Kind, int]) -> KeptUnits:
+    """``kept`` without its least important units, until so many heads and channels are gone.
+
+    Nothing that is pruned ever comes back, and no layer loses its last head or channel, even if less is pruned then.
+    Of units with equal scores, the one nearest to the input goes first.
+
+    Args:
+        kept: what is left so far.
+        scores: importance under :func:`score_name`, ``(n_units,)`` for each layer and kind.
+        n_pruned: how many are to be gone afterwards, those gone before included.
+    """
+    heads, channels = (
+        tuple(
+            mask.tobytes()
+            for mask in _without_least(
+                kept.masks(kind), [scores[score_name(layer, kind)] for layer in range(len(kept.heads))], n_pruned[kind]
+            )
+        )
+        for kind in KINDS
+    )
+    return KeptUnits(heads=heads, channels=channels)
+
+
+def pruned_to_sparsity(kept: KeptUnits, scores: Arrays, sparsity: float) -> KeptUnits:
+    """As :func:`pruned_to`, until this share of all heads and of all channels is gone (rounded)."""
+    wanted = {kind: round(sparsity * sum(map(len, kept.masks(kind)))) for kind in KINDS}
+    return pruned_to(kept, scores, wanted)
+
+
+def common_units(before: KeptUnits, kept: Sequence[KeptUnits], weights: Sequence[float]) -> KeptUnits:
+    """One pruned network for all: as sparse as the devices' on average, without the units that most of them pruned.
+
+    Args:
+        before: what the common network had left so far; nothing comes back.
+        kept: what each device has left.
+        weights: of the devices.
+    """
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    votes = {
+        score_name(layer, kind): np.tensordot(shares, [one.masks(kind)[layer] for one in kept], axes=1)
+        for kind in KINDS
+        for layer in range(len(before.heads))
+    }
+    wanted = {kind: round(float(np.dot(shares, [one.n_pruned(kind) for one in kept]))) for kind in KINDS}
+    return pruned_to(before, votes, wanted)
+
+
+def cubic_sparsity(round_index: int, first_round: int, n_rounds: int, target: float) -> float:
+    """``p(t) = p_f - p_f (1 - (t - t_i) / n)^3``: nothing up to round ``t_i``, the target from ``t_i + n`` on.
+
+    Zhu and Gupta 2017, arXiv 1710.01878, equation 1, with initial sparsity 0.
+    """
+    progress = min(1.0, max(0.0, (round_index - first_round) / n_rounds))
+    return target * (1.0 - (1.0 - progress) ** 3)
+
+
+def n_units_elsewhere(mask: Mask, n_units: int) -> int:
+    """How many of ``n_units`` units another model keeps of which the same share is left as of ``mask``; at least 1."""
+    return max(1, (2 * int(mask.sum()) * n_units + len(mask)) // (2 * len(mask)))
+
+
+def _without_least(masks: Sequence[Mask], scores: Sequence[NDArray[np.floating]], n_pruned: int) -> list[Mask]:
+    left = [mask.copy() for mask in masks]
+    n_left = [int(mask.sum()) for mask in left]
+    layers = np.concatenate([np.full(len(mask), layer) for layer, mask in enumerate(left)])
+    units = np.concatenate([np.arange(len(mask)) for mask in left])
+    n_to_go = n_pruned - sum(len(mask) for mask in left) + sum(n_left)
+    for index in np.argsort(np.concatenate(list(scores)), kind="stable").tolist():
+        if n_to_go <= 0:
+            break
+        layer, unit = layers[index], units[index]
+        if left[layer][unit] and n_left[layer] > 1:
+            left[layer][unit] = False
+            n_left[layer] -= 1
+            n_to_go -= 1
+    return left

@@ -1,0 +1,230 @@
+"""FedSpine: prune heads and channels while tuning, at a pace and with a rank that a bandit finds for each device.
+
+System
+    "Efficient Deployment of Large Language Models on Resource-constrained Devices" (FedSpine), arXiv 2501.02438. Of the
+    paper only the abstract and a detailed summary by others were at hand; each formula below says what it rests on.
+
+Idea
+    Structured pruning and LoRA take turns. A device scores its attention heads and feed-forward channels by the
+    gradients that its adapters get anyway, and loses the least important ones round by round. For each device a bandit
+    picks how much is pruned next and the rank, without knowing the device. Updates are put back at their index.
+
+Mapping
+    p_i -> ``_sparsity[i]``, the share of all heads and of all channels that are gone; the action's increment of p_i and
+    r_i -> a point of ``PartitionBandit``; importance -> ``emulator.learning.importance``; R_i -> ``reward``;
+    p(t) -> ``cubic_sparsity``; S-UCB -> ``PartitionBandit``; n_i (1 - p_i) -> the weight in ``aggregate``.
+
+Deviations
+    1. Importance is LoRAPrune's (arXiv 2305.18403; from its public code): the summary names what it is made of, not its
+       formula. It needs adapters on a matrix of each kind of unit, hence ``mlp_up`` beside query and value.
+    2. A device reports its scores and the server picks the units by them, for the device's next round: what a round
+       costs is known before it is trained. Scores and indices count as bytes. Computing them (about 1 % of a step's
+       FLOP at rank 8) and the memory that it takes are not priced, so a falling ``peak_memory_bytes`` is no claim: the
+       summary itself reports 114.5 % of the unpruned system's training memory.
+    3. S-UCB and its reward are reconstructed from FedMP's E-UCB (from memory) and the summary's list of what the reward
+       combines. In a check of their own such reconstructions did not beat a uniform schedule, so ``schedule = "cubic"``
+       and ``"one_shot"`` are there as controls; ``target_sparsity = 0`` leaves the network whole.
+    4. Aggregation with put-back indices and weights n_i (1 - p_i) is reconstructed. What nobody holds keeps its value.
+    5. Which network is evaluated and exported is ours: one for all, as sparse as the devices are on average, without
+       the units that most of them have pruned (weighted by examples). Once pruning has begun, accuracy is that of the
+       pruned network; when all devices are at the target, so is it.
+    6. Heads are ranked over all layers, channels too, and every layer keeps one of each. LoRAPrune spares some layers.
+
+Defaults
+    target_sparsity = 0.5, importance smoothing = 0.9 (LoRAPrune): sourced. pruning_rounds = 10, first_round = 1, ranks
+    4 to 12 around rank 8, discount = 0.95, exploration = 0.2, smallest_leaf = 0.5 and the reward's weights 1, 0.5, 0.5
+    and lateness 1: not stated; chosen so that 20 rounds suffice, before any run was made.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from emulator.aggregation import contributions, weighted_coordinate_mean
+from emulator.bandits import PartitionBandit, Point
+from emulator.forms.base import AdapterForm
+from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.pruning import KINDS, KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity, score_name
+from emulator.records import Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
+
+
+@dataclass(kw_only=True)
+class FedSpine(Policy):
+    """Pruning and rank for each device.
+
+    Args:
+        target_sparsity: share of heads and of channels that are gone in the end, p_f.
+        schedule: bandit; cubic, the same for all at a fixed rank; or one_shot, all at once in ``first_round``.
+        importance: what is least important, by gradient or by magnitude.
+        first_round: nothing is pruned in earlier rounds; one_shot prunes in it, cubic begins after it.
+        pruning_rounds: rounds in which cubic reaches the target; the bandit's increments let it do so on average.
+        rank: where no bandit decides.
+        min_rank: the bandit's smallest rank.
+        max_rank: the bandit's largest rank.
+        smoothing: share of the old scores in each local step.
+        discount: of the bandit's rewards, for each round.
+        exploration: of the bandit, c.
+        smallest_leaf: the bandit splits no smaller part of its (increment, rank) square, both from 0 to 1.
+        loss_weight: of the relative fall of the training loss in the reward, w1.
+        progress_weight: of the increment, as a share of the largest, w2.
+        adapter_weight: of the adapters' importance, as a share of the cohort's largest, w3.
+        lateness: how much a device later than the median loses of its reward, kappa.
+    """
+
+    target_sparsity: float = 0.5
+    schedule: Literal["bandit", "cubic", "one_shot"] = "bandit"
+    importance: Literal["gradient", "magnitude"] = "gradient"
+    first_round: int = 1
+    pruning_rounds: int = 10
+    rank: int = 8
+    min_rank: int = 4
+    max_rank: int = 12
+    smoothing: float = 0.9
+    discount: float = 0.95
+    exploration: float = 0.2
+    smallest_leaf: float = 0.5
+    loss_weight: float = 1.0
+    progress_weight: float = 0.5
+    adapter_weight: float = 0.5
+    lateness: float = 1.0
+
+    task: ClassVar[str] = "emulator.learning.importance:train_and_score"
+
+    _kept: dict[int, KeptUnits] = field(default_factory=dict, init=False, repr=False)
+    _sparsity: dict[int, float] = field(default_factory=dict, init=False, repr=False)
+    _scores: dict[int, Arrays] = field(default_factory=dict, init=False, repr=False)
+    _bandits: dict[int, PartitionBandit] = field(default_factory=dict, init=False, repr=False)
+    _played: dict[int, tuple[Point, float]] = field(default_factory=dict, init=False, repr=False)
+    _losses: dict[int, float] = field(default_factory=dict, init=False, repr=False)
+
+    def form(self, model: ModelSpec) -> PrunedLoraForm:
+        for name in ("target_sparsity", "smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
+        if self.first_round < 0 or self.pruning_rounds < 1:
+            raise ValueError(
+                f"first_round must be at least 0 and pruning_rounds at least 1, got {self.first_round!r} and"
+                f" {self.pruning_rounds!r}"
+            )
+        if not 1 <= self.min_rank <= self.max_rank or self.rank < 1:
+            raise ValueError(
+                f"ranks must be at least 1 and min_rank at most max_rank, got rank {self.rank!r}, min_rank"
+                f" {self.min_rank!r} and max_rank {self.max_rank!r}"
+            )
+        if not 0 < self.discount <= 1:
+            raise ValueError(f"discount must be above 0 and at most 1, got {self.discount!r}")
+        most = max(self.rank, self.max_rank) if self.schedule == "bandit" else self.rank
+        return PrunedLoraForm(ranks=(most,) * model.n_layers)
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        whole, self._played = _whole(view), {}
+        assignments = {}
+        for device in view.available:
+            kept, sparsity = self._kept.get(device, whole), self._sparsity.get(device, 0.0)
+            # Without training there are no scores, and which units go does not matter.
+            scores = self._scores.get(device) if view.state else _no_scores(whole)
+            rank = self.rank
+            if scores is not None:
+                wanted, rank = self._decide(view, device, sparsity)
+                kept = pruned_to_sparsity(kept, scores, wanted)
+                self._kept[device], self._sparsity[device] = kept, wanted
+            assignments[device] = PrunedLoraAssignment(
+                device_id=device,
+                n_steps=view.training.n_steps,
+                batch_size=view.training.batch_size,
+                learning_rate=view.training.learning_rate,
+                ranks=(rank,) * view.model.n_layers,
+                depth=view.model.n_layers,
+                kept=kept,
+                importance=self.importance if self._sparsity.get(device, 0.0) < self.target_sparsity else "none",
+                smoothing=self.smoothing,
+            )
+        return RoundPlan(assignments=assignments)
+
+    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        """Mean per coordinate over the devices that keep it, with weights n_i (1 - p_i); then the network for all."""
+        self._scores |= {update.device_id: update.reported for update in updates if update.reported}
+        before = KeptUnits.in_state(state)
+        if not updates or before is None:
+            return state
+        kept = [update.assignment.kept for update in updates if isinstance(update.assignment, PrunedLoraAssignment)]
+        weighted = [
+            replace(contribution, weight=contribution.weight * own.kept_fraction)
+            for contribution, own in zip(contributions(form, state, updates), kept, strict=True)
+        ]
+        common = common_units(before, kept, [update.n_examples for update in updates])
+        return {**weighted_coordinate_mean(state, weighted), **common.arrays()}
+
+    def observe(self, report: RoundReport) -> None:
+        fine = {device: seen for device, seen in report.devices.items() if seen.status is Status.OK}
+        if not fine:
+            return
+        median_s = statistics.median(_completion_s(seen) for seen in fine.values())
+        most = max(seen.metrics.get("adapter_importance", 0.0) for seen in fine.values())
+        for device, seen in fine.items():
+            loss = seen.metrics.get("train_loss", 0.0)
+            before = self._losses.get(device, loss)
+            self._losses[device] = loss
+            if device in self._played:
+                point, increment = self._played[device]
+                gain = (
+                    self.loss_weight * ((before - loss) / before if before else 0.0)
+                    + self.progress_weight * increment / self._largest_increment
+                    + self.adapter_weight * (seen.metrics.get("adapter_importance", 0.0) / most if most else 0.0)
+                )
+                self._bandits[device].record(point, reward(gain, _completion_s(seen), median_s, self.lateness))
+
+    @property
+    def _largest_increment(self) -> float:
+        return 2 * max(self.target_sparsity, 1e-9) / self.pruning_rounds
+
+    def _decide(self, view: ClusterView, device: int, sparsity: float) -> tuple[float, int]:
+        """The device's sparsity and rank of this round; what is pruned stays so."""
+        if view.round_index < self.first_round:
+            return sparsity, self.rank
+        if self.schedule == "one_shot":
+            return self.target_sparsity, self.rank
+        if self.schedule == "cubic":
+            wanted = cubic_sparsity(view.round_index, self.first_round, self.pruning_rounds, self.target_sparsity)
+            return max(sparsity, wanted), self.rank
+        bandit = self._bandits.setdefault(
+            device,
+            PartitionBandit(
+                n_dimensions=2, discount=self.discount, exploration=self.exploration, smallest=self.smallest_leaf
+            ),
+        )
+        point = bandit.choose(view.rng)
+        wanted = min(self.target_sparsity, sparsity + point[0] * self._largest_increment)
+        self._played[device] = (point, wanted - sparsity)
+        return wanted, min(self.max_rank, self.min_rank + int(point[1] * (self.max_rank - self.min_rank + 1)))
+
+
+def reward(gain: float, completion_s: float, median_s: float, lateness: float) -> float:
+    """``gain / (1 + kappa max(0, (T_i - T_med) / T_med))`` (reconstructed)."""
+    return gain / (1 + lateness * max(0.0, (completion_s - median_s) / median_s)) if median_s else gain
+
+
+def _completion_s(seen: DeviceReport) -> float:
+    return seen.download_s + seen.compute_s + seen.upload_s
+
+
+def _whole(view: ClusterView) -> KeptUnits:
+    """Nothing pruned: of the trained model, whose masks are in the state, or without training of the priced one."""
+    in_state, model = KeptUnits.in_state(view.state), view.model
+    if in_state is None:
+        return KeptUnits.all_of(model.n_layers, model.n_kv_heads, model.intermediate_size)
+    return KeptUnits.all_of(model.n_layers, len(in_state.heads[0]), len(in_state.channels[0]))
+
+
+def _no_scores(whole: KeptUnits) -> Arrays:
+    """The same score for every unit."""
+    return {
+        score_name(layer, kind): np.zeros(len(mask), np.float32)
+        for kind in KINDS
+        for layer, mask in enumerate(whole.masks(kind))
+    }
