@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.model_spec import ModelSpec
 from emulator.records import Arrays
 
 Kind = Literal["head", "channel"]
@@ -41,6 +42,13 @@ class KeptUnits:
         return cls(heads=(b"\1" * n_heads,) * n_layers, channels=(b"\1" * n_channels,) * n_layers)
 
     @classmethod
+    def whole(cls, state: Arrays, model: ModelSpec) -> "KeptUnits":
+        """Nothing is pruned of the trained model, whose masks are in ``state``, or without training of ``model``."""
+        if (trained := cls.in_state(state)) is None:
+            return cls.all_of(model.n_layers, model.n_kv_heads, model.intermediate_size)
+        return cls.all_of(model.n_layers, len(trained.heads[0]), len(trained.channels[0]))
+
+    @classmethod
     def in_state(cls, state: Arrays) -> "KeptUnits | None":
         """What the masks of a server state say, or None if it has none."""
         n_layers = sum(name.endswith(".head_mask") for name in state)
@@ -66,6 +74,14 @@ class KeptUnits:
     def n_pruned(self, kind: Kind) -> int:
         """How many heads or channels are gone, over all layers."""
         return sum(int((~mask).sum()) for mask in self.masks(kind))
+
+    def equal_scores(self) -> Arrays:
+        """The same importance for every unit, for want of a measured one."""
+        return {
+            score_name(layer, kind): np.zeros(len(mask), np.float32)
+            for kind in KINDS
+            for layer, mask in enumerate(self.masks(kind))
+        }
 
     @property
     def kept_fraction(self) -> float:

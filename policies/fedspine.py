@@ -41,15 +41,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from emulator.aggregation import contributions, weighted_coordinate_mean
 from emulator.bandits import PartitionBandit, Point
 from emulator.forms.base import AdapterForm
 from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
-from emulator.pruning import KINDS, KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity, score_name
+from emulator.pruning import KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity
 from emulator.records import Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
 
 
@@ -106,28 +104,23 @@ class FedSpine(Policy):
         for name in ("target_sparsity", "smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
-        if self.first_round < 0 or self.pruning_rounds < 1:
-            raise ValueError(
-                f"first_round must be at least 0 and pruning_rounds at least 1, got {self.first_round!r} and"
-                f" {self.pruning_rounds!r}"
-            )
-        if not 1 <= self.min_rank <= self.max_rank or self.rank < 1:
-            raise ValueError(
-                f"ranks must be at least 1 and min_rank at most max_rank, got rank {self.rank!r}, min_rank"
-                f" {self.min_rank!r} and max_rank {self.max_rank!r}"
-            )
+        for name, least in (("first_round", 0), ("pruning_rounds", 1), ("rank", 1), ("min_rank", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
+        if self.max_rank < self.min_rank:
+            raise ValueError(f"max_rank must be at least min_rank, {self.min_rank}, got {self.max_rank!r}")
         if not 0 < self.discount <= 1:
             raise ValueError(f"discount must be above 0 and at most 1, got {self.discount!r}")
         most = max(self.rank, self.max_rank) if self.schedule == "bandit" else self.rank
         return PrunedLoraForm(ranks=(most,) * model.n_layers)
 
     def plan(self, view: ClusterView) -> RoundPlan:
-        whole, self._played = _whole(view), {}
+        whole, self._played = KeptUnits.whole(view.state, view.model), {}
         assignments = {}
         for device in view.available:
             kept, sparsity = self._kept.get(device, whole), self._sparsity.get(device, 0.0)
             # Without training there are no scores, and which units go does not matter.
-            scores = self._scores.get(device) if view.state else _no_scores(whole)
+            scores = self._scores.get(device) if view.state else whole.equal_scores()
             rank = self.rank
             if scores is not None:
                 wanted, rank = self._decide(view, device, sparsity)
@@ -211,20 +204,3 @@ def reward(gain: float, completion_s: float, median_s: float, lateness: float) -
 
 def _completion_s(seen: DeviceReport) -> float:
     return seen.download_s + seen.compute_s + seen.upload_s
-
-
-def _whole(view: ClusterView) -> KeptUnits:
-    """Nothing pruned: of the trained model, whose masks are in the state, or without training of the priced one."""
-    in_state, model = KeptUnits.in_state(view.state), view.model
-    if in_state is None:
-        return KeptUnits.all_of(model.n_layers, model.n_kv_heads, model.intermediate_size)
-    return KeptUnits.all_of(model.n_layers, len(in_state.heads[0]), len(in_state.channels[0]))
-
-
-def _no_scores(whole: KeptUnits) -> Arrays:
-    """The same score for every unit."""
-    return {
-        score_name(layer, kind): np.zeros(len(mask), np.float32)
-        for kind in KINDS
-        for layer, mask in enumerate(whole.masks(kind))
-    }

@@ -39,8 +39,10 @@ FROM_THE_SEED_ALONE = (
     "emulator/protocols",
     "emulator/forms",
     "emulator/aggregation.py",
+    "emulator/bandits.py",
     "emulator/clock.py",
     "emulator/policy.py",
+    "emulator/pruning.py",
     "emulator/validation.py",
 )
 

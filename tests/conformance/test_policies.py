@@ -1,11 +1,15 @@
 """Every policy that ships with jetbed conforms, and the conformance suite catches those that do not."""
 
+import numpy as np
 import pytest
 
 from emulator.errors import AggregationError, PlanError
 from emulator.policy import Policy
 from emulator.policy_catalog import build_policy, policy_names
-from emulator.testing import ConformanceError, PolicyConformance
+from emulator.pruning import KeptUnits
+from emulator.seeds import Seeds
+from emulator.testing import ConformanceError, PolicyConformance, tiny_model
+from policies.fedspine import FedSpine
 from policies.legend import Legend
 from tests.conformance import broken_policies as broken
 
@@ -37,6 +41,20 @@ class TestLegendOnTwelveLayers(PolicyConformance):
 
     def policy(self) -> Policy:
         return Legend(waiting_fraction=0.05)
+
+
+class TestFedSpineThatHasPruned(PolicyConformance):
+    """Devices have been scored before the first round, so that the first plan prunes already."""
+
+    def policy(self) -> Policy:
+        policy = FedSpine(first_round=0, schedule="one_shot", target_sparsity=0.4)
+        model = tiny_model(self.n_layers)
+        whole, rng = KeptUnits.whole({}, model), Seeds(0).rng("scores")
+        for device in range(self.n_devices):
+            policy._scores[device] = {
+                name: rng.random(array.shape).astype(np.float32) for name, array in whole.equal_scores().items()
+            }
+        return policy
 
 
 @pytest.mark.parametrize("check", PolicyConformance.checks())

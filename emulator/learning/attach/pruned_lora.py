@@ -19,7 +19,6 @@ from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm
 from emulator.forms.pruned_lora import PrunedLoraAssignment, pruned_axis
 from emulator.learning.attach.lora import StackedLora
-from emulator.learning.attach.linear import StackedLowRankLinear
 from emulator.learning.compact import save_pruned_adapter
 from emulator.learning.models import FrozenModel
 from emulator.pruning import READERS, KeptUnits, Kind, kind_of, mask_name

@@ -1,5 +1,7 @@
 """The reference: peft and torch.optim.AdamW, one device at a time, in the most obvious way."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -13,8 +15,20 @@ from emulator.seeds import Seeds
 
 def train(content: HostContent, form: LoraForm, job: Job, run_seed: int, weight_decay: float) -> tuple[Arrays, float]:
     """What one device trains, by the names of the server state, and its mean training loss."""
-    payload = form.project(job.state, job.assignment)
-    model = to_peft(content.model, payload, form.scaling)
+    return train_on(content, form, job, form.project(job.state, job.assignment), run_seed, weight_decay)
+
+
+def train_on(
+    content: HostContent,
+    form: LoraForm,
+    job: Job,
+    payload: Arrays,
+    run_seed: int,
+    weight_decay: float,
+    base: Any = None,
+) -> tuple[Arrays, float]:
+    """As :func:`train`, from a ``payload`` and on a ``base`` model that are given."""
+    model = to_peft(content.model, payload, form.scaling, base)
     model.eval()
     parameters = dict(model.named_parameters())
     trained = [name for name in payload if _is_trained(name, job)]
