@@ -23,6 +23,7 @@ FORBIDDEN_IMPORTS: Mapping[str, tuple[str, ...]] = {
 ONLY_WITHIN: Mapping[str, tuple[str, ...]] = {
     "ray": ("emulator/backends",),
     "emulator.learning": ("emulator/learning", "emulator/backends"),
+    "plotly": ("emulator/report",),
     **dict.fromkeys(LEARNING_LIBRARIES, ("emulator/learning",)),
 }
 """By package, the folders of the three packages in which alone it is imported."""

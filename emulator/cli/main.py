@@ -138,6 +138,20 @@ def summary(run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")
 
 
 @app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...|SWEEP", help="The folders of runs, or one sweep.")],
+    out: Annotated[Path, typer.Option(help="The page to write, such as report.html.")],
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy to be reached; without it, the best that all finished runs reach.")
+    ] = None,
+) -> None:
+    """Write runs or a sweep as one HTML file with figures that need nothing but a browser."""
+    from emulator.cli.report import write_report
+
+    write_report(paths, out, target)
+
+
+@app.command()
 def timeline(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
     out: Annotated[Path, typer.Option(help="The trace file to write, such as trace.json.")],

@@ -1,0 +1,33 @@
+"""What ``jetbed report`` does: runs or a sweep as one HTML file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from emulator.analysis import Question
+from emulator.errors import UserError
+from emulator.report.output import check_out_file, write_file
+from emulator.report.page import report_page
+from emulator.results.display import size
+from emulator.results.reader import RunFrames, SweepFrames, load
+
+
+def write_report(paths: Sequence[Path], out: Path, target: float | None) -> None:
+    """Write the page and say where it is.
+
+    Raises:
+        UserError: a folder is neither a run nor a sweep, the runs cannot be compared, or the file cannot be written.
+    """
+    question = Question(target=target)
+    check_out_file(out)
+    n_bytes = write_file(out, report_page(_given(paths), question))
+    print(f"report: {out} ({size(n_bytes)}); open it in any browser")
+
+
+def _given(paths: Sequence[Path]) -> RunFrames | SweepFrames | list[RunFrames]:
+    loaded = [load(path) for path in paths]
+    if len(loaded) == 1:
+        return loaded[0]
+    for path, given in zip(paths, loaded, strict=True):
+        if isinstance(given, SweepFrames):
+            raise UserError(f"give one sweep by itself, or runs; this is a sweep beside others: {str(path)!r}")
+    return [given for given in loaded if isinstance(given, RunFrames)]

@@ -1,0 +1,107 @@
+"""What the figures of a page are drawn from: each run is read once, reduced to what can be seen, and let go."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from emulator.analysis import Comparison
+from emulator.report.curves import AXES, RunCurves, band, line, run_curves
+from emulator.report.device_types import TypeRecord, over_seeds, type_records
+from emulator.report.round_bars import round_bars, shown_rounds
+from emulator.report.settings_map import settings_map
+from emulator.results.reader import RunFrames
+
+FramesOf = Callable[[str], RunFrames | None]
+"""A run by its name in the comparison; None where it has not begun."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunContent:
+    """A run as far as figures show it. ``is_counted``: it is part of the means of its group."""
+
+    name: str
+    seed: object
+    is_counted: bool
+    curves: RunCurves
+    types: dict[str, TypeRecord]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupContent:
+    """The runs of a group that have a round; rounds and settings are those of its first run that is counted."""
+
+    label: str
+    runs: tuple[RunContent, ...]
+    shown_run: str
+    rounds: list[dict[str, Any]]
+    settings: dict[str, Any]
+
+
+def read_groups(comparison: Comparison, frames_of: FramesOf) -> list[GroupContent]:
+    """The groups of a comparison that have a round to show, in its order.
+
+    Raises:
+        UserError: a run is damaged.
+    """
+    found = (_group(str(label), rows, frames_of) for label, rows in comparison.runs.groupby("group", sort=False))
+    return [group for group in found if group is not None]
+
+
+def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf) -> GroupContent | None:
+    is_any_finished = bool((rows["status"] == "finished").any())
+    runs: list[RunContent] = []
+    shown: tuple[str, list[dict[str, Any]], dict[str, Any]] | None = None
+    for row in rows.to_dict("records"):
+        frames = frames_of(str(row["run"]))
+        if frames is None or frames.rounds.empty:
+            continue
+        is_counted = row["status"] == "finished" or not is_any_finished
+        runs.append(
+            RunContent(
+                name=str(row["run"]),
+                seed=row["seed"],
+                is_counted=is_counted,
+                curves=run_curves(frames.rounds),
+                types=type_records(frames.devices, frames.activities),
+            )
+        )
+        if shown is None and is_counted:
+            tables = (frames.rounds, frames.devices, frames.activities)
+            bars = [round_bars(index, *tables) for index in shown_rounds(frames.rounds)]
+            shown = (str(row["run"]), bars, settings_map(frames.devices))
+    if shown is None:
+        return None
+    return GroupContent(label=label, runs=tuple(runs), shown_run=shown[0], rounds=shown[1], settings=shown[2])
+
+
+def page_data(comparison: Comparison, groups: Sequence[GroupContent], majority: float | None) -> dict[str, Any]:
+    """All that figures.js reads, as plain data."""
+    return {
+        "target": comparison.question.target,
+        "majority": majority,
+        "groups": [_group_data(group) for group in groups],
+    }
+
+
+def _group_data(group: GroupContent) -> dict[str, Any]:
+    counted = [run for run in group.runs if run.is_counted]
+    profiles = sorted({profile for run in counted for profile in run.types})
+    return {
+        "label": group.label,
+        "accuracy": {axis: band([(run.curves.over[axis], run.curves.accuracy) for run in counted]) for axis in AXES},
+        "lines": [
+            {
+                "is_counted": run.is_counted,
+                "accuracy": {axis: line(run.curves.over[axis], run.curves.accuracy) for axis in AXES},
+            }
+            for run in group.runs
+        ],
+        "waiting": band([(run.curves.waiting_over, run.curves.mean_waiting_s) for run in counted]),
+        "types": [
+            over_seeds(profile, [run.types[profile] for run in counted if profile in run.types]) for profile in profiles
+        ],
+        "rounds": group.rounds,
+        "settings": group.settings,
+    }

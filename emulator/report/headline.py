@@ -1,0 +1,133 @@
+"""The figures at the top of a page: those of ``jetbed compare``, set as a table or, for one run, in large type."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from emulator.analysis import METRICS, Comparison
+from emulator.report.markup import Cell, facts, table
+from emulator.results.display import duration, energy_joules, size
+
+_TO_TARGET = {
+    "time_to_target_s": "emulated time",
+    "n_rounds_to_target": "rounds",
+    "total_to_target_bytes": "traffic",
+    "energy_to_target_j": "energy",
+}
+_ACCURACY = {"final_accuracy": "final accuracy", "best_accuracy": "best accuracy"}
+_WHOLE_RUN = {
+    "time_s": "emulated time",
+    "n_rounds": "rounds",
+    "mean_waiting_s": "mean waiting",
+    "total_bytes": "traffic",
+    "energy_j": "energy",
+}
+_NOTE = (
+    "Means over the runs of a group; under them the 95 % interval of the mean, cut at 0, where there is more than one "
+    "run. The best mean of a column is in bold. A run that never reaches the target is counted as such, and an "
+    "unfinished run with the rounds that it has done."
+)
+_HIGHER_IS_BETTER = ("final_accuracy", "best_accuracy")
+_OVER_THE_RUN = ("time_s", "n_rounds", "total_bytes", "energy_j")
+"""What grows with the length of a run; more of it is neither better nor worse."""
+
+
+def shown(name: str, value: float) -> str:
+    """The value of a metric as people read it."""
+    unit = METRICS[name].unit
+    if unit == "1":
+        return f"{value:.3f}" if "accuracy" in name or "fraction" in name else f"{value:.0f}"
+    return {"s": duration, "byte": size, "J": energy_joules}[unit](value)
+
+
+def headline_tables(comparison: Comparison) -> str:
+    """One row for each group, of what it spent until the target and of the whole run: means and 95 % intervals."""
+    target = comparison.question.target
+    if target is None:
+        return _group_table(comparison, _WHOLE_RUN, _NOTE)
+    chosen = "asked for" if comparison.is_target_given else "the best that all finished runs reach"
+    about = f"What is spent until the accuracy is {target:.3f} ({chosen}). {_NOTE}"
+    whole_note = "The whole of each run. The figures of both tables are those of jetbed compare."
+    return (
+        f"<h3>Until the target, an accuracy of {target:.3f}</h3>"
+        + _group_table(comparison, _TO_TARGET, about)
+        + "<h3>At the end</h3>"
+        + _group_table(comparison, _ACCURACY | _WHOLE_RUN, whole_note)
+    )
+
+
+def _group_table(comparison: Comparison, columns: Mapping[str, str], caption: str) -> str:
+    values = {
+        str(label): {str(row["metric"]): row for row in own.to_dict("records")}
+        for label, own in comparison.groups.groupby("group", sort=False)
+    }
+    best = {name: _best(name, [own[name]["mean"] for own in values.values()]) for name in columns}
+    rows: list[list[str | Cell]] = []
+    for label, own in values.items():
+        first = next(iter(own.values()))
+        remark = f"{first['n_unfinished']} unfinished" if first["n_unfinished"] else ""
+        count = Cell(str(first["n_runs"]), remark, "missed" if remark else "")
+        rows.append([label, count, *(_cell(name, own[name], best[name]) for name in columns)])
+    return table(["group", "runs", *columns.values()], rows, caption)
+
+
+def run_facts(comparison: Comparison) -> str:
+    """The same figures of a run by itself."""
+    row = comparison.runs.iloc[0].to_dict()
+    names = dict(_WHOLE_RUN)
+    names.pop("n_rounds")
+    if comparison.question.target is not None:
+        to_target = {name: f"{title} to target" for name, title in _TO_TARGET.items() if name != "n_rounds_to_target"}
+        names = _ACCURACY | to_target | names
+    entries = []
+    for name, title in names.items():
+        if pd.isna(row[name]):
+            entries.append((title, "never" if "target" in name else "–", ""))
+        else:
+            entries.append((title, shown(name, row[name]), _remark(name, row, comparison)))
+    lost = sum(row[f"n_{what}"] for what in ("out_of_memory", "dropped", "late"))
+    if not pd.isna(lost):
+        entries.append(("device-rounds lost", f"{lost:.0f}", f"of {row['n_device_rounds']:.0f} in the cohort"))
+    return facts(entries)
+
+
+def _remark(name: str, row: Mapping[Hashable, Any], comparison: Comparison) -> str:
+    if name == "time_to_target_s":
+        return f"accuracy {comparison.question.target:.3f}, after {row['n_rounds_to_target']:.0f} rounds"
+    if name == "mean_waiting_s":
+        return f"per device and round, {row['idle_fraction']:.0%} of its time"
+    if name == "total_bytes":
+        return f"{size(row['download_bytes'])} down, {size(row['upload_bytes'])} up"
+    if name == "energy_j":
+        return f"{row['energy_j'] / 3600:.3g} Wh"
+    return f"{row['n_rounds']:.0f} rounds" if name == "time_s" else ""
+
+
+def _cell(name: str, row: Mapping[Hashable, Any], best: float | None) -> Cell:
+    if row["n_values"] == 0:
+        return Cell("never" if "target" in name else "–", look="missed")
+    remarks = []
+    if not pd.isna(row["low"]):
+        remarks.append(_interval(name, max(row["low"], 0.0), row["high"]))
+    is_short = "target" in name and row["n_values"] < row["n_runs"]
+    if is_short:
+        remarks.append(f"{row['n_values']} of {row['n_runs']} reach it")
+    look = "missed" if is_short else "best" if row["mean"] == best else ""
+    return Cell(shown(name, row["mean"]), "; ".join(remarks), look)
+
+
+def _interval(name: str, low: float, high: float) -> str:
+    """Both ends, with their unit once where it is the same."""
+    low_text, high_text = shown(name, low), shown(name, high)
+    if low_text.rpartition(" ")[2] == high_text.rpartition(" ")[2]:
+        low_text = low_text.rpartition(" ")[0] or low_text
+    return f"{low_text} – {high_text}"
+
+
+def _best(name: str, means: list[float]) -> float | None:
+    known = [mean for mean in means if not pd.isna(mean)]
+    if name in _OVER_THE_RUN or len(known) < 2 or len(set(known)) == 1:
+        return None
+    choose: Callable[[list[float]], float] = max if name in _HIGHER_IS_BETTER else min
+    return choose(known)
