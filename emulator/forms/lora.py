@@ -39,7 +39,8 @@ class LoraAssignment(Assignment):
     def stack_key(self) -> tuple[int, ...]:
         if not self.quantized_layers:
             return ()
-        return (self.depth, self.quantized_layers, self.activation_bits)
+        # Where adapters lie decides what is kept.
+        return (self.depth, self.quantized_layers, self.activation_bits, *(int(rank > 0) for rank in self.ranks))
 
 
 def adapter_name(layer: int, target: str, matrix: str) -> str:

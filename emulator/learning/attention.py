@@ -36,11 +36,18 @@ def first_token_attention(query: Tensor, key_value: Tensor, n_heads: int, mask: 
     n, length, width = key_value.shape[0], key_value.shape[1], query.shape[2]
     key, value = key_value.view(n, length, 2, n_heads, -1).permute(2, 0, 3, 1, 4)
     heads = query.view(n, 1, n_heads, -1).transpose(1, 2)
-    scores = torch.matmul(heads * heads.shape[-1] ** -0.5, key.transpose(2, 3))
+    # matmul keeps a copy of the keys that has tokens last. Whoever compresses what is kept does so along the last axis,
+    # where the padding of other sequences must not come in, so this copy stays as it is.
+    with torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+        scores = torch.matmul(heads * heads.shape[-1] ** -0.5, key.transpose(2, 3))
     bias = _bias(mask, query.dtype)
     if bias is not None:
         scores = scores + bias
     return torch.matmul(torch.softmax(scores, dim=-1), value).transpose(1, 2).reshape(n, 1, width)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -56,25 +63,23 @@ class _ShortAttention(torch.autograd.Function):
     def forward(ctx: Any, qkv: Tensor, n_heads: int, bias: Tensor | None) -> Tensor:
         n, length, _ = qkv.shape
         # (n, length, 3, heads, size) -> (3, n * heads, length, size): the one copy that lets every product be batched
-        heads = qkv.view(n, length, 3, n_heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
-        query, key, value = heads
+        query, key, value = qkv.view(n, length, 3, n_heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
         scale = query.shape[-1] ** -0.5
         scores = torch.baddbmm(query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=scale)
         if bias is not None:
             scores.view(n, n_heads, length, length).add_(bias)
         shares = torch.softmax(scores, dim=-1)
-        ctx.save_for_backward(heads, shares)
+        ctx.save_for_backward(query, key, value, shares)
         return torch.bmm(shares, value).view(n, n_heads, length, -1).transpose(1, 2).reshape(n, length, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        heads, shares = ctx.saved_tensors
-        query, key, value = heads
+        query, key, value, shares = ctx.saved_tensors
         n, length, width = gradient.shape
         n_heads, scale = len(query) // n, query.shape[-1] ** -0.5
         outer = gradient.view(n, length, n_heads, -1).transpose(1, 2).reshape(query.shape)
-        wanted = torch.empty_like(heads)
+        wanted = query.new_empty(3, *query.shape)
         torch.bmm(shares.transpose(1, 2), outer, out=wanted[2])
         # d softmax: shares * (d - sum(d * shares)), row by row
         inner = torch._softmax_backward_data(torch.bmm(outer, value.transpose(1, 2)), shares, -1, shares.dtype)

@@ -20,7 +20,7 @@ from emulator.learning.attach.base import StackedAdapters
 from emulator.learning.batches import Batch, Rows, make_batch
 from emulator.learning.encoder import speed_up
 from emulator.learning.models import FrozenModel
-from emulator.learning.prefix import PrefixCache, SkippableLayers
+from emulator.learning.prefix import Around, PrefixCache, SkippableLayers
 from emulator.learning.settings import NumericSettings
 from emulator.learning.tokens import TokenData
 from emulator.records import Arrays, EvaluationShard, Job, Update
@@ -125,6 +125,15 @@ class DeviceHost:
                 yield
             finally:
                 self.model.eval()
+
+    @contextmanager
+    def layers_within(self, around: Around) -> Iterator[None]:
+        """Lets every layer compute within ``around(layer, hidden, others)``: its input, and what else it is given."""
+        self._layers.around = around
+        try:
+            yield
+        finally:
+            self._layers.around = None
 
     def prefix(self) -> tuple[int, int]:
         """How many layers below the lowest adapter are not computed again, and the bytes that are kept instead."""

@@ -1,6 +1,7 @@
 """Reuse of the frozen prefix: what the layers below the lowest adapter give for a sample never changes."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from transformers import PreTrainedModel
 from emulator.learning.batches import Batch, Rows, make_batch
 from emulator.learning.models import FrozenModel
 from emulator.learning.tokens import TokenData
+
+Around = Callable[[int, Tensor, object], AbstractContextManager[None]]
 
 BLOCK_ROWS = 64
 """Hidden states are computed for blocks of so many consecutive rows, and always for whole blocks.
@@ -71,6 +74,10 @@ class SkippableLayers:
     """Lets a forward pass of ``model`` start at any layer, for every family whose layers map hidden states to the same.
 
     Each layer's ``forward`` is replaced by one that first looks here.
+
+    Attributes:
+        around: where set, ``around(layer, hidden, others)`` is entered around the forward pass of every layer;
+            ``others`` is what the layer is given beside its input.
     """
 
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel) -> None:
@@ -78,6 +85,7 @@ class SkippableLayers:
         self.dtype: torch.dtype = model.dtype
         self._given: tuple[int, Tensor] | None = None
         self._wanted: int | None = None
+        self.around: Around | None = None
         for index, path in enumerate(frozen.layer_paths()):
             layer: Any = model.get_submodule(path)
             layer.forward = self._skippable(index, layer.forward)
@@ -112,7 +120,10 @@ class SkippableLayers:
                     return hidden_states
                 if index == layer:
                     hidden_states = hidden
-            return forward(hidden_states, *args, **kwargs)
+            if self.around is None:
+                return forward(hidden_states, *args, **kwargs)
+            with self.around(index, hidden_states, (args, kwargs)):
+                return forward(hidden_states, *args, **kwargs)
 
         return forward_or_skip
 

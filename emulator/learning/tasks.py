@@ -1,7 +1,7 @@
 """What hosts compute: picklable functions over the jobs of one stack, named by import path."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
 
 import torch
@@ -12,6 +12,7 @@ from emulator.forms.base import AdapterForm
 from emulator.learning.batches import draw_rows, stacked_batch
 from emulator.learning.host import DeviceHost
 from emulator.learning.optimizer import StackedAdamW
+from emulator.learning.quantization import ActivationQuantizer, rounding_keys
 from emulator.records import Arrays, Assignment, Job, Update
 from emulator.seeds import Seeds
 
@@ -90,12 +91,18 @@ class LocalTraining:
         rows = [draw_rows(job, host.content.local_rows(job.device_id), self.seeds) for job in self.jobs]
         first_layer = 0 if settings.dropout else min(self.adapters.lowest_layer(job.state) for job in self.jobs)
         n_active = len(self.jobs)
-        with _dropout(host, self.jobs[0], self.seeds):
+        quantizer = self._quantizer(assignments[0])
+        with ExitStack() as contexts:
+            contexts.enter_context(_dropout(host, self.jobs[0], self.seeds))
+            if quantizer:
+                contexts.enter_context(host.layers_within(quantizer.around))
             for step in range(assignments[0].n_steps):
                 n_now = sum(assignment.n_steps > step for assignment in assignments)
                 if n_now != n_active:
                     n_active = n_now
                     self.adapters.activate(n_active)
+                if quantizer:
+                    quantizer.begin_step(step, n_active)
                 batch = stacked_batch([own[step] for own in rows[:n_active]], host.content.train, settings.device)
                 logits = host.logits(batch, host.content.train, first_layer)
                 entropies = F.cross_entropy(logits, batch.labels, reduction="none") * batch.weights
@@ -105,6 +112,16 @@ class LocalTraining:
                 optimizer.step(n_active)
                 self.losses[:n_active] += entropies.detach().view(n_active, -1).sum(dim=1)
                 self.after_step(step, n_active)
+
+    def _quantizer(self, assignment: Assignment) -> ActivationQuantizer | None:
+        """What keeps activations quantized, if the devices of this stack are asked to."""
+        layers, bits = self.adapters.kept_quantized(assignment)
+        if not layers:
+            return None
+        keys = [rounding_keys(job, self.seeds) for job in self.jobs]
+        model = self.host.model
+        parameters = [*model.parameters(), *model.buffers(), self.adapters.stack.values]
+        return ActivationQuantizer(layers, bits, keys, parameters)
 
 
 def _dropout(host: DeviceHost, first: Job, seeds: Seeds) -> AbstractContextManager[None]:

@@ -44,6 +44,13 @@ class StackedAdapters(ABC):
     def trains(self, name: str, assignment: Assignment) -> bool:
         """Whether a device with this assignment trains the adapter array ``name``, given that it holds it."""
 
+    def kept_quantized(self, assignment: Assignment) -> tuple[range, int]:
+        """The layers whose activations are kept quantized for the backward pass, and to how many bits.
+
+        Devices that differ in this must not share a stack: see :attr:`~emulator.records.Assignment.stack_key`.
+        """
+        return range(0), 8
+
     @abstractmethod
     def connect(self) -> None:
         """Hands the active devices' arrays, ``self.stack.leaf(name)``, to the modules that compute with them."""

@@ -87,7 +87,8 @@ class _Projection(torch.autograd.Function):
                 own.transpose(1, 2), lora_b.to(x.dtype).transpose(1, 2), alpha=scaling
             )
             start += lora_b.shape[2]
-        ctx.save_for_backward(x, inner, lora_a, *flat[1::2])
+        ctx.lora_a = lora_a  # parameters, made anew: no activation that hooks on saved tensors should see
+        ctx.save_for_backward(x, inner, *flat[1::2])
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -97,7 +98,8 @@ class _Projection(torch.autograd.Function):
         shape = (*gradients[0].shape[:-1], -1)
         if not ctx.parts:
             return dx.view(shape) if dx is not None else None, None, None, None, None
-        x, inner, lora_a, *all_b = ctx.saved_tensors
+        x, inner, *all_b = ctx.saved_tensors
+        lora_a = ctx.lora_a
         rows = x.reshape(len(lora_a), -1, x.shape[-1])
         d_inner = torch.empty_like(inner)
         d_b: list[Tensor | None] = []

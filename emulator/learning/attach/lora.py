@@ -41,6 +41,11 @@ class StackedLora(StackedAdapters):
         assert isinstance(assignment, LoraAssignment)
         return self.array_layers[name] in assignment.trained_layers and (self._trains_a or not name.endswith("lora_A"))
 
+    def kept_quantized(self, assignment: Assignment) -> tuple[range, int]:
+        assert isinstance(assignment, LoraAssignment)
+        lowest = assignment.trained_layers.start
+        return range(lowest, lowest + assignment.quantized_layers), assignment.activation_bits
+
     def connect(self) -> None:
         for (name_a, name_b), linear in self._linears.items():
             is_held = name_a in self.stack.shapes

@@ -53,22 +53,24 @@ def save_tiny_model(family: str, folder: Any) -> str:
     return str(folder)
 
 
-def tiny_content(family: str, folder: Any, n_devices: int = 4, head: Any = "output", full: bool = False) -> HostContent:
+def tiny_content(
+    family: str, folder: Any, n_devices: int = 4, head: Any = "output", full: bool = False, seq_len: int = SEQ_LEN
+) -> HostContent:
     """A tiny model with random token ids of varying lengths, 20 rows for every device; ``full``: no padding."""
     frozen: FrozenModel = load_model(save_tiny_model(family, folder), N_LABELS, seed=3, head=head)
     rng = np.random.default_rng(0)
     return HostContent(
         model=frozen,
-        train=_tokens(rng, 20 * n_devices, full),
-        test=_tokens(rng, 50, full),
+        train=_tokens(rng, 20 * n_devices, full, seq_len),
+        test=_tokens(rng, 50, full, seq_len),
         offsets=np.arange(0, 20 * n_devices + 1, 20),
     )
 
 
-def _tokens(rng: np.random.Generator, n: int, full: bool) -> TokenData:
-    lengths = np.full(n, SEQ_LEN) if full else rng.integers(3, SEQ_LEN + 1, n)
-    ids = rng.integers(1, VOCABULARY, (n, SEQ_LEN))
-    ids[np.arange(SEQ_LEN) >= lengths[:, None]] = 0
+def _tokens(rng: np.random.Generator, n: int, full: bool, seq_len: int) -> TokenData:
+    lengths = np.full(n, seq_len) if full else rng.integers(3, seq_len + 1, n)
+    ids = rng.integers(1, VOCABULARY, (n, seq_len))
+    ids[np.arange(seq_len) >= lengths[:, None]] = 0
     return TokenData(
         input_ids=ids.astype(np.int32), lengths=lengths.astype(np.int32), labels=rng.integers(0, N_LABELS, n)
     )
