@@ -110,7 +110,7 @@ class EncoderLayer:
         if not all(type(module) in (nn.Linear, StackedLowRankLinear) for module in modules):
             return torch.cat([module(x) for module in modules], dim=-1)  # some other form's own way of computing
         stacked = [module if isinstance(module, StackedLowRankLinear) else None for module in modules]
-        adapters = [module.adapter if module else None for module in stacked]
+        adapters = [module.factors() if module else None for module in stacked]
         scaling = next((module.scaling for module in stacked if module), 1.0)
         maps: list[Map] = [joined] if joined is not None else [(module.weight, module.bias) for module in modules]
         return project(x, maps, adapters, scaling)

@@ -1,6 +1,6 @@
 """Linear maps of which every device of a stack has its own part."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,18 +16,23 @@ Adapter = tuple[Tensor, Tensor]
 class StackedLowRankLinear(nn.Module):
     """``W x + b`` with one frozen ``W`` for all devices, plus ``scaling · B A x`` with each device's ``A`` and ``B``.
 
-    ``adapter`` is set for every stack; None means that no device has one here. The two factors may be leaves or
-    computed from leaves, so that a form of adapters with other parameters can use this module as well. All modules of
-    one layer that have the same input share one ``scaling``.
+    ``adapter`` is set for every stack; None means that no device has one here. A form of adapters with other parameters
+    sets ``computed`` instead, which makes the two factors from leaves, anew for each pass. All modules of one layer
+    that have the same input share one ``scaling``.
     """
 
     def __init__(self, linear: nn.Linear, scaling: float) -> None:
         super().__init__()
         self.weight, self.bias, self.scaling = linear.weight, linear.bias, scaling
         self.adapter: Adapter | None = None
+        self.computed: Callable[[], Adapter] | None = None
+
+    def factors(self) -> Adapter | None:
+        """The adapter as it is now."""
+        return self.computed() if self.computed is not None else self.adapter
 
     def forward(self, x: Tensor) -> Tensor:
-        return project(x, [(self.weight, self.bias)], [self.adapter], self.scaling)
+        return project(x, [(self.weight, self.bias)], [self.factors()], self.scaling)
 
 
 class StackedHeadLinear(nn.Module):

@@ -1,0 +1,188 @@
+"""Adapters ``W x + scaling · B diag(E) A x`` whose ranks are switched off one by one, matrix by matrix.
+
+The form is AdaLoRA's (Zhang et al. 2023, arXiv 2303.10512, section 3.1), which looks like a singular value
+decomposition of the change; nothing but an optional regulariser makes it one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.forms.base import AdapterForm, Embedded, is_whole_number
+from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name
+from emulator.model_spec import ModelSpec
+from emulator.records import Arrays, Assignment, Update, Work
+from emulator.seeds import Seeds
+
+INITIAL_DEVIATION = 0.02
+"""Standard deviation of A and B at the start, as in PEFT's AdaLoRA."""
+
+KeptRanks = tuple[tuple[tuple[int, ...], ...], ...]
+"""For each layer and each target the numbers of the ranks that are left, ascending."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiagonalAssignment(Assignment):
+    """Settings of one device.
+
+    It holds and trains the ranks ``kept``, and votes for the ``n_votes`` of them that matter most, or not at all if
+    that is 0. Scores follow AdaLoRA, with ``smoothing`` for sensitivity and uncertainty alike; ``orthogonality`` is the
+    weight of AdaLoRA's regulariser.
+    """
+
+    kept: KeptRanks
+    n_votes: int = 0
+    smoothing: float = 0.85
+    orthogonality: float = 0.0
+
+    @property
+    def depth(self) -> int:
+        """How many layers the backward pass goes through: down to the lowest that has a rank left."""
+        active = [layer for layer, targets in enumerate(self.kept) if any(targets)]
+        return len(self.kept) - min(active, default=len(self.kept))
+
+    @property
+    def n_kept(self) -> int:
+        """How many ranks are left in all matrices together."""
+        return sum(len(ranks) for targets in self.kept for ranks in targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagonalLoraForm(AdapterForm):
+    """``lora_A (r, in)``, ``lora_E (r, 1)`` and ``lora_B (out, r)`` on the matrices ``targets`` of each layer.
+
+    The server keeps ``rank`` ranks of each; a rank that is switched off has ``lora_E`` 0 there. Devices hold the other
+    ranks, close together. ``scaling`` does not follow the number of ranks, so that those that stay keep their meaning.
+    """
+
+    rank: int
+    targets: tuple[str, ...] = ("query", "value")
+    scaling: float = 2.0
+
+    attachment: ClassVar[str] = "emulator.learning.attach.diagonal:StackedDiagonalLora"
+
+    def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
+        """A and B normal with deviation :data:`INITIAL_DEVIATION`, E zero: the start changes nothing, and A and B are
+        alike."""
+        arrays: dict[str, NDArray[np.float32]] = {}
+        rng = seeds.rng("adapter_initialisation")
+        for layer in range(model.n_layers):
+            for target in self.targets:
+                shape = model.matrix(target)
+                for matrix, size in (
+                    ("lora_A", (self.rank, shape.in_features)),
+                    ("lora_B", (shape.out_features, self.rank)),
+                ):
+                    drawn = rng.normal(0.0, INITIAL_DEVIATION, size)
+                    arrays[adapter_name(layer, target, matrix)] = drawn.astype(np.float32)
+                arrays[adapter_name(layer, target, "lora_E")] = np.zeros((self.rank, 1), np.float32)
+        return arrays
+
+    def project(self, state: Arrays, assignment: Assignment) -> Arrays:
+        payload = {name: array for name, array in state.items() if name.startswith("head.")}
+        for name, ranks in self._held(assignment):
+            payload[name] = np.take(state[name], ranks, axis=_rank_axis(name))
+        return payload
+
+    def embed(self, update: Update, state: Arrays) -> Embedded:
+        arrays = {name: array for name, array in update.payload.items() if name.startswith("head.")}
+        support: dict[str, NDArray[np.bool_]] = {}
+        for name, ranks in self._held(update.assignment):
+            if name not in update.payload:
+                continue
+            axis = _rank_axis(name)
+            whole = np.zeros_like(state[name])
+            np.moveaxis(whole, axis, 0)[list(ranks)] = np.moveaxis(update.payload[name], axis, 0)
+            arrays[name] = whole
+            if len(ranks) < self.rank:
+                mask = np.isin(np.arange(self.rank), ranks)
+                support[name] = mask if axis else mask[:, None]
+        return Embedded(arrays, support)
+
+    def work(self, assignment: Assignment, model: ModelSpec) -> Work:
+        """E itself is left out: a number for each rank and a product for each token, 1 of 1537 at width 768."""
+        held = _diagonal(assignment)
+        target_ranks = tuple(tuple(len(ranks) for ranks in targets) for targets in held.kept)
+        return Work(
+            n_steps=held.n_steps,
+            batch_size=held.batch_size,
+            seq_len=model.seq_len,
+            forward_layers=model.n_layers,
+            backward_layers=held.depth,
+            ranks=tuple(max(ranks) for ranks in target_ranks),
+            targets=self.targets,
+            target_ranks=target_ranks,
+        )
+
+    def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        return self._array_bytes(assignment, model) + self.extra_download_bytes(assignment, model)
+
+    def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        return self._array_bytes(assignment, model) + self.extra_upload_bytes(assignment, model)
+
+    def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """A bit for each rank that the server keeps, once the first is switched off."""
+        n_ranks = self.rank * len(self.targets) * model.n_layers
+        return _bits_as_bytes(n_ranks) if _diagonal(assignment).n_kept < n_ranks else 0
+
+    def extra_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """A bit for each rank that the device votes on."""
+        held = _diagonal(assignment)
+        return _bits_as_bytes(held.n_kept) if held.n_votes else 0
+
+    def check_model(self, model: ModelSpec) -> None:
+        LoraForm(ranks=(self.rank,) * model.n_layers, targets=self.targets, scaling=self.scaling).check_model(model)
+
+    def check(self, assignment: Assignment, model: ModelSpec) -> None:
+        if not isinstance(assignment, DiagonalAssignment):
+            raise ValueError(f"DiagonalLoraForm takes a DiagonalAssignment, not a {type(assignment).__name__}")
+        kept, n_targets = assignment.kept, len(self.targets)
+        if len(kept) != model.n_layers or any(len(targets) != n_targets for targets in kept):
+            raise ValueError(f"kept must have {model.n_layers} layers with {n_targets} matrices each, got {kept!r}")
+        for layer, targets in enumerate(kept):
+            for ranks in targets:
+                if list(ranks) != sorted(set(ranks)) or not set(ranks) <= set(range(self.rank)):
+                    raise ValueError(
+                        f"the ranks kept at layer {layer} must be ascending numbers from 0 to {self.rank - 1},"
+                        f" got {ranks!r}"
+                    )
+        if not (is_whole_number(assignment.n_votes) and 0 <= assignment.n_votes <= assignment.n_kept):
+            raise ValueError(
+                f"n_votes must be between 0 and the {assignment.n_kept} ranks kept, got {assignment.n_votes!r}"
+            )
+
+    def all_ranks(self, model: ModelSpec) -> KeptRanks:
+        """Nothing is switched off."""
+        return ((tuple(range(self.rank)),) * len(self.targets),) * model.n_layers
+
+    def _held(self, assignment: Assignment) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The names of the arrays that a device holds, each with its ranks."""
+        for layer, targets in enumerate(_diagonal(assignment).kept):
+            for target, ranks in zip(self.targets, targets, strict=True):
+                for matrix in ("lora_A", "lora_B", "lora_E") if ranks else ():
+                    yield adapter_name(layer, target, matrix), ranks
+
+    def _array_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        sizes = [model.matrix(target).in_features + model.matrix(target).out_features + 1 for target in self.targets]
+        n_parameters = sum(
+            size * len(ranks)
+            for targets in _diagonal(assignment).kept
+            for size, ranks in zip(sizes, targets, strict=True)
+        )
+        return BYTES_PER_PARAMETER * (n_parameters + model.n_head_parameters)
+
+
+def _rank_axis(name: str) -> int:
+    return 1 if name.endswith("lora_B") else 0
+
+
+def _bits_as_bytes(n_bits: int) -> int:
+    return -(-n_bits // 8)
+
+
+def _diagonal(assignment: Assignment) -> DiagonalAssignment:
+    assert isinstance(assignment, DiagonalAssignment)  # check() has refused anything else
+    return assignment
