@@ -61,6 +61,9 @@ class TestbedConfig(Section):
     """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
+    server_tflop_per_s: Annotated[float, Field(ge=0)] = 0.0
+    """What the server computes with where it trains a part of the model itself, in 10^12 FLOP/s; 0 means at no cost of
+    time, as in the time model of MergeSFL. Its server has four RTX 2080 Ti of 13 each, at their peak in fp32."""
     availability: AvailabilityConfig = AvailabilityConfig()
 
 

@@ -93,6 +93,14 @@ class Assignment:
         """Devices share a forward and backward pass only where this is equal."""
         return ()
 
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the device trains in step with others, through something that they share.
+
+        The coupled jobs of a call are then one task on one host, however many they are.
+        """
+        return False
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:

@@ -1,5 +1,6 @@
 """Composes a run from its configuration: cluster, models, policy, testbed, hosts and the folder it is written to."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -157,6 +158,7 @@ def build_coordinator(
         seeds=seeds,
         facts=_facts(cluster, backend),
         shared=shared_capacity(cluster),
+        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
         mode_switch_penalty_s=cluster.mode_switch_penalty_s,
         thermal=cluster.thermal,
         clock=clock,

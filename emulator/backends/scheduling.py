@@ -10,12 +10,18 @@ from emulator.records import Evaluation, EvaluationShard, Job, Update
 
 
 def stack_jobs(jobs: Sequence[Job], devices_stacked: int, devices_per_actor: int) -> list[list[Job]]:
-    """Jobs that are trained in one pass. Where every actor owns its devices, a stack never crosses two of them."""
+    """Jobs that are trained in one pass.
+
+    Where every actor owns its devices, a stack never crosses two of them, unless its jobs are coupled: those meet on
+    one.
+    """
     if not devices_per_actor:
         return stacks(jobs, devices_stacked)
     owners: dict[int, list[Job]] = {}
+    meeting = min((job.device_id for job in jobs if job.assignment.is_coupled), default=0)
     for job in jobs:
-        owners.setdefault(job.device_id // devices_per_actor, []).append(job)
+        home = meeting if job.assignment.is_coupled else job.device_id
+        owners.setdefault(home // devices_per_actor, []).append(job)
     return [stack for owner in sorted(owners) for stack in stacks(owners[owner], devices_stacked)]
 
 

@@ -13,17 +13,21 @@ def stacks(jobs: Sequence[Job], devices_stacked: int) -> list[list[Job]]:
     """Groups ``jobs`` into stacks of at most ``devices_stacked``: alike in shape, per stack key near-equal in size.
 
     The grouping follows from the jobs and the setting alone, never from the number of hosts or the order of ``jobs``:
-    what shares a pass decides the last bits of the numbers.
+    what shares a pass decides the last bits of the numbers. Coupled jobs are never parted.
 
     Raises:
         ValueError: ``devices_stacked`` is less than 1.
     """
     if devices_stacked < 1:
         raise ValueError(f"devices_stacked must be at least 1, got {devices_stacked!r}")
-    alike: dict[tuple[int, ...], list[Job]] = {}
+    alike: dict[tuple[bool, tuple[int, ...]], list[Job]] = {}
     for job in sorted(jobs, key=_shape):
-        alike.setdefault(job.assignment.stack_key, []).append(job)
-    return [stack for ordered in alike.values() for stack in _near_equal(ordered, devices_stacked)]
+        alike.setdefault((job.assignment.is_coupled, job.assignment.stack_key), []).append(job)
+    return [
+        stack
+        for ordered in alike.values()
+        for stack in ([ordered] if ordered[0].assignment.is_coupled else _near_equal(ordered, devices_stacked))
+    ]
 
 
 def _near_equal(jobs: list[Job], most: int) -> list[list[Job]]:

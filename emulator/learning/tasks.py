@@ -33,7 +33,8 @@ class LocalTraining:
 
     The loss is the sum of the devices' mean cross-entropies, so that no device's gradient depends on another's data.
     A task with a loss of its own, or that measures while it trains, overrides :meth:`penalty`, :meth:`after_backward`,
-    :meth:`after_step`, :meth:`metrics` or :meth:`reported`.
+    :meth:`after_step`, :meth:`metrics` or :meth:`reported`; one in which more is trained than a device holds,
+    :meth:`held`.
 
     Attributes:
         jobs: those with the most steps come first, so that the devices still at work are always the leading rows.
@@ -66,10 +67,18 @@ class LocalTraining:
         """What device ``row`` reports as arrays."""
         return {}
 
+    def held(self, job: Job) -> Arrays:
+        """What is loaded, trained and read for a device."""
+        return self.form.project(job.state, job.assignment)
+
+    def learning_rates(self, assignments: Sequence[Assignment]) -> Tensor:
+        """``(n_devices, n_parameters)``, or ``(n_devices, 1)`` where a device has one for all that it trains."""
+        return self.adapters.learning_rates(assignments)
+
     def run(self) -> list[Update]:
         """The updates, in the order in which the jobs were given."""
         assignments = [job.assignment for job in self.jobs]
-        self.adapters.load([self.form.project(job.state, job.assignment) for job in self.jobs], assignments)
+        self.adapters.load([self.held(job) for job in self.jobs], assignments)
         self._train(assignments)
         updates = {
             job.device_id: Update(
@@ -86,7 +95,7 @@ class LocalTraining:
 
     def _train(self, assignments: Sequence[Assignment]) -> None:
         host, settings, stack = self.host, self.host.settings, self.adapters.stack
-        rates = self.adapters.learning_rates(assignments)
+        rates = self.learning_rates(assignments)
         optimizer = StackedAdamW(stack.values, stack.gradients, rates, settings.weight_decay)
         rows = [draw_rows(job, host.content.local_rows(job.device_id), self.seeds) for job in self.jobs]
         first_layer = 0 if settings.dropout else min(self.adapters.lowest_layer(job.state) for job in self.jobs)

@@ -77,13 +77,17 @@ class Ongoing:
 
 @dataclass(slots=True)
 class Ledger:
-    """One device's running totals in one round. ``busy_until_s`` is up to where its activities are in the books."""
+    """One device's running totals in one round.
+
+    ``busy_until_s`` is up to where its activities are in the books. ``computed_share`` counts the pieces of work that
+    it has begun, a piece that is computed in fractions by its fractions.
+    """
 
     busy_until_s: float
     status: Status = Status.IDLE
     is_lost: bool = False
     n_inner_rounds: int = 0
-    n_computes: int = 0
+    computed_share: float = 0.0
     download_s: float = 0.0
     forward_s: float = 0.0
     backward_s: float = 0.0

@@ -4,6 +4,7 @@ A protocol speaks to it in verbs (download, compute, upload, all_of, resolve). A
 :class:`~emulator.records.RoundReport` only.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ from emulator.records import (
 )
 from emulator.seeds import Seeds
 from emulator.world.availability import Always, Availability, DropOuts
-from emulator.world.cost import CostModel
+from emulator.world.cost import CostModel, backward_flop, forward_flop
 from emulator.world.heat import Heat
 from emulator.world.known_range import outside_known_range
 from emulator.world.ledger import ActivityLog, Ledger, Ongoing
@@ -51,6 +52,9 @@ DEVICE_FACTS = (*HARDWARE_FACTS, "label_histogram", "n_examples")
 
 LOST = frozenset({Status.DROPPED, Status.OUT_OF_MEMORY, Status.LATE, Status.UNAVAILABLE})
 """What ends a device's part in a round."""
+
+ROUNDING = 1e-9
+"""Fractions of a piece of work that add up to less than one by no more than this are the whole of it."""
 
 
 class DeviceLost(Exception):
@@ -85,7 +89,8 @@ class Testbed:
     """Devices, clock and costs of one run.
 
     ``model`` has the priced shapes. ``facts`` gives for each of :data:`DEVICE_FACTS` its value per device. ``resolver``
-    trains jobs for real; it is None in a run without training.
+    trains jobs for real; it is None in a run without training. The server computes at ``server_flop_per_s`` where it
+    has a part in local steps.
     """
 
     __test__ = False  # not a test class, whatever pytest makes of its name
@@ -108,6 +113,7 @@ class Testbed:
         availability: Availability | None = None,
         drop_outs: DropOuts | None = None,
         shared: SharedCapacity | None = None,
+        server_flop_per_s: float = math.inf,
     ) -> None:
         self.devices = tuple(devices)
         self.model = model
@@ -123,6 +129,7 @@ class Testbed:
         self._heat = Heat(thermal, len(self.devices)) if thermal else None
         self._seeds = seeds
         self._facts = facts
+        self._server_flop_per_s = server_flop_per_s
         self.resolver: Resolver | None = None
         self._costs = CostModel(model, precision)
         self._memory_bytes: dict[Work, int] = {}
@@ -161,16 +168,22 @@ class Testbed:
             rng=self._seeds.rng("policy", round_index),
         )
 
-    def download(self, device_id: int, n_bytes: int) -> Event:
+    def download(self, device_id: int, n_bytes: int, *, begins_inner_round: bool = True) -> Event:
         """The server sends ``n_bytes`` to the device; happens when the last has arrived."""
         if not self._can_begin(device_id):
             return self.clock.failure(DeviceLost(device_id))
-        self.ledgers[device_id].n_inner_rounds += 1
+        self.ledgers[device_id].n_inner_rounds += begins_inner_round
         rate = float(self.conditions.rates.down_bytes_per_s[device_id])
         return self._transfer(device_id, ActivityKind.DOWNLOAD, n_bytes, rate)
 
-    def compute(self, device_id: int, work: Work) -> Event:
-        """The device computes ``work``; happens when it has finished. Fails where the work does not fit in memory."""
+    def compute(
+        self, device_id: int, work: Work, *, forward_fraction: float = 1.0, backward_fraction: float = 1.0
+    ) -> Event:
+        """The device computes ``work``; happens when it has finished. Fails where the work does not fit in memory.
+
+        Where it waits for others in between, a call asks for a fraction of the forward and of the backward passes; all
+        fractions of a piece of work go equally fast, and a device that fails does so somewhere in the whole.
+        """
         if not self._can_begin(device_id):
             return self.clock.failure(DeviceLost(device_id))
         ledger = self.ledgers[device_id]
@@ -182,26 +195,29 @@ class Testbed:
         self._note_range(device_id, work)
         mode = self.conditions.modes[device_id]
         cost = self._costs.price(work, mode)
-        factor = self._speed_factor(device_id, ledger.n_computes)
-        is_first = ledger.n_computes == 0 and device_id in self.conditions.switched
+        whole_s, before = cost.forward_s + cost.backward_s, ledger.computed_share
+        forward_s, backward_s = cost.forward_s * forward_fraction, cost.backward_s * backward_fraction
+        share = (forward_s + backward_s) / whole_s if whole_s > 0 else (forward_fraction + backward_fraction) / 2
+        ledger.computed_share += share
+        factor = self._speed_factor(device_id, math.floor(before + ROUNDING))
+        is_first = before == 0 and device_id in self.conditions.switched
         switch_s = self._mode_switch_penalty_s if is_first else 0.0
-        duration_s = switch_s + (cost.forward_s + cost.backward_s) * factor
+        duration_s = switch_s + (forward_s + backward_s) * factor
         if self._heat and duration_s > 0:
             slowdown = self._heat.throttled_s(device_id, mode.compute_w, duration_s) / duration_s
             factor, switch_s, duration_s = factor * slowdown, switch_s * slowdown, duration_s * slowdown
-        ledger.n_computes += 1
-        forward_s, backward_s = switch_s + cost.forward_s * factor, cost.backward_s * factor
         ongoing = Ongoing(
             kind=ActivityKind.COMPUTE,
             start_s=self.clock.now_s,
             duration_s=duration_s,
             event=self.clock.timeout(duration_s),
-            forward_s=forward_s,
-            backward_s=backward_s,
-            work_flop=cost.forward_flop + cost.backward_flop,
+            forward_s=switch_s + forward_s * factor,
+            backward_s=backward_s * factor,
+            work_flop=cost.forward_flop * forward_fraction + cost.backward_flop * backward_fraction,
         )
-        if ledger.n_computes == 1 and device_id in self._drop_shares:
-            failure = self.clock.deadline(self.clock.now_s + self._drop_shares[device_id] * duration_s)
+        drop_share = self._drop_shares.get(device_id)
+        if drop_share is not None and before <= drop_share < before + share:
+            failure = self.clock.deadline(self.clock.now_s + (drop_share - before) / share * duration_s)
             failure.callbacks.append(lambda event: self._drop(device_id, ongoing))
         return self._begin(device_id, ongoing)
 
@@ -211,6 +227,15 @@ class Testbed:
             return self.clock.failure(DeviceLost(device_id))
         rate = float(self.conditions.rates.up_bytes_per_s[device_id])
         return self._transfer(device_id, ActivityKind.UPLOAD, n_bytes, rate)
+
+    def serve(self, flop: float) -> Event:
+        """The server computes; happens when it has finished."""
+        return self.clock.timeout(flop / self._server_flop_per_s)
+
+    def top_flop(self, whole: Work, bottom: Work) -> float:
+        """FLOP that are left to the server in one step of ``whole`` where a device computes ``bottom``."""
+        forward = forward_flop(self.model, whole) - forward_flop(self.model, bottom)
+        return forward + backward_flop(self.model, whole) - backward_flop(self.model, bottom)
 
     def lose(self, device_id: int, status: Status) -> None:
         """The device takes no further part in this round, for the reason that ``status`` gives.
@@ -304,12 +329,12 @@ class Testbed:
         switched = self._power_modes.switched(round_index) if self._mode_switch_penalty_s else frozenset()
         return Conditions(modes, self._links.rates(round_index, self.clock.now_s), switched)
 
-    def _speed_factor(self, device_id: int, n_computes: int) -> float:
+    def _speed_factor(self, device_id: int, n_computed: int) -> float:
         """Log-normal jitter of mean 1 on a device's compute time, drawn for all devices at once."""
-        while len(self._speed_factors) <= n_computes:
+        while len(self._speed_factors) <= n_computed:
             rng = self._seeds.rng("compute_jitter", self.round_index, len(self._speed_factors))
             self._speed_factors.append(log_normal(self._jitter_fraction, rng.standard_normal(len(self.devices))))
-        return float(self._speed_factors[n_computes][device_id])
+        return float(self._speed_factors[n_computed][device_id])
 
     def _note_range(self, device_id: int, work: Work) -> None:
         profile = self.devices[device_id].profile

@@ -1,6 +1,6 @@
 """One flat buffer for the parameters of many devices, and the views of it that a model computes with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -45,6 +45,11 @@ class ParameterStack:
         """Lets device ``row`` train only those parameters of ``name`` whose index along ``axis`` is ``held``."""
         trained = np.moveaxis(self.trained[row, self._columns[name]].reshape(self.shapes[name]), axis, 0)
         trained[~held] = False
+
+    def columns(self, names: Collection[str]) -> Tensor:
+        """The columns that hold the parameters ``names``, in ascending order, as an index."""
+        kept = [np.arange(own.start, own.stop) for name, own in self._columns.items() if name in names]
+        return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *kept])).to(self._device)
 
     def upload(self) -> None:
         """Makes the tensors, once everything is written."""

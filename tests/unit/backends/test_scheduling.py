@@ -1,7 +1,7 @@
 """Dealing out work: balanced, complete, in the order of the jobs afterwards, and independent of the hosts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.backends.scheduling import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
-from emulator.forms.lora import LoraForm, lora_assignment
+from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment
 from emulator.records import Job, TrainingDefaults, Update
 from emulator.testing import tiny_model
 
@@ -97,3 +97,17 @@ def test_an_evaluation_is_the_mean_over_all_examples_of_all_shards() -> None:
 
     # (3 + 1) of 5 examples are right; the loss is (6 + 1) / 5, not the mean of 6 / 4 and 1.
     assert (evaluation.accuracy, evaluation.loss, evaluation.n_examples) == (4 / 5, 7 / 5, 5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coupled(LoraAssignment):
+    @property
+    def is_coupled(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("devices_per_actor", [0, 1, 4])
+def test_coupled_jobs_meet_on_one_host(devices_per_actor: int) -> None:
+    jobs = [replace(job(i), assignment=Coupled(**asdict(job(i).assignment))) for i in range(9)]
+
+    assert [len(stack) for stack in stack_jobs(jobs, 2, devices_per_actor)] == [9]

@@ -54,6 +54,18 @@ def test_devices_whose_keys_differ_never_share_a_pass() -> None:
     assert [[one.device_id for one in stack] for stack in stacks(jobs, 3)] == [[0, 2], [4, 6], [1, 3], [5, 7]]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coupled(LoraAssignment):
+    @property
+    def is_coupled(self) -> bool:
+        return self.device_id > 1
+
+
+def test_coupled_devices_are_one_stack_however_many_they_are() -> None:
+    jobs = [replace(job(i), assignment=Coupled(**asdict(job(i).assignment))) for i in range(8)]
+    assert [[one.device_id for one in stack] for stack in stacks(jobs, 1)] == [[0], [1], [2, 3, 4, 5, 6, 7]]
+
+
 def test_evaluation_shards_depend_on_the_setting_alone() -> None:
     assert evaluation_shards(10, 4) == [range(4), range(4, 8), range(8, 10)]
 

@@ -1,0 +1,1 @@
+"""Training of models that are cut between devices and server."""

@@ -1,0 +1,54 @@
+"""Whole runs with a model that is cut between devices and server."""
+
+from pathlib import Path
+
+import pytest
+
+import emulator
+from emulator.results import verify
+from tests.integration.conftest import SMALL, small_run
+from tests.integration.test_runs import digests
+
+POLICIES = ("mergesfl", "splitfed")
+CUT = (*SMALL, "policy.n_selected=5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_books_of_a_split_run_balance(tmp_path: Path, policy: str) -> None:
+    run = small_run(tmp_path / "run", "--backend", "inline", "--policy", policy, overrides=CUT)
+    frames = emulator.load(run)
+    verify(frames)
+    steps = frames.activities.query("kind == 'upload'").groupby(["round_index", "device_id"]).size()
+    taken = frames.devices.set_index(["round_index", "device_id"])["n_steps"]
+    # In every step the features, and at the end the bottom.
+    assert (steps == taken[steps.index] + 1).all()
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+def test_hosts_on_ray_give_the_same_bytes_as_one_process(tmp_path: Path, policy: str) -> None:
+    arguments = ("--policy", policy)
+    inline = digests(small_run(tmp_path / "inline", "--backend", "inline", *arguments, overrides=CUT))
+    for hosts in ("1", "2"):
+        run = small_run(tmp_path / hosts, "--backend", "ray", "--hosts", hosts, *arguments, overrides=CUT)
+        assert digests(run) == inline
+
+
+@pytest.mark.slow
+def test_losses_in_the_middle_of_a_step_keep_the_books_in_balance(tmp_path: Path) -> None:
+    trouble = (
+        "testbed.availability.drop_out_fraction=0.3",
+        "testbed.availability.kind=on_off",
+        "testbed.availability.mean_on_s=40.0",
+        "testbed.availability.mean_off_s=10.0",
+        "testbed.cluster=jetson80-shared-wifi",
+    )
+    for policy in POLICIES:
+        run = small_run(
+            tmp_path / policy, "--backend", "inline", "--policy", policy, rounds=6, overrides=[*CUT, *trouble]
+        )
+        frames = emulator.load(run)
+        verify(frames)
+        assert frames.rounds["n_dropped"].sum() > 0
