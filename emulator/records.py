@@ -211,11 +211,15 @@ class RoundReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingDefaults:
-    """The run's settings for local training; policies take them over or deviate on purpose."""
+    """The run's settings for local training; policies take them over or deviate on purpose.
+
+    ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``; the server knows it as it sends the program.
+    """
 
     n_steps: int
     batch_size: int
     learning_rate: float
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -153,6 +153,7 @@ def build_coordinator(
             n_steps=config.training.local_steps,
             batch_size=config.training.batch_size,
             learning_rate=config.training.learning_rate,
+            precision=config.testbed.precision,
         ),
         precision=config.testbed.precision,
         seeds=seeds,

@@ -1,0 +1,70 @@
+"""FedLoRA at the deepest depth that every device can hold: the baseline of systems that adapt depth to memory.
+
+System
+    No paper's own: the baseline that FedQuad (arXiv 2506.01001) and its kind are measured against where FedLoRA's full
+    depth does not fit the smallest device. Reconstructed.
+
+Idea
+    Every device trains the same adapters, those of the layers nearest to the output. How many layers these are is set
+    once, by the device with the least memory.
+
+Mapping
+    M(d) <= min_i M_i -> ``emulator.world.memory.peak_memory`` against the declared ``memory_bytes``.
+
+Deviations
+    1. The least memory is taken over all devices of the cluster, also those that cannot be reached at present, so that
+       the depth stays the same over the rounds.
+    2. The server keeps adapters for all layers, as it does not know the devices when it makes them. Those below the
+       depth never travel and stay zero.
+
+Defaults
+    rank = 8: that of FedLoRA. memory_fraction = 1: all the memory that a device declares.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from emulator.errors import PlanError
+from emulator.forms.lora import LoraForm, lora_assignment, lora_plan, uniform_ranks
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.records import ClusterView, RoundPlan
+from emulator.world.memory import peak_memory
+
+
+@dataclass(kw_only=True)
+class UniformDepth(Policy):
+    """The same depth on every device: the deepest that fits into all of them.
+
+    Args:
+        rank: LoRA rank of every tuned layer.
+        memory_fraction: share of a device's memory that training may take.
+    """
+
+    declares: ClassVar[frozenset[str]] = frozenset({"memory_bytes"})
+
+    rank: int = 8
+    memory_fraction: float = 1.0
+
+    def form(self, model: ModelSpec) -> LoraForm:
+        if not 0 <= self.memory_fraction <= 1:
+            raise ValueError(f"memory_fraction must be between 0 and 1, got {self.memory_fraction!r}")
+        return LoraForm(ranks=uniform_ranks(model, self.rank, 0))
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        form = self.form(view.model)
+        limit_bytes = self.memory_fraction * min(facts["memory_bytes"] for facts in view.declared.values())
+
+        def needs_bytes(depth: int) -> int:
+            work = form.work(lora_assignment(-1, view.training, form.ranks, depth), view.model)
+            return peak_memory(view.model, work, view.training.precision).total_bytes
+
+        depth = view.model.n_layers
+        while needs_bytes(depth) > limit_bytes:
+            depth -= 1
+            if depth == 0:
+                raise PlanError(
+                    f"round {view.round_index}: one tuned layer needs {needs_bytes(1)} bytes, more than the smallest"
+                    f" device's {round(limit_bytes)}; lower training.batch_size or raise policy.memory_fraction"
+                )
+        return lora_plan(view, form.ranks, dict.fromkeys(view.available, depth), hold_below=False)
