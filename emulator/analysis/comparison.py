@@ -87,7 +87,7 @@ def compare(
         is_target_given=is_target_given,
         by=by,
         baselines=baselines,
-        runs=pd.DataFrame(measured),
+        runs=pd.DataFrame(measured).assign(error=pd.Series([member.error for member in members], dtype=object)),
         groups=_groups(members, labels, measured, keys, baselines),
     )
 
@@ -125,12 +125,13 @@ def _pair_key(member: Member, by: Sequence[str]) -> Hashable:
 def _check_distinct(members: Sequence[Member], labels: Sequence[str], by: Sequence[str]) -> None:
     seen: dict[Hashable, str] = {}
     for member, label in zip(members, labels, strict=True):
-        other = seen.setdefault((label, _pair_key(member, by)), member.name)
-        if other != member.name:
+        key = (label, _pair_key(member, by))
+        if key in seen:
             raise UserError(
-                f"two runs have the same settings and the same seed, so that they would count twice; leave one out: "
-                f"{other!r} and {member.name!r}"
+                "two runs have the same settings and the same seed, so that they would count twice; leave one out: "
+                f"{seen[key]!r} and {member.name!r}"
             )
+        seen[key] = member.name
 
 
 def _common_target(members: Sequence[Member], tables: Sequence[pd.DataFrame | None]) -> float | None:

@@ -17,6 +17,7 @@ from emulator.results.display import common_unit, duration, energy_joules, size
 ABSENT = "–"
 RESTRICTED = "*"
 MOST_RUNS_LISTED = 12
+BUDGET_NAMES = {"time_s": "time", "total_bytes": "bytes", "energy_j": "energy"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +86,8 @@ def blocks(compared: Comparison) -> Iterator[Block]:
                 columns.append(lines.column(f"in {shown[limited](budget)}", IN_BUDGET[limited]))
         yield _block(lines, "accuracy", columns)
     yield _block(lines, "whole runs", _whole(lines))
-    yield _block(lines, "devices (counts: device-rounds per run)", _devices(lines))
+    yield _block(lines, "waiting and memory of devices", _waiting_and_memory(lines))
+    yield _block(lines, "device-rounds per run", _lost(lines))
 
 
 def notes(compared: Comparison) -> list[str]:
@@ -93,24 +95,21 @@ def notes(compared: Comparison) -> list[str]:
     found = []
     if compared.groups["n_values"].max() > 1:
         found.append("mean ± half of the 95 % interval over seeds (Student's t)")
-    reached = compared.groups[compared.groups["metric"] == "time_to_target_s"]
-    if compared.question.target is not None and (reached["n_values"] < reached["n_runs"]).any():
+    told = compared.groups[compared.groups["metric"].isin(["n_rounds", "time_to_target_s"])]
+    if ((told["n_values"] > 0) & (told["n_values"] < told["n_runs"])).any():
         found.append(
-            f"{RESTRICTED} mean over the runs that tell it, or reach the target, alone; the others would raise it"
+            f"{RESTRICTED} over some runs of the group alone: those that reach the target, or have such a figure"
         )
     if compared.question.interpolate and compared.question.target is not None:
         found.append("to the target: straight lines between evaluated rounds")
-    for limited, budget in compared.question.budgets.items():
-        short = compared.runs[compared.runs["n_rounds"] > 0]
-        n_short = 0 if budget is None else int((short[limited] < budget).sum())
-        if n_short:
-            found.append(
-                f"{n_short} of {len(compared.runs)} runs ended before the {_BUDGETS[limited]} budget was spent"
-            )
+    begun = compared.runs[compared.runs["n_rounds"] > 0]
+    short = {
+        limited: int((begun[limited] < budget).sum()) for limited, budget in compared.question.budgets.items() if budget
+    }
+    if any(short.values()):
+        counts = ", ".join(f"{n_short} of the {BUDGET_NAMES[limited]}" for limited, n_short in short.items())
+        found.append(f"of {len(compared.runs)} runs, so many ended with some budget left: {counts}")
     return found + _unfinished(compared.runs)
-
-
-_BUDGETS = {"time_s": "time", "total_bytes": "byte", "energy_j": "energy"}
 
 
 def render(compared: Comparison) -> RenderableType:
@@ -167,7 +166,7 @@ def _baseline(compared: Comparison) -> str:
 
 
 def _block(lines: _Lines, title: str, columns: Sequence[Sequence[str]]) -> Block:
-    table = [["", *lines.groups], *columns]
+    table = [["group", *lines.groups], *columns]
     headers, *rows = zip(*table, strict=True)
     return Block(title=title, headers=headers, rows=rows)
 
@@ -195,21 +194,27 @@ def _whole(lines: _Lines) -> list[list[str]]:
         lines.column("time", "time_s"),
         lines.column("traffic", "total_bytes"),
         lines.column("energy", "energy_j"),
-        lines.column("waiting", "mean_waiting_s"),
-        lines.share("idle", "idle_fraction"),
     ]
 
 
-def _devices(lines: _Lines) -> list[list[str]]:
+def _waiting_and_memory(lines: _Lines) -> list[list[str]]:
     return [
-        lines.column("peak memory", "peak_memory_max_bytes"),
+        lines.column("mean waiting", "mean_waiting_s"),
+        lines.share("idle", "idle_fraction"),
+        lines.column("largest peak", "peak_memory_max_bytes"),
         lines.column("mean peak", "peak_memory_mean_bytes"),
-        lines.column("in cohort", "n_device_rounds", with_interval=False),
-        lines.column("out of memory", "n_out_of_memory", with_interval=False),
-        lines.column("dropped", "n_dropped", with_interval=False),
-        lines.column("late", "n_late", with_interval=False),
-        lines.column("away", "n_unavailable", with_interval=False),
     ]
+
+
+def _lost(lines: _Lines) -> list[list[str]]:
+    shown = {
+        "in the cohort": "n_device_rounds",
+        "out of memory": "n_out_of_memory",
+        "dropped out": "n_dropped",
+        "late": "n_late",
+        "out of reach": "n_unavailable",
+    }
+    return [lines.column(header, metric, with_interval=False) for header, metric in shown.items()]
 
 
 def _cell(row: Mapping[Any, Any], scale: float, digits: int, with_interval: bool) -> str:
@@ -228,7 +233,8 @@ def _ratio(row: Mapping[Any, Any]) -> str:
     if row["group"] == row["baseline"]:
         return "1"
     mark = RESTRICTED if row["n_pairs"] < row["n_runs"] else ""
-    interval = "" if math.isnan(row["ratio_low"]) else f" ({row['ratio_low']:.2f}–{row['ratio_high']:.2f})"
+    low, high = row["ratio_low"], row["ratio_high"]
+    interval = "" if math.isnan(low) else f" ({low:.2f}–{high:.2f})" if high < 100 else f" ({low:.2f}–{high:.0f})"
     return f"{row['ratio']:.2f}{interval}{mark}"
 
 
