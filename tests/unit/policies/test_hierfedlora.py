@@ -1,0 +1,142 @@
+"""HierFedLoRA: groups as data in the plan, and the joint choice of frequency and depth."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from emulator.config import load_config, parse_setting
+from emulator.errors import ConfigError
+from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment
+from emulator.records import RoundPlan, Status
+from emulator.run import policy_of
+from emulator.testing import small_testbed, tiny_model
+from emulator.testing.small_testbed import PlayedRound
+from policies.hierfedlora import HierFedLora, joint_choice, layer_importance, longest_s
+
+EVENLY = (0.25, 0.25, 0.25, 0.25)
+
+
+def depths_of(plan: RoundPlan) -> dict[int, int]:
+    return {number: found.depth for number, found in plan.assignments.items() if isinstance(found, LoraAssignment)}
+
+
+def played(n_rounds: int, policy: HierFedLora, **settings: object) -> list[PlayedRound]:
+    return small_testbed(policy, **({"n_devices": 12, "n_layers": 12} | settings)).play(n_rounds)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("grouping", ["near_iid", "random"])
+def test_groups_divide_the_cohort_whoever_is_away(grouping: str) -> None:
+    def trouble(round_index: int) -> Mapping[int, Status]:
+        return dict.fromkeys(range(round_index % 5), Status.UNAVAILABLE)
+
+    for each in played(6, HierFedLora(group_size=4, grouping=grouping, regroup_rounds=2), trouble=trouble):  # type: ignore[arg-type]
+        members = [device for group in each.plan.groups for device in group.members]
+        assert sorted(members) == list(each.view.available) == sorted(each.plan.assignments)
+        assert len(each.plan.groups) <= 3
+        assert all(len({depths_of(each.plan)[device] for device in group.members}) == 1 for group in each.plan.groups)
+
+
+def test_before_anything_is_known_every_group_aggregates_once_and_trains_all_layers() -> None:
+    [first] = played(1, HierFedLora(group_size=3))
+    assert [group.inner_rounds for group in first.plan.groups] == [1] * 4
+    assert set(depths_of(first.plan).values()) == {12}
+
+
+def test_no_group_is_expected_to_take_longer_than_the_bound_unless_it_does_as_little_as_it_may() -> None:
+    policy = HierFedLora(group_size=3, speed_weight=5.0)
+    rounds = played(4, policy)
+    form, view = policy.form(rounds[-1].view.model), rounds[-1].view
+
+    def inner_s(device: int, depth: int) -> float:
+        setting = lora_assignment(device, view.training, form.ranks, depth)
+        sent = form.download_bytes(setting, view.model), form.upload_bytes(setting, view.model)
+        return policy._capacities[device].completion_s(depth, *sent)
+
+    plan = policy.plan(view)
+    full_s = [max(inner_s(device, 12) for device in group.members) for group in plan.groups]
+    bound_s = 1.2 * float(np.median(full_s))
+    chosen = []
+    for group in plan.groups:
+        depth = depths_of(plan)[group.members[0]]
+        seconds = group.inner_rounds * max(inner_s(device, depth) for device in group.members)
+        assert seconds <= bound_s * (1 + 1e-9) or (group.inner_rounds, depth) == (1, 1)
+        chosen.append((group.inner_rounds, depth))
+    # Groups are of like speed here. The fastest, at a quarter of the slowest's time, aggregates more often.
+    assert chosen[int(np.argmin(full_s))][0] > chosen[int(np.argmax(full_s))][0]
+
+
+@pytest.mark.parametrize(
+    ("bound_s", "power", "choice"),
+    [
+        (8.0, 0.5, (1, 4)),  # once is 8 s at full depth: worth 1; twice is 8 s at depth 2: sqrt(2) * 0.5
+        (16.0, 0.5, (2, 4)),
+        (12.0, 0.5, (2, 3)),  # sqrt(2) * 0.75 = 1.06 beats 1
+        (12.0, 0.0, (1, 4)),
+        (5.0, 0.0, (1, 2)),
+        (7.9, 2.0, (2, 1)),  # 4 * 0.25 = 1 beats 0.75 of depth 3
+        (1.0, 0.5, (1, 1)),  # nothing is short enough
+    ],
+)
+def test_frequency_and_depth_are_chosen_together(bound_s: float, power: float, choice: tuple[int, int]) -> None:
+    # An inner round takes 2 s for each layer.
+    assert joint_choice([0.0, 2.0, 4.0, 6.0, 8.0], bound_s, EVENLY, (1, 2, 4), power) == choice
+
+
+def test_what_takes_less_wins_among_equals_and_layers_count_by_their_importance() -> None:
+    # Twice at depth 1 is worth as much as once at depth 2, and takes longer.
+    assert joint_choice([0.0, 2.0, 3.0], 4.0, (0.5, 0.5), (1, 2), 1.0) == (1, 2)
+    # Where nearly all importance is in the last layer, often and shallow is best.
+    assert joint_choice([0.0, 2.0, 4.0], 4.0, (0.05, 0.95), (1, 2), 0.5) == (2, 1)
+
+
+def test_a_group_takes_as_long_as_its_slowest_member_at_each_depth() -> None:
+    assert longest_s([[1.0, 5.0], [2.0, 3.0]]) == [2.0, 5.0]
+    assert longest_s([]) == []
+
+
+def test_importance_is_the_norm_of_a_layer_s_change_as_a_share() -> None:
+    first, second = "layers.0.query.lora_A", "layers.1.query.lora_A"
+    before = {"head.out.weight": np.zeros(2), first: np.zeros(2), second: np.zeros(1)}
+    after = {"head.out.weight": np.ones(2), first: np.array([3.0, 4.0]), second: np.array([15.0])}  # norms 5 and 15
+    assert layer_importance(before, after) == pytest.approx((0.25, 0.75))  # type: ignore[arg-type]
+    assert layer_importance(before, before) == (0.5, 0.5)  # type: ignore[arg-type]
+
+
+def test_groups_are_formed_anew_when_speeds_are_first_known_and_then_every_so_many_rounds() -> None:
+    rounds = played(8, HierFedLora(group_size=4, grouping="random", regroup_rounds=3))
+    members = [tuple(group.members for group in each.plan.groups) for each in rounds]
+    changes = [number for number in range(1, 8) if members[number] != members[number - 1]]
+    assert changes == [1, 4, 7]
+
+
+def test_a_device_out_of_memory_holds_its_group_below_that_depth() -> None:
+    policy = HierFedLora(group_size=3, slack_fraction=100.0, frequencies=(1,))
+    rounds = played(3, policy, n_devices=6, trouble=lambda number: {0: Status.OUT_OF_MEMORY} if number == 1 else {})
+    [group] = [group.members for group in rounds[2].plan.groups if 0 in group.members]
+    assert depths_of(rounds[2].plan) == {device: 11 if device in group else 12 for device in range(6)}
+
+
+def test_a_run_without_training_has_no_labels_and_says_so() -> None:
+    given: Sequence[str] = ["policy.path=hierfedlora", "training.enabled=false"]
+    config = load_config(None, [parse_setting(text) for text in given])
+    with pytest.raises(ConfigError, match="declares 'label_histogram'; a policy may declare in a run without training"):
+        policy_of(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"smoothing": 1.5}, r"smoothing must be between 0 and 1, got 1\.5"),
+        ({"speed_weight": -1.0}, r"speed_weight must be at least 0, got -1\.0"),
+        ({"group_size": 0}, "group_size must be at least 1, got 0"),
+        ({"frequencies": (0, 2)}, r"frequencies must be at least one number, none below 1, got \(0, 2\)"),
+    ],
+)
+def test_impossible_parameters_are_refused(given: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HierFedLora(**given).form(tiny_model(4))  # type: ignore[arg-type]
+
+
+def test_the_form_is_that_of_a_uniform_rank() -> None:
+    assert HierFedLora(rank=3).form(tiny_model(4)) == LoraForm(ranks=(3, 3, 3, 3))
