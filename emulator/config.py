@@ -250,18 +250,26 @@ def config_of(
     Raises:
         ConfigError: a key is unknown, or a value is not allowed.
     """
-    settings = copy.deepcopy(dict(table))
-    overridden = set()
-    # The policy comes first, since the parameters given beside it are its own.
-    for key, value in sorted(overrides, key=lambda override: override[0] != "policy.path"):
-        if key == "policy.path" and _policy_path(settings) != value:
-            settings["policy"] = {}  # the parameters in the table are another policy's
-        _put(settings, key, value, overrides_origin)
-        overridden.add(key)
+    settings = overridden(table, overrides, overrides_origin)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error, origin, overridden, overrides_origin)) from None
+        raise ConfigError(_explain(error, origin, {key for key, _ in overrides}, overrides_origin)) from None
+
+
+def overridden(table: Mapping[str, Any], overrides: Sequence[tuple[str, Any]], origin: str) -> dict[str, Any]:
+    """A copy of ``table`` with ``overrides``; another policy than the table's has none of its parameters.
+
+    Raises:
+        ConfigError: an override is of a part of a value.
+    """
+    settings = copy.deepcopy(dict(table))
+    # The policy comes first, since the parameters given beside it are its own.
+    for key, value in sorted(overrides, key=lambda override: override[0] != "policy.path"):
+        if key == "policy.path" and _policy_path(settings) != value:
+            settings["policy"] = {}
+        _put(settings, key, value, origin)
+    return settings
 
 
 def check_key(key: str, where: str) -> None:
@@ -321,12 +329,12 @@ def _put(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
     table[last] = value
 
 
-def _explain(error: ValidationError, origin: str, overridden: set[str], overrides_origin: str) -> str:
+def _explain(error: ValidationError, origin: str, overrides: set[str], overrides_origin: str) -> str:
     """The first thing that is wrong, in one sentence."""
     detail = error.errors(include_url=False)[0]
     location = [str(part) for part in detail["loc"]]
     key = ".".join(location)
-    is_overridden = any(key == given or key.startswith(f"{given}.") for given in overridden)
+    is_overridden = any(key == given or key.startswith(f"{given}.") for given in overrides)
     where = overrides_origin if is_overridden else origin
     if detail["type"] == "extra_forbidden":
         return _not_a_setting(location, where)

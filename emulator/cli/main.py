@@ -112,21 +112,25 @@ def sweep(
     backend: options.BackendKind = None,
     hosts: options.Hosts = None,
     max_parallel: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 means as many as have room.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs, estimate time and memory, and run nothing.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results, new or of the same sweep; runs/NAME without.")
     ] = None,
 ) -> None:
     """Run all combinations of a sweep file; started again, it goes on where it was.
 
-    Exit status: 0 if every run is finished, 1 if a run failed, 2 if something given cannot be used.
+    Exit status: 0 if every run is finished, 1 if a run failed (or, with --dry-run, something will not fit), 2 if
+    something given cannot be used, 130 if it was interrupted.
     """
-    from emulator.cli.sweep import sweep_with_display
+    from emulator.cli.sweep import show_estimate, sweep_with_display
     from emulator.sweeps.expansion import expand
     from emulator.sweeps.spec import read_spec
 
     given = options.overrides_of(set_, options.by_key(backend=backend, hosts=hosts))
     found = expand(read_spec(sweep_file), given)
-    sweep_with_display(found, out or Path("runs") / found.name, max_parallel)
+    (show_estimate if dry_run else sweep_with_display)(found, out or Path("runs") / found.name, max_parallel)
 
 
 @app.command()

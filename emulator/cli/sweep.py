@@ -8,13 +8,15 @@ from pathlib import Path
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Column, Table
+from rich.text import Text
 
 from emulator.backends.interruption import interruptible
 from emulator.coordinator import Progress
 from emulator.results.display import duration
+from emulator.sweeps.estimate import estimate
 from emulator.sweeps.execution import run_sweep
 from emulator.sweeps.expansion import Sweep, check_runs
 from emulator.sweeps.folder import RunState
@@ -49,6 +51,42 @@ def sweep_with_display(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None
         raise typer.Exit(130) from None
     print_outcome(states, sweep_dir)
     if any(state.status == "failed" for state in states.values()):
+        raise typer.Exit(1)
+
+
+def show_estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
+    """Print the runs, and what they are expected to take.
+
+    Raises:
+        UserError: something that was given cannot be used (exit status 2).
+        typer.Exit: with status 1 where something will not fit.
+    """
+    check_runs(sweep)
+    found = estimate(sweep, sweep_dir, max_parallel)
+    console = Console()
+    table = Table(
+        Column("run", overflow="fold"),
+        *sweep.runs[0].labels,
+        Column("rounds", justify="right"),
+        "",
+        box=box.SIMPLE_HEAD,
+    )
+    for run in sweep.runs:
+        expected = "finished" if run.name in found.finished else duration(found.wall_s[run.name])
+        table.add_row(run.name, *map(str, run.labels.values()), str(run.config.rounds), expected)
+    console.print(table)
+    hosts = f" on {found.n_hosts} hosts" if found.n_hosts else ""
+    console.print(
+        f"{len(found.wall_s)} of {len(sweep.runs)} runs left, {found.n_parallel} at a time{hosts}: about "
+        f"{duration(found.total_s)}, of which {duration(found.start_s)} to start and load",
+        highlight=False,
+    )
+    free = "" if found.free_bytes is None else f"; {found.free_bytes / 2**30:.1f} GiB are free"
+    console.print(f"memory: {found.needed_bytes / 2**30:.1f} GiB{free}", highlight=False)
+    for name, checks in found.problems.items():
+        for check in checks:
+            console.print(f"will not fit: {name}, {check.name}: {check.detail}", highlight=False, soft_wrap=True)
+    if not found.will_fit:
         raise typer.Exit(1)
 
 
@@ -108,16 +146,18 @@ class _Lines:
     def __init__(self, console: Console, sweep: Sweep) -> None:
         self._console = console
         self._pace = _Pace(sweep)
-        self._shown: dict[str, RunState] = {}
+        self._shown: dict[str, RunState] | None = None
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None: ...
 
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None:
+        if self._shown is None:
+            self._shown = dict(states)
+            self._console.print(_counts(states), highlight=False)
         for name, state in states.items():
-            before = self._shown.get(name, RunState())
-            self._shown[name] = state
+            before, self._shown[name] = self._shown[name], state
             if state.status == before.status:
                 continue
             what = f"run {name}: {state.status}"
@@ -146,17 +186,15 @@ class _LiveTable:
             self._live.stop()
 
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None:
-        self._live.update(self._table(states, progress))
+        self._live.update(self._drawn(states, progress))
 
-    def _table(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> Table:
+    def _drawn(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> Group:
         table = Table(
             Column("run", overflow="ellipsis"),
             Column("", no_wrap=True),
             Column("rounds", justify="right", no_wrap=True),
             Column("accuracy", justify="right", no_wrap=True),
             Column("emulated", justify="right", no_wrap=True),
-            title=f"{self._sweep.name}: {_counts(states)}{_left(self._pace.left_s(states, progress))}",
-            title_justify="left",
             box=box.SIMPLE_HEAD,
         )
         for name in _listed(states):
@@ -166,7 +204,8 @@ class _LiveTable:
             table.add_row(
                 name, state.error or state.status, str(n_rounds), accuracy, duration(now.now_s) if now else ""
             )
-        return table
+        left = _left(self._pace.left_s(states, progress))
+        return Group(Text(f"{self._sweep.name}: {_counts(states)}{left}"), table)
 
 
 def _listed(states: Mapping[str, RunState]) -> list[str]:

@@ -30,7 +30,7 @@ PATIENCE_S = 30.0
 
 
 class Display(Protocol):
-    """Shows how far a sweep is."""
+    """Shows how far a sweep is: first what is complete already, then every sign of life."""
 
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None: ...
 
@@ -110,6 +110,7 @@ class _Progress:
         self._display = display
         self._latest: dict[str, Progress] = {}
         self._write()
+        display.show(self.states, self._latest)
 
     def started(self, name: str) -> None:
         """A run begins; what an earlier attempt left of it is removed."""

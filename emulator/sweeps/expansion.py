@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.config import Config, config_of, read_toml
+from emulator.config import Config, config_of, overridden, read_toml
 from emulator.errors import ConfigError, UserError
 from emulator.run import check_settings, resolved_settings
 from emulator.sweeps.naming import Label, label_of, run_names
@@ -54,37 +54,41 @@ def expand(spec: SweepSpec, overrides: Overrides = ()) -> Sweep:
         ConfigError: a setting is unknown or has a value that is not allowed (the message names the run), two runs are
             the same, or an override is of what the sweep varies.
     """
-    table = dict(read_toml(spec.base_file)) if spec.base_file else {}
-    origin = str(spec.base_file) if spec.base_file else f"{spec.path}, [base]"
+    table, origin = (read_toml(spec.base_file) if spec.base_file else {}), str(spec.base_file or spec.path)
     # One after the other, so that a mistake is reported where it was made.
     config_of(table, (), origin)
-    in_base = _settings(spec.base)
-    config_of(table, in_base, origin, f"{spec.path}, [base]")
-    base = config_of(table, [*in_base, *overrides], origin)
+    for layer, where in ((_settings(spec.base), f"{spec.path}, [base]"), (overrides, "--set")):
+        base = config_of(table, layer, origin, where)
+        table = overridden(table, layer, where)
     axes = tuple(dict.fromkeys([*(key for case in spec.cases for key in case.values), *spec.axes]))
     for key, _ in overrides:
         if clash := [axis for axis in axes if f"{key}.".startswith(f"{axis}.") or f"{axis}.".startswith(f"{key}.")]:
             raise ConfigError(f"--set {key}: the sweep varies {clash[0]}; change it in {spec.path}, or leave it out")
     given = [
-        (case.name, {**case.values, **dict(zip(spec.axes, values, strict=True))})
+        (case, dict(zip(spec.axes, values, strict=True)))
         for case in spec.cases or [Case(name=None, values={})]
         for values in itertools.product(*spec.axes.values())
     ]
+    # A case's own name stands for all that it sets.
+    names = run_names([(case.name, of_axes if case.name else {**case.values, **of_axes}) for case, of_axes in given])
     runs: list[PlannedRun] = []
     resolved: dict[str, str] = {}
-    for name, (_, values) in zip(run_names(given), given, strict=True):
+    for name, (case, of_axes) in zip(names, given, strict=True):
+        values = {**case.values, **of_axes}
         settings = [setting for key in sorted(values, key=_depth) for setting in _as_settings(key, values[key])]
         where = f"{spec.path}: run {name}"
-        config = config_of(table, [*in_base, *overrides, *settings], where, where)
+        config = config_of(table, settings, where, where)
         try:
             all_settings = resolved_settings(config)
         except UserError as error:
             raise ConfigError(f"{where}: {error}") from error
-        same = resolved.setdefault(json.dumps(all_settings, sort_keys=True, default=str), name)
-        if same != name:
+        as_text = json.dumps(all_settings, sort_keys=True, default=str)
+        if as_text in resolved:
             raise ConfigError(
-                f"{spec.path}: runs {same} and {name} have the same settings; remove the value or case that is repeated"
+                f"{spec.path}: runs {resolved[as_text]} and {name} have the same settings; remove the value or case "
+                "that is repeated"
             )
+        resolved[as_text] = name
         labels = _labels(values, all_settings, axes)
         runs.append(PlannedRun(name=name, labels=labels, values=values, config=config))
     return Sweep(name=spec.name, path=spec.path, base=base, axes=axes, spec=spec, runs=tuple(runs))

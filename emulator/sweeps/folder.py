@@ -178,13 +178,15 @@ def _identity_of(run: PlannedRun) -> dict[str, Any]:
 
 
 def _difference(identity: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
-    """The first setting in which a finished run differs, as ``key: then, now``."""
+    """In what a finished run differs: the first setting, or else a file that says what is emulated."""
     wanted, had = (_flat(json.loads(json.dumps(dict(table), default=str))) for table in (identity, info))
     backend = tuple(f"config.backend.{key}" for key in ANYWHERE)
-    for key in sorted({*wanted, *(key for key in had if key.startswith("config."))}):
-        if key not in backend and wanted.get(key) != had.get(key):
+    settings = sorted(key for key in {*wanted, *had} if key.startswith("config.") and key not in backend)
+    for key in settings:
+        if wanted.get(key) != had.get(key):
             return f"{key.removeprefix('config.')} was {had.get(key)!r} and is now {wanted.get(key)!r}"
-    return None
+    changed = sorted(key for key in wanted if not key.startswith("config.") and wanted[key] != had.get(key))
+    return f"the {changed[0].partition('_sha256')[0]} file has changed since" if changed else None
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

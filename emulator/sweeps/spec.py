@@ -116,7 +116,7 @@ def _axes(table: Any, path: Path) -> Mapping[str, Sequence[Any]]:
 def _cases(tables: Any, path: Path) -> Sequence[Case]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{path}: cases are tables of settings under [[cases]], got {tables!r}")
-    cases = []
+    cases: list[Case] = []
     for number, table in enumerate(tables, start=1):
         settings = dict(table)
         name = settings.pop("name", None)
@@ -127,6 +127,8 @@ def _cases(tables: Any, path: Path) -> Sequence[Case]:
             check_key(key, f"{path}, case {number}")
         if not values and name is None:
             raise ConfigError(f"{path}: case {number} of [[cases]] is empty; give it a setting or a name")
+        if name is not None and name in [case.name for case in cases]:
+            raise ConfigError(f"{path}: two of [[cases]] have the same name; give each its own, got {name!r}")
         cases.append(Case(name=None if name is None else _name(name, path), values=values))
     return cases
 

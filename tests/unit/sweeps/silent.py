@@ -15,6 +15,6 @@ class Silent:
 
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None:
         for name, state in states.items():
-            if self._before.get(name, "planned") != state.status:
+            if self._before.get(name, state.status) != state.status:
                 self.events.append((name, state.status))
             self._before[name] = state.status

@@ -1,0 +1,138 @@
+"""Looks at a sweep before it is started: how long it will take here, what memory it needs, which runs will not fit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from emulator.backends.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus
+from emulator.backends.content import content_key, numeric_settings
+from emulator.config import Config
+from emulator.model_catalog import model_spec
+from emulator.preflight import RAY_START_S, Check, Preflight, examine
+from emulator.run import cluster_of
+from emulator.sweeps.expansion import SEED, PlannedRun, Sweep
+from emulator.sweeps.folder import finished_runs, run_dir
+
+COORDINATOR_BYTES = 200 * 2**20
+"""What the process of a run takes beside its hosts (measured: numpy, pyarrow and Ray loaded, 80 devices)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What is expected of the runs that are left.
+
+    Attributes:
+        finished: names of the runs that are complete.
+        wall_s: by name, what each of the others takes alone on all of this machine, without loading.
+        start_s: what Ray, and loading models and data take.
+        n_parallel: how many runs are under way at a time.
+        n_hosts: of the pool; 0 where nothing is trained.
+        needed_bytes: memory of all processes.
+        free_bytes: what this machine has, None where it does not tell.
+        problems: by name of the first run of a kind what will not fit.
+    """
+
+    finished: tuple[str, ...]
+    wall_s: Mapping[str, float]
+    start_s: float
+    n_parallel: int
+    n_hosts: int
+    needed_bytes: int
+    free_bytes: int | None
+    problems: Mapping[str, Sequence[Check]]
+
+    @property
+    def total_s(self) -> float:
+        return self.start_s + sum(self.wall_s.values())
+
+    @property
+    def will_fit(self) -> bool:
+        return not self.problems and (self.free_bytes is None or self.needed_bytes <= self.free_bytes)
+
+
+def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> Estimate:
+    """Examine one run of each kind, that is, of those that differ in nothing but the seed. Nothing is written.
+
+    Raises:
+        UserError: the folder or something in a run cannot be used.
+    """
+    finished = finished_runs(sweep, sweep_dir)
+    left = [run for run in sweep.runs if run.name not in finished]
+    n_hosts = _n_hosts(left)
+    n_parallel = _n_parallel(left, n_hosts, max_parallel)
+    wall_s: dict[str, float] = {}
+    load_s: dict[str, float] = {}
+    problems: dict[str, Sequence[Check]] = {}
+    ordered = sorted(left, key=_kind)
+    for _, group in groupby(ordered, key=_kind):
+        alike = list(group)
+        found = examine(alike[0].config, run_dir(sweep_dir, alike[0].name))
+        # Half-made folders are replaced.
+        if failing := [check for check in found.checks if not check.is_fine and check.name != "output folder"]:
+            problems[alike[0].name] = failing
+        for run in alike:
+            wall_s[run.name] = _alone_s(run, found, n_parallel)
+            load_s[_content(run.config)] = _load_s(run, found) / max(1, n_hosts)
+    has_ray = any(run.config.backend.kind == "ray" for run in left)
+    return Estimate(
+        finished=tuple(finished),
+        wall_s={run.name: wall_s[run.name] for run in left},
+        start_s=sum(load_s.values()) + RAY_START_S * has_ray,
+        n_parallel=n_parallel,
+        n_hosts=n_hosts,
+        needed_bytes=_needed_bytes(left, n_hosts, n_parallel),
+        free_bytes=available_bytes(),
+        problems=problems,
+    )
+
+
+def _kind(run: PlannedRun) -> str:
+    return run.config.model_copy(update={SEED: 0}).model_dump_json()
+
+
+def _content(config: Config) -> str:
+    return content_key(config, cluster_of(config).n_devices)
+
+
+def _alone_s(run: PlannedRun, found: Preflight, n_parallel: int) -> float:
+    """What a run adds to the whole. Hosts do not idle while runs wait: training adds what it takes on all of them."""
+    if found.wall is None:
+        return 0.0
+    rounds_s = found.wall.n_rounds * found.wall.round_s
+    is_side_by_side = not run.config.training.enabled and run.config.backend.kind == "ray"
+    return rounds_s / n_parallel if is_side_by_side else rounds_s
+
+
+def _load_s(run: PlannedRun, found: Preflight) -> float:
+    if found.wall is None or not run.config.training.enabled:
+        return 0.0
+    return found.wall.start_s - RAY_START_S * (run.config.backend.kind == "ray")
+
+
+def _n_hosts(runs: Sequence[PlannedRun]) -> int:
+    """Hosts of the largest pool, on this machine."""
+    pools = [0]
+    for run in runs:
+        backend, training = run.config.backend, run.config.training
+        if not training.enabled or backend.kind == "inline":
+            continue
+        room = n_gpus() // backend.gpus_per_host if backend.gpus_per_host else n_cores() // training.threads_per_host
+        most = most_hosts(cluster_of(run.config).n_devices, numeric_settings(run.config).devices_stacked) * len(runs)
+        pools.append(backend.hosts or max(1, min(int(room), most)))
+    return max(pools)
+
+
+def _n_parallel(runs: Sequence[PlannedRun], n_hosts: int, max_parallel: int) -> int:
+    if not runs or all(run.config.backend.kind == "inline" for run in runs):
+        return 1
+    return max(1, min(max_parallel or n_hosts or n_cores(), n_hosts or n_cores(), len(runs)))
+
+
+def _needed_bytes(runs: Sequence[PlannedRun], n_hosts: int, n_parallel: int) -> int:
+    models = {run.config.model.train: run.config for run in runs if run.config.training.enabled}
+    weights = sum(
+        4 * model_spec(name, n_labels=2, seq_len=config.data.seq_len, head=config.model.head).n_parameters
+        for name, config in models.items()
+    )
+    return n_hosts * HOST_BYTES + n_parallel * COORDINATOR_BYTES + weights

@@ -1,0 +1,170 @@
+"""Whole sweeps: killed and continued, side by side and one after another, with a run that fails."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from emulator.sweeps.folder import read_info
+from tests.integration.conftest import jetbed
+from tests.integration.test_interruption import still_alive
+
+TABLES = ("rounds", "devices", "activities")
+SWEEP = """
+[base]
+rounds = 4
+testbed.n_devices = 6
+data.n_train = 200
+data.n_test = 60
+training.local_steps = 2
+training.devices_stacked = 3
+
+[axes]
+policy = ["legend", { path = "fedlora", rank = 4 }, "fedbuff"]
+seed = [0, 1, 2]
+"""
+BROKEN = """
+from dataclasses import dataclass
+from emulator.errors import ConfigError
+from emulator.forms.lora import LoraForm, lora_plan
+from emulator.policy import Policy
+
+@dataclass(kw_only=True)
+class Broken(Policy):
+    def form(self, model):
+        return LoraForm(ranks=(4,) * model.n_layers)
+
+    def plan(self, view):
+        if view.round_index == 1:
+            raise ZeroDivisionError("nobody knows why")
+        return lora_plan(view, (4,) * view.model.n_layers, dict.fromkeys(view.available, view.model.n_layers))
+"""
+
+
+def tables(sweep_dir: Path) -> dict[str, bytes]:
+    """The bytes of every part of the tables that may not differ, by their path in the folder."""
+    return {
+        path.relative_to(sweep_dir).as_posix(): path.read_bytes()
+        for table in TABLES
+        for path in sweep_dir.glob(f"run=*/{table}/*.parquet")
+    }
+
+
+def statuses(sweep_dir: Path) -> Mapping[str, str]:
+    index = pq.read_table(sweep_dir / "index.parquet")
+    return dict(zip(index["run"].to_pylist(), index["status"].to_pylist(), strict=True))
+
+
+def finished_at(sweep_dir: Path) -> dict[str, int]:
+    """When the runs that are finished were, by their folders."""
+    found = {}
+    for folder in sweep_dir.glob("run=*"):
+        info = read_info(folder)
+        if info and info["status"] == "finished":
+            found[folder.name] = (folder / "run.json").stat().st_mtime_ns
+    return found
+
+
+@pytest.fixture(scope="module")
+def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweep") / "study.toml"
+    path.write_text(SWEEP, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sweep_file: Path) -> Path:
+    """The sweep in one process, run after run."""
+    out = sweep_file.parent / "undisturbed"
+    done = jetbed("sweep", str(sweep_file), "--backend", "inline", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def started(sweep_file: Path, out: Path) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "emulator.cli", "sweep", str(sweep_file), "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def lines_until(process: subprocess.Popen[str], n_finished: int) -> Iterator[str]:
+    """What a sweep says until so many of its runs are finished."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        yield line
+        n_finished -= ": finished in " in line
+        if not n_finished:
+            return
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_where_it_was(sweep_file: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = started(sweep_file, out)
+    list(lines_until(process, n_finished=3))
+    processes = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    before = finished_at(out)
+    assert 3 <= len(before) < 9
+
+    again = jetbed("sweep", str(sweep_file), "--out", str(out))
+    assert again.returncode == 0, again.stderr
+    assert set(statuses(out).values()) == {"finished"}
+    assert {name: finished_at(out)[name] for name in before} == before
+    for name in before:
+        assert f"run {name.removeprefix('run=')}: running" not in again.stderr
+    assert tables(out) == tables(undisturbed)
+    assert still_alive(processes, within_s=30) == []
+
+    third = jetbed("sweep", str(sweep_file), "--out", str(out))
+    assert (third.returncode, third.stderr) == (0, "9 runs: 9 finished\n")
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_stops_and_keeps_what_is_finished(sweep_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = started(sweep_file, out)
+    list(lines_until(process, n_finished=1))
+    processes = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    found = list(statuses(out).values())
+    assert {"finished", "interrupted", "planned"} <= set(found)
+    assert "running" not in found
+    assert still_alive(processes, within_s=60) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_kept_and_stops_no_other(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN, encoding="utf-8")
+    (tmp_path / "study.toml").write_text(
+        SWEEP.replace('"fedbuff"', '"mine:Broken"').replace("[0, 1, 2]", "[0, 1]"), encoding="utf-8"
+    )
+    done = jetbed("sweep", "study.toml", "--out", "out", "--max-parallel", "2", cwd=tmp_path)
+
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    index = pq.read_table(tmp_path / "out" / "index.parquet").to_pylist()
+    failed = [run for run in index if run["status"] == "failed"]
+    assert [run["policy"] for run in failed] == ["mine:Broken"] * 2
+    for run in failed:
+        assert "ZeroDivisionError: nobody knows why" in run["error"]
+        assert run["n_rounds"] == 1
+    assert sum(run["status"] == "finished" for run in index) == 4
+    expected = tables(undisturbed)
+    found = {path: part for path, part in tables(tmp_path / "out").items() if "Broken" not in path}
+    assert found == {path: part for path, part in expected.items() if "fedbuff" not in path and "seed-2" not in path}

@@ -1,0 +1,19 @@
+"""A policy that cannot plan."""
+
+from dataclasses import dataclass
+
+from emulator.forms.lora import LoraForm
+from emulator.model_spec import ModelSpec
+from emulator.policy import Policy
+from emulator.records import ClusterView, RoundPlan
+
+
+@dataclass(kw_only=True)
+class Failing(Policy):
+    """Has a form, so that only running it finds out."""
+
+    def form(self, model: ModelSpec) -> LoraForm:
+        return LoraForm(ranks=(4,) * model.n_layers)
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        raise ZeroDivisionError("nobody knows why")
