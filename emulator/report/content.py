@@ -22,7 +22,6 @@ class RunContent:
     """A run as far as figures show it. ``is_counted``: it is part of the means of its group."""
 
     name: str
-    seed: object
     is_counted: bool
     curves: RunCurves
     types: dict[str, TypeRecord]
@@ -61,7 +60,6 @@ def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf) -> GroupContent 
         runs.append(
             RunContent(
                 name=str(row["run"]),
-                seed=row["seed"],
                 is_counted=is_counted,
                 curves=run_curves(frames.rounds),
                 types=type_records(frames.devices, frames.activities),

@@ -24,9 +24,9 @@ _WHOLE_RUN = {
     "energy_j": "energy",
 }
 _NOTE = (
-    "Means over the runs of a group; under them the 95 % interval of the mean, cut at 0, where there is more than one "
-    "run. The best mean of a column is in bold. A run that never reaches the target is counted as such, and an "
-    "unfinished run with the rounds that it has done."
+    "Means over the runs of a group; under them the 95 % interval of the mean (Student's t, cut where no value can "
+    "be), which few runs leave wide. The best mean of a column is in bold. A run that never reaches the target is "
+    "counted as such, and an unfinished run with the rounds that it has done."
 )
 _HIGHER_IS_BETTER = ("final_accuracy", "best_accuracy")
 _OVER_THE_RUN = ("time_s", "n_rounds", "total_bytes", "energy_j")
@@ -108,8 +108,9 @@ def _cell(name: str, row: Mapping[Hashable, Any], best: float | None) -> Cell:
     if row["n_values"] == 0:
         return Cell("never" if "target" in name else "–", look="missed")
     remarks = []
-    if not pd.isna(row["low"]):
-        remarks.append(_interval(name, max(row["low"], 0.0), row["high"]))
+    if not pd.isna(row["low"]) and row["low"] < row["high"]:
+        most = 1.0 if name in _HIGHER_IS_BETTER else row["high"]
+        remarks.append(_interval(name, max(row["low"], 0.0), min(row["high"], most)))
     is_short = "target" in name and row["n_values"] < row["n_runs"]
     if is_short:
         remarks.append(f"{row['n_values']} of {row['n_runs']} reach it")

@@ -35,7 +35,9 @@ const AXES = {
 const CONFIG = {
   responsive: true,
   displaylogo: false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  // Nothing leaves the page: the library's button that uploads a figure is not there.
+  modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
+  plotlyServerURL: "",
   toImageButtonOptions: { format: "svg" },
 };
 
@@ -140,9 +142,9 @@ function bandTraces(index, band, xFactor, yFactor, texts) {
     line: { color: colour, width: 2, dash },
     marker: { symbol, color: colour, size: x.map((_, i) => (i % every === Math.floor(every / 2) ? 8 : 0)) },
     customdata: x.map((_, i) =>
-      band.n > 1 ? ` (${texts.value(band.low[i])} to ${texts.value(band.high[i])}, ${band.n} seeds)` : ""
+      band.n > 1 ? ` (${texts.value(band.low[i])} to ${texts.value(band.high[i])})` : ""
     ),
-    hovertemplate: `${texts.y} %{y:.4g}${texts.unit}%{customdata}<extra>${escaped(group.label)}</extra>`,
+    hovertemplate: `%{y:.3~f}${texts.unit}%{customdata}<extra>${escaped(group.label)}</extra>`,
     meta: { group: index },
   });
   return traces;
@@ -150,6 +152,16 @@ function bandTraces(index, band, xFactor, yFactor, texts) {
 
 function escaped(text) {
   return text.replace(/[&<>]/g, (character) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[character]);
+}
+
+// A label in lines of some characters, broken after commas.
+function wrapped(label, most) {
+  const lines = [""];
+  for (const part of label.split(/(?<=,) ?/)) {
+    if (lines.at(-1) && lines.at(-1).length + part.length >= most) lines.push("");
+    lines[lines.length - 1] += (lines.at(-1) ? " " : "") + part;
+  }
+  return lines.map(escaped);
 }
 
 function drawAccuracy(element) {
@@ -174,7 +186,7 @@ function drawAccuracy(element) {
       });
     }
   });
-  const texts = { y: "accuracy", unit: "", value: (value) => value.toFixed(3) };
+  const texts = { unit: "", value: (value) => value.toFixed(3) };
   bands.forEach((band, index) => band && traces.push(...bandTraces(index, band, factor, 1, texts)));
   const shapes = [];
   const annotations = [];
@@ -187,9 +199,12 @@ function drawAccuracy(element) {
   }
   return draw(element, traces, {
     height: 300,
-    xaxis: axis(titled(title, name), { rangemode: "tozero", ...(unit === "1" ? wholeNumbers(Math.max(...ends, 0)) : {}) }),
+    xaxis: axis(titled(title, name), {
+      unifiedhovertitle: { text: `${title}: %{x:.4~g} ${name}` }, rangemode: "tozero", ...(unit === "1" ? wholeNumbers(Math.max(...ends, 0)) : {}),
+    }),
     yaxis: axis("accuracy"),
     hovermode: "x unified",
+    hoverdistance: -1,
     shapes,
     annotations,
   });
@@ -200,15 +215,16 @@ function drawWaitingCurve(element) {
   const largest = Math.max(0, ...DATA.groups.flatMap((group) => (group.waiting ? group.waiting.high : [])));
   const last = Math.max(0, ...DATA.groups.flatMap((group) => (group.waiting ? group.waiting.x.at(-1) : [])));
   const { name, factor } = scaled("s", largest);
-  const texts = { y: "mean waiting", unit: ` ${name}`, value: (value) => quantity(value, "s") };
+  const texts = { unit: ` ${name}`, value: (value) => quantity(value, "s") };
   DATA.groups.forEach((group, index) => {
     if (group.waiting) traces.push(...bandTraces(index, group.waiting, 1, factor, texts));
   });
   return draw(element, traces, {
     height: 320,
-    xaxis: axis("round", { range: [0, Math.max(1, last * 1.01)], ...wholeNumbers(last) }),
+    xaxis: axis("round", { unifiedhovertitle: { text: "round %{x}" }, range: [0, Math.max(1, last * 1.01)], ...wholeNumbers(last) }),
     yaxis: axis(titled("mean waiting of the cohort", name), { rangemode: "tozero" }),
     hovermode: "x unified",
+    hoverdistance: -1,
   });
 }
 
@@ -303,7 +319,9 @@ function drawSettings(element) {
   const nRows = Math.ceil(shown.length / columns);
   const shape = { annotations: [], shapes: [] };
   const gapX = 0.02;
-  const gapY = 0.16 / nRows;
+  const titles = shown.map((group) => wrapped(group.label, 84 / columns));
+  const nLines = Math.max(1, ...titles.map((lines) => lines.length));
+  const gapY = (0.14 + 0.04 * nLines) / nRows;
   const traces = shown.map((group, index) => {
     const settings = group.settings;
     const [nDevices, nRounds] = settings.depth.shape;
@@ -333,7 +351,7 @@ function drawSettings(element) {
       anchor: `x${suffix}`,
     });
     shape.annotations.push({
-      text: `<b>${escaped(group.label)}</b>`, showarrow: false, xref: "paper", yref: "paper",
+      text: `<b>${titles[index].join("<br>")}</b>`, showarrow: false, xref: "paper", yref: "paper",
       x: left + width / 2, xanchor: "center", y: top, yanchor: "bottom", font: { size: 12.5 },
     });
     shape.shapes.push(...borders(profiles).map((line) => ({
@@ -347,8 +365,8 @@ function drawSettings(element) {
   });
   return draw(element, traces, {
     ...shape,
-    height: 110 + 290 * nRows,
-    margin: { l: 56, r: 16, t: 28, b: 48 },
+    height: 100 + 16 * nLines + 290 * nRows,
+    margin: { l: 56, r: 16, t: 12 + 16 * nLines, b: 48 },
     coloraxis: {
       colorscale: "Cividis", cmin: 0, cmax: Math.max(1, ...largest),
       colorbar: { title: { text: which === "depth" ? "depth<br>(layers)" : "mean<br>rank" }, thickness: 12, outlinewidth: 0 },
@@ -383,6 +401,21 @@ function drawWaitingBoxes(element) {
   });
 }
 
+// Rows are device types, and groups within them where there are several.
+function rowLabels(rows) {
+  const profiles = rows.map((row) => escaped(row.profile));
+  return DATA.groups.length > 1 ? [profiles, rows.map((row) => rowLabel(row.group))] : profiles;
+}
+
+function rowLabel(group) {
+  return wrapped(group.label, 30).join("<br>");
+}
+
+function rowHeight() {
+  if (DATA.groups.length === 1) return 34;
+  return 10 + 14 * Math.max(...DATA.groups.map((group) => wrapped(group.label, 30).length));
+}
+
 // Stacked bars, one for each group within each device type.
 function drawStacks(element, looks, part, unit, title) {
   const rows = typesOf().flatMap((profile) =>
@@ -394,9 +427,7 @@ function drawStacks(element, looks, part, unit, title) {
   const keys = Object.keys(looks);
   const totals = rows.map((row) => keys.reduce((sum, key) => sum + part(row.type, key), 0));
   const { name, factor } = scaled(unit, Math.max(0, ...totals));
-  const several = DATA.groups.length > 1;
-  const y = several ? [rows.map((row) => row.profile), rows.map((row) => row.group.label)]
-    : rows.map((row) => row.profile);
+  const y = rowLabels(rows);
   const traces = keys.map((key) => ({
     type: "bar", orientation: "h", name: looks[key].name, y,
     x: rows.map((row) => part(row.type, key) / factor),
@@ -405,7 +436,7 @@ function drawStacks(element, looks, part, unit, title) {
     hovertemplate: `%{y}<br>${looks[key].name}: %{x:.4g} ${name}<extra></extra>`,
   }));
   return draw(element, traces, {
-    height: 130 + rows.length * (several ? 24 : 34),
+    height: 130 + rows.length * rowHeight(),
     barmode: "stack",
     bargap: 0.25,
     xaxis: axis(titled(title, name), { rangemode: "tozero" }),
@@ -423,16 +454,14 @@ function drawMemory(element) {
     })
   );
   const { name, factor } = scaled("B", Math.max(0, ...rows.map((row) => row.type.limit_bytes)));
-  const several = DATA.groups.length > 1;
-  const labels = (own) => (several ? [own.map((r) => r.profile), own.map((r) => r.group.label)] : own.map((r) => r.profile));
   const traces = [{
-    type: "bar", orientation: "h", name: "usable memory of the board", y: labels(rows),
+    type: "bar", orientation: "h", name: "usable memory of the board", y: rowLabels(rows),
     x: rows.map((row) => row.type.limit_bytes / factor),
     marker: { color: "#EEF0F3", line: { color: "#6B7580", width: 1 } },
     hovertemplate: `%{y}<br>limit %{x:.3g} ${name}<extra></extra>`,
   }];
   traces.push({
-    type: "scatter", mode: "markers", name: "median need, with the lowest and the highest", y: labels(rows),
+    type: "scatter", mode: "markers", name: "median need, with the lowest and the highest", y: rowLabels(rows),
     x: rows.map((row) => row.type.peak_bytes[1] / factor),
     error_x: {
       type: "data", symmetric: false, thickness: 2.2, width: 5, color: "#0072B2",
@@ -444,7 +473,7 @@ function drawMemory(element) {
     hovertemplate: "%{y}<br>median need %{customdata[1]} (%{customdata[0]} to %{customdata[2]})<extra></extra>",
   });
   return draw(element, traces, {
-    height: 130 + rows.length * (several ? 26 : 40),
+    height: 130 + rows.length * (rowHeight() + 4),
     bargap: 0.35,
     xaxis: axis(titled("memory", name), { rangemode: "tozero" }),
     yaxis: axis("", { autorange: "reversed", ticks: "", showgrid: false, dividercolor: "#6B7580" }),
