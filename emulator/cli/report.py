@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emulator.analysis import Question
+from emulator.cli.interrupting import all_or_nothing
 from emulator.errors import UserError
 from emulator.report.output import check_out_file, write_file
 from emulator.report.page import report_page
@@ -15,11 +16,13 @@ def write_report(paths: Sequence[Path], out: Path, target: float | None) -> None
     """Write the page and say where it is.
 
     Raises:
+        typer.Exit: with status 130, interrupted.
         UserError: a folder is neither a run nor a sweep, the runs cannot be compared, or the file cannot be written.
     """
     question = Question(target=target)
     check_out_file(out)
-    n_bytes = write_file(out, report_page(_given(paths), question))
+    with all_or_nothing():
+        n_bytes = write_file(out, report_page(_given(paths), question))
     print(f"report: {out} ({size(n_bytes)}); open it in any browser")
 
 

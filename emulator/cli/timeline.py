@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from emulator.cli.interrupting import all_or_nothing
 from emulator.errors import ConfigError, UserError
 from emulator.report.output import check_out_file, write_file
 from emulator.report.trace_events import trace_lines
@@ -14,13 +15,15 @@ def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
     """Write the trace of a run, or of some of its rounds, and say where it is.
 
     Raises:
+        typer.Exit: with status 130, interrupted.
         UserError: the folder is no run, has no such rounds, or the file cannot be written.
     """
     check_out_file(out)
     span = None if rounds is None else _span(rounds)
-    frames = load_run(run_dir)
-    _check_rounds(frames, run_dir, span, rounds)
-    n_bytes = write_file(out, trace_lines(frames, span))
+    with all_or_nothing():
+        frames = load_run(run_dir)
+        _check_rounds(frames, run_dir, span, rounds)
+        n_bytes = write_file(out, trace_lines(frames, span))
     n_rounds = len(frames.rounds) if span is None else span[1] - span[0] + 1
     print(
         f"timeline: {out} ({size(n_bytes)}, {n_rounds} rounds)\n"

@@ -1,8 +1,13 @@
 """``jetbed report`` writes one page, or says in one sentence why not, and leaves nothing half-made."""
 
+import json
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import typer
 
 from emulator.cli import report
 from emulator.cli.report import write_report
@@ -48,7 +53,48 @@ def test_an_interrupt_leaves_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     run = write_run(tmp_path / "run")
     monkeypatch.setattr(report, "report_page", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(typer.Exit) as ended:
         write_report([run], tmp_path / "page.html", None)
 
+    assert ended.value.exit_code == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_sweep_is_reported_with_the_runs_that_have_not_begun(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "study")
+    write_report([sweep], tmp_path / "page.html", None)
+
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>study</h1>" in page
+    assert "1 of 2 runs are not finished." in page
+    assert "brisk-1 was not started" in page
+
+
+def test_a_sweep_beside_other_folders_is_refused(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "study")
+
+    with pytest.raises(UserError, match="one sweep by itself"):
+        write_report([sweep, sweep / "run=calm-0"], tmp_path / "page.html", None)
+
+
+def test_a_sweep_of_which_nothing_has_begun_is_refused(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "study")
+    shutil.rmtree(sweep / "run=calm-0")
+
+    with pytest.raises(UserError, match="none of the runs has begun"):
+        write_report([sweep], tmp_path / "page.html", None)
+
+
+def write_sweep(folder: Path) -> Path:
+    """A sweep of two runs, of which the first is finished and the second was not started."""
+    write_run(folder / "run=calm-0")
+    index = {
+        "run": ["calm-0", "brisk-1"],
+        "status": ["finished", "planned"],
+        "error": pa.array([None, None], pa.string()),
+        "policy": ["calm", "brisk"],
+        "seed": [0, 1],
+    }
+    pq.write_table(pa.table(index), folder / "index.parquet")
+    (folder / "sweep.json").write_text(json.dumps({"schema_version": 1, "name": "study"}))
+    return folder
