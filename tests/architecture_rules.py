@@ -22,8 +22,9 @@ FORBIDDEN_IMPORTS: Mapping[str, tuple[str, ...]] = {
 
 ONLY_WITHIN: Mapping[str, tuple[str, ...]] = {
     "ray": ("emulator/backends",),
-    "emulator.learning": ("emulator/learning", "emulator/backends"),
     "plotly": ("emulator/report",),
+    "emulator.learning": ("emulator/learning", "emulator/backends", "emulator/calibration"),
+    "emulator.calibration": ("emulator/calibration", "emulator/cli"),
     **dict.fromkeys(LEARNING_LIBRARIES, ("emulator/learning",)),
 }
 """By package, the folders of the three packages in which alone it is imported."""

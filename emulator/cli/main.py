@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from emulator.cli import options
-from emulator.errors import UserError
+from emulator.errors import ConfigError, UserError
 
 app = typer.Typer(
     name="jetbed",
@@ -261,3 +261,71 @@ def price(
         inference=inference,
     )
     show_price(request, as_json)
+
+
+@app.command()
+def calibrate(
+    out: Annotated[Path | None, typer.Option(help="The profile's file, ending in .toml; new.")] = None,
+    name: Annotated[str | None, typer.Option(help="The profile's title; the machine's own name without.")] = None,
+    mode: Annotated[str, typer.Option(help="Name of the power mode that the machine is in.")] = "default",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; as many as PyTorch takes without.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small grid: less sure, for smaller models.")] = False,
+    clock: Annotated[
+        Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
+    ] = "wall",
+    watts: Annotated[str | None, typer.Option(metavar="IDLE,COMPUTE,TRANSFER", help="As read off a meter.")] = None,
+    peer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Measure the link to there, too.")] = None,
+    serve: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Be the peer of another machine; measures nothing here.")
+    ] = None,
+) -> None:
+    """Measure this machine, and write a profile of it that can be used like any other."""
+    from emulator.cli import calibrate as command
+
+    if (serve is None) == (out is None):
+        raise ConfigError("give --out FILE.toml to measure this machine, or --serve PORT to be another machine's peer")
+    with options.nothing_left_behind():
+        if serve is not None:
+            command.serve_link(serve)
+        elif out is not None:
+            command.calibrate(
+                command.Request(
+                    out=out,
+                    name=name,
+                    mode=mode,
+                    device=device,
+                    threads=threads,
+                    quick=quick,
+                    clock=clock,
+                    watts=watts,
+                    peer=peer,
+                )
+            )
+
+
+@app.command()
+def validate(
+    profile: Annotated[str, typer.Argument(help="A profile's TOML file, or a device that 'jetbed devices' lists.")],
+    mode: Annotated[str | None, typer.Option(help="A power mode's name or number; the profile's default without.")] = (
+        None
+    ),
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; as the profile says without.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; as the profile says without.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings.")] = False,
+    clock: Annotated[
+        Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
+    ] = "wall",
+    csv: Annotated[Path | None, typer.Option(help="Write the settings with both times to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Time steps on this machine that no profile was fitted to, beside what a profile says of them."""
+    from emulator.cli import validate as command
+
+    with options.nothing_left_behind():
+        command.validate(
+            command.Request(
+                profile=profile, mode=mode, device=device, threads=threads, quick=quick, clock=clock, csv=csv
+            ),
+            as_json,
+        )

@@ -66,14 +66,18 @@ def priced(request: Request) -> StepPrice:
         profile = load_profile(request.device)
     except ProfileError as error:
         raise ConfigError(str(error)) from None
-    mode = _mode(profile, request.mode)
+    mode = power_mode(profile, request.mode)
     _at_least("--seq", request.seq, 1)
     model = model_spec(request.model, n_labels=2, seq_len=request.seq, head="output")
     return price_step(profile, mode, model, _work(request, model), request.precision)
 
 
-def _mode(profile: DeviceProfile, name: str | None) -> PowerMode:
-    """The mode of that name or number; the board's default one without."""
+def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
+    """The mode of that name or number; the board's default one without.
+
+    Raises:
+        ConfigError: the board has no such mode.
+    """
     for mode in profile.power_modes:
         if (name or profile.default_mode) in (mode.name, str(mode.mode_id)):
             return mode

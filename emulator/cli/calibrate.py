@@ -1,0 +1,268 @@
+"""``jetbed calibrate``: measures this machine and writes a profile that can be used like any other."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from emulator.calibration.fit import Fit, fit_rate, fit_steps
+from emulator.calibration.link import MeasuredLink, measure_link, parse_peer, serve
+from emulator.calibration.machine import Machine, this_machine, this_trainer
+from emulator.calibration.measurement import (
+    Clock,
+    How,
+    MeasuredStep,
+    MeasuringProgress,
+    expected_s,
+    measure,
+    probed_flop_per_s,
+)
+from emulator.calibration.power import PowerSensor, find_sensor, sampled
+from emulator.calibration.profile_file import Calibration, Watts, check_out, write_calibration
+from emulator.calibration.settings import StepSetting, grid
+from emulator.errors import ConfigError
+from emulator.results.display import duration
+
+_LINK_S = 5.0
+_IDLE_S = 3.0
+_TURNS, _QUICK_TURNS = 3, 2
+_AMP_EVERY = 4  # a quarter of the grid is timed in half precision, where one figure is to be found
+_NOISY = 1.25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be measured, as the command line has it; None takes what the machine has."""
+
+    out: Path
+    name: str | None
+    mode: str
+    device: str | None
+    threads: int | None
+    quick: bool
+    clock: Clock
+    watts: str | None
+    peer: str | None
+
+
+def serve_link(port: int) -> None:
+    """Answer the measurements of other machines until interrupted; errors as for :func:`serve`."""
+    console = Console(stderr=True)
+
+    def ready(number: int) -> None:
+        console.print(
+            f"serving on port {number}; measure with: jetbed calibrate --peer THIS_MACHINE:{number} --out FILE.toml; "
+            "Ctrl-C ends it",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    with suppress(KeyboardInterrupt):
+        serve(port, ready)
+
+
+def calibrate(request: Request) -> None:
+    """Measure this machine and write the profile.
+
+    Raises:
+        UserError: something that was given cannot be used, or nothing can be fitted.
+        KeyboardInterrupt: it was interrupted; nothing is written then.
+    """
+    check_out(request.out, with_link=request.peer is not None)
+    given_watts = parse_watts(request.watts)
+    peer = parse_peer(request.peer) if request.peer else None
+    how = how_to_measure(request.device, request.threads, request.clock, quick=request.quick)
+    console = Console(stderr=True)
+    link = None
+    if peer:
+        console.print(f"measuring the link to {request.peer}", highlight=False)
+        link = measure_link(*peer, _LINK_S)
+    machine = this_machine(how.device)
+    sensor = None if given_watts else find_sensor()
+    idle_w = _idle_w(sensor)
+    with sampled(sensor) as drawn:
+        steps = timed(grid(quick=request.quick), how, console)
+    amp_steps: tuple[MeasuredStep, ...] = ()
+    if how.device == "cuda":
+        amp_steps = timed(grid(quick=request.quick)[::_AMP_EVERY], replace(how, precision="amp"), console)
+    fit = fit_steps(steps, "queued" if how.device == "cuda" else "in_turn")
+    calibration = Calibration(
+        title=request.name or machine.name,
+        mode_name=request.mode,
+        machine=machine,
+        fit=fit,
+        steps=(*steps, *amp_steps),
+        amp_flop_per_s=fit_rate(amp_steps, fit) if amp_steps else None,
+        watts=given_watts or _measured_watts(sensor, idle_w, drawn.mean_w),
+        n_threads=how.n_threads if how.device == "cpu" else None,
+        software=software(how.clock),
+        link=link,
+        peer=request.peer or "",
+    )
+    _show_result(request, machine, fit, calibration.watts, link, write_calibration(request.out, calibration))
+
+
+def how_to_measure(device: str | None, threads: int | None, clock: Clock, *, quick: bool) -> How:
+    """Where and how steps are timed on this machine.
+
+    Raises:
+        ConfigError: it has no such device, or the number of threads is not possible.
+    """
+    trainer = this_trainer()
+    if device is not None and device not in trainer.devices:
+        raise ConfigError(f"--device: PyTorch can compute here on {' or '.join(trainer.devices)}, got {device!r}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads must be at least 1, got {threads!r}")
+    device = device or trainer.devices[0]
+    n_threads = threads or trainer.n_threads
+    if clock == "cpu" and (device != "cpu" or n_threads != 1):
+        raise ConfigError(
+            f"--clock cpu counts the time of one thread: give --threads 1 and --device cpu with it; got {n_threads!r} "
+            f"threads on {device!r}"
+        )
+    return How(device=device, n_threads=n_threads, n_turns=_QUICK_TURNS if quick else _TURNS, clock=clock)
+
+
+def timed(settings: tuple[StepSetting, ...], how: How, console: Console) -> tuple[MeasuredStep, ...]:
+    """Time the steps of ``settings`` and show how far that has come."""
+    wanted_s = expected_s(settings, how, probed_flop_per_s(how))
+    where = "on the GPU" if how.device == "cuda" else f"with {how.n_threads} thread{'s' * (how.n_threads > 1)}"
+    console.print(
+        f"timing {len(settings)} kinds of training steps {where}, {how.precision}, in {how.n_turns} turns: about "
+        f"{duration(wanted_s)}",
+        highlight=False,
+    )
+    begin_s = time.perf_counter()
+    with _Display(console) as display:
+        steps = measure(settings, how, display.show)
+    console.print(f"timed in {duration(time.perf_counter() - begin_s)}", highlight=False)
+    if len(steps) < len(settings):
+        console.print(f"{len(settings) - len(steps)} settings were left out: they need more memory than is free")
+    noise = sorted(step.median_step_s / step.step_s for step in steps)[len(steps) // 2] if steps else 1.0
+    if noise > _NOISY:
+        console.print(
+            f"jetbed: steps took {noise:.2f} times as long in the median as at their fastest; the machine is busy with "
+            "something else, and what is measured on it says less",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return steps
+
+
+def software(clock: Clock) -> str:
+    """What computes, with its version, and by which clock that was timed."""
+    return f"{this_trainer().version}{', CPU time of the one thread' if clock == 'cpu' else ''}"
+
+
+def parse_watts(text: str | None) -> Watts | None:
+    """Watts that the user read off a meter: ``IDLE,COMPUTE,TRANSFER``.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    if text is None:
+        return None
+    try:
+        idle_w, compute_w, transfer_w = (float(part) for part in text.split(","))
+        is_fine = 0 <= idle_w <= min(compute_w, transfer_w) and max(compute_w, transfer_w) < 1e6
+    except ValueError:
+        is_fine = False
+    if not is_fine:
+        raise ConfigError(
+            "--watts takes three numbers, IDLE,COMPUTE,TRANSFER, of which the first is the least, such as 3.1,9.5,4; "
+            f"got {text!r}"
+        )
+    return Watts(
+        idle_w=idle_w,
+        compute_w=compute_w,
+        transfer_w=transfer_w,
+        kind="measured",
+        source="a meter, read by whoever ran jetbed calibrate --watts",
+    )
+
+
+class _Display:
+    """A bar on a terminal; elsewhere a line for every tenth of the way."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tenths = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("timing", total=None, left="")
+
+    def __enter__(self) -> "_Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):  # a terminal that has hung up cannot be drawn on
+            self._bar.stop()
+
+    def show(self, progress: MeasuringProgress) -> None:
+        left = f"about {duration(progress.left_s)} left" if progress.left_s else ""
+        left_and_now = f"{left}  {progress.setting}"
+        self._bar.update(self._task, completed=progress.n_done, total=progress.n_visits, left=left_and_now)
+        tenths = 10 * progress.n_done // progress.n_visits
+        if not self._console.is_terminal and tenths > self._tenths:
+            self._tenths = tenths
+            self._console.print(f"{progress.n_done}/{progress.n_visits}  {left}", highlight=False)
+
+
+def _idle_w(sensor: PowerSensor | None) -> float | None:
+    with sampled(sensor) as drawn:
+        if sensor is not None:
+            time.sleep(_IDLE_S)
+    return drawn.mean_w
+
+
+def _measured_watts(sensor: PowerSensor | None, idle_w: float | None, compute_w: float | None) -> Watts:
+    if sensor is None or idle_w is None or compute_w is None:
+        return Watts(
+            idle_w=0.0,
+            compute_w=0.0,
+            transfer_w=0.0,
+            kind="assumed",
+            source="none: this machine has no power sensor that can be read",
+            note="0 W leaves energy out of account; --watts IDLE,COMPUTE,TRANSFER takes what a meter says.",
+        )
+    return Watts(
+        idle_w=idle_w,
+        compute_w=max(idle_w, compute_w),
+        transfer_w=idle_w,
+        kind="measured",
+        source=f"jetbed calibrate: {sensor.source}",
+        note="Means before and while steps were timed. Transfers were not measured: the idle figure is repeated.",
+    )
+
+
+def _show_result(
+    request: Request, machine: Machine, fit: Fit, watts: Watts, link: MeasuredLink | None, files: tuple[Path, ...]
+) -> None:
+    console = Console()
+    lines = [
+        f"{request.name or machine.name}: {fit.flop_per_s / 1e9:.4g} GFLOP/s, {fit.memory_bytes_per_s / 1e9:.3g} GB/s, "
+        f"{fit.dispatch_s * 1e6:.3g} us an operation, {fit.step_overhead_s * 1e3:.3g} ms a step",
+        f"priced with these, the timed steps are {fit.mean_error_fraction:.1%} off in the mean and "
+        f"{fit.worst_error_fraction:.1%} at worst",
+    ]
+    if link:
+        lines.append(
+            f"link: {link.download_bytes_per_s * 8e-6:.4g} Mb/s down, {link.upload_bytes_per_s * 8e-6:.4g} Mb/s up, "
+            f"{link.latency_s * 1e3:.3g} ms"
+        )
+    if watts.kind != "measured":
+        lines.append("energy: no power sensor could be read, so the profile has 0 W; --watts takes a meter's figures")
+    lines += [f"written: {file}" for file in files]
+    lines.append(f"next: jetbed validate {request.out}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

@@ -1,0 +1,134 @@
+"""``jetbed validate``: times steps that no profile was fitted to, and prints what the profile says beside it."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from device_profiles.catalog import ProfileError, load_profile
+from device_profiles.records import DeviceProfile, PowerMode
+from emulator.calibration.comparison import Comparison, compare, comparisons_text, overall
+from emulator.calibration.machine import this_machine
+from emulator.calibration.measurement import Clock
+from emulator.calibration.settings import unseen
+from emulator.cli.calibrate import how_to_measure, software, timed
+from emulator.cli.price import power_mode
+from emulator.errors import ConfigError
+from emulator.records import WorkKind
+from emulator.results.display import size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be validated, as the command line has it; None takes what the profile says, or the machine has."""
+
+    profile: str
+    mode: str | None
+    device: str | None
+    threads: int | None
+    quick: bool
+    clock: Clock
+    csv: Path | None
+
+
+def validate(request: Request, as_json: bool) -> None:
+    """Time settings that are in no grid, and print predicted beside measured.
+
+    Raises:
+        UserError: something that was given cannot be used.
+        KeyboardInterrupt: it was interrupted; nothing is written then.
+    """
+    try:
+        profile = load_profile(request.profile)
+    except ProfileError as error:
+        raise ConfigError(str(error)) from None
+    mode = power_mode(profile, request.mode)
+    _check_csv(request.csv)
+    device = request.device or ("cpu" if mode.n_cpu_threads else None)
+    how = how_to_measure(device, request.threads or mode.n_cpu_threads or None, request.clock, quick=request.quick)
+    steps = timed(unseen(quick=request.quick), how, Console(stderr=True))
+    if not steps:
+        raise ConfigError("no setting fits into the memory that is free; end other programs and try again")
+    comparisons = compare(profile, mode, steps)
+    machine = this_machine(how.device)
+    what = f"{profile.name} [{mode.name}] against {machine.processor}, threads: {how.n_threads}, {software(how.clock)}"
+    if request.csv:
+        part = request.csv.with_name(f".{request.csv.name}.{os.getpid()}.part")
+        part.write_text(comparisons_text(comparisons, f"jetbed validate: {what}"), encoding="utf-8")
+        part.replace(request.csv)
+    if as_json:
+        print(json.dumps(_as_plain(profile, mode, comparisons), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _show(Console(), what, comparisons)
+
+
+def _check_csv(path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise ConfigError(f"--csv needs a file in a folder that can be written to, got {str(path)!r}")
+
+
+def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> None:
+    console.print(what, highlight=False, soft_wrap=True)
+    table = Table(
+        Column("layers", no_wrap=True),
+        Column("trained", no_wrap=True),
+        Column("batch", no_wrap=True),
+        *(Column(name, justify="right", no_wrap=True) for name in ("ms", "predicted", "error", "memory", "predicted")),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    for each in comparisons:
+        memory, setting = each.step.peak_memory_bytes, each.step.setting
+        adapters = f"{setting.depth}, rank {setting.rank} {setting.targets}"
+        trained = {
+            WorkKind.ADAPTERS: adapters,
+            WorkKind.WEIGHTS: f"{setting.depth} whole",
+            WorkKind.INFERENCE: f"none ({adapters})",
+        }[setting.kind]
+        table.add_row(
+            f"{setting.n_layers} x {setting.hidden_size}",
+            trained,
+            f"{setting.batch_size} x {setting.seq_len}",
+            f"{each.step.step_s * 1e3:.4g}",
+            f"{each.predicted_s * 1e3:.4g}",
+            f"{each.error_fraction:+.1%}",
+            "–" if memory is None else size(max(0, memory)),
+            size(each.predicted_memory_bytes),
+        )
+    console.print(table)
+    n_outside = sum(each.outside is not None for each in comparisons)
+    if n_outside:
+        console.print(f"{n_outside} of them are outside the range in which the profile is known", highlight=False)
+    errors = overall(comparisons)
+    console.print(
+        f"{errors.n_settings} settings that are in no grid: error {errors.mean_error_fraction:.1%} in the mean, "
+        f"{errors.worst_error_fraction:.1%} at worst",
+        highlight=False,
+    )
+
+
+def _as_plain(profile: DeviceProfile, mode: PowerMode, comparisons: tuple[Comparison, ...]) -> dict[str, Any]:
+    return {
+        "profile": profile.name,
+        "mode": mode.name,
+        **asdict(overall(comparisons)),
+        "settings": [
+            {
+                **asdict(each.step.setting),
+                "precision": each.step.precision,
+                "measured_s": each.step.step_s,
+                "predicted_s": each.predicted_s,
+                "error_fraction": each.error_fraction,
+                "measured_peak_memory_bytes": each.step.peak_memory_bytes,
+                "predicted_peak_memory_bytes": each.predicted_memory_bytes,
+                "outside_known_range": each.outside,
+            }
+            for each in comparisons
+        ],
+    }

@@ -1,0 +1,85 @@
+"""Mistakes of whoever calibrates or validates end in one sentence before anything is measured."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.calibration import measurement
+from emulator.cli import calibrate, validate
+from emulator.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("measured")
+
+    for name in ("measure", "probed_flop_per_s"):
+        monkeypatch.setattr(measurement, name, refuse)
+        monkeypatch.setattr(calibrate, name, refuse)
+
+
+def request(**changes: Any) -> calibrate.Request:
+    given: dict[str, Any] = {
+        "out": Path("board.toml"),
+        "name": None,
+        "mode": "default",
+        "device": "cpu",
+        "threads": 1,
+        "quick": True,
+        "clock": "wall",
+        "watts": None,
+        "peer": None,
+    }
+    return calibrate.Request(**given | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"out": Path("board.csv")}, r"--out must end in .toml.*'board.csv'"),
+        ({"threads": 0}, "--threads must be at least 1, got 0"),
+        ({"device": "tpu"}, "--device: .*got 'tpu'"),
+        ({"threads": 2, "clock": "cpu"}, "--clock cpu .*got 2 threads"),
+        ({"watts": "3,2"}, "--watts takes three numbers.*got '3,2'"),
+        ({"watts": "9,5,4"}, "the first is the least.*got '9,5,4'"),
+        ({"watts": "nan,5,4"}, "got 'nan,5,4'"),
+        ({"peer": "board"}, "HOST:PORT.*got 'board'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        calibrate.calibrate(request(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_watts_are_those_of_the_meter() -> None:
+    watts = calibrate.parse_watts("3.1, 9.5,4")
+    assert watts is not None
+    assert (watts.idle_w, watts.compute_w, watts.transfer_w, watts.kind) == (3.1, 9.5, 4.0, "measured")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"profile": "jetson_tx3"}, "did you mean jetson_tx2"),
+        ({"mode": "MAXX"}, "no such power mode.*got 'MAXX'"),
+        ({"csv": Path("nowhere/errors.csv")}, "--csv .*got 'nowhere/errors.csv'"),
+    ],
+)
+def test_a_mistake_in_what_is_validated_is_one_sentence(changes: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {
+        "profile": "jetson_tx2",
+        "mode": None,
+        "device": "cpu",
+        "threads": 1,
+        "quick": True,
+        "clock": "wall",
+        "csv": None,
+    }
+    with pytest.raises(UserError, match=message):
+        validate.validate(validate.Request(**given | changes), as_json=False)
