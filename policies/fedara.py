@@ -63,6 +63,7 @@ class FedAra(Policy):
         decline_rounds: rounds in which it falls.
         smoothing: share of the old value in the running scores, beta.
         orthogonality: weight of the regulariser that makes A and B orthogonal.
+        initial_deviation: standard deviation of A and B at the start.
     """
 
     first_rank: int = 12
@@ -71,6 +72,7 @@ class FedAra(Policy):
     decline_rounds: int = 12
     smoothing: float = 0.85
     orthogonality: float = 0.0
+    initial_deviation: float = 0.02
 
     task = "emulator.learning.attach.rank_votes:train_and_vote"
 
@@ -89,7 +91,7 @@ class FedAra(Policy):
             raise ValueError(f"orthogonality must be at least 0, got {self.orthogonality!r}")
 
     def form(self, model: ModelSpec) -> DiagonalLoraForm:
-        return DiagonalLoraForm(rank=self.first_rank)
+        return DiagonalLoraForm(rank=self.first_rank, initial_deviation=self.initial_deviation)
 
     def plan(self, view: ClusterView) -> RoundPlan:
         form = self.form(view.model)

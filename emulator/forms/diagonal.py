@@ -17,9 +17,6 @@ from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
 
-INITIAL_DEVIATION = 0.02
-"""Standard deviation of A and B at the start, as in PEFT's AdaLoRA."""
-
 KeptRanks = tuple[tuple[tuple[int, ...], ...], ...]
 """For each layer and each target the numbers of the ranks that are left, ascending."""
 
@@ -56,17 +53,18 @@ class DiagonalLoraForm(AdapterForm):
 
     The server keeps ``rank`` ranks of each; a rank that is switched off has ``lora_E`` 0 there. Devices hold the other
     ranks, close together. ``scaling`` does not follow the number of ranks, so that those that stay keep their meaning.
+    ``initial_deviation`` is the standard deviation of A and B at the start.
     """
 
     rank: int
     targets: tuple[str, ...] = ("query", "value")
     scaling: float = 2.0
+    initial_deviation: float = 0.02
 
     attachment: ClassVar[str] = "emulator.learning.attach.diagonal:StackedDiagonalLora"
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
-        """A and B normal with deviation :data:`INITIAL_DEVIATION`, E zero: the start changes nothing, and A and B are
-        alike."""
+        """A and B are drawn alike, E is zero: the start changes nothing, though neither A nor B is zero."""
         arrays: dict[str, NDArray[np.float32]] = {}
         rng = seeds.rng("adapter_initialisation")
         for layer in range(model.n_layers):
@@ -76,7 +74,7 @@ class DiagonalLoraForm(AdapterForm):
                     ("lora_A", (self.rank, shape.in_features)),
                     ("lora_B", (shape.out_features, self.rank)),
                 ):
-                    drawn = rng.normal(0.0, INITIAL_DEVIATION, size)
+                    drawn = rng.normal(0.0, self.initial_deviation, size)
                     arrays[adapter_name(layer, target, matrix)] = drawn.astype(np.float32)
                 arrays[adapter_name(layer, target, "lora_E")] = np.zeros((self.rank, 1), np.float32)
         return arrays
@@ -135,6 +133,8 @@ class DiagonalLoraForm(AdapterForm):
 
     def check_model(self, model: ModelSpec) -> None:
         LoraForm(ranks=(self.rank,) * model.n_layers, targets=self.targets, scaling=self.scaling).check_model(model)
+        if not self.initial_deviation > 0:
+            raise ValueError(f"initial_deviation must be above 0, got {self.initial_deviation!r}")
 
     def check(self, assignment: Assignment, model: ModelSpec) -> None:
         if not isinstance(assignment, DiagonalAssignment):

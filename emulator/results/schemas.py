@@ -51,7 +51,12 @@ _DEVICES = _schema(
     _field("n_inner_rounds", _INT, "1", "Inner rounds of its group."),
     _field("depth", _INT, "1", "LoRA depth: tuned layers, counted from the output."),
     _field("quantized_layers", _INT, "1", "Of these, the lowest ones that keep their activations quantized."),
-    _field("ranks", pa.list_(_INT), "1", "Adapter rank of each layer, from the input; empty outside the cohort."),
+    _field(
+        "ranks",
+        pa.list_(_INT),
+        "1",
+        "Adapter rank of each layer that the device has, from the input; the largest where its matrices differ.",
+    ),
     _field("n_steps", _INT, "1", "Local steps asked for in each inner round."),
     _field("batch_size", _INT, "1", "Examples in each local step."),
     _field(

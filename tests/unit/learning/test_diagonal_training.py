@@ -1,6 +1,7 @@
 """Adapters with a diagonal train, score and export as plain torch has it, one device at a time."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from emulator.learning.attach.diagonal import StackedDiagonalLora
 from emulator.learning.attach.rank_votes import VotingTraining
 from emulator.learning.batches import draw_rows, make_batch
 from emulator.learning.host import DeviceHost, HostContent
+from emulator.rank_budget import cubic_budget
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
 
@@ -150,6 +152,40 @@ def test_the_score_of_one_step_is_the_closed_form(content: HostContent) -> None:
         for target, rank in (("query", 0), ("value", 0), ("value", 1))
     ]
     assert training.rank_scores(0) == pytest.approx(expected, rel=1e-4)
+
+
+def test_scores_and_schedule_are_those_of_pefts_adalora() -> None:
+    from peft.tuners.adalora.layer import RankAllocator
+
+    torch.manual_seed(0)
+    shapes = {"lora_A": (3, 5), "lora_B": (4, 3), "lora_E": (3, 1)}
+    module = nn.Module()
+    for name, shape in shapes.items():
+        module.add_module(name, nn.ParameterDict({"default": nn.Parameter(torch.randn(shape))}))
+    settings = SimpleNamespace(beta1=0.85, beta2=0.85, target_r=1, tinit=2, tfinal=3, total_step=12, deltaT=1)
+    allocator: Any = RankAllocator(module, settings, "default")
+    allocator.init_bgt, allocator.target_bgt = 288, 48
+    theirs = [allocator.budget_schedule(step)[0] for step in range(15)]
+    assert [cubic_budget(t, 288, 48, warm_up=2, decline=12 - 3 - 2) for t in range(15)] == theirs
+    running: Any = VotingTraining.__new__(VotingTraining)
+    running._votes, running._smoothing, running._sensitivity, running._uncertainty = (
+        True,
+        torch.tensor([[0.85]]),
+        None,
+        None,
+    )
+    for _ in range(4):
+        gradients = {name: torch.randn(shape) for name, shape in shapes.items()}
+        for name, parameter in module.named_parameters():
+            parameter.grad = gradients[name.partition(".")[0]]
+        allocator.update_ipt(module)
+        values = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])[None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients.values()])[None]
+        running.adapters = SimpleNamespace(stack=SimpleNamespace(values=values, gradients=flat))
+        running.after_step(0, 1)
+    ours = (running._sensitivity * running._uncertainty)[0]
+    expected = torch.cat([allocator._element_score(f"{name}.default").flatten() for name in shapes])
+    assert torch.allclose(ours, expected, rtol=1e-5)
 
 
 def test_the_backward_pass_ends_at_the_lowest_layer_that_has_a_rank(content: HostContent) -> None:
