@@ -7,11 +7,9 @@ from pathlib import Path
 
 from emulator.backends.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus
 from emulator.backends.content import content_key, numeric_settings
-from emulator.config import Config
 from emulator.model_catalog import model_spec
 from emulator.preflight import RAY_START_S, Check, Preflight, examine
-from emulator.run import cluster_of
-from emulator.sweeps.expansion import SEED, PlannedRun, Sweep
+from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
 from emulator.sweeps.folder import finished_runs, run_dir
 
 COORDINATOR_BYTES = 200 * 2**20
@@ -59,7 +57,8 @@ def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> Estimate:
     """
     finished = finished_runs(sweep, sweep_dir)
     left = [run for run in sweep.runs if run.name not in finished]
-    n_hosts = _n_hosts(left)
+    clusters = Clusters()
+    n_hosts = _n_hosts(left, clusters)
     n_parallel = _n_parallel(left, n_hosts, max_parallel)
     wall_s: dict[str, float] = {}
     load_s: dict[str, float] = {}
@@ -73,7 +72,7 @@ def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> Estimate:
             problems[alike[0].name] = failing
         for run in alike:
             wall_s[run.name] = _alone_s(run, found, n_parallel)
-            load_s[_content(run.config)] = _load_s(run, found) / max(1, n_hosts)
+            load_s[content_key(run.config, clusters.of(run.config).n_devices)] = _load_s(run, found) / max(1, n_hosts)
     has_ray = any(run.config.backend.kind == "ray" for run in left)
     return Estimate(
         finished=tuple(finished),
@@ -91,10 +90,6 @@ def _kind(run: PlannedRun) -> str:
     return run.config.model_copy(update={SEED: 0}).model_dump_json()
 
 
-def _content(config: Config) -> str:
-    return content_key(config, cluster_of(config).n_devices)
-
-
 def _alone_s(run: PlannedRun, found: Preflight, n_parallel: int) -> float:
     """What a run adds to the whole. Hosts do not idle while runs wait: training adds what it takes on all of them."""
     if found.wall is None:
@@ -110,7 +105,7 @@ def _load_s(run: PlannedRun, found: Preflight) -> float:
     return found.wall.start_s - RAY_START_S * (run.config.backend.kind == "ray")
 
 
-def _n_hosts(runs: Sequence[PlannedRun]) -> int:
+def _n_hosts(runs: Sequence[PlannedRun], clusters: Clusters) -> int:
     """Hosts of the largest pool, on this machine."""
     pools = [0]
     for run in runs:
@@ -118,7 +113,7 @@ def _n_hosts(runs: Sequence[PlannedRun]) -> int:
         if not training.enabled or backend.kind == "inline":
             continue
         room = n_gpus() // backend.gpus_per_host if backend.gpus_per_host else n_cores() // training.threads_per_host
-        most = most_hosts(cluster_of(run.config).n_devices, numeric_settings(run.config).devices_stacked) * len(runs)
+        most = most_hosts(clusters.of(run.config).n_devices, numeric_settings(run.config).devices_stacked) * len(runs)
         pools.append(backend.hosts or max(1, min(int(room), most)))
     return max(pools)
 

@@ -10,8 +10,7 @@ from emulator.backends.locks import exclusive
 from emulator.coordinator import Progress
 from emulator.errors import ConfigError, UserError
 from emulator.execute import execute
-from emulator.run import cluster_of
-from emulator.sweeps.expansion import Sweep
+from emulator.sweeps.expansion import Clusters, Sweep
 from emulator.sweeps.folder import (
     RunState,
     clear_run,
@@ -56,11 +55,12 @@ def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int
             if not (is_alone and is_quiet):
                 raise UserError(f"another sweep is writing into this folder; wait for its end: {str(sweep_dir)!r}")
         progress = _Progress(sweep, sweep_dir, finished_runs(sweep, sweep_dir), display)
+        clusters = Clusters()
         left = [
             BatchRun(
                 name=run.name,
                 config=run.config,
-                n_devices=cluster_of(run.config).n_devices,
+                n_devices=clusters.of(run.config).n_devices,
                 out_dir=run_dir(sweep_dir, run.name).absolute(),
             )
             for run in sweep.runs

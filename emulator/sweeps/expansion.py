@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from device_profiles.records import ClusterSpec
 from emulator.config import Config, config_of, overridden, read_toml
 from emulator.errors import ConfigError, UserError
-from emulator.run import check_settings, resolved_settings
+from emulator.run import check_settings, cluster_of, resolved_settings
 from emulator.sweeps.naming import Label, label_of, run_names
 from emulator.sweeps.spec import Case, SweepSpec
 
@@ -111,6 +112,19 @@ def check_runs(sweep: Sweep) -> None:
             check_settings(run.config)
         except UserError as error:
             raise ConfigError(f"{sweep.path}: run {run.name}: {error}") from error
+
+
+class Clusters:
+    """The clusters of configurations, each read once: a sweep has many runs on few of them."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, ClusterSpec] = {}
+
+    def of(self, config: Config) -> ClusterSpec:
+        key = config.testbed.model_dump_json()
+        if key not in self._read:
+            self._read[key] = cluster_of(config)
+        return self._read[key]
 
 
 def _depth(key: str) -> int:

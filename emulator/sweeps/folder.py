@@ -14,10 +14,11 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.results.writer import INFO_FILE, check_out_dir
-from emulator.run import cluster_of, input_digests, resolved_settings
-from emulator.sweeps.expansion import PlannedRun, Sweep
+from emulator.run import input_digests, resolved_settings
+from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
 from emulator.sweeps.naming import Label
 
 SWEEP_FILE = "sweep.json"
@@ -60,7 +61,7 @@ def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
     if not is_sweep(sweep_dir):
         check_out_dir(sweep_dir)
         return {}
-    finished = {}
+    finished, clusters = {}, Clusters()
     planned = {run.name: run for run in sweep.runs}
     for folder in sorted(sweep_dir.glob(f"{RUN_PREFIX}*")):
         name = folder.name.removeprefix(RUN_PREFIX)
@@ -72,7 +73,7 @@ def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
         info = read_info(folder)
         if info is None or info.get("status") != "finished":
             continue
-        if difference := _difference(_identity_of(planned[name]), info):
+        if difference := _difference(_identity_of(planned[name].config, clusters), info):
             raise ConfigError(
                 f"{sweep.path}: run {name} is finished with other settings ({difference}); choose another --out, or "
                 f"remove {folder.name} to run it again: {str(sweep_dir)!r}"
@@ -172,9 +173,9 @@ def _description(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _identity_of(run: PlannedRun) -> dict[str, Any]:
-    """What must agree with a ``run.json`` for its tables to be those of ``run``."""
-    return {"config": resolved_settings(run.config), **input_digests(run.config, cluster_of(run.config))}
+def _identity_of(config: Config, clusters: Clusters) -> dict[str, Any]:
+    """What must agree with a ``run.json`` for its tables to be those of a run of ``config``."""
+    return {"config": resolved_settings(config), **input_digests(config, clusters.of(config))}
 
 
 def _difference(identity: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
