@@ -239,13 +239,15 @@ def _ratio(row: Mapping[Any, Any]) -> str:
 
 
 def _digits(metric: str, means: Sequence[float]) -> int:
-    """Three for an accuracy, one for counts that are not whole; else so many that the smallest has three figures."""
+    """Three for an accuracy, one for counts that are not whole; else so many that the largest has three figures and
+    the smallest two, at least one and at most three."""
     if "accuracy" in metric:
         return 3
     if METRICS[metric].unit == "1":
         return 0 if all(mean == int(mean) for mean in means) else 1
-    smallest = min((mean for mean in means if mean > 0), default=1.0)
-    return max(1, min(3, 2 - math.floor(math.log10(smallest))))
+    positive = [mean for mean in means if mean > 0] or [1.0]
+    wanted = (2 - math.floor(math.log10(max(positive))), 1 - math.floor(math.log10(min(positive))))
+    return max(1, min(3, max(wanted)))
 
 
 def _unfinished(runs: pd.DataFrame) -> list[str]:

@@ -1,0 +1,53 @@
+"""For scripts and notebooks: a run from Python in one call."""
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from emulator.config import Config, load_config
+from emulator.coordinator import OnProgress
+from emulator.execute import execute
+from emulator.results.reader import RunFrames, load_run
+from emulator.results.writer import claim_default_out_dir
+
+
+def emulate(
+    settings: Config | Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    *,
+    config_file: str | Path | None = None,
+    on_progress: OnProgress = lambda progress: None,
+) -> RunFrames:
+    """Run a testbed to its end, write its Parquet logs, and read them.
+
+    Example::
+
+        import emulator
+
+        run = emulator.emulate({"policy.path": "legend", "rounds": 5, "testbed.n_devices": 16}, out="runs/first")
+        print(run.rounds["accuracy"])
+
+    Args:
+        settings: a whole configuration, or settings by key path that override those of ``config_file``;
+            ``jetbed run --print-config`` lists them.
+        out: the folder of the run, new or empty; ``runs/<time>-<policy>-s<seed>`` without.
+        config_file: a TOML file, as for ``jetbed run``; the default testbed without.
+        on_progress: is called while the run goes on.
+
+    Raises:
+        UserError: something in the configuration, the model or the data cannot be used.
+    """
+    if isinstance(settings, Config):
+        config = settings
+    else:
+        config = load_config(None if config_file is None else Path(config_file), list((settings or {}).items()))
+    if out is not None:
+        return load_run(execute(config, Path(out), on_progress))
+    folder = claim_default_out_dir(config.policy.path, config.seed, datetime.now())
+    try:
+        return load_run(execute(config, folder, on_progress))
+    finally:
+        with contextlib.suppress(OSError):  # not empty: the run has written into it
+            folder.rmdir()
