@@ -16,7 +16,13 @@ FORBIDDEN_IMPORTS: Mapping[str, tuple[str, ...]] = {
     "emulator/forms": ("emulator.world", "emulator.learning", "emulator.protocols", "emulator.backends"),
     "emulator/world": ("emulator.learning", "emulator.protocols", "emulator.backends", "emulator.coordinator"),
     "emulator/protocols": ("emulator.learning", "emulator.backends", "emulator.coordinator"),
-    "emulator/analysis": ("emulator.world", "emulator.learning", "emulator.protocols", "emulator.backends", "emulator.cli"),
+    "emulator/analysis": (
+        "emulator.world",
+        "emulator.learning",
+        "emulator.protocols",
+        "emulator.backends",
+        "emulator.cli",
+    ),
     "emulator/learning": ("emulator.world", "emulator.protocols", "emulator.backends", "emulator.coordinator"),
 }
 """By folder, the packages that nothing in it imports, be it inside a function or for type checking only."""

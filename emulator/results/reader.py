@@ -188,7 +188,14 @@ def load_sweep(path: str | Path) -> SweepFrames:
         UserError: the folder is no sweep, or is damaged.
     """
     folder = Path(path)
-    return SweepFrames(folder, read_sweep_info(folder), read_index(folder))
+    sweep = SweepFrames(folder, read_sweep_info(folder), read_index(folder))
+    # A sweep that was killed could not note in its index what became of the runs that it had begun; they say it.
+    for row in sweep.runs.index[sweep.runs["status"].isin(["planned", "running"])]:
+        name = str(sweep.runs.at[row, "run"])
+        if sweep.has_begun(name):
+            info = sweep.run(name).info
+            sweep.runs.at[row, "status"], sweep.runs.at[row, "error"] = info["status"], info.get("error")
+    return sweep
 
 
 def _read_run(folder: Path, table: str, columns: Sequence[str] | None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -47,6 +48,15 @@ def test_no_run_is_left_out_of_the_index(sweep: SweepFrames) -> None:
     assert sweep.runs["status"].tolist() == ["finished", "failed", "planned"]
     assert sweep.runs["error"].tolist() == [None, "a host died", None]
     assert "3 runs, 1 finished, 1 failed, 1 planned" in repr(sweep)
+
+
+def test_runs_tell_what_a_killed_sweep_could_not(sweep: SweepFrames) -> None:
+    index = sweep.path / "index.parquet"
+    stale = pq.read_table(index).set_column(1, "status", [["running", "planned", "planned"]])
+    pq.write_table(stale.set_column(2, "error", pa.array([None] * 3, pa.string())), index)
+    runs = load_sweep(sweep.path).runs
+    assert runs["status"].tolist() == ["finished", "failed", "planned"]
+    assert runs["error"].tolist() == [None, "a host died", None]
 
 
 def test_some_columns_may_be_read_alone(sweep: SweepFrames) -> None:
