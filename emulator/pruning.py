@@ -61,7 +61,7 @@ class KeptUnits:
 
     def masks(self, kind: Kind) -> list[Mask]:
         """One read-only mask per layer, True where a unit is kept."""
-        return [np.frombuffer(one, dtype=bool) for one in (self.heads if kind == "head" else self.channels)]
+        return [np.frombuffer(one, dtype=bool) for one in self._units(kind)]
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The masks as arrays of a server state, 1 where a unit is kept."""
@@ -71,9 +71,17 @@ class KeptUnits:
             for layer, mask in enumerate(self.masks(kind))
         }
 
+    def n_left(self, kind: Kind) -> list[int]:
+        """How many heads or channels each layer keeps."""
+        return [one.count(1) for one in self._units(kind)]
+
+    def n_units(self, kind: Kind) -> int:
+        """How many heads or channels there were, over all layers."""
+        return sum(map(len, self._units(kind)))
+
     def n_pruned(self, kind: Kind) -> int:
         """How many heads or channels are gone, over all layers."""
-        return sum(int((~mask).sum()) for mask in self.masks(kind))
+        return self.n_units(kind) - sum(self.n_left(kind))
 
     def equal_scores(self) -> Arrays:
         """The same importance for every unit, for want of a measured one."""
@@ -86,7 +94,10 @@ class KeptUnits:
     @property
     def kept_fraction(self) -> float:
         """The mean of the share of heads and the share of channels that are left."""
-        return float(np.mean([np.mean(np.concatenate(self.masks(kind))) for kind in KINDS]))
+        return sum(sum(self.n_left(kind)) / self.n_units(kind) for kind in KINDS) / len(KINDS)
+
+    def _units(self, kind: Kind) -> tuple[bytes, ...]:
+        return self.heads if kind == "head" else self.channels
 
 
 def mask_name(layer: int, kind: Kind) -> str:
@@ -115,6 +126,8 @@ def pruned_to(kept: KeptUnits, scores: Arrays, n_pruned: Mapping[Kind, int]) -> 
         scores: importance under :func:`score_name`, ``(n_units,)`` for each layer and kind.
         n_pruned: how many are to be gone afterwards, those gone before included.
     """
+    if all(n_pruned[kind] <= kept.n_pruned(kind) for kind in KINDS):
+        return kept
     heads, channels = (
         tuple(
             mask.tobytes()
@@ -129,7 +142,7 @@ def pruned_to(kept: KeptUnits, scores: Arrays, n_pruned: Mapping[Kind, int]) -> 
 
 def pruned_to_sparsity(kept: KeptUnits, scores: Arrays, sparsity: float) -> KeptUnits:
     """As :func:`pruned_to`, until this share of all heads and of all channels is gone (rounded)."""
-    wanted = {kind: round(sparsity * sum(map(len, kept.masks(kind)))) for kind in KINDS}
+    wanted = {kind: round(sparsity * kept.n_units(kind)) for kind in KINDS}
     return pruned_to(kept, scores, wanted)
 
 
@@ -160,23 +173,16 @@ def cubic_sparsity(round_index: int, first_round: int, n_rounds: int, target: fl
     return target * (1.0 - (1.0 - progress) ** 3)
 
 
-def n_units_elsewhere(mask: Mask, n_units: int) -> int:
-    """How many of ``n_units`` units another model keeps of which the same share is left as of ``mask``; at least 1."""
-    return max(1, (2 * int(mask.sum()) * n_units + len(mask)) // (2 * len(mask)))
+def n_units_elsewhere(n_left: int, n_whole: int, n_units: int) -> int:
+    """How many of ``n_units`` another layer keeps of which the same share is left, ``n_left`` of ``n_whole``; not 0."""
+    return max(1, (2 * n_left * n_units + n_whole) // (2 * n_whole))
 
 
 def _without_least(masks: Sequence[Mask], scores: Sequence[NDArray[np.floating]], n_pruned: int) -> list[Mask]:
-    left = [mask.copy() for mask in masks]
-    n_left = [int(mask.sum()) for mask in left]
-    layers = np.concatenate([np.full(len(mask), layer) for layer, mask in enumerate(left)])
-    units = np.concatenate([np.arange(len(mask)) for mask in left])
-    n_to_go = n_pruned - sum(len(mask) for mask in left) + sum(n_left)
-    for index in np.argsort(np.concatenate(list(scores)), kind="stable").tolist():
-        if n_to_go <= 0:
-            break
-        layer, unit = layers[index], units[index]
-        if left[layer][unit] and n_left[layer] > 1:
-            left[layer][unit] = False
-            n_left[layer] -= 1
-            n_to_go -= 1
-    return left
+    sizes = [len(mask) for mask in masks]
+    layers, left = np.repeat(np.arange(len(masks)), sizes), np.concatenate(list(masks))
+    best_first = np.flatnonzero(left)[np.argsort(np.concatenate(list(scores))[left], kind="stable")][::-1]
+    _, best_of_layer = np.unique(layers[best_first], return_index=True)
+    may_go = np.delete(best_first, best_of_layer)[::-1]
+    left[may_go[: max(0, n_pruned - int((~left).sum()))]] = False
+    return np.split(left, np.cumsum(sizes)[:-1])

@@ -25,9 +25,9 @@ Deviations
        combines. In a check of their own such reconstructions did not beat a uniform schedule, so ``schedule = "cubic"``
        and ``"one_shot"`` are there as controls; ``target_sparsity = 0`` leaves the network whole.
     4. Aggregation with put-back indices and weights n_i (1 - p_i) is reconstructed. What nobody holds keeps its value.
-    5. Which network is evaluated and exported is ours: one for all, as sparse as the devices are on average, without
-       the units that most of them have pruned (weighted by examples). Once pruning has begun, accuracy is that of the
-       pruned network; when all devices are at the target, so is it.
+    5. Which network is evaluated and exported is ours: one for all, as sparse as the round's devices are on average,
+       without the units that most of them have pruned (weighted by examples). Once pruning has begun, accuracy is that
+       of this pruned network; when all devices are at the target, so is it.
     6. Heads are ranked over all layers, channels too, and every layer keeps one of each. LoRAPrune spares some layers.
 
 Defaults
@@ -44,7 +44,7 @@ from typing import ClassVar, Literal
 from emulator.aggregation import contributions, weighted_coordinate_mean
 from emulator.bandits import PartitionBandit, Point
 from emulator.forms.base import AdapterForm
-from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm
+from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm, pruned_lora_assignment
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.pruning import KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity
@@ -115,26 +115,21 @@ class FedSpine(Policy):
         return PrunedLoraForm(ranks=(most,) * model.n_layers)
 
     def plan(self, view: ClusterView) -> RoundPlan:
-        whole, self._played = KeptUnits.whole(view.state, view.model), {}
-        assignments = {}
+        whole, assignments, self._played = KeptUnits.whole(view.state, view.model), {}, {}
+        # Without training there are no scores, and which units go does not matter.
+        equal = None if view.state else whole.equal_scores()
         for device in view.available:
             kept, sparsity = self._kept.get(device, whole), self._sparsity.get(device, 0.0)
-            # Without training there are no scores, and which units go does not matter.
-            scores = self._scores.get(device) if view.state else whole.equal_scores()
+            scores = self._scores.get(device, equal)
             rank = self.rank
             if scores is not None:
                 wanted, rank = self._decide(view, device, sparsity)
                 kept = pruned_to_sparsity(kept, scores, wanted)
                 self._kept[device], self._sparsity[device] = kept, wanted
-            assignments[device] = PrunedLoraAssignment(
-                device_id=device,
-                n_steps=view.training.n_steps,
-                batch_size=view.training.batch_size,
-                learning_rate=view.training.learning_rate,
-                ranks=(rank,) * view.model.n_layers,
-                depth=view.model.n_layers,
-                kept=kept,
-                importance=self.importance if self._sparsity.get(device, 0.0) < self.target_sparsity else "none",
+            measures = self._sparsity.get(device, 0.0) < self.target_sparsity
+            assignments[device] = replace(
+                pruned_lora_assignment(device, view.training, view.model, rank, kept),
+                importance=self.importance if measures else "none",
                 smoothing=self.smoothing,
             )
         return RoundPlan(assignments=assignments)

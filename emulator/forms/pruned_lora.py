@@ -17,7 +17,7 @@ from emulator.forms.base import Embedded
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm
 from emulator.model_spec import ModelSpec
 from emulator.pruning import KINDS, MATRICES_OF, READERS, KeptUnits, Kind, Mask, kind_of, n_units_elsewhere
-from emulator.records import Arrays, Assignment, Update, Work
+from emulator.records import Arrays, Assignment, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
 
 Importance = Literal["none", "gradient", "magnitude"]
@@ -119,7 +119,7 @@ class PrunedLoraForm(LoraForm):
                     f"kept must say of each of {model.n_layers} layers which {kind}s are left, got {len(layers)} layers"
                 )
             for layer, units in enumerate(layers):
-                if set(units) - {0, 1} or 1 not in units:
+                if not units.count(1) or units.count(0) + units.count(1) < len(units):
                     raise ValueError(f"kept must leave at least one {kind} in layer {layer}, as bytes of 0 and 1")
         if not 0 <= assignment.smoothing < 1:
             raise ValueError(f"smoothing must be at least 0 and below 1, got {assignment.smoothing!r}")
@@ -140,16 +140,30 @@ class PrunedLoraForm(LoraForm):
             )
 
     def _kept_bytes(self, held: PrunedLoraAssignment, layers: range, model: ModelSpec) -> int:
-        n_parameters = model.n_head_parameters
-        for layer in layers:
-            n_kept = priced_units(held.kept, layer, model)
-            for target in self.targets:
-                shape, (n_left, n_units) = model.matrix(target), n_kept[kind_of(target)]
-                pruned, whole = shape.out_features, shape.in_features
-                if target in READERS:
-                    pruned, whole = whole, pruned
-                n_parameters += held.ranks[layer] * (whole + pruned // n_units * n_left)
+        n_parameters, n_kept, n_units = model.n_head_parameters, priced_units(held.kept, model), n_priced(model)
+        for target in self.targets:
+            shape, kind = model.matrix(target), kind_of(target)
+            pruned, whole = shape.out_features, shape.in_features
+            if target in READERS:
+                pruned, whole = whole, pruned
+            for layer in layers:
+                n_parameters += held.ranks[layer] * (whole + pruned // n_units[kind] * n_kept[kind][layer])
         return BYTES_PER_PARAMETER * n_parameters
+
+
+def pruned_lora_assignment(
+    device_id: int, training: TrainingDefaults, model: ModelSpec, rank: int, kept: KeptUnits
+) -> PrunedLoraAssignment:
+    """Train one rank in all layers of what is ``kept``, with the run's settings for local training."""
+    return PrunedLoraAssignment(
+        device_id=device_id,
+        n_steps=training.n_steps,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        ranks=(rank,) * model.n_layers,
+        depth=model.n_layers,
+        kept=kept,
+    )
 
 
 def pruned_axis(name: str, kept: KeptUnits) -> tuple[int, Mask] | None:
@@ -165,24 +179,28 @@ def pruned_axis(name: str, kept: KeptUnits) -> tuple[int, Mask] | None:
     return (1 if target in READERS else 0), np.frombuffer(units, dtype=bool)
 
 
-def priced_units(kept: KeptUnits, layer: int, model: ModelSpec) -> dict[Kind, tuple[int, int]]:
-    """How many units of each kind a layer of the priced ``model`` keeps, and how many it has."""
-    totals: dict[Kind, int] = {"head": model.n_kv_heads, "channel": model.intermediate_size}
-    return {kind: (n_units_elsewhere(kept.masks(kind)[layer], n_units), n_units) for kind, n_units in totals.items()}
+def priced_units(kept: KeptUnits, model: ModelSpec) -> dict[Kind, list[int]]:
+    """How many units of each kind the layers of the priced ``model`` keep."""
+    return {
+        kind: [n_units_elsewhere(n_left, n_whole, n_units) for n_left in kept.n_left(kind)]
+        for kind, n_units in n_priced(model).items()
+        for n_whole in [kept.n_units(kind) // model.n_layers]
+    }
+
+
+def n_priced(model: ModelSpec) -> dict[Kind, int]:
+    """How many units of each kind a layer of ``model`` has."""
+    return {"head": model.n_kv_heads, "channel": model.intermediate_size}
 
 
 def width_fraction(kept: KeptUnits, model: ModelSpec) -> float:
     """The share of the priced layers' matrices that is left: exactly 1 where nothing is pruned."""
-    sizes = {
-        kind: sum(model.matrix(name).in_features * model.matrix(name).out_features for name in own)
-        for kind, names in MATRICES_OF.items()
-        if (own := [name for name in names if name in model.matrices])
-    }
     n_left = n_whole = 0
-    for layer in range(model.n_layers):
-        for kind, (n_kept, n_units) in priced_units(kept, layer, model).items():
-            n_left += sizes[kind] // n_units * n_kept
-            n_whole += sizes[kind]
+    for kind, n_kept in priced_units(kept, model).items():
+        shapes = [model.matrix(name) for name in MATRICES_OF[kind] if name in model.matrices]
+        size = sum(shape.in_features * shape.out_features for shape in shapes)
+        n_left += size // n_priced(model)[kind] * sum(n_kept)
+        n_whole += size * model.n_layers
     return n_left / n_whole
 
 

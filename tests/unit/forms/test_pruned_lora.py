@@ -105,8 +105,7 @@ def test_another_priced_model_keeps_the_same_shares() -> None:
     form = PrunedLoraForm(ranks=(4, 4))
     assignment = settings(FIRST_HEAD, rank=4)
 
-    assert priced_units(FIRST_HEAD, 0, priced) == {"head": (3, 6), "channel": (192, 192)}
-    assert priced_units(FIRST_HEAD, 1, priced) == {"head": (6, 6), "channel": (144, 192)}
+    assert priced_units(FIRST_HEAD, priced) == {"head": [3, 6], "channel": [192, 144]}
     # query and value (48 in, 24 or 48 out), up (48 in, 192 or 144 out); head 16 x 3 + 3
     first, second = 4 * (2 * (48 + 24) + 48 + 192), 4 * (2 * (48 + 48) + 48 + 144)
     assert form.download_bytes(assignment, priced) == 4 * (first + second + 51) + 2 * 25
