@@ -75,7 +75,7 @@ def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf) -> GroupContent 
 
 
 def page_data(comparison: Comparison, groups: Sequence[GroupContent], majority: float | None) -> dict[str, Any]:
-    """All that figures.js reads, as plain data."""
+    """All that the scripts of the page read, as plain data."""
     return {
         "target": comparison.question.target,
         "majority": majority,

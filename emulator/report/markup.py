@@ -53,7 +53,7 @@ def facts(entries: Iterable[tuple[str, str, str]]) -> str:
 
 
 def plot(kind: str, label: str, **options: str) -> str:
-    """The place where figures.js draws; ``label`` tells those who cannot see it what it shows."""
+    """The place where the page draws; ``label`` tells those who cannot see it what it shows."""
     given = "".join(f" data-{name}='{escape(value)}'" for name, value in options.items())
     return f"<div data-figure='{kind}' role='img' aria-label='{escape(label)}'{given}></div>"
 

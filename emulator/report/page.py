@@ -18,6 +18,9 @@ from emulator.results.info import read_info
 from emulator.results.reader import RunFrames, SweepFrames, load_run
 from emulator.version import VERSION
 
+SCRIPTS = ("drawing.js", "curves.js", "devices.js", "types.js", "page.js")
+"""In this order; together they are one script."""
+
 
 def report_page(given: RunFrames | SweepFrames | Sequence[RunFrames], question: Question) -> Iterator[str]:
     """The page of a run, of runs, or of a sweep, in parts. The same results give the same bytes.
@@ -41,7 +44,7 @@ def report_page(given: RunFrames | SweepFrames | Sequence[RunFrames], question: 
         "sections": "".join(html for _, _, html in sections),
         "footer": escape(f"Made by jetbed {VERSION}. All times are emulated unless they say otherwise."),
         "style": _asset("style.css"),
-        "script": _asset("figures.js"),
+        "script": "\n".join(_asset(name) for name in SCRIPTS),
         "plotly": get_plotlyjs(),
         # Within a script element, "</" would end it.
         "data": json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),

@@ -30,19 +30,17 @@ def round_bars(
     rows = devices.loc[devices["round_index"] == round_index]
     rows = rows.sort_values(["profile", "waiting_s", "device_id"], ascending=[False, True, True], ignore_index=True)
     n_all = len(rows)
-    rows = rows.iloc[thinned(n_all, MOST_DEVICES)].reset_index(drop=True)
-    bars = activities.loc[
-        (activities["round_index"] == round_index) & activities["device_id"].isin(rows["device_id"])
-    ].sort_values(["start_s", "device_id"], kind="stable")
-    n_bars = len(bars)
-    bars = bars.iloc[:MOST_BARS]
+    bars = activities.loc[activities["round_index"] == round_index]
+    # Devices with many inner rounds have many bars; then fewer of them are drawn, each of them whole.
+    n_shown = min(MOST_DEVICES, max(1, n_all * MOST_BARS // max(1, len(bars))))
+    rows = rows.iloc[thinned(n_all, n_shown)].reset_index(drop=True)
+    bars = bars.loc[bars["device_id"].isin(rows["device_id"])]
     position = pd.Series(np.arange(len(rows)), index=rows["device_id"])
     profiles = list(dict.fromkeys(rows["profile"]))
     return {
         "round": round_index,
         "length_s": float(of_round["end_s"] - of_round["start_s"]),
         "n_devices": n_all,
-        "n_left_out": n_bars - len(bars),
         "device": packed(rows["device_id"].to_numpy(), "i4"),
         "profiles": profiles,
         "profile": packed(np.array([profiles.index(name) for name in rows["profile"]]), "u1"),

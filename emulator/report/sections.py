@@ -91,12 +91,8 @@ class Page:
             f"<input id='round-number' type='range' min='0' max='{most}' value='{most // 2}'></label>"
             "<output id='round-label'></output></div>"
         )
-        first = self._groups[0].rounds[0]
-        thinned = (
-            f" Of {first['n_devices']} devices an even choice is drawn."
-            if first["n_devices"] > len(first["status"])
-            else ""
-        )
+        is_thinned = any(len(bars["status"]) < bars["n_devices"] for group in self._groups for bars in group.rounds)
+        thinned = " Of many devices, an even choice is drawn." if is_thinned else ""
         named = ", ".join(self._short[group.shown_run] for group in self._groups)
         caption = (
             "Each row is a device, from the left edge, where the round begins, to the right, where the server has "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emulator.report.packing import packed, thinned
-from emulator.report.round_bars import KINDS, MOST_DEVICES, round_bars, shown_rounds
+from emulator.report.round_bars import KINDS, MOST_BARS, MOST_DEVICES, round_bars, shown_rounds
 from emulator.report.settings_map import settings_map
 from emulator.results.reader import RunFrames, load_run
 from tests.unit.report.conftest import FAST, SLOW, MakeRun
@@ -80,6 +80,15 @@ def test_of_many_devices_an_even_choice_is_drawn(frames: RunFrames) -> None:
 
     assert len(bars["status"]) == MOST_DEVICES
     assert bars["n_devices"] == n
+
+
+def test_of_devices_with_many_bars_fewer_are_drawn_and_each_is_whole(frames: RunFrames) -> None:
+    often = frames.activities.loc[frames.activities["round_index"] == 0].iloc[np.arange(16).repeat(MOST_BARS // 8)]
+    bars = round_bars(0, frames.rounds, frames.devices, often)
+
+    # Twice as many bars as can be drawn, a quarter of them for each of four devices.
+    assert len(bars["status"]) == 2
+    assert bars["kind"]["shape"] == [MOST_BARS]
 
 
 def test_settings_have_depth_and_mean_rank_of_adapted_layers(frames: RunFrames) -> None:
