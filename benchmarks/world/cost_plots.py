@@ -1,20 +1,10 @@
-"""Draws what a local step takes on each board: time and memory against depth, and the published steps of a TX2.
+"""Draws what a local step takes on each board: time and memory against depth, and the published steps of a TX2."""
 
-    python -m benchmarks.world.cost_plots --out OUT_DIR
-
-writes ``step_time``, ``step_memory`` (with and without quantized activations) and ``tx2_published``, each as PNG and
-SVG. It needs matplotlib, which the extra ``dev`` has.
-"""
-
-import argparse
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 
 from device_profiles.catalog import load_profile
 from emulator.model_catalog import model_spec
@@ -110,24 +100,3 @@ def tx2_steps() -> Sequence[Mapping[str, str]]:
     """The rows of the published table."""
     with TX2_STEPS.open() as file:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the files")
-    out: Path = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
-    mpl.use("Agg")
-    plt.rcParams["svg.hashsalt"] = "jetbed"  # the same figures give the same files
-    drawings = {"step_time": draw_step_time, "step_memory": draw_step_memory, "tx2_published": draw_tx2_published}
-    for name, draw in drawings.items():
-        figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-        draw(axes)
-        axes.grid(alpha=0.3)
-        figure.savefig(out / f"{name}.png", dpi=120)
-        figure.savefig(out / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
-
-
-if __name__ == "__main__":
-    main()

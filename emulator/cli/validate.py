@@ -73,23 +73,24 @@ def _check_csv(path: Path | None) -> None:
 
 
 def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> None:
-    console.print(what, highlight=False, soft_wrap=True)
+    console.print(what, highlight=False, markup=False, soft_wrap=True)
     table = Table(
         Column("layers", no_wrap=True),
         Column("trained", no_wrap=True),
         Column("batch", no_wrap=True),
-        *(Column(name, justify="right", no_wrap=True) for name in ("ms", "predicted", "error", "memory", "predicted")),
+        *(Column(name, justify="right", no_wrap=True) for name in ("ms", "priced ms", "error", "memory", "error")),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1),
+        padding=0,
     )
     for each in comparisons:
-        memory, setting = each.step.peak_memory_bytes, each.step.setting
+        memory, memory_error = each.step.peak_memory_bytes, each.memory_error_fraction
+        setting = each.step.setting
         adapters = f"{setting.depth}, rank {setting.rank} {setting.targets}"
         trained = {
             WorkKind.ADAPTERS: adapters,
             WorkKind.WEIGHTS: f"{setting.depth} whole",
-            WorkKind.INFERENCE: f"none ({adapters})",
+            WorkKind.INFERENCE: "inference",
         }[setting.kind]
         table.add_row(
             f"{setting.n_layers} x {setting.hidden_size}",
@@ -99,7 +100,7 @@ def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> N
             f"{each.predicted_s * 1e3:.4g}",
             f"{each.error_fraction:+.1%}",
             "–" if memory is None else size(max(0, memory)),
-            size(each.predicted_memory_bytes),
+            "–" if memory_error is None else f"{memory_error:+.0%}",
         )
     console.print(table)
     n_outside = sum(each.outside is not None for each in comparisons)
