@@ -73,7 +73,8 @@ def show_estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
     )
     for run in sweep.runs:
         expected = "finished" if run.name in found.finished else duration(found.wall_s[run.name])
-        table.add_row(run.name, *map(str, run.labels.values()), str(run.config.rounds), expected)
+        labels = (Text(str(label)) for label in run.labels.values())
+        table.add_row(run.name, *labels, str(run.config.rounds), expected)
     console.print(table)
     hosts = f" on {found.n_hosts} hosts" if found.n_hosts else ""
     console.print(
@@ -85,7 +86,8 @@ def show_estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
     console.print(f"memory: {found.needed_bytes / 2**30:.1f} GiB{free}", highlight=False)
     for name, checks in found.problems.items():
         for check in checks:
-            console.print(f"will not fit: {name}, {check.name}: {check.detail}", highlight=False, soft_wrap=True)
+            said = f"will not fit: {name}, {check.name}: {check.detail}"
+            console.print(said, highlight=False, soft_wrap=True, markup=False)
     if not found.will_fit:
         raise typer.Exit(1)
 
@@ -175,6 +177,7 @@ class _LiveTable:
     def __init__(self, console: Console, sweep: Sweep) -> None:
         self._pace = _Pace(sweep)
         self._sweep = sweep
+        self._n_rounds = {run.name: run.config.rounds for run in sweep.runs}
         self._live = Live(console=console, refresh_per_second=4, transient=False)
 
     def __enter__(self) -> None:
@@ -199,10 +202,14 @@ class _LiveTable:
         )
         for name in _listed(states):
             state, now = states[name], progress.get(name)
-            n_rounds = state.n_rounds or (now.rounds_done if now else 0)
+            n_done = state.n_rounds or (now.rounds_done if now else 0)
             accuracy = f"{now.accuracy:.3f}" if now and now.accuracy is not None else ""
             table.add_row(
-                name, state.error or state.status, str(n_rounds), accuracy, duration(now.now_s) if now else ""
+                name,
+                Text(state.error or state.status),
+                f"{n_done}/{self._n_rounds[name]}",
+                accuracy,
+                duration(now.now_s) if now else "",
             )
         left = _left(self._pace.left_s(states, progress))
         return Group(Text(f"{self._sweep.name}: {_counts(states)}{left}"), table)

@@ -11,6 +11,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+import emulator
 from emulator.sweeps.folder import read_info
 from tests.integration.conftest import jetbed
 from tests.integration.test_interruption import still_alive
@@ -106,6 +107,20 @@ def lines_until(process: subprocess.Popen[str], n_finished: int) -> Iterator[str
         n_finished -= ": finished in " in line
         if not n_finished:
             return
+
+
+@pytest.mark.slow
+def test_the_same_seed_has_the_same_partition_and_start_under_every_policy(undisturbed: Path) -> None:
+    runs = {path.name.removeprefix("run="): emulator.load(path) for path in undisturbed.glob("run=*")}
+
+    def facts(name: str) -> tuple[list[int], list[str]]:
+        devices = runs[name].devices.query("round_index == 0")
+        return devices["n_examples"].tolist(), devices["power_mode"].tolist()
+
+    for seed in range(3):
+        assert facts(f"policy-legend,seed-{seed}") == facts(f"policy-fedlora-rank-4,seed-{seed}")
+        assert facts(f"policy-legend,seed-{seed}") == facts(f"policy-fedbuff,seed-{seed}")
+    assert len({tuple(facts(f"policy-legend,seed-{seed}")[0]) for seed in range(3)}) == 3
 
 
 @pytest.mark.slow

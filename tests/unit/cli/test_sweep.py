@@ -15,7 +15,7 @@ from emulator.sweeps.spec import read_spec
 
 PLANNED, RUNNING = RunState(), RunState(status="running")
 FINISHED = RunState(status="finished", n_rounds=10, wall_s=20.0)
-FAILED = RunState(status="failed", error="a reason", n_rounds=3)
+FAILED = RunState(status="failed", error="a reason [/]", n_rounds=3)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_every_run_that_starts_or_ends_is_one_line(sweep: Sweep) -> None:
         "4 runs: 1 finished, 3 planned",
         "run seed-1: running (4 runs: 1 finished, 1 running, 2 planned)",
     ]
-    assert printed[2].startswith("run seed-1: failed: a reason (4 runs: 1 finished, 1 failed, 2 planned; about ")
+    assert printed[2].startswith("run seed-1: failed: a reason [/] (4 runs: 1 finished, 1 failed, 2 planned; about ")
     assert printed[3].startswith("run seed-2: finished in 20.0 s (4 runs: 2 finished, 1 failed, 1 planned; about ")
     assert len(printed) == 4
 
@@ -88,9 +88,9 @@ def test_the_live_table_shows_what_matters_now(sweep: Sweep) -> None:
     printed = said.getvalue()
     assert "study: 4 runs: 1 finished, 1 running, 1 failed, 1 planned; about" in printed
     assert [line.split() for line in printed.splitlines() if "seed-1" in line] == [
-        ["seed-1", "running", "3", "0.500", "90.0", "s"]
+        ["seed-1", "running", "3/10", "0.500", "90.0", "s"]
     ]
-    assert "a reason" in printed
+    assert "a reason [/]" in printed
 
 
 def test_of_many_runs_those_that_wait_or_are_finished_are_counted_only() -> None:
