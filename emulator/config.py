@@ -71,10 +71,11 @@ class ModelConfig(Section):
     """Which model is trained, and whose shapes the devices pay for."""
 
     train: str = "builtin:tiny-12"
-    """What is really trained: builtin:tiny-12, a local directory, or a hub id."""
+    """What is really trained: builtin:tiny-12, a local directory, or a hub id; or builtin:cnn, on images."""
     price: str = "auto"
     """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, a local directory, a hub
-    id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained)."""
+    id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained). For
+    a network: alexnet (auto), vgg16-bn or trained."""
     price_seq_len: NotNegative = 0
     """Tokens per example that the devices pay for; 0 means data.seq_len, or 128 where the price is not the trained
     model's own."""
@@ -96,7 +97,8 @@ class DataConfig(Section):
     """The data set and how it is spread over the devices."""
 
     source: str = "builtin:intents"
-    """builtin:intents, a csv / tsv / parquet / jsonl file, or a hub id."""
+    """builtin:intents, a csv / tsv / parquet / jsonl file, or a hub id; for images builtin:digits (of scikit-learn), or
+    an npz file with images and labels."""
     test_source: str = ""
     """A file with the held-out examples; empty holds out test_fraction of the source."""
     text_column: str | NotNegative = "text"

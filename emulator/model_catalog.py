@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from emulator.errors import ConfigError, did_you_mean
 from emulator.model_spec import LinearShape, ModelSpec
+from emulator.network_catalog import is_network, network_names, network_spec
 
 Head = Literal["output", "full"]
 
@@ -68,7 +69,7 @@ _PRICES: Mapping[str, Mapping[str, Any]] = {
 
 def price_names() -> tuple[str, ...]:
     """The built-in models whose shapes can be priced, in alphabetical order."""
-    return tuple(sorted(_PRICES))
+    return tuple(sorted({*_PRICES, *network_names()}))
 
 
 def family_names() -> tuple[str, ...]:
@@ -81,7 +82,8 @@ def model_spec(name_or_path: str, *, n_labels: int, seq_len: int, head: Head) ->
 
     Args:
         name_or_path: one of :func:`price_names`, ``builtin:NAME`` for a model that comes with the package, a directory
-            with a config.json, or a hub id such as ``FacebookAI/roberta-base``.
+            with a config.json, or a hub id such as ``FacebookAI/roberta-base``. Networks of convolutions are known by
+            their names alone.
         n_labels: number of classes.
         seq_len: tokens per example.
         head: ``full`` trains and ships the whole classification head of the family, ``output`` its last map alone.
@@ -89,6 +91,8 @@ def model_spec(name_or_path: str, *, n_labels: int, seq_len: int, head: Head) ->
     Raises:
         ConfigError: there is no such model, its family is not known, or it cannot take ``seq_len`` tokens.
     """
+    if is_network(name_or_path):
+        return network_spec(name_or_path, n_labels)
     if name_or_path in _PRICES:
         config = _PRICES[name_or_path]
     elif name_or_path.startswith(BUILTIN_PREFIX):

@@ -67,6 +67,11 @@ class ModelSpec:
         return LinearShape(in_features=in_features, out_features=out_features, has_bias=not self.is_decoder)
 
     @property
+    def family(self) -> str:
+        """``transformer``, or ``network`` where it is one of convolutions."""
+        return "transformer"
+
+    @property
     def matrices(self) -> tuple[str, ...]:
         """The names of :data:`MATRICES` that this model has."""
         return tuple(name for name in MATRICES if name != "mlp_gate" or self.gated_mlp)

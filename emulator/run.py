@@ -16,6 +16,7 @@ from emulator.clock import Clock
 from emulator.config import Config
 from emulator.coordinator import Coordinator, OnProgress
 from emulator.errors import ConfigError, UserError
+from emulator.fit import check_fit, check_layers, price_name
 from emulator.forms.base import AdapterForm
 from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
@@ -87,15 +88,9 @@ def check_settings(config: Config) -> None:
     """As :func:`check`, whatever folder the run goes to."""
     availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
     policy = policy_of(config)
+    check_fit(config, policy)
     if price_name(config) != "trained" or not config.training.enabled:
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
-
-
-def price_name(config: Config) -> str:
-    """``model.price`` with ``auto`` resolved."""
-    if config.model.price != "auto":
-        return config.model.price
-    return "roberta-base" if config.model.train.startswith("builtin:") else "trained"
 
 
 def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> ModelSpec:
@@ -112,11 +107,8 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
         return model_spec(config.model.train, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
     seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
     priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
-    if trained is not None and trained.n_layers != priced.n_layers:
-        raise ConfigError(
-            f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must"
-            f" mean the same for both: choose one of {trained.n_layers} layers or model.price = 'trained', got {name!r}"
-        )
+    if trained is not None:
+        check_layers(name, priced, trained)
     return priced
 
 

@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 from emulator.aggregation import contributions, weighted_coordinate_mean
 from emulator.divergence import kl_divergence, label_distributions, mixtures
 from emulator.forms.base import AdapterForm, CutForm
-from emulator.forms.split import cut_form
+from emulator.forms.cut import cut_form
 from emulator.genetic import SubsetSearch, Vector
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
@@ -81,6 +81,7 @@ class MergeSfl(Policy):
     scale_bottom_rate: bool = False
 
     declares = frozenset({"label_histogram"})
+    families = frozenset({"transformer", "network"})
     task = "emulator.learning.split.tasks:train_merged"
     protocol = SplitRounds(merges=True)
 

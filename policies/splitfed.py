@@ -26,7 +26,7 @@ Defaults
 from dataclasses import dataclass
 
 from emulator.forms.base import CutForm
-from emulator.forms.split import cut_form
+from emulator.forms.cut import cut_form
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.protocols.split import SplitRounds
@@ -51,6 +51,7 @@ class SplitFed(Policy):
     rate_decay: float = 0.993
     rate_floor: float = 0.05
 
+    families = frozenset({"transformer", "network"})
     task = "emulator.learning.split.tasks:train_copies"
     protocol = SplitRounds(merges=False)
 

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 from emulator.config import Config
 from emulator.learning.prepared import Prepared
 from emulator.learning.settings import NumericSettings
+from emulator.network_catalog import is_network
 from emulator.records import Arrays
 
 if TYPE_CHECKING:
     from emulator.learning.host import HostContent
+    from emulator.learning.split.network import NetworkContent
+
+    Content = HostContent | NetworkContent
+    """What hosts hold: a transformer with texts, or a network with images."""
 
 
 def numeric_settings(config: Config) -> NumericSettings:
@@ -38,8 +43,10 @@ def content_key(config: Config, n_devices: int) -> str:
     return json.dumps([config.seed, n_devices, model, config.data.model_dump()], sort_keys=True)
 
 
-def without_weights(content: HostContent) -> tuple[HostContent, Arrays]:
+def without_weights(content: Content) -> tuple[Content, Arrays]:
     """``content`` without the pre-trained weights, and these: the same whatever the seed, the data and the labels."""
+    if not content.is_pretrained:
+        return content, {}
     model = content.model
     base = f"{model.layer_paths()[0].partition('.')[0]}."
     weights = {
@@ -49,20 +56,36 @@ def without_weights(content: HostContent) -> tuple[HostContent, Arrays]:
     return replace(content, model=replace(model, arrays=own)), weights
 
 
-def with_weights(content: HostContent, weights: Arrays) -> HostContent:
+def with_weights(content: Content, weights: Arrays) -> Content:
     """The inverse of :func:`without_weights`; nothing is copied."""
+    if not content.is_pretrained:
+        return content
     return replace(content, model=replace(content.model, arrays={**weights, **content.model.arrays}))
 
 
-def load_content(config: Config, n_devices: int) -> tuple[HostContent, Prepared]:
-    """Load and tokenise what hosts need, and tell the coordinator about it. Imports torch.
+def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
+    """Load what hosts need, and tell the coordinator about it. Imports torch.
 
     Raises:
         DataError: the model or the data cannot be used.
     """
+    data = config.data
+    if is_network(config.model.train):
+        from emulator.learning.prepare_images import prepare_images
+
+        return prepare_images(
+            source=data.source,
+            test_source=data.test_source or None,
+            test_fraction=data.test_fraction,
+            n_train=data.n_train or None,
+            n_test=data.n_test or None,
+            n_devices=n_devices,
+            scheme=data.partition.scheme,
+            alpha=data.partition.alpha,
+            run_seed=config.seed,
+        )
     from emulator.learning.prepare import DataSource, prepare
 
-    data = config.data
     return prepare(
         train_model=config.model.train,
         data=DataSource(

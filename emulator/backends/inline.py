@@ -9,7 +9,7 @@ from emulator.backends.content import load_content, numeric_settings
 from emulator.backends.scheduling import evaluation_of, in_order, stack_jobs
 from emulator.config import Config
 from emulator.forms.base import AdapterForm
-from emulator.learning.host import DeviceHost, resolve
+from emulator.learning.host import resolve
 from emulator.learning.stacking import evaluation_shards
 from emulator.records import Arrays, Evaluation, Job, Update
 
@@ -28,7 +28,7 @@ class InlineBackend(Backend):
         self._timings: list[HostTiming] = []
         start_s = time.perf_counter()
         self._content, self.prepared = load_content(config, n_devices)
-        self._host = DeviceHost(self._content, self._settings)
+        self._host = self._content.start(self._settings)
         self._timings.append(HostTiming.since(start_s, "inline", "load"))
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:

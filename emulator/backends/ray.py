@@ -27,7 +27,9 @@ from emulator.learning.stacking import evaluation_shards
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Update
 
 if TYPE_CHECKING:
-    from emulator.learning.host import DeviceHost, HostContent
+    from emulator.backends.content import Content
+    from emulator.learning.host import DeviceHost
+    from emulator.learning.split.network import NetworkHost
 
 MOST_RESIDENT = 2
 """So many models with their data a host keeps built; another run of the same seed finds its own."""
@@ -54,7 +56,7 @@ class HostActor:
         self._name = name
         self._timings: list[HostTiming] = []
         # By what a run asks of a host, those that were asked for last, in that order.
-        self._resident: dict[tuple[str, NumericSettings], DeviceHost] = {}
+        self._resident: dict[tuple[str, NumericSettings], DeviceHost | NetworkHost] = {}
         start_s = time.perf_counter()
         # Now, and not in the first call: all hosts import torch at the same time, while the first one loads.
         importlib.import_module("emulator.learning.tasks")
@@ -62,7 +64,7 @@ class HostActor:
         if started is not None:
             self.start(started.key, started.settings, *ray.get([started.content, started.weights]))
 
-    def load(self, config: Config, n_devices: int, with_weights: bool) -> tuple[HostContent, Arrays, Prepared]:
+    def load(self, config: Config, n_devices: int, with_weights: bool) -> tuple[Content, Arrays, Prepared]:
         """Load model and data; the pre-trained weights come apart, and only if they are asked for.
 
         As returns of a call all three belong to the caller, and outlive this host.
@@ -73,15 +75,13 @@ class HostActor:
         self._timings.append(HostTiming.since(start_s, self._name, "load"))
         return content, weights if with_weights else {}, prepared
 
-    def start(self, key: str, settings: NumericSettings, content: HostContent, weights: Arrays) -> None:
+    def start(self, key: str, settings: NumericSettings, content: Content, weights: Arrays) -> None:
         """Build the model over the shared arrays, unless it is resident under the same ``key`` and ``settings``."""
-        from emulator.learning.host import DeviceHost
-
         start_s = time.perf_counter()
         if (key, settings) not in self._resident:
             while len(self._resident) >= MOST_RESIDENT:
                 del self._resident[next(iter(self._resident))]
-            self._resident[key, settings] = DeviceHost(with_weights(content, weights), settings)
+            self._resident[key, settings] = with_weights(content, weights).start(settings)
         self._host = self._resident[key, settings] = self._resident.pop((key, settings))
         self._timings.append(HostTiming.since(start_s, self._name, "start"))
 

@@ -17,6 +17,10 @@ Support = NDArray[np.bool_] | None
 """Which coordinates of a server array a device holds: a mask that broadcasts to its shape, or None for all of them."""
 
 
+LABEL_BYTES = 2
+"""Of a label on its way to the server; MergeSFL's released code counts as much (arXiv 2311.13348)."""
+
+
 def is_whole_number(value: object) -> bool:
     """Whether ``value`` is an integer, be it Python's or numpy's; a bool counts nothing."""
     return isinstance(value, Integral) and not isinstance(value, bool)

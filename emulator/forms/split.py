@@ -7,13 +7,10 @@ batch cross the cut, ``b s h`` numbers, and as many come back as their gradient.
 
 from dataclasses import dataclass, replace
 
-from emulator.forms.base import CutAssignment, CutForm, check_cut, is_whole_number
+from emulator.forms.base import LABEL_BYTES, CutAssignment, CutForm, check_cut, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm
 from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, Work
-
-LABEL_BYTES = 2
-"""Of a label on its way to the server; MergeSFL's released code counts as much (arXiv 2311.13348)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,14 +95,3 @@ class SplitLoraForm(LoraForm, CutForm):
                 f"where the model is cut, all {model.n_layers} layers are trained at the form's ranks {self.ranks},"
                 f" got depth {assignment.depth!r} and ranks {assignment.ranks!r}"
             )
-
-
-def cut_form(model: ModelSpec, *, rank: int, cut: int) -> CutForm:
-    """The form that cuts ``model`` behind its first ``cut`` layers; 0 means behind the first quarter of them.
-
-    Raises:
-        ValueError: ``rank`` is less than 1.
-    """
-    if rank < 1:
-        raise ValueError(f"rank must be at least 1, got {rank!r}")
-    return SplitLoraForm(ranks=(rank,) * model.n_layers, cut=cut or max(1, model.n_layers // 4))

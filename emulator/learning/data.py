@@ -73,7 +73,7 @@ def load_data(
     names = _label_names(train[1], source)
     train_labels = _as_indices(train[1], names, f"data.source: {source!r}")
     if test is None:
-        chosen = _stratified(train_labels, round(test_fraction * len(train_labels)), seeds.rng("data_split"))
+        chosen = stratified(train_labels, round(test_fraction * len(train_labels)), seeds.rng("data_split"))
         if len(chosen) == len(train_labels):
             raise DataError(
                 f"data.test_fraction: {test_fraction!r} of the {len(train_labels)} rows of {source!r} leaves none for "
@@ -88,8 +88,8 @@ def load_data(
             held_out = f"data.test_source: {test_source!r}"
         test_texts, test_labels = test[0], _as_indices(test[1], names, held_out)
         train_texts = train[0]
-    train_rows = _at_most(train_labels, n_train, seeds.rng("data_train"))
-    test_rows = _at_most(test_labels, n_test, seeds.rng("data_test"))
+    train_rows = at_most(train_labels, n_train, seeds.rng("data_train"))
+    test_rows = at_most(test_labels, n_test, seeds.rng("data_test"))
     return TextData(
         train_texts=tuple(train_texts[row] for row in train_rows),
         train_labels=train_labels[train_rows],
@@ -261,14 +261,14 @@ def _as_indices(labels: Sequence[str], names: Sequence[str], where: str) -> NDAr
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
-def _at_most(labels: NDArray[np.int64], n_most: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
+def at_most(labels: NDArray[np.int64], n_most: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
     """All rows, or a stratified draw of ``n_most`` of them; in ascending order."""
     if n_most is None or n_most >= len(labels):
         return np.arange(len(labels))
-    return _stratified(labels, n_most, rng)
+    return stratified(labels, n_most, rng)
 
 
-def _stratified(labels: NDArray[np.int64], n_chosen: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def stratified(labels: NDArray[np.int64], n_chosen: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """``n_chosen`` (at least 1) rows with the labels in proportion, by largest remainders; in ascending order."""
     n_chosen = min(max(n_chosen, 1), len(labels))
     kinds, counts = np.unique(labels, return_counts=True)

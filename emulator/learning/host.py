@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class HostContent:
     ``offsets[d + 1]``.
     """
 
+    is_pretrained: ClassVar[Literal[True]] = True
+
     model: FrozenModel
     train: TokenData
     test: TokenData
@@ -50,17 +52,16 @@ class HostContent:
         """The training rows of one device, in ascending order."""
         return np.arange(self.offsets[device_id], self.offsets[device_id + 1])
 
+    def start(self, settings: NumericSettings) -> "DeviceHost":
+        """A host for this content."""
+        return DeviceHost(self, settings)
+
 
 class DeviceHost:
     """Trains and evaluates on behalf of devices. It knows no clock, and keeps nothing of a device between calls."""
 
     def __init__(self, content: HostContent, settings: NumericSettings) -> None:
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                "backend.gpus_per_host asks for a GPU, but torch finds none here; set it to 0 for the CPU"
-            )
-        torch.set_num_threads(settings.threads)
-        _keep_freed_memory()
+        begin_process(settings)
         self.content, self.settings = content, settings
         model: Any = content.model.build()
         self.model = model.to(settings.device, DTYPES[settings.precision])
@@ -139,6 +140,18 @@ class DeviceHost:
         """How many layers below the lowest adapter are not computed again, and the bytes that are kept instead."""
         caches = (self._train_prefix, self._test_prefix)
         return max(cache.n_layers for cache in caches), sum(cache.n_used_bytes for cache in caches)
+
+
+def begin_process(settings: NumericSettings) -> None:
+    """Sets up this process for what ``settings`` ask of it.
+
+    Raises:
+        ConfigError: they ask for a GPU and there is none.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("backend.gpus_per_host asks for a GPU, but torch finds none here; set it to 0 for the CPU")
+    torch.set_num_threads(settings.threads)
+    _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:

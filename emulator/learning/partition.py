@@ -45,6 +45,13 @@ def dirichlet(labels: NDArray[np.int64], n_devices: int, alpha: float, rng: np.r
     return [np.array(sorted(part), dtype=np.int64) for part in parts]
 
 
+def spread(
+    labels: NDArray[np.int64], n_devices: int, scheme: str, alpha: float, rng: np.random.Generator
+) -> list[Rows]:
+    """As :func:`iid` or :func:`dirichlet`, whichever ``scheme`` names; ``alpha`` matters to the latter only."""
+    return iid(labels, n_devices, rng) if scheme == "iid" else dirichlet(labels, n_devices, alpha, rng)
+
+
 def label_histograms(labels: NDArray[np.int64], parts: Sequence[Rows], n_labels: int) -> NDArray[np.int64]:
     """How many rows of each label every device holds, ``(n_devices, n_labels)``."""
     counts = [np.bincount(labels[part], minlength=n_labels) for part in parts]

@@ -66,12 +66,7 @@ def prepare(
         n_test=data.n_test,
         seed=run_seed,
     )
-    rng = seeds.rng("partition")
-    parts = (
-        partition.iid(texts.train_labels, n_devices, rng)
-        if scheme == "iid"
-        else partition.dirichlet(texts.train_labels, n_devices, alpha, rng)
-    )
+    parts = partition.spread(texts.train_labels, n_devices, scheme, alpha, seeds.rng("partition"))
     frozen = load_model(train_model, len(texts.label_names), seeds.integer("model_initialisation"), head)
     return _prepared(frozen, texts, parts, seq_len, head)
 

@@ -21,8 +21,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from device_profiles.records import PowerMode, StepLaw
+from emulator.layered_spec import LayeredSpec
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
+from emulator.world import layered
 from emulator.world.elements import n_backward_elements, n_forward_elements
 from emulator.world.gradient_flow import Adapters, adapters_at, flow_of, trained_matrices
 from emulator.world.memory import (
@@ -169,6 +171,8 @@ def price(model: ModelSpec, work: Work, mode: PowerMode, precision: str) -> Comp
 
 def step_demand(model: ModelSpec, work: Work, precision: str) -> StepDemand:
     """What one of the steps of ``work`` asks of a device."""
+    if isinstance(model, LayeredSpec):
+        return _layered_demand(model, work, precision)
     n_layer = n_layer_weights(model, work)
     n_head = _n_whole_head(model) if holds_head(model, work) else 0
     n_trained = n_trained_parameters(model, work)
@@ -188,6 +192,23 @@ def step_demand(model: ModelSpec, work: Work, precision: str) -> StepDemand:
         backward_element_bytes=_ELEMENT_BYTES[precision] * n_backward_elements(model, work),
         quantization_bytes=quantized_bytes(model, work, precision),
         optimizer_bytes=_OPTIMIZER_BYTES * n_trained,
+    )
+
+
+def _layered_demand(model: LayeredSpec, work: Work, precision: str) -> StepDemand:
+    held, trained = layered.held_layers(model, work), layered.trained_layers(model, work)
+    n_trained = layered.n_parameters_of(trained)
+    return StepDemand(
+        forward_flop=layered.layered_forward_flop(model, work),
+        backward_flop=layered.layered_backward_flop(model, work),
+        forward_bytes=_FORWARD_WEIGHT_BYTES[precision] * layered.n_parameters_of(held),
+        backward_bytes=(_BACKWARD_WEIGHT_BYTES[precision] + _GRADIENT_BYTES) * n_trained,
+        n_forward_operations=layered.n_operations_of(held),
+        n_backward_operations=layered.n_operations_of(trained),
+        forward_element_bytes=_ELEMENT_BYTES[precision] * layered.n_elements_of(held, work),
+        backward_element_bytes=_ELEMENT_BYTES[precision] * layered.n_elements_of(trained, work),
+        quantization_bytes=0.0,
+        optimizer_bytes=layered.SGD_BYTES * n_trained,
     )
 
 
@@ -217,6 +238,8 @@ def forward_flop(model: ModelSpec, work: Work) -> float:
 
     A LoRA adapter of rank ``r`` adds ``2 b s r (d_in + d_out)`` for each adapted matrix.
     """
+    if isinstance(model, LayeredSpec):
+        return layered.layered_forward_flop(model, work)
     n_tokens = work.batch_size * work.seq_len
     matrices_flop = sum(_matrix_flop(model, work, name) for name in model.matrices)
     layers_flop = work.forward_layers * (matrices_flop + 2 * _product_flop(model, work))
@@ -230,6 +253,8 @@ def backward_flop(model: ModelSpec, work: Work) -> float:
     Frozen layers below are not entered, and in the lowest layer that is, autograd computes nothing that leads to the
     layer's input alone. Depth 0 trains the head only.
     """
+    if isinstance(model, LayeredSpec):
+        return layered.layered_backward_flop(model, work)
     if work.kind is WorkKind.INFERENCE:
         return 0.0
     head_flop = 2.0 * _n_head_rows(model, work) * _n_head_backward(model, work)

@@ -1,6 +1,7 @@
 """Whether a device's profile is known for a piece of work, or its price is an extrapolation."""
 
 from device_profiles.records import DeviceProfile
+from emulator.layered_spec import LayeredSpec
 from emulator.model_spec import ModelSpec
 from emulator.records import Work
 
@@ -17,6 +18,8 @@ def outside_known_range(profile: DeviceProfile, model: ModelSpec, work: Work, pr
         return f"{work.kind.value}, known for {', '.join(known.kinds)}"
     if precision not in known.precisions:
         return f"{precision}, known for {', '.join(known.precisions)}"
+    if isinstance(model, LayeredSpec):
+        return f"{model.name}, a network of convolutions, known for transformers"
     n_tokens = work.batch_size * work.seq_len
     if not known.min_step_tokens <= n_tokens <= known.max_step_tokens:
         return (

@@ -11,8 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from emulator.layered_spec import LayeredSpec
 from emulator.model_spec import ModelSpec
 from emulator.records import QUANTIZATION_GROUP, Work, WorkKind
+from emulator.world import layered
 from emulator.world.gradient_flow import (
     Adapters,
     adapters_at,
@@ -81,6 +83,8 @@ def peak_memory(
 
     What CUDA itself takes is not in here but in a profile's ``usable_memory_bytes``.
     """
+    if isinstance(model, LayeredSpec):
+        return _layered_memory(model, work, precision)
     n_tokens = work.batch_size * work.seq_len
     n_adapters = n_adapter_parameters(model, work, range(work.forward_layers))
     activations_bytes = 0.0
@@ -99,8 +103,22 @@ def peak_memory(
     )
 
 
+def _layered_memory(model: LayeredSpec, work: Work, precision: str) -> MemoryUse:
+    held, trained = layered.held_layers(model, work), layered.trained_layers(model, work)
+    activations_bytes = _PLAIN_BYTES[precision] * layered.n_kept_of(trained, work)
+    return MemoryUse(
+        weights_bytes=_FLOAT_BYTES * layered.n_parameters_of(held),
+        activations_bytes=activations_bytes,
+        optimizer_bytes=layered.GRADIENT_BYTES * layered.n_parameters_of(trained),
+        workspace_bytes=_PLAIN_BYTES[precision] * layered.n_largest(model, work),
+        allocator_bytes=round(ALLOCATOR_FRACTION * activations_bytes),
+    )
+
+
 def n_trained_parameters(model: ModelSpec, work: Work) -> float:
     """How many parameters a step updates, after pruning: adapters and trained head, or layers and whole head."""
+    if isinstance(model, LayeredSpec):
+        return layered.n_parameters_of(layered.trained_layers(model, work))
     if work.kind is WorkKind.INFERENCE:
         return 0.0
     n_head = model.n_head_parameters if holds_head(model, work) else 0

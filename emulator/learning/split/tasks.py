@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from emulator.forms.base import AdapterForm
 from emulator.learning.host import DeviceHost
 from emulator.learning.split.adapters import CutTraining, MergedTraining
+from emulator.learning.split.network import MergedNetwork, NetworkHost
 from emulator.records import Job, Update
 
 
-def train_merged(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+def train_merged(host: DeviceHost | NetworkHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
     """Devices that share a top; each update has the device's own bottom and the one top."""
+    if isinstance(host, NetworkHost):
+        return MergedNetwork(host, form, jobs).run()
     return MergedTraining(host, form, jobs).run()
 
 
-def train_copies(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+def train_copies(host: DeviceHost | NetworkHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
     """Devices with a top each; each update has both."""
+    if isinstance(host, NetworkHost):
+        return [update for job in jobs for update in MergedNetwork(host, form, [job]).run()]
     return CutTraining(host, form, jobs).run()

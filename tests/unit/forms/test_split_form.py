@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from emulator.forms.split import SplitLoraForm, cut_form
+from emulator.forms.cut import cut_form
+from emulator.forms.split import SplitLoraForm
 from emulator.model_catalog import model_spec
 from emulator.seeds import Seeds
 from emulator.testing import tiny_model, tiny_state

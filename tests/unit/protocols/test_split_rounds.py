@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from emulator.errors import PlanError
+from emulator.forms.base import LABEL_BYTES
 from emulator.forms.lora import LoraForm
-from emulator.forms.split import LABEL_BYTES, SplitLoraForm
+from emulator.forms.split import SplitLoraForm
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.protocols.split import SplitRounds
