@@ -59,13 +59,13 @@ class NetworkLayer:
 
     @property
     def n_kept(self) -> int:
-        """Elements of a sample that are kept for the backward pass.
+        """Elements of a sample that are kept for the backward pass, beside its input.
 
-        The input, for the gradient of the weight; the input of a normalisation; the output of a ReLU, which a pooling
-        takes as its input; and the index of each pooled element.
+        The input of a normalisation; the output of a ReLU, from which a pooling or the next layer takes its gradient;
+        and what a pooling gives, with the index of each, which is as large as two of them.
         """
-        n_kept = self.n_inputs + self.n_unpooled * (self.has_norm + self.has_relu)
-        return n_kept + (self.n_outputs if self.pool > 1 else 0)
+        n_kept = self.n_unpooled * (self.has_norm + self.has_relu)
+        return n_kept + (3 * self.n_outputs if self.pool > 1 else 0)
 
     @property
     def n_operations(self) -> int:

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
+from emulator.layered_spec import LayeredSpec
 from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
@@ -89,6 +90,8 @@ def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
 
 
 def _work(request: Request, model: ModelSpec) -> Work:
+    if isinstance(model, LayeredSpec):
+        return _network_work(request, model)
     if request.full_finetune and request.inference:
         raise ConfigError("--full-finetune and --inference exclude one another; give one of them")
     depth = model.n_layers if request.depth is None else request.depth
@@ -115,6 +118,27 @@ def _work(request: Request, model: ModelSpec) -> Work:
         targets=targets,
         quantized_layers=request.quantized_layers,
         kind=kind,
+    )
+
+
+def _network_work(request: Request, model: LayeredSpec) -> Work:
+    """Training of what lies below the cut, all that devices compute of a network."""
+    if request.depth is not None or request.quantized_layers:
+        raise ConfigError(
+            f"{model.name} is a network of convolutions, of which devices train the {model.cut} layers below its cut; "
+            f"--depth and --quantized-layers are for transformers, got {request.depth!r} and "
+            f"{request.quantized_layers!r}"
+        )
+    _at_least("--batch", request.batch, 1)
+    return Work(
+        n_steps=1,
+        batch_size=request.batch,
+        seq_len=model.seq_len,
+        forward_layers=model.cut,
+        backward_layers=0 if request.inference else model.cut,
+        ranks=(),
+        targets=(),
+        kind=WorkKind.INFERENCE if request.inference else WorkKind.WEIGHTS,
     )
 
 
@@ -181,6 +205,12 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
 
 def _show_heading(console: Console, price: StepPrice) -> None:
     work = price.work
+    console.print(f"[bold]{price.profile.name}[/] in mode {price.mode.name}, {price.precision}", highlight=False)
+    if isinstance(price.model, LayeredSpec):
+        verb = "inference" if work.kind is WorkKind.INFERENCE else "training"
+        what = f"{verb} of the {price.model.cut} of {price.model.n_layers} layers below the cut"
+        console.print(f"one local step of {price.model.name}, batch {work.batch_size}; {what}", highlight=False)
+        return
     n_adapted = sum(rank > 0 for rank in work.ranks)
     adapters = f"rank {max(work.ranks)} on {', '.join(work.targets)}"
     what = {
@@ -191,7 +221,6 @@ def _show_heading(console: Console, price: StepPrice) -> None:
     if work.quantized_layers:
         what += f", {work.quantized_layers} with quantized activations"
     n_tokens = work.batch_size * work.seq_len
-    console.print(f"[bold]{price.profile.name}[/] in mode {price.mode.name}, {price.precision}", highlight=False)
     console.print(
         f"one local step of {price.model.name}, batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens; "
         f"{what}",

@@ -54,8 +54,8 @@ def n_elements_of(layers: tuple[NetworkLayer, ...], work: Work) -> int:
 
 
 def n_kept_of(layers: tuple[NetworkLayer, ...], work: Work) -> int:
-    """Elements that are kept for the backward pass."""
-    return work.batch_size * sum(layer.n_kept for layer in layers)
+    """Elements that are kept for the backward pass: the input of the lowest of ``layers``, and what each keeps."""
+    return work.batch_size * (sum(layer.n_inputs for layer in layers[:1]) + sum(layer.n_kept for layer in layers))
 
 
 def n_largest(model: LayeredSpec, work: Work) -> int:

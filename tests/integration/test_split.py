@@ -1,5 +1,6 @@
 """Whole runs with a model that is cut between devices and server."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,16 @@ from tests.integration.test_runs import digests
 
 POLICIES = ("mergesfl", "splitfed")
 CUT = (*SMALL, "policy.n_selected=5")
+IMAGES = (
+    "testbed.n_devices=8",
+    "model.train=builtin:cnn",
+    "data.source=builtin:digits",
+    "data.n_train=400",
+    "data.partition.alpha=0.5",
+    "training.learning_rate=0.1",
+    "training.batch_size=16",
+    "policy.n_selected=5",
+)
 
 
 @pytest.mark.slow
@@ -28,11 +39,41 @@ def test_the_books_of_a_split_run_balance(tmp_path: Path, policy: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
-def test_hosts_on_ray_give_the_same_bytes_as_one_process(tmp_path: Path, policy: str) -> None:
+def test_images_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path, policy: str) -> None:
+    run = small_run(
+        tmp_path / "run",
+        *("--backend", "inline", "--policy", policy),
+        rounds=10,
+        overrides=[*IMAGES, "training.local_steps=20"],
+    )
+    frames = emulator.load(run)
+    verify(frames)
+    assert frames.rounds["accuracy"].iloc[-1] > 3 * frames.info["majority_accuracy"]
+    assert (run / "adapter" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+def test_texts_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path, policy: str) -> None:
+    settings = ("testbed.n_devices=8", "data.n_train=2000", "data.n_test=200", "training.learning_rate=2e-3")
+    run = small_run(
+        tmp_path / "run",
+        *("--backend", "inline", "--policy", policy),
+        rounds=8,
+        overrides=[*settings, "training.local_steps=20", "training.batch_size=16"],
+    )
+    frames = emulator.load(run)
+    assert frames.rounds["accuracy"].max() > 2 * frames.info["majority_accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [CUT, IMAGES], ids=["texts", "images"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_hosts_on_ray_give_the_same_bytes_as_one_process(tmp_path: Path, policy: str, overrides: Sequence[str]) -> None:
     arguments = ("--policy", policy)
-    inline = digests(small_run(tmp_path / "inline", "--backend", "inline", *arguments, overrides=CUT))
+    inline = digests(small_run(tmp_path / "inline", "--backend", "inline", *arguments, overrides=overrides))
     for hosts in ("1", "2"):
-        run = small_run(tmp_path / hosts, "--backend", "ray", "--hosts", hosts, *arguments, overrides=CUT)
+        run = small_run(tmp_path / hosts, "--backend", "ray", "--hosts", hosts, *arguments, overrides=overrides)
         assert digests(run) == inline
 
 

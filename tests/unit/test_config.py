@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from emulator.cli.settings import as_toml
 from emulator.config import Config, load_config, parse_setting
 from emulator.errors import ConfigError
+from emulator.run import check_settings
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -196,3 +197,10 @@ def test_an_impossible_pace_is_refused(pace: str) -> None:
         load_config(None, [("pace", pace)])
     assert str(refused.value).startswith("--set: pace must be 'virtual', or 'realtime(x)' with x emulated seconds")
     assert str(refused.value).endswith(f"got {pace!r}")
+
+
+def test_the_example_of_images_is_a_valid_run() -> None:
+    config = load_config(Path(__file__).parents[2] / "examples" / "cnn_digits.toml")
+
+    check_settings(config)
+    assert (config.model.train, config.data.source, config.policy.path) == ("builtin:cnn", "builtin:digits", "mergesfl")

@@ -115,7 +115,10 @@ def test_a_directory_is_read_without_transformers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("robert-base", r"there is no model 'robert-base'; did you mean roberta-base\?; give one of bert-base, "),
+        (
+            "robert-base",
+            r"there is no model 'robert-base'; did you mean roberta-base\?; give one of alexnet, bert-base, ",
+        ),
         ("./nowhere", r"there is no model './nowhere'; give one of .*, a directory with a config.json, or a hub id"),
         ("builtin:huge", r"model builtin:huge: there is no readable config.json"),
     ],
@@ -150,4 +153,4 @@ def test_a_config_that_is_not_json_says_where(tmp_path: Path) -> None:
 
 
 def test_price_names_are_the_built_in_models() -> None:
-    assert price_names() == ("bert-base", "distilbert", "roberta-base", "roberta-large")
+    assert price_names() == ("alexnet", "bert-base", "distilbert", "roberta-base", "roberta-large", "vgg16-bn")

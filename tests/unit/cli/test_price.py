@@ -105,3 +105,12 @@ def test_what_is_printed_fits_80_columns(
     assert any("usable" in line for line in lines)
     assert not any("…" in line for line in lines)
     assert any("extrapolated" in line for line in lines) == bool(changes.get("batch"))
+
+
+def test_of_a_network_the_part_below_the_cut_is_priced() -> None:
+    found = priced(replace(REQUEST, model="alexnet", batch=64))
+    assert (found.work.forward_layers, found.work.kind) == (5, WorkKind.WEIGHTS)
+    assert found.download_bytes == found.upload_bytes == 4 * 2_251_584
+    show_price(replace(REQUEST, model="alexnet", batch=64), as_json=False)
+    with pytest.raises(ConfigError, match="--depth and --quantized-layers are for transformers, got 3"):
+        priced(replace(REQUEST, model="alexnet", depth=3))
