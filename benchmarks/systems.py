@@ -75,8 +75,8 @@ def page(sweep: SweepFrames) -> str:
         "# All policies on one testbed",
         "",
         f"{info['n_devices']} devices ({info['cluster']}), {config['rounds']} rounds, seed {config['seed']}; trained "
-        f"model `{info['trained_model']}`, priced as `{info['priced_model']}` at {info['priced_seq_len']} tokens; every "
-        "policy with its own defaults.",
+        f"model `{info['trained_model']}`, priced as `{info['priced_model']}` at {info['priced_seq_len']} tokens; "
+        "every policy with its own defaults.",
         f"The target is the accuracy that FedLoRA has at the end, {target:.3f}; always to name the largest class gives "
         f"{info['majority_accuracy']:.3f}.",
         "One seed tells no small difference: two percentage points are noise.",
