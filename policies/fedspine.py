@@ -18,7 +18,7 @@ Deviations
     1. Importance is LoRAPrune's (arXiv 2305.18403; from its public code): the summary names what it is made of, not its
        formula. It needs adapters on a matrix of each kind of unit, hence ``mlp_up`` beside query and value.
     2. A device reports its scores and the server picks the units by them, for the device's next round: what a round
-       costs is known before it is trained. Scores and indices count as bytes. Computing them (about 1 % of a step's
+       costs is known before it is trained. Scores and indices count as bytes. Computing them (under 1 % of a step's
        FLOP at rank 8) and the memory that it takes are not priced, so a falling ``peak_memory_bytes`` is no claim: the
        summary itself reports 114.5 % of the unpruned system's training memory.
     3. S-UCB and its reward are reconstructed from FedMP's E-UCB (from memory) and the summary's list of what the reward

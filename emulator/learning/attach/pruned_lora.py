@@ -83,13 +83,8 @@ class StackedPrunedLora(StackedLora):
             super().load(payloads, None)
             return
         self._kept = [_kept(assignment) for assignment in assignments]
-        whole = [_widened(payload, kept) for payload, kept in zip(payloads, self._kept, strict=True)]
-        super().load(whole, assignments)
-        for row, (payload, kept) in enumerate(zip(whole, self._kept, strict=True)):
-            for name in payload:
-                if (pruned := pruned_axis(name, kept)) is not None and not pruned[1].all():
-                    axis, mask = pruned
-                    self.stack.restrict(row, name, axis, np.repeat(mask, payload[name].shape[axis] // len(mask)))
+        # Rows of pruned units start at zero and get gradients of exactly zero, so they stay there.
+        super().load([_widened(payload, kept) for payload, kept in zip(payloads, self._kept, strict=True)], assignments)
 
     def read(self) -> list[Arrays]:
         read = super().read()

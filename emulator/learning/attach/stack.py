@@ -41,11 +41,6 @@ class ParameterStack:
         """Lets device ``row`` train parameter ``name``."""
         self.trained[row, self._columns[name]] = True
 
-    def restrict(self, row: int, name: str, axis: int, held: NDArray[np.bool_]) -> None:
-        """Lets device ``row`` train only those parameters of ``name`` whose index along ``axis`` is ``held``."""
-        trained = np.moveaxis(self.trained[row, self._columns[name]].reshape(self.shapes[name]), axis, 0)
-        trained[~held] = False
-
     def columns(self, names: Collection[str]) -> Tensor:
         """The columns that hold the parameters ``names``, in ascending order, as an index."""
         kept = [np.arange(own.start, own.stop) for name, own in self._columns.items() if name in names]
