@@ -33,7 +33,8 @@ Deviations
        that bytes follow the schedule while the depth stays.
 
 Defaults
-    first_rank = 12: AdaLoRA's (PEFT); taken for the paper's, from memory. smoothing = 0.85: AdaLoRA's (PEFT).
+    first_rank = 12: AdaLoRA's (PEFT); taken for the paper's, from memory. smoothing = 0.85, initial_deviation = 0.02:
+    AdaLoRA's (PEFT). orthogonality = 0: not established; chosen because it is the simpler reading.
     last_rank = 2, warm_up_rounds = 1, decline_rounds = 12: not stated; chosen so that of twenty rounds, a run's
     default, the last third is trained at the final budget, and fixed before any run was made.
 """
