@@ -238,7 +238,8 @@ def price(
     batch: Annotated[int, typer.Option(help="Examples in a step.")] = 8,
     seq: Annotated[int, typer.Option(help="Tokens in an example.")] = 128,
     precision: Annotated[Literal["fp32", "amp"], typer.Option(help="Arithmetic on the device.")] = "fp32",
-    quantized_layers: Annotated[int, typer.Option(help="Tuned layers that keep 8-bit activations.")] = 0,
+    quantized_layers: Annotated[int, typer.Option(help="Tuned layers that keep quantized activations.")] = 0,
+    activation_bits: Annotated[int, typer.Option(help="Bits of a quantized activation, 4 or 8.")] = 8,
     full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
     inference: Annotated[bool, typer.Option("--inference", help="A forward pass alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
@@ -257,6 +258,7 @@ def price(
         seq=seq,
         precision=precision,
         quantized_layers=quantized_layers,
+        activation_bits=activation_bits,
         full_finetune=full_finetune,
         inference=inference,
     )

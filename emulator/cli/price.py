@@ -16,7 +16,7 @@ from emulator.errors import ConfigError, did_you_mean
 from emulator.layered_spec import LayeredSpec
 from emulator.model_catalog import model_spec
 from emulator.model_spec import ModelSpec
-from emulator.records import Work, WorkKind
+from emulator.records import ACTIVATION_BITS, Work, WorkKind
 from emulator.results.display import size
 from emulator.world.step_price import Band, StepPrice, price_step
 
@@ -38,6 +38,7 @@ class Request:
     seq: int
     precision: str
     quantized_layers: int
+    activation_bits: int
     full_finetune: bool
     inference: bool
 
@@ -101,6 +102,8 @@ def _work(request: Request, model: ModelSpec) -> Work:
         raise ConfigError(
             f"--quantized-layers must be between 0 and the depth of {depth}, got {request.quantized_layers!r}"
         )
+    if request.activation_bits not in ACTIVATION_BITS:
+        raise ConfigError(f"--activation-bits must be 4 or 8, got {request.activation_bits!r}")
     _at_least("--rank", request.rank, 1)
     _at_least("--batch", request.batch, 1)
     kind = WorkKind.ADAPTERS
@@ -117,6 +120,7 @@ def _work(request: Request, model: ModelSpec) -> Work:
         ranks=(0,) * (model.n_layers - depth) + (rank,) * depth,
         targets=targets,
         quantized_layers=request.quantized_layers,
+        activation_bits=request.activation_bits,
         kind=kind,
     )
 
@@ -219,7 +223,7 @@ def _show_heading(console: Console, price: StepPrice) -> None:
         WorkKind.INFERENCE: f"inference, LoRA of {adapters} in the top {n_adapted} layers",
     }[work.kind]
     if work.quantized_layers:
-        what += f", {work.quantized_layers} with quantized activations"
+        what += f", {work.quantized_layers} with {work.activation_bits}-bit activations"
     n_tokens = work.batch_size * work.seq_len
     console.print(
         f"one local step of {price.model.name}, batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens; "

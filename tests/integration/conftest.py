@@ -20,7 +20,7 @@ SMALL = (
 Jetbed = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def jetbed(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def jetbed(*arguments: str, cwd: Path | None = None, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.run(
@@ -29,7 +29,7 @@ def jetbed(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
         env=environment | {"COLUMNS": "100", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout_s,
         check=False,
     )
 

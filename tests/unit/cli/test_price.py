@@ -21,6 +21,7 @@ REQUEST = Request(
     seq=128,
     precision="fp32",
     quantized_layers=0,
+    activation_bits=8,
     full_finetune=False,
     inference=False,
 )
@@ -44,7 +45,8 @@ def test_a_mode_goes_by_name_or_number(mode: str, name: str) -> None:
         ({"depth": 3, "rank": 4}, {"ranks": (0,) * 9 + (4,) * 3, "backward_layers": 3}),
         ({"targets": "all"}, {"targets": ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")}),
         ({"targets": "mlp_down, query"}, {"targets": ("query", "mlp_down")}),
-        ({"quantized_layers": 5}, {"quantized_layers": 5}),
+        ({"quantized_layers": 5}, {"quantized_layers": 5, "activation_bits": 8}),
+        ({"quantized_layers": 5, "activation_bits": 4}, {"quantized_layers": 5, "activation_bits": 4}),
         ({"full_finetune": True, "depth": 2}, {"kind": WorkKind.WEIGHTS, "ranks": (0,) * 12, "backward_layers": 2}),
         ({"inference": True}, {"kind": WorkKind.INFERENCE, "backward_layers": 0, "ranks": (8,) * 12}),
         ({"batch": 2, "seq": 64}, {"batch_size": 2, "seq_len": 64}),
@@ -71,6 +73,7 @@ def test_options_become_work(changes: dict[str, Any], work: dict[str, Any]) -> N
         ({"targets": "quary"}, "--targets takes qv, all, or names .* did you mean query.*; got 'quary'"),
         ({"targets": "mlp_gate"}, "--targets takes qv, all, or names of roberta-base's matrices"),
         ({"depth": 2, "quantized_layers": 3}, "--quantized-layers must be between 0 and the depth of 2, got 3"),
+        ({"activation_bits": 5}, "--activation-bits must be 4 or 8, got 5"),
         ({"full_finetune": True, "inference": True}, "--full-finetune and --inference exclude one another"),
     ],
 )
