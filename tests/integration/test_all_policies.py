@@ -1,6 +1,6 @@
 """Every policy that ships with jetbed runs, to the same bytes wherever it does, and learns.
 
-All policies are the cases of one sweep, so that hosts are started once.
+All policies are the runs of one sweep, so that hosts are started once.
 """
 
 import json
@@ -20,18 +20,16 @@ LEARNING = (
     "testbed.n_devices=8",
     "data.n_train=1600",
     "data.n_test=300",
-    "training.local_steps=10",
-    "training.batch_size=16",
+    "training.local_steps=12",
     "training.learning_rate=3e-3",
 )
 """Enough training to tell whether a policy learns at all: 8 devices with 200 examples each."""
 
 
 def all_policies(folder: Path, rounds: int, overrides: tuple[str, ...], *arguments: str) -> Path:
-    """Runs of all policies; returns the folder that has one for each, ``run=<policy>``."""
-    cases = "".join(f'[[cases]]\nname = "{name}"\npolicy = {{ path = "{name}" }}\n' for name in policy_names())
+    """Runs of all policies; returns the folder that has one for each, ``run=path-<policy>``."""
     file = folder / "policies.toml"
-    file.write_text(f"base = {{ rounds = {rounds} }}\n{cases}")
+    file.write_text(f"base = {{ rounds = {rounds} }}\n[axes]\npolicy.path = {json.dumps(policy_names())}\n")
     finished = jetbed(
         "sweep", str(file), "--out", str(folder / "runs"), *settings(overrides), *arguments, timeout_s=3600
     )
@@ -56,18 +54,18 @@ def learning_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", policy_names())
 def test_hosts_on_ray_give_the_same_bytes_as_one_process(inline_runs: Path, ray_runs: Path, name: str) -> None:
-    inline = digests(inline_runs / f"run={name}")
+    inline = digests(inline_runs / f"run=path-{name}")
     assert len(inline) == 3 * 3  # tables by rounds
-    assert digests(ray_runs / f"run={name}") == inline
+    assert digests(ray_runs / f"run=path-{name}") == inline
 
 
 @pytest.mark.parametrize("name", policy_names())
 def test_the_books_of_every_policy_balance(inline_runs: Path, name: str) -> None:
-    verify(emulator.load(inline_runs / f"run={name}"))
+    verify(emulator.load(inline_runs / f"run=path-{name}"))
 
 
 @pytest.mark.parametrize("name", policy_names())
 def test_every_policy_beats_the_majority_class_clearly(learning_runs: Path, name: str) -> None:
-    run = learning_runs / f"run={name}"
+    run = learning_runs / f"run=path-{name}"
     majority = json.loads((run / "run.json").read_text())["majority_accuracy"]
     assert emulator.load(run).rounds["accuracy"].max() > majority + 0.15
