@@ -32,7 +32,8 @@ Deviations
     6. Without depth adaptation each device tunes all layers, or as many as fit, quantizing only as many as it must.
 
 Defaults
-    bits = 4: not stated; chosen because a summary of the paper speaks of 58 % less memory, which 8 bits seldom reach.
+    bits = 4: not stated; chosen because a summary of the paper speaks of 58 % less memory, which 8 bits reach with
+    large batches only.
     quantization_cost = 0.1, waiting_fraction = 0.2, min_depth = 1: not stated in what was at hand; chosen. smoothing =
     0.8: the group's common estimator (from memory). rank = 8: that of FedLoRA, to which it compares.
 """
@@ -103,13 +104,7 @@ class FedQuad(Policy):
 
     def plan(self, view: ClusterView) -> RoundPlan:
         form = self.form(view.model)
-        depths = range(self.min_depth, view.model.n_layers + 1)
-        # What each setting that may be asked for looks like, costs to send, and needs.
-        assignments = {
-            Setting(depth, n_quantized): self._assignment(view, form, depth, n_quantized)
-            for depth in depths
-            for n_quantized in range((depth if self.quantize else 0) + 1)
-        }
+        assignments = self._assignments(view, form)
         needs_bytes = {
             setting: peak_memory(view.model, form.work(assignment, view.model), view.training.precision).total_bytes
             for setting, assignment in assignments.items()
@@ -133,18 +128,18 @@ class FedQuad(Policy):
                 f"round {view.round_index}: no available device can hold {self.min_depth} tuned layers, which need"
                 f" {min(needs_bytes.values())} bytes; lower training.batch_size or raise policy.memory_fraction"
             )
-        for device in choices.keys() & self._capacities.keys():
-            choices[device] = efficient_settings(choices[device], partial(completion_s, device))
+        known = sorted(choices.keys() & self._capacities.keys())
+        choices |= {device: efficient_settings(choices[device], partial(completion_s, device)) for device in known}
         levels = {device: len(settings) - 1 for device, settings in choices.items()}
-        known = {device: level for device, level in levels.items() if device in self._capacities}
         levels |= relieve_slowest(
-            lambda device, level: completion_s(device, choices[device][level]), known, self.waiting_fraction, 0
+            lambda device, level: completion_s(device, choices[device][level]),
+            {device: levels[device] for device in known},
+            self.waiting_fraction,
+            0,
         )
         self._settings = {device: choices[device][level] for device, level in levels.items()}
         return RoundPlan(
-            assignments={
-                device: replace(assignments[setting], device_id=device) for device, setting in self._settings.items()
-            }
+            assignments={device: replace(assignments[one], device_id=device) for device, one in self._settings.items()}
         )
 
     def observe(self, report: RoundReport) -> None:
@@ -158,9 +153,15 @@ class FedQuad(Policy):
                 latest = replace(latest, forward_s=forward_s)
                 self._capacities[device] = self._capacities.get(device, latest).blend(latest, self.smoothing)
 
-    def _assignment(self, view: ClusterView, form: LoraForm, depth: int, n_quantized: int) -> LoraAssignment:
-        assignment = lora_assignment(-1, view.training, form.ranks, depth)
-        return replace(assignment, quantized_layers=n_quantized, activation_bits=self.bits)
+    def _assignments(self, view: ClusterView, form: LoraForm) -> dict[Setting, LoraAssignment]:
+        """What each setting asks of a device, whichever it is."""
+        found = {}
+        for depth in range(self.min_depth, view.model.n_layers + 1):
+            plain = lora_assignment(-1, view.training, form.ranks, depth)
+            for n_quantized in range((depth if self.quantize else 0) + 1):
+                quantized = replace(plain, quantized_layers=n_quantized, activation_bits=self.bits)
+                found[Setting(depth, n_quantized)] = quantized
+        return found
 
 
 def feasible_settings(needs_bytes: dict[Setting, int], limit_bytes: float) -> list[Setting]:
