@@ -11,8 +11,8 @@ Idea
     nobody waits. A genetic search chooses devices whose labels, weighted by their batches, come close to those of all.
 
 Mapping
-    D -> ``training.batch_size``; d_i -> ``batch_size`` of an assignment; mu_i + beta_i -> ``_sample_s``; rho ->
-    ``smoothing``;
+    D -> ``training.batch_size``; d_i -> ``batch_size`` of an assignment; mu_i, beta_i -> ``Capacity`` of
+    one sample; rho -> ``smoothing``;
     tau -> ``training.local_steps``; KL(Phi || Phi_0) <= epsilon -> ``divergence_bound``; B^h -> ``ingress_batches`` (in
     batches of D samples); the waiting bound -> ``waiting_fraction``. Merging and dispatch (sourced: released code) ->
     ``emulator.learning.split``; step by step -> ``emulator.protocols.split.SplitRounds``.
@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from emulator.aggregation import contributions, weighted_coordinate_mean
 from emulator.divergence import kl_divergence, label_distributions, mixtures
+from emulator.estimation import Capacity, measured_capacity
 from emulator.forms.base import AdapterForm, CutForm
 from emulator.forms.cut import cut_form
 from emulator.genetic import SubsetSearch, Vector
@@ -85,8 +86,7 @@ class MergeSfl(Policy):
     task = "emulator.learning.split.tasks:train_merged"
     protocol = SplitRounds(merges=True)
 
-    _sample_s: dict[int, float] = field(default_factory=dict, init=False, repr=False)  # mu_i + beta_i
-    _sample_bytes: tuple[int, int] = field(default=(0, 0), init=False, repr=False)
+    _capacities: dict[int, Capacity] = field(default_factory=dict, init=False, repr=False)  # per sample
     _n_selected: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _most: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _batches: dict[int, int] = field(default_factory=dict, init=False, repr=False)
@@ -96,18 +96,21 @@ class MergeSfl(Policy):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}")
         if self.n_selected < 1 or not self.ingress_batches > 0 or not 0 < self.rate_decay <= 1:
-            raise ValueError("n_selected must be at least 1, ingress_batches above 0, rate_decay above 0 and at most 1")
+            raise ValueError(
+                "n_selected must be at least 1, ingress_batches above 0, rate_decay above 0 and at most 1, got"
+                f" {self.n_selected!r}, {self.ingress_batches!r} and {self.rate_decay!r}"
+            )
         return cut_form(model, rank=self.rank, cut=self.cut)
 
     def plan(self, view: ClusterView) -> RoundPlan:
         form, training = self.form(view.model), view.training
         full, n_steps = training.batch_size, training.n_steps
-        if self._sample_s:
-            self._batches = self._chosen(view)
+        if self._capacities:
+            self._batches = self._chosen(view, form)
         else:  # nothing is known of anybody
             n_steps, self._batches = 1, {device: self._most.get(device, full) for device in view.available}
         rate = training.learning_rate * max(self.rate_floor, self.rate_decay**view.round_index)
-        plan = RoundPlan(
+        return RoundPlan(
             assignments={
                 device: form.assignment(
                     device,
@@ -120,33 +123,29 @@ class MergeSfl(Policy):
                 for device, size in self._batches.items()
             }
         )
-        one = form.assignment(0, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=True)
-        self._sample_bytes = form.step_download_bytes(one, view.model), form.step_upload_bytes(one, view.model)
-        return plan
 
     def observe(self, report: RoundReport) -> None:
         for device, seen in report.devices.items():
             if seen.status is Status.OUT_OF_MEMORY:
                 self._most[device] = max(1, self._batches[device] // 2)
             elif seen.status is Status.OK and seen.n_steps:
-                down_bytes, up_bytes = self._sample_bytes
-                beta_s = (
-                    down_bytes * seen.download_s / seen.download_bytes + up_bytes * seen.upload_s / seen.upload_bytes
-                )
-                latest_s = seen.compute_s / (seen.n_steps * seen.batch_size) + beta_s
-                old_s = self._sample_s.get(device, latest_s)
-                self._sample_s[device] = self.smoothing * old_s + (1 - self.smoothing) * latest_s
+                latest = measured_capacity(seen, 1, inner_rounds=seen.n_steps * seen.batch_size)
+                old = self._capacities.get(device, latest)
+                self._capacities[device] = old.blend(latest, self.smoothing)
 
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """``w = sum_i d_i w_i / sum_i d_i`` (from memory). All updates bring the same top."""
         weighted = [replace(update, n_examples=update.assignment.batch_size) for update in updates]
         return weighted_coordinate_mean(state, contributions(form, state, weighted))
 
-    def _chosen(self, view: ClusterView) -> dict[int, int]:
+    def _chosen(self, view: ClusterView, form: CutForm) -> dict[int, int]:
         """The selected devices with their batch sizes."""
         devices, full = view.available, view.training.batch_size
-        median_s = float(np.median(list(self._sample_s.values())))
-        sample_s = np.array([self._sample_s.get(device, median_s) for device in devices])
+        one = form.assignment(0, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=True)
+        n_bytes = form.step_download_bytes(one, view.model), form.step_upload_bytes(one, view.model)
+        known_s = {device: known.completion_s(1, *n_bytes) for device, known in self._capacities.items()}
+        median_s = float(np.median(list(known_s.values())))
+        sample_s = np.array([known_s.get(device, median_s) for device in devices])  # mu_i + beta_i
         most = np.array([self._most.get(device, full) for device in devices])
         sizes = np.minimum(regulated_batches(sample_s, full), most)
         everybody = label_distributions(np.stack([view.declared[i]["label_histogram"] for i in range(view.n_devices)]))

@@ -107,18 +107,20 @@ def test_what_is_left_of_the_budget_makes_all_batches_larger() -> None:
     assert scaled_up(np.array([64, 8]), full=64, budget=999.0).tolist() == [64, 8]
 
 
-def test_the_estimate_is_an_exponential_mean_of_what_was_seen() -> None:
+def test_the_estimate_is_an_exponential_mean_of_what_a_sample_took() -> None:
     policy = MergeSfl(smoothing=0.8, n_selected=6)
     small = small_testbed(policy, n_devices=6)
     small.play_round()
-    before = dict(policy._sample_s)
+    before = dict(policy._capacities)
     played = small.play_round()
     for device, assignment in played.plan.assignments.items():
-        seen = played.report.devices[device]
-        down_bytes, up_bytes = 4 * 8 * 16, 4 * 8 * 16 + 2  # of a sample of the tiny model
-        latest_s = seen.compute_s / (assignment.n_steps * assignment.batch_size)
-        latest_s += down_bytes * seen.download_s / seen.download_bytes + up_bytes * seen.upload_s / seen.upload_bytes
-        assert policy._sample_s[device] == pytest.approx(0.8 * before[device] + 0.2 * latest_s)
+        seen, known = played.report.devices[device], policy._capacities[device]
+        forward_s = seen.forward_s / (assignment.n_steps * assignment.batch_size)
+        assert known.forward_s == pytest.approx(0.8 * before[device].forward_s + 0.2 * forward_s)
+        upload_s_per_byte = seen.upload_s / seen.upload_bytes
+        assert known.upload_s_per_byte == pytest.approx(
+            0.8 * before[device].upload_s_per_byte + 0.2 * upload_s_per_byte
+        )
 
 
 def test_a_device_that_ran_out_of_memory_gets_half_the_batch_at_most() -> None:
