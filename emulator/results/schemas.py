@@ -49,7 +49,7 @@ _DEVICES = _schema(
     _field("status", _TEXT, "", "ok, dropped, out_of_memory, late, unavailable, or idle (not in the cohort)."),
     _field("group", _INT, "1", "Group that the plan put the device into, from 0; -1 outside the cohort."),
     _field("n_inner_rounds", _INT, "1", "Inner rounds of its group."),
-    _field("depth", _INT, "1", "LoRA depth: tuned layers, counted from the output."),
+    _field("depth", _INT, "1", "LoRA depth: tuned layers, counted from the output, or from a cut."),
     _field("quantized_layers", _INT, "1", "Of these, the lowest ones that keep their activations quantized."),
     _field(
         "ranks",
