@@ -34,7 +34,7 @@ class LocalTraining:
     The loss is the sum of the devices' mean cross-entropies, so that no device's gradient depends on another's data.
     A task with a loss of its own, or that measures while it trains, overrides :meth:`penalty`, :meth:`after_backward`,
     :meth:`after_step`, :meth:`metrics` or :meth:`reported`; one in which more is trained than a device holds,
-    :meth:`held`.
+    :meth:`held`; one whose devices cannot be parted, :meth:`passes`.
 
     Attributes:
         jobs: those with the most steps come first, so that the devices still at work are always the leading rows.
@@ -51,6 +51,10 @@ class LocalTraining:
     def penalty(self, n_active: int) -> Tensor | None:
         """What is added to the sum of the first ``n_active`` devices' losses."""
         return None
+
+    def passes(self, n_active: int) -> Sequence[range]:
+        """The rows of each forward and backward pass of a step; more than one only where there is no penalty."""
+        return [range(n_active)]
 
     def after_backward(self, step: int, n_active: int) -> None:
         """Called between the gradients of a step and the change of the parameters by which they were computed."""
@@ -112,14 +116,19 @@ class LocalTraining:
                     self.adapters.activate(n_active)
                 if quantizer:
                     quantizer.begin_step(step, n_active)
-                batch = stacked_batch([own[step] for own in rows[:n_active]], host.content.train, settings.device)
-                logits = host.logits(batch, host.content.train, first_layer)
-                entropies = F.cross_entropy(logits, batch.labels, reduction="none") * batch.weights
-                penalty = self.penalty(n_active)
-                stack.backward(entropies.sum() if penalty is None else entropies.sum() + penalty)
+                passes = self.passes(n_active)
+                for part in passes:
+                    if len(passes) > 1:
+                        self.adapters.activate(part.stop, part.start)
+                    own_rows = [rows[row][step] for row in part]
+                    batch = stacked_batch(own_rows, host.content.train, settings.device)
+                    logits = host.logits(batch, host.content.train, first_layer)
+                    entropies = F.cross_entropy(logits, batch.labels, reduction="none") * batch.weights
+                    penalty = self.penalty(n_active)
+                    stack.backward(entropies.sum() if penalty is None else entropies.sum() + penalty)
+                    self.losses[part.start : part.stop] += entropies.detach().view(len(part), -1).sum(dim=1)
                 self.after_backward(step, n_active)
                 optimizer.step(n_active)
-                self.losses[:n_active] += entropies.detach().view(n_active, -1).sum(dim=1)
                 self.after_step(step, n_active)
 
     def _quantizer(self, assignment: Assignment) -> ActivationQuantizer | None:

@@ -93,9 +93,9 @@ class StackedAdapters(ABC):
         self.stack.upload()
         self.activate(len(payloads))
 
-    def activate(self, n_devices: int) -> None:
-        """From now on, batches hold the rows of the first ``n_devices`` alone."""
-        self.stack.activate(n_devices)
+    def activate(self, n_devices: int, first: int = 0) -> None:
+        """From now on, batches hold the rows of the first ``n_devices`` alone, without those before ``first``."""
+        self.stack.activate(n_devices, first)
         for name, head in self._heads.items():
             bias = f"head.{name}.bias"
             head.weight = self.stack.leaf(f"head.{name}.weight")

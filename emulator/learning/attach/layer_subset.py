@@ -45,13 +45,13 @@ class StackedLayerSubsetLora(StackedLora):
         self._had = [{layer for name, layer in self.array_layers.items() if name in payload} for payload in payloads]
         super().load(payloads, assignments)
 
-    def activate(self, n_devices: int) -> None:
-        self._n_active = n_devices
+    def activate(self, n_devices: int, first: int = 0) -> None:
+        self._n_active = n_devices - first
         for index in range(len(self._layers)):
-            owners = [row for row, had in enumerate(self._had[:n_devices]) if index in had]
-            has_all = len(owners) == n_devices
+            owners = [row for row, had in enumerate(self._had[first:n_devices]) if index in had]
+            has_all = len(owners) == self._n_active
             self._owners[index] = None if has_all else torch.tensor(owners, dtype=torch.int64, device=self._device)
-        super().activate(n_devices)
+        super().activate(n_devices, first)
 
     def connect(self) -> None:
         for names, linear in self._linears.items():

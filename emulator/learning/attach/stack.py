@@ -62,14 +62,14 @@ class ParameterStack:
         corner = tuple(slice(size) for size in shape)
         return np.ascontiguousarray(values[row, self._columns[name]].reshape(self.shapes[name])[corner])
 
-    def activate(self, n_devices: int) -> None:
-        """Makes leaves of the first ``n_devices`` rows.
+    def activate(self, n_devices: int, first: int = 0) -> None:
+        """Makes leaves of the first ``n_devices`` rows, without those before ``first``.
 
         A leaf needs a gradient only if any device trains it, so that backward stops where nobody trains.
         """
-        self._leaves = {}
+        self._leaves, self._active = {}, slice(first, n_devices)
         for name in self.shapes:
-            leaf = self._view(self.values, name)[:n_devices].detach()
+            leaf = self._view(self.values, name)[self._active].detach()
             self._leaves[name] = leaf.requires_grad_(self._is_trained[name])
 
     def leaf(self, name: str) -> Tensor:
@@ -88,7 +88,7 @@ class ParameterStack:
         gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
         for name, gradient in zip(leaves, gradients, strict=True):
             if gradient is not None:
-                self._view(self.gradients, name)[: len(gradient)].copy_(gradient)
+                self._view(self.gradients, name)[self._active].copy_(gradient)
 
     def _view(self, buffer: Tensor, name: str) -> Tensor:
         return buffer[:, self._columns[name]].view(-1, *self.shapes[name])

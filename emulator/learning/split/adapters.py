@@ -48,6 +48,11 @@ class MergedTraining(CutTraining):
         super().__init__(host, form, jobs)
         self._columns: Tensor | None = None
 
+    def passes(self, n_active: int) -> Sequence[range]:
+        """A coupled cohort is one stack, however large; only so many of its devices share a pass."""
+        most = self.host.settings.devices_stacked
+        return [range(start, min(start + most, n_active)) for start in range(0, n_active, most)]
+
     def after_backward(self, step: int, n_active: int) -> None:
         if self._columns is None:
             self._columns = self.top

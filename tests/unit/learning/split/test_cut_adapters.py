@@ -211,3 +211,17 @@ def test_the_same_jobs_give_the_same_bytes(content: HostContent) -> None:
 
     for one, other in zip(first, second, strict=True):
         assert all(np.array_equal(one.payload[name], other.payload[name]) for name in state)
+
+
+def test_a_cohort_too_large_for_one_pass_trains_as_in_one(content: HostContent) -> None:
+    state = server_state(content)
+    whole, parted = (
+        DeviceHost(content, replace(SETTINGS, devices_stacked=most)).train(
+            MERGED, FORM, jobs(state, 5, 2, 3, n_steps=3)
+        )
+        for most in (16, 2)
+    )
+    for one, other in zip(whole, parted, strict=True):
+        assert one.metrics["train_loss"] == pytest.approx(other.metrics["train_loss"], abs=1e-6)
+        for name in state:
+            assert np.abs(one.payload[name] - other.payload[name]).max() < 1e-5, name
