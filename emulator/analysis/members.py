@@ -125,9 +125,11 @@ def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
 def _settings(info: Mapping[str, Any]) -> dict[str, Value]:
     """All settings of a run by key path, without those that change no result; at least the policy and the seed."""
     flat = dict(_flat(info.get("config") or {}))
-    policy = flat.pop("policy.path", info.get(POLICY))
-    flat = {key: value for key, value in flat.items() if not key.startswith(CHANGE_NO_RESULT)}
-    return {POLICY: policy, SEED: info.get(SEED)} | flat
+    own = {POLICY: info.get(POLICY, flat.get("policy.path")), SEED: info.get(SEED)}
+    left_out = ("policy.path", POLICY, SEED)
+    return own | {
+        key: value for key, value in flat.items() if key not in left_out and not key.startswith(CHANGE_NO_RESULT)
+    }
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:

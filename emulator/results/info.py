@@ -18,7 +18,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # As far as tables can hold it.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: Any) -> bool:
@@ -47,6 +48,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "label_names": _TEXTS,
     "n_test_examples": _INTEGER,
     "config": _TABLE,
+    "profile_sha256": _TABLE,
+    "link_sha256": _TABLE,
 }
 """What the readers of run.json rely on, where a run states it."""
 

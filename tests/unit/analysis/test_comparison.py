@@ -233,6 +233,19 @@ def test_other_clusters_partitions_and_models_may_be_compared(tmp_path: Path) ->
     assert comparison.runs["group"].tolist() == ["a, cluster=one, alpha=3", "a, cluster=three, alpha=5"]
 
 
+@pytest.mark.parametrize("value", [None, "x", [], [[1]], {"a": None}, 10**400])
+def test_damaged_settings_make_a_group_of_their_own(tmp_path: Path, value: Any) -> None:
+    config = {"seed": value, "rounds": value, "policy": {"path": value, "rank": value}}
+    runs: dict[str, dict[str, Any]] = {
+        "1": {"accuracies": [0.5], "settings": {"seed": 0, "rounds": 1, "policy": {"path": "a", "rank": 1}}},
+        "2": {"accuracies": [0.5], "settings": config},
+    }
+    comparison = compared(tmp_path, runs)
+    assert comparison.runs["seed"].tolist() == [0, 0]
+    assert comparison.runs["policy"].str.startswith("a").all()
+    assert comparison.runs["group"].nunique() == 2
+
+
 def test_the_same_study_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"count twice.*first.*second"):
         compared(tmp_path, {"first": {"accuracies": [0.5]}, "second": {"accuracies": [0.5]}})
