@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emulator.cli.interrupting import all_or_nothing
 from emulator.errors import ConfigError, UserError
+from emulator.report.markup import counted
 from emulator.report.output import check_out_file, write_file
 from emulator.report.trace_events import trace_lines
 from emulator.results.display import size
@@ -26,7 +27,7 @@ def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
         n_bytes = write_file(out, trace_lines(frames, span))
     n_rounds = len(frames.rounds) if span is None else span[1] - span[0] + 1
     print(
-        f"timeline: {out} ({size(n_bytes)}, {n_rounds} rounds)\n"
+        f"timeline: {out} ({size(n_bytes)}, {counted(n_rounds, 'round')})\n"
         "open it in https://ui.perfetto.dev (Open trace file; it stays on this machine) or chrome://tracing"
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from emulator.analysis import METRICS, Comparison
-from emulator.report.markup import Cell, facts, table
+from emulator.report.markup import Cell, counted, facts, table
 from emulator.results.display import duration, energy_joules, size
 
 _TO_TARGET = {
@@ -94,7 +94,7 @@ def run_facts(comparison: Comparison) -> str:
 
 def _remark(name: str, row: Mapping[Hashable, Any], comparison: Comparison) -> str:
     if name == "time_to_target_s":
-        return f"accuracy {comparison.question.target:.3f}, after {row['n_rounds_to_target']:.0f} rounds"
+        return f"accuracy {comparison.question.target:.3f}, after {counted(int(row['n_rounds_to_target']), 'round')}"
     if name == "mean_waiting_s":
         return f"per device and round, {row['idle_fraction']:.0%} of its time"
     if name == "total_bytes":

@@ -76,6 +76,11 @@ def section(name: str, title: str, content: str) -> str:
     return f"<section id='{name}'><h2>{escape(title)}</h2>\n{content}</section>\n"
 
 
+def counted(n: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def paragraph(text: str, look: str = "") -> str:
     """A paragraph."""
     return f"<p{_class(look)}>{escape(text)}</p>\n"

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from emulator.analysis import Comparison, Question, compare
 from emulator.errors import UserError
 from emulator.report.content import FramesOf, page_data, read_groups
-from emulator.report.markup import paragraph
+from emulator.report.markup import counted, paragraph
 from emulator.report.sections import Page
 from emulator.results.info import read_info
 from emulator.results.reader import RunFrames, SweepFrames, load_run
@@ -81,12 +81,8 @@ def _heading(
         return f"{info.get('policy')}, seed {info.get('seed')}", paragraph(f"A run on {about}")
     name = given.info.get("name") if isinstance(given, SweepFrames) else None
     title = str(name) if name else f"{', '.join(groups[:3])}{' and others' if len(groups) > 3 else ''}"
-    counts = f"{len(runs)} runs: {_counted(len(groups), 'group')}, {_counted(seeds, 'seed')}"
+    counts = f"{len(runs)} runs: {counted(len(groups), 'group')}, {counted(seeds, 'seed')}"
     return title, paragraph(f"{counts}, on {about}")
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _asset(name: str) -> str:

@@ -11,7 +11,7 @@ from emulator.analysis import Comparison
 from emulator.report.content import GroupContent
 from emulator.report.curves import AXES
 from emulator.report.headline import headline_tables, run_facts, shown
-from emulator.report.markup import Cell, Figures, notice, paragraph, plot, section, table
+from emulator.report.markup import Cell, Figures, counted, notice, paragraph, plot, section, table
 from emulator.report.provenance import provenance
 
 _KEY = "<div class='group-key'></div>\n"
@@ -207,4 +207,4 @@ def _unfinished(row: Mapping[Hashable, Any]) -> str:
         "interrupted": "was interrupted",
     }.get(str(row["status"]), str(row["status"]))
     done = 0 if pd.isna(row["n_rounds"]) else int(row["n_rounds"])
-    return f"{row['run']} {what} after {done} rounds" + (f": {row['error']}" if row["error"] else ".")
+    return f"{row['run']} {what} after {counted(done, 'round')}" + (f": {row['error']}" if row["error"] else ".")

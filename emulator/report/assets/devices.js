@@ -63,7 +63,7 @@ function typeAxis(profiles, names) {
   return {
     tickmode: "array",
     tickvals: rows.map((own) => own[0] + (own.length - 1) / 2),
-    ticktext: names.map((name, code) => `${escaped(name)}<br>${rows[code].length} devices`),
+    ticktext: names.map((name, code) => `${escaped(name)}<br>${rows[code].length} ${rows[code].length === 1 ? "device" : "devices"}`),
     range: [-0.7, profiles.length - 0.3],
     ticks: "",
     showgrid: false,

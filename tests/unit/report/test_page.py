@@ -114,7 +114,7 @@ def test_unfinished_runs_are_named_and_stay_out_of_the_curves(make_run: MakeRun)
     page = page_of(whole, failed)
 
     assert "1 of 2 runs are not finished." in read(page).text
-    assert "failed failed after 1 rounds: the roof <fell>" in read(page).text
+    assert "failed failed after 1 round: the roof <fell>" in read(page).text
     group = data_of(page)["groups"][0]
     assert group["accuracy"]["n_rounds"]["n"] == 1
     assert [line["is_counted"] for line in group["lines"]] == [True, False]
