@@ -213,13 +213,15 @@ class RoundReport:
 class TrainingDefaults:
     """The run's settings for local training; policies take them over or deviate on purpose.
 
-    ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``; the server knows it as it sends the program.
+    ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``, and ``dropout`` whether they train with the
+    model's own dropout, whose masks take memory; the server knows both as it sends the program.
     """
 
     n_steps: int
     batch_size: int
     learning_rate: float
     precision: str = "fp32"
+    dropout: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

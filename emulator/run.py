@@ -146,6 +146,7 @@ def build_coordinator(
             batch_size=config.training.batch_size,
             learning_rate=config.training.learning_rate,
             precision=config.testbed.precision,
+            dropout=config.training.dropout,
         ),
         precision=config.testbed.precision,
         seeds=seeds,

@@ -105,8 +105,11 @@ class FedQuad(Policy):
     def plan(self, view: ClusterView) -> RoundPlan:
         form = self.form(view.model)
         assignments = self._assignments(view, form)
+        training = view.training
         needs_bytes = {
-            setting: peak_memory(view.model, form.work(assignment, view.model), view.training.precision).total_bytes
+            setting: peak_memory(
+                view.model, form.work(assignment, view.model), training.precision, dropout=training.dropout
+            ).total_bytes
             for setting, assignment in assignments.items()
         }
         sent_bytes = {

@@ -57,7 +57,8 @@ class UniformDepth(Policy):
 
         def needs_bytes(depth: int) -> int:
             work = form.work(lora_assignment(-1, view.training, form.ranks, depth), view.model)
-            return peak_memory(view.model, work, view.training.precision).total_bytes
+            training = view.training
+            return peak_memory(view.model, work, training.precision, dropout=training.dropout).total_bytes
 
         depth = view.model.n_layers
         while needs_bytes(depth) > limit_bytes:

@@ -28,7 +28,7 @@ from emulator.results.display import duration
 
 _LINK_S = 5.0
 _IDLE_S = 3.0
-_TURNS, _QUICK_TURNS = 3, 2
+_TURNS, _QUICK_TURNS = 5, 2
 _AMP_EVERY = 4  # a quarter of the grid is timed in half precision, where one figure is to be found
 _NOISY = 1.25
 

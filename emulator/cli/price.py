@@ -39,6 +39,9 @@ class Request:
     precision: str
     quantized_layers: int
     activation_bits: int
+    width: float
+    cut: int | None
+    dropout: bool
     full_finetune: bool
     inference: bool
 
@@ -71,7 +74,7 @@ def priced(request: Request) -> StepPrice:
     mode = power_mode(profile, request.mode)
     _at_least("--seq", request.seq, 1)
     model = model_spec(request.model, n_labels=2, seq_len=request.seq, head="output")
-    return price_step(profile, mode, model, _work(request, model), request.precision)
+    return price_step(profile, mode, model, _work(request, model), request.precision, dropout=request.dropout)
 
 
 def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
@@ -95,9 +98,17 @@ def _work(request: Request, model: ModelSpec) -> Work:
         return _network_work(request, model)
     if request.full_finetune and request.inference:
         raise ConfigError("--full-finetune and --inference exclude one another; give one of them")
-    depth = model.n_layers if request.depth is None else request.depth
-    if not 0 <= depth <= model.n_layers:
-        raise ConfigError(f"--depth must be between 0 and the {model.n_layers} layers of {model.name}, got {depth!r}")
+    if request.cut is not None and not 1 <= request.cut <= model.n_layers:
+        raise ConfigError(
+            f"--cut must be between 1 and the {model.n_layers} layers of {model.name}, got {request.cut!r}"
+        )
+    n_layers = request.cut or model.n_layers
+    depth = n_layers if request.depth is None else request.depth
+    if not 0 <= depth <= n_layers:
+        where = f"below the cut of {model.name}" if request.cut else f"of {model.name}"
+        raise ConfigError(f"--depth must be between 0 and the {n_layers} layers {where}, got {depth!r}")
+    if not 0 < request.width <= 1:
+        raise ConfigError(f"--width must be a share above 0 and at most 1, got {request.width!r}")
     if not 0 <= request.quantized_layers <= depth:
         raise ConfigError(
             f"--quantized-layers must be between 0 and the depth of {depth}, got {request.quantized_layers!r}"
@@ -115,24 +126,31 @@ def _work(request: Request, model: ModelSpec) -> Work:
         n_steps=1,
         batch_size=request.batch,
         seq_len=request.seq,
-        forward_layers=model.n_layers,
+        forward_layers=n_layers,
         backward_layers=0 if kind is WorkKind.INFERENCE else depth,
-        ranks=(0,) * (model.n_layers - depth) + (rank,) * depth,
+        ranks=(0,) * (n_layers - depth) + (rank,) * depth,
         targets=targets,
         quantized_layers=request.quantized_layers,
         activation_bits=request.activation_bits,
+        width_fraction=request.width,
         kind=kind,
     )
 
 
 def _network_work(request: Request, model: LayeredSpec) -> Work:
     """Training of what lies below the cut, all that devices compute of a network."""
-    if request.depth is not None or request.quantized_layers:
-        raise ConfigError(
-            f"{model.name} is a network of convolutions, of which devices train the {model.cut} layers below its cut; "
-            f"--depth and --quantized-layers are for transformers, got {request.depth!r} and "
-            f"{request.quantized_layers!r}"
-        )
+    for option, value, unused in (
+        ("--depth", request.depth, None),
+        ("--quantized-layers", request.quantized_layers, 0),
+        ("--width", request.width, 1.0),
+        ("--cut", request.cut, None),
+        ("--dropout", request.dropout, False),
+    ):
+        if value != unused:
+            raise ConfigError(
+                f"{model.name} is a network of convolutions, of which devices train the {model.cut} layers below its "
+                f"cut; {option} is for transformers, got {value!r}"
+            )
     _at_least("--batch", request.batch, 1)
     return Work(
         n_steps=1,
@@ -217,13 +235,18 @@ def _show_heading(console: Console, price: StepPrice) -> None:
         return
     n_adapted = sum(rank > 0 for rank in work.ranks)
     adapters = f"rank {max(work.ranks)} on {', '.join(work.targets)}"
+    layers = f"{work.forward_layers} layers"
+    if work.forward_layers < price.model.n_layers:
+        layers += f" below a cut of {price.model.n_layers}"
     what = {
-        WorkKind.ADAPTERS: f"LoRA of {adapters} in the top {n_adapted} of {price.model.n_layers} layers",
-        WorkKind.WEIGHTS: f"full fine-tuning of the top {work.backward_layers} of {price.model.n_layers} layers",
+        WorkKind.ADAPTERS: f"LoRA of {adapters} in the top {n_adapted} of {layers}",
+        WorkKind.WEIGHTS: f"full fine-tuning of the top {work.backward_layers} of {layers}",
         WorkKind.INFERENCE: f"inference, LoRA of {adapters} in the top {n_adapted} layers",
     }[work.kind]
     if work.quantized_layers:
         what += f", {work.quantized_layers} with {work.activation_bits}-bit activations"
+    if work.width_fraction < 1:
+        what += f", {work.width_fraction:.0%} of heads and channels kept"
     n_tokens = work.batch_size * work.seq_len
     console.print(
         f"one local step of {price.model.name}, batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens; "

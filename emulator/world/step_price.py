@@ -76,8 +76,13 @@ class StepPrice:
         return max(waits, key=lambda name: waits[name])
 
 
-def price_step(profile: DeviceProfile, mode: PowerMode, model: ModelSpec, work: Work, precision: str) -> StepPrice:
-    """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes."""
+def price_step(
+    profile: DeviceProfile, mode: PowerMode, model: ModelSpec, work: Work, precision: str, *, dropout: bool = False
+) -> StepPrice:
+    """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes.
+
+    ``dropout`` says whether the layers drop out, which takes memory.
+    """
     demand = step_demand(model, work, precision)
     time = step_time(demand, mode, precision)
     slow, fast = _extremes(profile, mode, precision)
@@ -100,7 +105,7 @@ def price_step(profile: DeviceProfile, mode: PowerMode, model: ModelSpec, work: 
         time=time,
         step_s=Band(time.step_s, fastest_s, slowest_s),
         energy_j=Band(time.step_s * mode.compute_w, fastest_s * watts[0], slowest_s * watts[1]),
-        memory=peak_memory(model, work, precision),
+        memory=peak_memory(model, work, precision, dropout=dropout),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
         download_bytes=round(_BYTES_PER_PARAMETER * n_received),
         upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),

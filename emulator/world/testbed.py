@@ -348,7 +348,8 @@ class Testbed:
 
     def _peak_memory_bytes(self, work: Work) -> int:
         if work not in self._memory_bytes:
-            self._memory_bytes[work] = peak_memory(self.model, work, self._precision).total_bytes
+            use = peak_memory(self.model, work, self._precision, dropout=self._training.dropout)
+            self._memory_bytes[work] = use.total_bytes
         return self._memory_bytes[work]
 
     def _open_ledgers(self) -> list[Ledger]:

@@ -22,6 +22,9 @@ REQUEST = Request(
     precision="fp32",
     quantized_layers=0,
     activation_bits=8,
+    width=1.0,
+    cut=None,
+    dropout=False,
     full_finetune=False,
     inference=False,
 )
@@ -49,6 +52,8 @@ def test_a_mode_goes_by_name_or_number(mode: str, name: str) -> None:
         ({"quantized_layers": 5, "activation_bits": 4}, {"quantized_layers": 5, "activation_bits": 4}),
         ({"full_finetune": True, "depth": 2}, {"kind": WorkKind.WEIGHTS, "ranks": (0,) * 12, "backward_layers": 2}),
         ({"inference": True}, {"kind": WorkKind.INFERENCE, "backward_layers": 0, "ranks": (8,) * 12}),
+        ({"cut": 4, "depth": 1}, {"forward_layers": 4, "backward_layers": 1, "ranks": (0, 0, 0, 8)}),
+        ({"width": 0.5}, {"width_fraction": 0.5, "forward_layers": 12}),
         ({"batch": 2, "seq": 64}, {"batch_size": 2, "seq_len": 64}),
     ],
 )
@@ -65,6 +70,10 @@ def test_options_become_work(changes: dict[str, Any], work: dict[str, Any]) -> N
         ({"mode": "MAXM"}, "--mode: jetson_tx2 has no such power mode; did you mean MAX.*it has MAXN, .*; got 'MAXM'"),
         ({"model": "roberta-bass"}, "there is no model 'roberta-bass'; did you mean roberta-base"),
         ({"depth": 13}, "--depth must be between 0 and the 12 layers of roberta-base, got 13"),
+        ({"cut": 0}, "--cut must be between 1 and the 12 layers of roberta-base, got 0"),
+        ({"cut": 4, "depth": 5}, "--depth must be between 0 and the 4 layers below the cut of roberta-base, got 5"),
+        ({"width": 0.0}, "--width must be a share above 0 and at most 1, got 0.0"),
+        ({"width": 1.5}, "--width must be a share above 0 and at most 1, got 1.5"),
         ({"depth": -1}, "--depth must be between 0 and the 12 layers of roberta-base, got -1"),
         ({"seq": 513}, "roberta-base takes at most 512 tokens, got a sequence length of 513"),
         ({"seq": 0}, "--seq must be at least 1, got 0"),
@@ -115,5 +124,14 @@ def test_of_a_network_the_part_below_the_cut_is_priced() -> None:
     assert (found.work.forward_layers, found.work.kind) == (5, WorkKind.WEIGHTS)
     assert found.download_bytes == found.upload_bytes == 4 * 2_251_584
     show_price(replace(REQUEST, model="alexnet", batch=64), as_json=False)
-    with pytest.raises(ConfigError, match="--depth and --quantized-layers are for transformers, got 3"):
-        priced(replace(REQUEST, model="alexnet", depth=3))
+    for changes in ({"depth": 3}, {"quantized_layers": 3}, {"cut": 3}, {"width": 0.3}, {"dropout": True}):
+        with pytest.raises(ConfigError, match=r"is for transformers, got [3T0]"):
+            priced(replace(REQUEST, model="alexnet", **changes))
+
+
+def test_masks_of_dropout_are_kept() -> None:
+    kept = priced(replace(REQUEST, dropout=True)).memory.activations_bytes - priced(REQUEST).memory.activations_bytes
+    # a layer: a byte for each element behind attention and behind the feed-forward part, and for each score; the
+    # softmax, in float32, is kept before it drops out as well as after
+    scores = 12 * 128 * 8 * 128
+    assert kept == 12 * (2 * 768 * 8 * 128 + scores + 4 * scores)

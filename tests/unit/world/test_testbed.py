@@ -309,6 +309,16 @@ def test_the_first_setting_outside_the_known_range_is_noted_once_for_each_kind_o
     assert testbed.outside_known_range == {"exact-0": "the profile states no range in which it is known"}
 
 
+def test_where_devices_drop_out_the_masks_take_memory() -> None:
+    testbed = opened(1)
+    testbed._training = replace(testbed._training, dropout=True)
+
+    testbed.clock.run(run(testbed))
+
+    assert testbed.ledgers[0].peak_memory_bytes == peak_memory(MODEL, WORK, "fp32", dropout=True).total_bytes
+    assert testbed.ledgers[0].peak_memory_bytes > peak_memory(MODEL, WORK, "fp32").total_bytes
+
+
 def hot_testbed(**settings: Any) -> "Testbed":
     """One device as in :func:`opened`, in one of two equal modes that are drawn anew each round."""
     plain = opened(1)
