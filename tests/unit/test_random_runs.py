@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from emulator.config import load_config
 from emulator.errors import UserError
+from emulator.forms.base import CutForm
+from emulator.forms.cut import cut_form
 from emulator.forms.lora import LoraForm, lora_plan
 from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.protocols.buffered import BufferedAsync
+from emulator.protocols.split import SplitRounds
 from emulator.records import ClusterView, Group, RoundPlan
 from emulator.results import verify
 from emulator.results.reader import load
@@ -75,6 +78,36 @@ class RandomPlans(Policy):
         return RoundPlan(assignments=assignments, deadline_s=deadline_s, groups=groups)
 
 
+@dataclass(kw_only=True)
+class RandomCuts(Policy):
+    """Any cohort, any batches and any number of steps of a model that is cut, merged or side by side."""
+
+    merges: bool = True
+
+    def __post_init__(self) -> None:
+        self.protocol = SplitRounds(merges=self.merges)
+
+    def form(self, model: ModelSpec) -> CutForm:
+        return cut_form(model, rank=RANK, cut=2)
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        rng, n_steps = view.rng, int(view.rng.integers(1, 5))
+        cohort = rng.permutation(view.available)[: rng.integers(1, len(view.available) + 1)].tolist()
+        return RoundPlan(
+            assignments={
+                device: self.form(view.model).assignment(
+                    device,
+                    n_steps=n_steps if self.merges else int(rng.integers(1, 5)),
+                    batch_size=int(2 ** rng.integers(0, 10)),
+                    learning_rate=0.1,
+                    top_learning_rate=0.1,
+                    merges=self.merges,
+                )
+                for device in sorted(cohort)
+            }
+        )
+
+
 @st.composite
 def availabilities(draw: st.DrawFn) -> dict[str, Any]:
     seconds = st.floats(0.5, 500)
@@ -95,10 +128,21 @@ def availabilities(draw: st.DrawFn) -> dict[str, Any]:
     n_devices=st.integers(2, 6),
     n_rounds=st.integers(1, 4),
     availability=availabilities(),
-    buffer_size=st.integers(0, 4),
+    policy=st.one_of(
+        st.builds(
+            lambda size: {"policy.path": f"{__name__}:RandomPlans", "policy.buffer_size": size}, st.integers(0, 4)
+        ),
+        st.builds(lambda merges: {"policy.path": f"{__name__}:RandomCuts", "policy.merges": merges}, st.booleans()),
+    ),
+    server_tflop_per_s=st.sampled_from([0.0, 0.5]),
 )
 def test_the_books_of_any_run_balance(
-    seed: int, n_devices: int, n_rounds: int, availability: dict[str, Any], buffer_size: int
+    seed: int,
+    n_devices: int,
+    n_rounds: int,
+    availability: dict[str, Any],
+    policy: dict[str, Any],
+    server_tflop_per_s: float,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "crowded.toml").write_text(CROWDED)
@@ -112,8 +156,8 @@ def test_the_books_of_any_run_balance(
             "testbed.n_devices": n_devices,
             "testbed.cluster": ("jetson80", "orin-mix", "jetson80-shared-wifi", f"{folder}/crowded.toml")[seed % 4],
             "testbed.availability": availability,
-            "policy.path": f"{__name__}:RandomPlans",
-            "policy.buffer_size": buffer_size,
+            "testbed.server_tflop_per_s": server_tflop_per_s,
+            **policy,
         }
         out = Path(folder) / "run"
         config = load_config(None, list(overrides.items()))
