@@ -11,6 +11,7 @@ the present figures, and the figures are fitted to that.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -82,8 +83,12 @@ def fit_steps(steps: Sequence[MeasuredStep], law: StepLaw) -> Fit:
     for model in models:
         kept = [n for n, step in enumerate(steps) if (step.setting.hidden_size, step.setting.n_layers) != model]
         if len(kept) > len(FIGURES):
-            partial.append(_fitted([demands[n] for n in kept], seconds[kept], law, precision))
+            # Steps of one width alone may not tell a rate; then all rests on the model that was left out.
+            with suppress(FitError):
+                partial.append(_fitted([demands[n] for n in kept], seconds[kept], law, precision))
     changes = [np.abs(np.array(other) / np.maximum(figures, 1e-12) - 1) for other in partial]
+    if len(partial) < len(models):
+        changes.append(np.ones(len(FIGURES)))
     spread = np.max(changes, axis=0) if changes else np.zeros(len(FIGURES))
     mode = mode_of(law, figures, precision)
     predicted = np.array([step_time(demand, mode, precision).step_s for demand in demands])

@@ -54,7 +54,18 @@ def test_too_few_steps_tell_no_profile() -> None:
         fit_steps(made_up_steps("in_turn")[:3], "in_turn")
 
 
-def test_steps_that_do_not_depend_on_the_arithmetic_tell_no_rate() -> None:
-    steps = [replace(step, step_s=0.01) for step in made_up_steps("in_turn")]
+def test_steps_that_get_faster_with_more_arithmetic_tell_no_rate() -> None:
+    steps = [replace(step, step_s=1e-4 / step.step_s) for step in made_up_steps("in_turn")]
     with pytest.raises(FitError, match="no rate"):
         fit_steps(steps, "in_turn")
+
+
+def test_a_figure_that_rests_on_one_model_alone_may_be_anything() -> None:
+    # Without the steps of 512, those of 128 get no slower with more arithmetic.
+    steps = [
+        replace(step, step_s=0.01) if step.setting.hidden_size == 128 else step
+        for step in made_up_steps("in_turn", (1e10, 1e12, 0.0, 0.01), settings=grid(quick=True))
+    ]
+    fit = fit_steps(steps, "in_turn")
+    assert fit.flop_per_s == pytest.approx(1e10, rel=0.3)
+    assert fit.spread["flop_per_s"] == 1
