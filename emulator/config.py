@@ -126,7 +126,7 @@ class TrainingConfig(Section):
     batch_size: Positive = 8
     """Examples per local step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """AdamW's learning rate."""
+    """AdamW's learning rate for adapters; that of SGD where a network is trained whole, for which 0.1 is usual."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""
     dropout: bool = False
