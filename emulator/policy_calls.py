@@ -23,13 +23,14 @@ def calling(policy: Policy, method: str, round_index: int) -> Iterator[None]:
     """Runs a block that calls ``method`` of the policy.
 
     Raises:
-        PolicyError: the policy raised an exception of any kind but a :class:`~emulator.errors.UserError`.
+        PolicyError: the policy raised an exception of any kind but a :class:`~emulator.errors.UserError`, or wanted to
+            end the process.
     """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise PolicyError(
             f"{call_site(policy, round_index)}: {method}() raised {type(error).__name__}: {error} "

@@ -243,7 +243,7 @@ def _form_of(policy: Policy, priced: ModelSpec, trained: ModelSpec | None = None
                 check_form(form, model)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A policy's own code may raise anything; what it says of its parameters is a ValueError.
         reason = str(error) if isinstance(error, ValueError) else f"form() raised {type(error).__name__}: {error}"
         raise ConfigError(f"{where}: {reason}") from error

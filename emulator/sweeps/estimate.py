@@ -13,7 +13,7 @@ from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
 from emulator.sweeps.folder import finished_runs, run_dir
 
 COORDINATOR_BYTES = 200 * 2**20
-"""What the process of a run takes beside its hosts (measured: numpy, pyarrow and Ray loaded, 80 devices)."""
+"""An estimate of what the process of a run takes beside its hosts: numpy, pyarrow and Ray loaded, 80 devices."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""A policy that cannot plan."""
+"""Policies that cannot plan."""
 
 from dataclasses import dataclass
 
@@ -17,3 +17,11 @@ class Failing(Policy):
 
     def plan(self, view: ClusterView) -> RoundPlan:
         raise ZeroDivisionError("nobody knows why")
+
+
+@dataclass(kw_only=True)
+class Leaving(Failing):
+    """Ends the process, as a script would."""
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        raise SystemExit(3)
