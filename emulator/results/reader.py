@@ -220,15 +220,21 @@ def _read(folder: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
     try:
         rows = ds.dataset(parts, schema=schema, format="parquet").to_table()
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{folder / table}: a part is damaged: {error}") from error
+        raise _damaged(folder / table, str(error)) from error
     for field in schema:
         # A part without the column reads as nulls. That no part has it is no damage: runs of earlier versions lack the
         # columns that were added since.
         n_null = rows[field.name].null_count
         is_optional = field.nullable or (n_null == len(rows) and field.name not in _NEEDED[table])
         if n_null and not is_optional:
-            raise UserError(f"{folder / table}: a part is damaged: {field.name} is missing or null in some rows")
+            raise _damaged(folder / table, f"{field.name} is missing or null in some rows")
     return rows
+
+
+def _damaged(table: Path, what: str) -> UserError:
+    return UserError(
+        f"{table}: a part is damaged; remove the folder of this run and start the run, or its sweep, again: {what}"
+    )
 
 
 def _frame(table: str, rows: pa.Table) -> pd.DataFrame:

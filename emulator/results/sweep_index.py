@@ -1,5 +1,6 @@
 """Reads what a sweep says about itself: sweep.json, and the index with one row for each run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ INDEX_FILE = "index.parquet"
 RUN_STATUSES = ("planned", *STATUSES)
 STATE_COLUMNS = ("run", "status", "error", "n_rounds", "wall_s")
 """What the index says of a run beside its place on each axis."""
+_NAME = re.compile(r"[\w,.-]{1,80}")
+"""Names of runs; none leads out of the folder of the sweep."""
+_ADVICE = "start the sweep again to have the index written anew"
 
 
 def read_sweep_info(folder: Path) -> dict[str, Any]:
@@ -43,10 +47,20 @@ def read_index(folder: Path) -> pd.DataFrame:
             f"a sweep without an index of its runs; start it again to have one written: {str(path)!r}"
         ) from None
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: is damaged: {error}") from error
+        raise UserError(f"{path}: is damaged; {_ADVICE}: {error}") from error
     if missing := [name for name in ("run", "status", "error") if name not in frame.columns]:
-        raise UserError(f"{path}: is damaged, it has no column {missing[0]!r}")
+        raise UserError(f"{path}: is damaged, it has no column {missing[0]!r}; {_ADVICE}")
+    names = frame["run"].tolist()
+    if wrong := [name for name in names if not (isinstance(name, str) and _NAME.fullmatch(name))]:
+        raise UserError(
+            f"{path}: is damaged, a run must be a name of letters, digits and ,._-; {_ADVICE}, got {wrong[0]!r}"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path}: is damaged, each run has one row; {_ADVICE}, got several of {twice!r}")
     if unknown := sorted(set(map(str, frame["status"])) - set(RUN_STATUSES)):
-        raise UserError(f"{path}: is damaged, a status must be one of {', '.join(RUN_STATUSES)}, got {unknown[0]!r}")
+        raise UserError(
+            f"{path}: is damaged, a status must be one of {', '.join(RUN_STATUSES)}; {_ADVICE}, got {unknown[0]!r}"
+        )
     frame["error"] = frame["error"].astype(object).where(frame["error"].notna(), None)
     return frame

@@ -79,6 +79,24 @@ def test_a_sweep_is_no_run_and_a_run_no_sweep(sweep: SweepFrames) -> None:
         load_sweep(sweep.path / "run=a-s0")
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([1, 2, 3], "got 1"),
+        (["a-s0", "../study/run=a-s0", "a-s2"], "got '../study/run=a-s0'"),
+        (["a-s0", None, "a-s2"], "got nan"),
+        (["a-s0", "a" * 300, "a-s2"], "got 'aaa"),
+        (["a-s0", "a-s1", "a-s0"], "got several of 'a-s0'"),
+    ],
+)
+def test_an_index_with_foreign_names_is_refused(sweep: SweepFrames, names: list[Any], expected: str) -> None:
+    index = sweep.path / "index.parquet"
+    pq.write_table(pq.read_table(index).set_column(0, "run", [names]), index)
+    with pytest.raises(UserError, match=r"is damaged.*start the sweep again") as caught:
+        load_sweep(sweep.path)
+    assert expected in str(caught.value)
+
+
 def test_a_sweep_without_an_index_or_with_a_damaged_one_is_refused(sweep: SweepFrames) -> None:
     index = sweep.path / "index.parquet"
     table = pq.read_table(index)
