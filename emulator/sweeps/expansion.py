@@ -55,7 +55,7 @@ def expand(spec: SweepSpec, overrides: Overrides = ()) -> Sweep:
         ConfigError: a setting is unknown or has a value that is not allowed (the message names the run), two runs are
             the same, or an override is of what the sweep varies.
     """
-    table, origin = (read_toml(spec.base_file) if spec.base_file else {}), str(spec.base_file or spec.path)
+    table, origin = _base_table(spec), str(spec.base_file or spec.path)
     # One after the other, so that a mistake is reported where it was made.
     config_of(table, (), origin)
     for layer, where in ((_settings(spec.base), f"{spec.path}, [base]"), (overrides, "--set")):
@@ -93,6 +93,15 @@ def expand(spec: SweepSpec, overrides: Overrides = ()) -> Sweep:
         labels = _labels(values, all_settings, axes)
         runs.append(PlannedRun(name=name, labels=labels, values=values, config=config))
     return Sweep(name=spec.name, path=spec.path, base=base, axes=axes, spec=spec, runs=tuple(runs))
+
+
+def _base_table(spec: SweepSpec) -> dict[str, Any]:
+    if spec.base_file is None:
+        return {}
+    try:
+        return read_toml(spec.base_file)
+    except ConfigError as error:
+        raise ConfigError(f"{spec.path}, base: {error}") from None
 
 
 def check_runs(sweep: Sweep) -> None:

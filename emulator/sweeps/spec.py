@@ -3,6 +3,7 @@
 Only what a sweep file has of its own is checked here; settings are checked where runs are made of them.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,13 +53,15 @@ def read_spec(path: Path) -> SweepSpec:
     """Read a sweep file.
 
     Raises:
-        ConfigError: it cannot be read, a key of it is unknown, an axis has no values, or there is nothing to vary.
+        ConfigError: it cannot be read, a key of it is unknown, a number is nan or inf, an axis has no values, or there
+            is nothing to vary.
     """
     table = read_toml(path, "sweep file")
     for key in table:
         if key not in KEYS:
             hint = did_you_mean(key, KEYS) or ";"
             raise ConfigError(f"{path}: {key} is not a key of a sweep file{hint} it takes: {', '.join(KEYS)}")
+    _check_finite(table, path)
     base_file, base = _base(table.get("base", {}), path)
     axes, cases = _axes(table.get("axes", {}), path), _cases(table.get("cases", []), path)
     if not axes and not cases:
@@ -71,6 +74,18 @@ def read_spec(path: Path) -> SweepSpec:
         path=path, name=_name(table.get("name", _stem(path)), path), base_file=base_file, base=base, axes=axes,
         cases=cases
     )  # fmt: skip
+
+
+def _check_finite(value: Any, path: Path, key: str = "") -> None:
+    """No setting is infinite or not a number, and no file of a run could hold it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: {key} must be made of finite numbers, got {value!r}")
+    if isinstance(value, list):
+        for inner in value:
+            _check_finite(inner, path, key)
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_finite(inner, path, f"{key}.{name}" if key else name)
 
 
 def _stem(path: Path) -> str:
@@ -88,13 +103,13 @@ def _name(name: Any, path: Path) -> str:
 
 
 def _base(base: Any, path: Path) -> tuple[Path | None, Mapping[str, Any]]:
-    if isinstance(base, str):
+    if isinstance(base, str) and base:
         return path.parent / base, {}
     if not isinstance(base, dict):
         raise ConfigError(f"{path}: base is the path of a configuration file or a table of settings, got {base!r}")
     table = dict(base)
     file = table.pop(BASE_FILE, None)
-    if file is not None and not isinstance(file, str):
+    if file is not None and not (isinstance(file, str) and file):
         raise ConfigError(f"{path}: base.{BASE_FILE} is the path of a configuration file, got {file!r}")
     return path.parent / file if file is not None else None, table
 
