@@ -10,7 +10,13 @@ from emulator.errors import UserError
 from emulator.results import schemas
 from emulator.results.writer import INFO_FILE
 
+MOST_ROUNDS = 2**31 - 1
+"""As many as tables count."""
 STATUSES = ("running", "finished", "failed", "interrupted")
+
+
+class LaterVersionError(UserError):
+    """A run was written by a later version of jetbed."""
 
 
 def _is_text(value: Any) -> bool:
@@ -43,6 +49,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "trained_model": _TEXT,
     "priced_model": _TEXT,
     "majority_accuracy": _NUMBER,
+    "n_rounds": ("a number of rounds", lambda value: _is_integer(value) and 0 <= value <= MOST_ROUNDS),
     "wall_s": _NUMBER,
     "outside_known_range": _TABLE,
     "label_names": _TEXTS,
@@ -58,14 +65,15 @@ def read_info(folder: Path) -> dict[str, Any]:
     """The content of a run's ``run.json``; keys that readers rely on are of the types that a run writes, or null.
 
     Raises:
-        UserError: the folder is no run, the file is damaged, or it was written by a later version.
+        UserError: the folder is no run, or the file is damaged.
+        LaterVersionError: it was written by a later version.
     """
     path = folder / INFO_FILE
     info = read_json(path, f"not the folder of a run, it has no {INFO_FILE}: {str(folder)!r}")
     if not isinstance(info, dict) or not _is_integer(info.get("schema_version")):
         raise UserError(f"{path}: not the description of a run, it has no schema_version")
     if info["schema_version"] > schemas.SCHEMA_VERSION:
-        raise UserError(
+        raise LaterVersionError(
             f"{path}: written by a later version of jetbed; this one reads schema_version up to "
             f"{schemas.SCHEMA_VERSION}, upgrade it: {info['schema_version']!r}"
         )

@@ -15,10 +15,12 @@ from emulator.sweeps.folder import (
     RunState,
     clear_run,
     finished_runs,
-    open_folder,
-    read_info,
+    info_of,
+    is_sweep,
+    make_folder,
     run_dir,
     state_of,
+    write_description,
     write_index,
 )
 
@@ -49,12 +51,15 @@ def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int
             f"inline runs go one after another; use backend.kind = 'ray', got --max-parallel {max_parallel}"
         )
     finished_runs(sweep, sweep_dir)  # what cannot go on leaves the folder as it is
-    open_folder(sweep, sweep_dir)
+    make_folder(sweep_dir, (SWEEP_LOCK, RUNS_LOCK))
     with exclusive(sweep_dir / SWEEP_LOCK, PATIENCE_S) as is_alone:
         with exclusive(sweep_dir / RUNS_LOCK, PATIENCE_S) as is_quiet:
             if not (is_alone and is_quiet):
                 raise UserError(f"another sweep is writing into this folder; wait for its end: {str(sweep_dir)!r}")
-        progress = _Progress(sweep, sweep_dir, finished_runs(sweep, sweep_dir), display)
+        # Another sweep may have gone on here meanwhile; only from now on is the folder that of this one.
+        finished = finished_runs(sweep, sweep_dir) if is_sweep(sweep_dir) else {}
+        write_description(sweep, sweep_dir)
+        progress = _Progress(sweep, sweep_dir, finished, display)
         clusters = Clusters()
         left = [
             BatchRun(
@@ -138,7 +143,7 @@ class _Progress:
         self._write()
 
     def _on_disk(self, name: str) -> RunState:
-        info = read_info(run_dir(self._sweep_dir, name))
+        info = info_of(run_dir(self._sweep_dir, name))
         return state_of(info) if info else RunState()
 
     def _set(self, name: str, state: RunState) -> None:

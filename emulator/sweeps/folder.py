@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
-from emulator.results.writer import INFO_FILE, check_out_dir
+from emulator.results.info import LaterVersionError, read_info
+from emulator.results.writer import check_out_dir
 from emulator.run import input_digests, resolved_settings
 from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
 from emulator.sweeps.naming import Label
@@ -57,6 +58,7 @@ def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
 
     Raises:
         ConfigError: the folder holds something else, or complete runs that are not those of the sweep.
+        LaterVersionError: it holds a run that was written by a later version.
     """
     if not is_sweep(sweep_dir):
         check_out_dir(sweep_dir)
@@ -70,8 +72,8 @@ def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
                 f"{sweep.path}: the folder holds the run {name}, which is not one of this sweep (any more); move "
                 f"{folder.name} away, or choose another --out: {str(sweep_dir)!r}"
             )
-        info = read_info(folder)
-        if info is None or info.get("status") != "finished":
+        info = info_of(folder)
+        if info is None or info["status"] != "finished":
             continue
         if difference := _difference(_identity_of(planned[name].config, clusters), info):
             raise ConfigError(
@@ -82,31 +84,53 @@ def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
     return finished
 
 
-def read_info(folder: Path) -> dict[str, Any] | None:
-    """What ``run.json`` in ``folder`` says; None where there is none that can be read."""
+def info_of(folder: Path) -> dict[str, Any] | None:
+    """What ``run.json`` in ``folder`` says; None where there is none, or a damaged one.
+
+    Raises:
+        LaterVersionError: it was written by a later version.
+    """
     try:
-        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_info(folder)
+    except LaterVersionError:
+        raise
+    except UserError:
         return None
-    return info if isinstance(info, dict) else None
 
 
 def state_of(info: Mapping[str, Any]) -> RunState:
     """The state that a ``run.json`` tells."""
+    wall_s = info.get("wall_s")
     return RunState(
-        status=info["status"], error=info.get("error"), n_rounds=info.get("n_rounds", 0), wall_s=info.get("wall_s")
+        status=info["status"],
+        error=info.get("error"),
+        n_rounds=info.get("n_rounds") or 0,
+        wall_s=None if wall_s is None else float(wall_s),
     )
 
 
-def open_folder(sweep: Sweep, sweep_dir: Path) -> None:
-    """Make the folder and write ``sweep.json``.
+def make_folder(sweep_dir: Path, locks: Iterable[str]) -> None:
+    """Make the folder with its files for locks. What another sweep has there stays as it is.
 
     Raises:
         UserError: the disk cannot be written.
     """
     try:
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_description(sweep), indent=2, ensure_ascii=False, default=str) + "\n"
+        for name in locks:
+            (sweep_dir / name).open("a").close()
+    except OSError as error:
+        raise _unwritable(sweep_dir, error) from error
+
+
+def write_description(sweep: Sweep, sweep_dir: Path) -> None:
+    """Write ``sweep.json``.
+
+    Raises:
+        UserError: the disk cannot be written.
+    """
+    text = json.dumps(_description(sweep), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    try:
         _replace(sweep_dir / SWEEP_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise _unwritable(sweep_dir, error) from error

@@ -3,6 +3,7 @@
 import fcntl
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -138,6 +139,55 @@ def test_two_sweeps_do_not_write_into_the_same_folder(
         fcntl.flock(file, fcntl.LOCK_SH)
         with pytest.raises(UserError, match="another sweep is writing into this folder"):
             run_sweep(make_sweep(), tmp_path / "out", Silent())
+
+
+def test_a_sweep_that_has_to_wait_leaves_the_folder_as_it_is(
+    make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "PATIENCE_S", 0.1)
+    out = tmp_path / "out"
+    run_sweep(make_sweep(), out, Silent())
+    before = (out / "sweep.json").read_bytes()
+    with (out / execution.SWEEP_LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another sweep is writing into this folder"):
+            run_sweep(make_sweep(GRID.replace("[0, 1]", "[0, 1, 2]")), out, Silent())
+    assert (out / "sweep.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"n_rounds": "x", "wall_s": "y"}, {"n_rounds": 2**40}, {"n_rounds": -1}, {"error": 3}, {"status": ["finished"]}],
+)
+def test_a_damaged_run_is_run_again(make_sweep: MakeSweep, tmp_path: Path, damage: dict[str, Any]) -> None:
+    out = tmp_path / "out"
+    run_sweep(make_sweep(), out, Silent())
+    path = out / "run=policy-legend,seed-1" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+
+    again = Silent()
+    states = run_sweep(make_sweep(), out, again)
+    assert again.events == [("policy-legend,seed-1", "running"), ("policy-legend,seed-1", "finished")]
+    assert states["policy-legend,seed-1"].n_rounds == 2
+
+
+def test_a_run_of_a_later_version_is_not_removed(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_sweep(make_sweep(), out, Silent())
+    path = out / "run=policy-legend,seed-1" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+
+    with pytest.raises(UserError, match=r"later version of jetbed.*99"):
+        run_sweep(make_sweep(), out, Silent())
+    assert json.loads(path.read_text())["schema_version"] == 99
+
+
+def test_a_policy_that_wants_to_end_the_process_ends_its_run(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    text = '[axes]\npolicy = ["tests.unit.sweeps.failing:Leaving", "fedlora"]\n'
+    states = run_sweep(make_sweep(text), tmp_path / "out", Silent())
+
+    assert [state.status for state in states.values()] == ["failed", "finished"]
+    assert "plan() raised SystemExit: 3" in str(next(iter(states.values())).error)
 
 
 def test_a_run_that_fails_says_why_in_the_index(make_sweep: MakeSweep, tmp_path: Path) -> None:
