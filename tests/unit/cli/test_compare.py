@@ -63,6 +63,7 @@ def test_long_names_fit_into_100_columns(tmp_path: Path, capsys: pytest.CaptureF
         write_run(
             tmp_path / f"{rank}-{seed}",
             [0.123, 0.456 + 0.1 * seed],
+            policy="a_long_policy_name",
             seed=seed,
             round_s=3456.0 * (1 + seed),
             down_bytes=123 * 10**9,
