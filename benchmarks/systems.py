@@ -24,6 +24,7 @@ BASELINE = "fedlora"
 COLUMNS = (
     "policy",
     "final accuracy",
+    "accuracy in {budget}",
     "time to target",
     "over FedLoRA's",
     "bytes to target, GB",
@@ -66,9 +67,11 @@ def page(sweep: SweepFrames) -> str:
     runs = {str(row["policy"]): sweep.run(str(row["run"])) for _, row in finished.iterrows()}
     if BASELINE not in runs:
         raise SystemExit(f"the run of the baseline {BASELINE!r} is not finished, so there is no target to compare with")
-    target = final_accuracy(runs[BASELINE].rounds)
+    rounds = runs[BASELINE].rounds
+    target, budget_s = final_accuracy(rounds), float(rounds["end_s"].iloc[-1]) / 2
     assert target is not None
-    systems = sorted((measured(policy, run, target) for policy, run in runs.items()), key=_order)
+    question = Question(target=target, budget_s=budget_s)
+    systems = sorted((measured(policy, run, question) for policy, run in runs.items()), key=_order)
     info = runs[BASELINE].info
     config = info["config"]
     header = [
@@ -78,21 +81,22 @@ def page(sweep: SweepFrames) -> str:
         f"model `{info['trained_model']}`, priced as `{info['priced_model']}` at {info['priced_seq_len']} tokens; "
         "every policy with its own defaults.",
         f"The target is the accuracy that FedLoRA has at the end, {target:.3f}; always to name the largest class gives "
-        f"{info['majority_accuracy']:.3f}.",
+        f"{info['majority_accuracy']:.3f}. The budget is half of the time that FedLoRA takes.",
         "One seed tells no small difference: two percentage points are noise.",
         "",
         "Made by `python -m benchmarks.systems` from Parquet; `docs/metrics.md` defines the figures.",
         "",
     ]
-    table = pd.DataFrame([_cells(system, systems) for system in systems], columns=list(COLUMNS))
+    columns = [column.format(budget=duration(budget_s)) for column in COLUMNS]
+    table = pd.DataFrame([_cells(system, systems) for system in systems], columns=columns)
     failed = sweep.runs[sweep.runs["status"] != "finished"]
     notes = [f"- `{row['policy']}` did not finish ({row['status']}): {row['error']}" for _, row in failed.iterrows()]
-    return "\n".join([*header, _markdown(table), "", _reading(systems, target), *notes]).rstrip() + "\n"
+    return "\n".join([*header, _markdown(table), "", _reading(systems), *notes]).rstrip() + "\n"
 
 
-def measured(policy: str, run: RunFrames, target: float) -> System:
+def measured(policy: str, run: RunFrames, question: Question) -> System:
     """All metrics of a run."""
-    return System(policy=policy, values=measure(run.rounds, run.devices, Question(target=target)))
+    return System(policy=policy, values=measure(run.rounds, run.devices, question))
 
 
 def _order(system: System) -> tuple[float, float]:
@@ -110,6 +114,7 @@ def _cells(system: System, systems: list[System]) -> list[str]:
     return [
         f"`{system.policy}`",
         _number(values["final_accuracy"], 1.0, 3),
+        _number(values["accuracy_in_time"], 1.0, 3),
         "not reached" if time_s is None else duration(time_s),
         "–" if time_s is None else f"{time_s / baseline_s:.2f}",
         _number(values["total_to_target_bytes"], 1e9, 2),
@@ -123,7 +128,7 @@ def _cells(system: System, systems: list[System]) -> list[str]:
     ]
 
 
-def _reading(systems: list[System], target: float) -> str:
+def _reading(systems: list[System]) -> str:
     faster = [s.policy for s in systems if _order(s) < _order(_named(systems, BASELINE))]
     missing = [s.policy for s in systems if s.values["time_to_target_s"] is None]
     lines = [
