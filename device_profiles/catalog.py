@@ -122,7 +122,7 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
     for table, name in zip(mode_tables, names, strict=True):
         figures = [key for key in mode_keys if key in table and f"{name}.{key}" not in provenance]
         require_provenance(table, figures, provenance)
-    memory_gib = device.number("memory_gib", positive=True)
+    memory_gib = device.number("memory_gib", positive=True, most=1e6)
     profile = DeviceProfile(
         name=path.stem,
         title=device.text("title"),

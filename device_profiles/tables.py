@@ -2,13 +2,16 @@
 
 import difflib
 import hashlib
-import math
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
 from device_profiles.records import PROVENANCE_KINDS, Provenance, ProvenanceKind
+
+LARGEST = 1e30
+"""The largest number in a file; in any unit it stays far from where floats end."""
+MOST_COUNTED = 2**31 - 1
 
 
 class ProfileError(ValueError):
@@ -32,8 +35,11 @@ def read_toml(path: Path) -> tuple["Table", str]:
         raise ProfileError(f"cannot read {str(path)!r}: {error.strerror}") from None
     try:
         values = tomllib.loads(content.decode())
+        repr(values)  # a message must be able to say each value
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path.name} is not TOML: {error}") from None
+    except ValueError:
+        raise ProfileError(f"{path.name}: a number has too many digits to be read") from None
     return Table(path.name, values), hashlib.sha256(content).hexdigest()
 
 
@@ -69,16 +75,15 @@ class Table:
             raise self.error(key, f"must be one of {', '.join(allowed)}{did_you_mean(value, allowed)}, got {value!r}")
         return value
 
-    def number(self, key: str, *, positive: bool = False, most: float = math.inf) -> float:
-        """A finite number of at least 0, or above 0."""
+    def number(self, key: str, *, positive: bool = False, most: float = LARGEST) -> float:
+        """A number of at least 0, or above 0, and at most ``most``."""
         value = self._take(key, None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(key, f"must be a number, got {value!r}")
-        if not math.isfinite(value) or value < 0 or value > most or (positive and value == 0):
+        if not 0 <= value <= most or (positive and value == 0):
             bounds = "above 0" if positive else "of at least 0"
-            raise self.error(
-                key, f"must be a number {bounds}{f' and at most {most}' if most < math.inf else ''}, got {value!r}"
-            )
+            limit = f" and at most {most}" if most < LARGEST or value > most else ""
+            raise self.error(key, f"must be a number {bounds}{limit}, got {value!r}")
         return float(value)
 
     def optional_number(self, key: str) -> float | None:
@@ -86,8 +91,10 @@ class Table:
 
     def integer(self, key: str, least: int = 0) -> int:
         value = self._take(key, None)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.error(key, f"must be a whole number of at least {least}, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_COUNTED:
+            raise self.error(
+                key, f"must be a whole number of at least {least} and at most {MOST_COUNTED}, got {value!r}"
+            )
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -101,8 +108,10 @@ class Table:
         value = self._take(key, None)
         is_pair = isinstance(value, list) and len(value) == 2
         numbers = [n for n in value if isinstance(n, int | float) and not isinstance(n, bool)] if is_pair else []  # type: ignore[attr-defined]
-        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] < math.inf:
-            raise self.error(key, f"must be a list of two numbers, the least and the most, got {value!r}")
+        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] <= LARGEST:
+            raise self.error(
+                key, f"must be a list of two numbers, the least and the most, up to {LARGEST:g}, got {value!r}"
+            )
         return float(numbers[0]), float(numbers[1])
 
     def table(self, key: str) -> "Table":

@@ -39,9 +39,9 @@ class AvailabilityConfig(Section):
     """always; on_off: each device by itself is on and off in turns, for exponentially distributed times; trace: in the
     spans of time that a file lists."""
     mean_on_s: Annotated[float, Field(ge=0)] = 0.0
-    """For on_off: for how long a device can be reached, on average, in emulated seconds."""
+    """For on_off: for how long a device can be reached, on average, in emulated seconds; at least 0.001."""
     mean_off_s: Annotated[float, Field(ge=0)] = 0.0
-    """For on_off: for how long it cannot."""
+    """For on_off: for how long it cannot; at least 0.001."""
     trace: str = ""
     """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
     device can be reached."""
@@ -111,8 +111,8 @@ class DataConfig(Section):
     """At most so many training examples; 0 means all (builtin:intents: 8,000)."""
     n_test: NotNegative = 0
     """At most so many held-out examples; 0 means all (builtin:intents: 1,000)."""
-    seq_len: Positive = 32
-    """Tokens at which texts are cut for training."""
+    seq_len: Annotated[int, Field(ge=2, le=LARGEST)] = 32
+    """Tokens at which texts are cut for training; models put one before a text and one after it."""
     partition: PartitionConfig = PartitionConfig()
 
 
@@ -296,8 +296,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set takes key.path=value, for example training.local_steps=8, got {text!r}")
     try:
         parsed = tomllib.loads(f"value = {value}")
+        repr(parsed)  # a message must be able to say the value
     except tomllib.TOMLDecodeError:
         return key, value
+    except ValueError:
+        raise ConfigError(
+            f"--set {key}: a number has too many digits to be read, got {len(value)} characters"
+        ) from None
     return key, parsed["value"] if len(parsed) == 1 else value
 
 
@@ -308,13 +313,17 @@ def read_toml(path: Path, what: str = "configuration file") -> dict[str, Any]:
         ConfigError: it cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        repr(table)  # a message must be able to say each value
+        return table
     except FileNotFoundError:
         raise ConfigError(f"there is no {what} {str(path)!r}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the {what} cannot be read ({error}): {str(path)!r}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValueError:
+        raise ConfigError(f"{path}: a number has too many digits to be read") from None
 
 
 def _policy_path(table: Mapping[str, Any]) -> Any:

@@ -166,9 +166,13 @@ def _annotations(policy: type[Policy]) -> dict[str, Any]:
 
 def _checked(name: str, value: Any, annotation: Any, policy: type[Policy]) -> Any:
     try:
+        text = json.dumps(value, default=str, allow_nan=False)
+    except ValueError:
+        raise ConfigError(f"policy.{name} of {import_path(policy)}: a number must be finite, got {value!r}") from None
+    try:
         # TOML has lists where a policy wants tuples; JSON's rules take them, and are strict about all else.
-        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-        return adapter.validate_json(json.dumps(value, default=str), strict=True)
+        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+        return adapter.validate_json(text, strict=True)
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise ConfigError(
             f"policy.{name} of {import_path(policy)} cannot be set: no value can be checked against its annotation "

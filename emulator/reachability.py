@@ -12,6 +12,8 @@ from emulator.world.availability_trace import read_trace
 WHERE = "testbed.availability"
 KEYS = {"always": (), "on_off": ("mean_on_s", "mean_off_s"), "trace": ("trace",)}
 """For each kind the keys that it needs; the others do not take them."""
+LEAST_MEAN_S = 1e-3
+"""Every span is drawn by itself, so that shorter ones would keep a round from ending."""
 
 
 def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) -> Availability:
@@ -29,6 +31,8 @@ def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) ->
                 raise ConfigError(
                     f"{WHERE}.{name} is for {WHERE}.kind = {kind!r}; the kind is {config.kind!r}, got {given!r}"
                 )
+            if kind == config.kind == "on_off" and given < LEAST_MEAN_S:
+                raise ConfigError(f"{WHERE}.{name} must be at least {LEAST_MEAN_S} seconds, got {given!r}")
     if config.kind == "on_off":
         return OnOff(n_devices, config.mean_on_s, config.mean_off_s, seeds)
     if config.kind == "trace":

@@ -67,9 +67,13 @@ def policy_of(config: Config) -> Policy:
     policy = build_policy(config.policy.path, config.policy.parameters)
     facts = DEVICE_FACTS if config.training.enabled else HARDWARE_FACTS
     if unknown := sorted(policy.declares - set(facts)):
-        when = "" if config.training.enabled else " in a run without training"
+        when, advice = "", ""
+        if not config.training.enabled:
+            when = " in a run without training"
+            advice = "; train (training.enabled = true) or choose another policy"
         raise ConfigError(
-            f"{import_path(type(policy))} declares {unknown[0]!r}; a policy may declare{when}: {', '.join(facts)}"
+            f"{import_path(type(policy))} declares {unknown[0]!r}; a policy may declare{when}: "
+            f"{', '.join(facts)}{advice}"
         )
     return policy
 

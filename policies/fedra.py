@@ -64,6 +64,11 @@ class FedRa(Policy):
             )
 
     def form(self, model: ModelSpec) -> LayerSubsetLoraForm:
+        if min(self.layer_shares) * model.n_layers < 0.5:
+            raise ValueError(
+                f"layer_shares must each give at least half of one of the model's {model.n_layers} layers, "
+                f"{0.5 / model.n_layers:.3g}, got {self.layer_shares!r}"
+            )
         return LayerSubsetLoraForm(ranks=uniform_ranks(model, self.rank, 0), targets=self.targets)
 
     def plan(self, view: ClusterView) -> RoundPlan:

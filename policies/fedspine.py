@@ -107,6 +107,11 @@ class FedSpine(Policy):
         for name, least in (("first_round", 0), ("pruning_rounds", 1), ("rank", 1), ("min_rank", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
+        for name in (
+            "exploration", "smallest_leaf", "loss_weight", "progress_weight", "adapter_weight", "lateness"
+        ):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         if self.max_rank < self.min_rank:
             raise ValueError(f"max_rank must be at least min_rank, {self.min_rank}, got {self.max_rank!r}")
         if not 0 < self.discount <= 1:

@@ -72,8 +72,10 @@ class HetLora(Policy):
             raise ValueError(f"kept_fraction must be above 0 and at most 1, got {self.kept_fraction!r}")
         if self.tail_weight < 0:
             raise ValueError(f"tail_weight must be at least 0, got {self.tail_weight!r}")
-        if self.min_rank < 1:
-            raise ValueError(f"min_rank must be at least 1, got {self.min_rank!r}")
+        if not 1 <= self.min_rank <= self.ranks[-1]:
+            raise ValueError(
+                f"min_rank must be between 1 and the largest of ranks, {self.ranks[-1]}, got {self.min_rank!r}"
+            )
 
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.ranks[-1], 0))

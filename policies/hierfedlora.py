@@ -88,14 +88,16 @@ class HierFedLora(Policy):
     def form(self, model: ModelSpec) -> LoraForm:
         if not 0 <= self.smoothing <= 1:
             raise ValueError(f"smoothing must be between 0 and 1, got {self.smoothing!r}")
-        for name in ("slack_fraction", "speed_weight", "frequency_power"):
+        for name in ("slack_fraction", "speed_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
+        if not 0 <= self.frequency_power <= 10:
+            raise ValueError(f"frequency_power must be between 0 and 10, got {self.frequency_power!r}")
         for name in ("group_size", "regroup_rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if min(self.frequencies, default=0) < 1:
-            raise ValueError(f"frequencies must be at least one number, none below 1, got {self.frequencies!r}")
+        if not self.frequencies or not all(1 <= frequency <= 1000 for frequency in self.frequencies):
+            raise ValueError(f"frequencies must be one or more numbers from 1 to 1000, got {self.frequencies!r}")
         return LoraForm(ranks=uniform_ranks(model, self.rank, 0))
 
     def plan(self, view: ClusterView) -> RoundPlan:

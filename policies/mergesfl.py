@@ -100,6 +100,8 @@ class MergeSfl(Policy):
                 "n_selected must be at least 1, ingress_batches above 0, rate_decay above 0 and at most 1, got"
                 f" {self.n_selected!r}, {self.ingress_batches!r} and {self.rate_decay!r}"
             )
+        if self.divergence_bound < 0:
+            raise ValueError(f"divergence_bound must be at least 0, got {self.divergence_bound!r}")
         return cut_form(model, rank=self.rank, cut=self.cut)
 
     def plan(self, view: ClusterView) -> RoundPlan:

@@ -43,7 +43,12 @@ def parse_peer(text: str) -> tuple[str, int]:
         LinkError: it is not of that form.
     """
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    try:
+        host.encode("idna")  # as looking it up does
+        is_fine = bool(host) and port.isdecimal() and 0 < int(port) < 65536
+    except ValueError:  # an empty label, or digits without end
+        is_fine = False
+    if not is_fine:
         raise LinkError(f"--peer takes HOST:PORT with a port from 1 to 65535, got {text!r}")
     return host.strip("[]"), int(port)
 

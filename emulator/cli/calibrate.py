@@ -72,8 +72,10 @@ def calibrate(request: Request) -> None:
         KeyboardInterrupt: it was interrupted; nothing is written then.
     """
     check_out(request.out, with_link=request.peer is not None)
+    if not request.mode.strip():
+        raise ConfigError(f"--mode must be a name of at least one letter, got {request.mode!r}")
     given_watts = parse_watts(request.watts)
-    peer = parse_peer(request.peer) if request.peer else None
+    peer = None if request.peer is None else parse_peer(request.peer)
     how = how_to_measure(request.device, request.threads, request.clock, quick=request.quick)
     console = Console(stderr=True)
     link = None

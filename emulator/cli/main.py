@@ -28,7 +28,12 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"jetbed: {error}", file=sys.stderr)
+        print(f"jetbed: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:  # not about a path, so not something that was given
+            raise
+        print(f"jetbed: {error.strerror}: {str(error.filename)!r}", file=sys.stderr)
         sys.exit(2)
 
 

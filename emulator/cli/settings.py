@@ -41,5 +41,8 @@ def _policy_parameters(config: Config) -> list[str]:
     lines: list[str] = []
     for name, value in resolved_parameters(config.policy.path, config.policy.parameters).items():
         lines += [f"# {meanings[name]}"] if name in meanings else []
-        lines.append(tomli_w.dumps({name: value}).rstrip())
+        try:
+            lines.append(tomli_w.dumps({name: value}).rstrip())
+        except TypeError:  # a default such as None
+            lines.append(f"# {name} is {' '.join(repr(value).split())}, which TOML cannot say")
     return lines

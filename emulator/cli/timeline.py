@@ -33,7 +33,7 @@ def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
 
 
 def _span(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)(-(\d+))?", text.strip())
+    found = re.fullmatch(r"(\d{1,10})(-(\d{1,10}))?", text.strip())
     if found is None:
         raise ConfigError(f"--rounds must be a round or a range of them, such as 3 or 3-10: {text!r}")
     first = int(found[1])

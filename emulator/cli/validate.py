@@ -50,7 +50,8 @@ def validate(request: Request, as_json: bool) -> None:
     mode = power_mode(profile, request.mode)
     _check_csv(request.csv)
     device = request.device or ("cpu" if mode.n_cpu_threads else None)
-    how = how_to_measure(device, request.threads or mode.n_cpu_threads or None, request.clock, quick=request.quick)
+    threads = (mode.n_cpu_threads or None) if request.threads is None else request.threads
+    how = how_to_measure(device, threads, request.clock, quick=request.quick)
     steps = timed(unseen(quick=request.quick), how, Console(stderr=True))
     if not steps:
         raise ConfigError("no setting fits into the memory that is free; end other programs and try again")

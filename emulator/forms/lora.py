@@ -1,6 +1,5 @@
 """LoRA adapters with a rank per layer: ``W x + scaling · B A x`` (Hu et al. 2022, arXiv 2106.09685, section 4.1)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -15,6 +14,7 @@ from emulator.records import ACTIVATION_BITS, Arrays, Assignment, ClusterView, R
 from emulator.seeds import Seeds
 
 BYTES_PER_PARAMETER = 4  # float32 on the wire
+FLOAT32_MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,8 +158,10 @@ class LoraForm(AdapterForm):
                 )
         if not any(self.ranks):
             raise ValueError(f"at least one of the form's ranks must be positive, got {self.ranks!r}")
-        if isinstance(self.scaling, bool) or not isinstance(self.scaling, Real) or not _is_finite(self.scaling):
-            raise ValueError(f"scaling must be a finite number, got {self.scaling!r}")
+        if isinstance(self.scaling, bool) or not isinstance(self.scaling, Real) or not _fits_float32(self.scaling):
+            raise ValueError(
+                f"scaling must be a finite number of at most {FLOAT32_MOST:.2g} in magnitude, got {self.scaling!r}"
+            )
 
     def check(self, assignment: Assignment, model: ModelSpec) -> None:
         if not isinstance(assignment, LoraAssignment):
@@ -194,9 +196,9 @@ class LoraForm(AdapterForm):
         return BYTES_PER_PARAMETER * (per_rank * sum(ranks) + model.n_head_parameters)
 
 
-def _is_finite(number: Real) -> bool:
+def _fits_float32(number: Real) -> bool:
     try:
-        return math.isfinite(number)
+        return abs(float(number)) <= FLOAT32_MOST
     except OverflowError:  # an int beyond the range of floats
         return False
 

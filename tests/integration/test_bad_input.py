@@ -57,7 +57,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         ("data.n_train=50", "80"),
         ("policy.path=legent", "did you mean legend?"),
         ("policy.path=nowhere:Policy", "nowhere"),
-        ("policy.rank_rang=3", "is not a parameter of policies.legend:Legend; it takes: first_rank"),
+        ("policy.wattage=3", "is not a parameter of policies.legend:Legend; it takes: first_rank"),
         ("policy.first_rank=two", "policy.first_rank"),
         ("no_equals_sign", "key.path=value"),
     ],

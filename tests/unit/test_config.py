@@ -1,6 +1,7 @@
 """The configuration: defaults, files, overrides, and what is said about a mistake."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from emulator.cli.settings import as_toml
 from emulator.config import Config, load_config, parse_setting
 from emulator.errors import ConfigError
 from emulator.run import check_settings
+from policies.fedlora import FedLora
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -104,6 +106,11 @@ def test_a_setting_is_read_as_toml_and_otherwise_as_text(text: str, expected: tu
     assert parse_setting(text) == expected
 
 
+def test_a_number_without_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^--set rounds: a number has too many digits"):
+        parse_setting("rounds=" + "9" * 5000)
+
+
 @pytest.mark.parametrize("text", ["rounds", "=3", ".rounds=3", "a..b=3", ""])
 def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--set takes key\.path=value.*got "):
@@ -131,6 +138,9 @@ def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
         ('[backend]\nkind = "mpi"', r"backend\.kind: .*'ray' or 'inline', got 'mpi'"),
         ("[backend]\nhosts = 2\ndevices_per_actor = 1", r"hosts and backend\.devices_per_actor exclude one another"),
         ("rounds =", r"not valid TOML"),
+        ("[data]\nseq_len = 1", r"data\.seq_len: .*greater than or equal to 2, got 1"),
+        (f"rounds = {'9' * 5000}", "a number has too many digits to be read"),
+        (f"rounds = 0x{'f' * 5000}", "a number has too many digits to be read"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_the_file(tmp_path: Path, toml: str, message: str) -> None:
@@ -164,6 +174,18 @@ def test_a_printed_configuration_gives_the_same_run_again(tmp_path: Path) -> Non
     again = load_config(write(tmp_path, as_toml(config)))
     assert again.model_dump(exclude={"policy"}) == config.model_dump(exclude={"policy"})
     assert (again.policy.path, again.policy.parameters) == ("fedlora", {"rank": 4, "depth": 0})  # depth by default
+
+
+@dataclass(kw_only=True)
+class Optional(FedLora):
+    wish: str | None = None
+
+
+def test_a_default_that_toml_cannot_say_is_a_comment(tmp_path: Path) -> None:
+    path = f"{__name__}:Optional"
+    text = as_toml(load_config(None, [("policy.path", path)]))
+    assert "# wish is None, which TOML cannot say\n" in text
+    assert load_config(write(tmp_path, text)).policy.parameters == {"rank": 8, "depth": 0}
 
 
 def test_another_policy_than_the_file_names_brings_its_own_parameters(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Sample(Policy):
     ranks: tuple[int, ...] = ()
     link: Literal["up", "down"] = "up"
     on: bool = False
+    anything: Any = None
     _seen: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ def test_a_name_and_an_import_path_lead_to_the_same_class() -> None:
 
 
 def test_parameters_are_those_that_the_class_takes() -> None:
-    assert list(parameters(policy_class(SAMPLE))) == ["needed", "fraction", "ranks", "link", "on"]
+    assert list(parameters(policy_class(SAMPLE))) == ["needed", "fraction", "ranks", "link", "on", "anything"]
 
 
 def test_given_values_reach_the_policy() -> None:
@@ -95,9 +96,18 @@ def test_a_whole_number_is_good_enough_for_a_float() -> None:
             {"fracton": 0.1},
             r"policy\.fracton is not a parameter of .*:Sample; did you mean fraction\? it takes: needed",
         ),
-        ({"zzz": 0.1}, r"policy\.zzz is not a parameter of .*:Sample; it takes: needed, fraction, ranks, link, on$"),
+        (
+            {"zzz": 0.1},
+            r"policy\.zzz is not a parameter of .*:Sample; it takes: needed, fraction, ranks, link, on, anything$",
+        ),
         ({"_seen": [1]}, r"policy\._seen is not a parameter"),
         ({"fraction": 2.0}, r"policy .*:Sample: fraction must be at most 1, got 2\.0"),
+        ({"fraction": float("nan")}, r"policy\.fraction of .*:Sample: a number must be finite, got nan"),
+        ({"fraction": 10**400}, r"policy\.fraction of .*:Sample: .*finite number, got 10000"),
+        (
+            {"anything": [1.0, [float("inf")]]},
+            r"policy\.anything of .*: a number must be finite, got \[1\.0, \[inf\]\]",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named(given: dict[str, Any], message: str) -> None:

@@ -42,7 +42,10 @@ def test_where_nobody_serves_the_message_says_what_to_do() -> None:
         measure_link("127.0.0.1", number, 0.1)
 
 
-@pytest.mark.parametrize("text", ["board", "board:", ":80", "board:http", "board:0", "board:70000"])
+@pytest.mark.parametrize(
+    "text",
+    ["board", "board:", ":80", "board:http", "board:0", "board:70000", "a..b:80", "board:" + "9" * 5000, "board:²"],
+)
 def test_a_peer_is_a_host_and_a_port(text: str) -> None:
     with pytest.raises(LinkError, match="HOST:PORT"):
         parse_peer(text)

@@ -46,6 +46,7 @@ def request(**changes: Any) -> calibrate.Request:
         ({"watts": "9,5,4"}, "the first is the least.*got '9,5,4'"),
         ({"watts": "nan,5,4"}, "got 'nan,5,4'"),
         ({"peer": "board"}, "HOST:PORT.*got 'board'"),
+        ({"mode": " "}, "--mode must be a name.*got ' '"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -67,6 +68,7 @@ def test_watts_are_those_of_the_meter() -> None:
     ("changes", "message"),
     [
         ({"profile": "jetson_tx3"}, "did you mean jetson_tx2"),
+        ({"threads": 0}, "--threads must be at least 1, got 0"),
         ({"mode": "MAXX"}, "no such power mode.*got 'MAXX'"),
         ({"csv": Path("nowhere/errors.csv")}, "--csv .*got 'nowhere/errors.csv'"),
     ],

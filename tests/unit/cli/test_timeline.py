@@ -34,7 +34,12 @@ def test_rounds_restrict_the_file(run_dir: Path, tmp_path: Path, rounds: str, n_
 
 @pytest.mark.parametrize(
     ("rounds", "message"),
-    [("many", "such as 3 or 3-10: 'many'"), ("2-1", "end before it begins: '2-1'"), ("1-3", "rounds 0 to 2: '1-3'")],
+    [
+        ("many", "such as 3 or 3-10: 'many'"),
+        ("2-1", "end before it begins: '2-1'"),
+        ("1-3", "rounds 0 to 2: '1-3'"),
+        ("1" * 5000, "such as 3"),
+    ],
 )
 def test_rounds_that_there_are_not_are_refused(run_dir: Path, tmp_path: Path, rounds: str, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -196,7 +196,11 @@ def test_a_cluster_says_what_its_devices_share(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("count = 2", "count = 0", r"mine.toml: access_points.count must be a whole number of at least 1, got 0"),
+        (
+            "count = 2",
+            "count = 0",
+            r"mine.toml: access_points.count must be a whole number of at least 1 and at most 2147483647, got 0",
+        ),
         ("mbit_per_s = 80\n", "mbit_per_s = 0\n", r"mine.toml: access_points.mbit_per_s must be a number above 0"),
         ("ingress_mbit_per_s = 400\n", "", r"mine.toml: server.ingress_mbit_per_s is missing"),
         ("count = 2", "count = 2\nduplex = true", r"mine.toml: access_points.duplex is not a key here"),

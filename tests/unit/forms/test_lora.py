@@ -143,8 +143,9 @@ def test_another_kind_of_assignment_is_refused() -> None:
         ({"targets": "query"}, "targets must be a tuple of at least one of query, key, value, "),
         ({"targets": ()}, "targets must be a tuple of at least one of query, key, value, "),
         ({"targets": ("query", "query")}, "targets must name each matrix once, got ('query', 'query')"),
-        ({"scaling": float("nan")}, "scaling must be a finite number, got nan"),
-        ({"scaling": "2"}, "scaling must be a finite number, got '2'"),
+        ({"scaling": float("nan")}, "scaling must be a finite number of at most 3.4e+38 in magnitude, got nan"),
+        ({"scaling": -1e39}, "scaling must be a finite number of at most 3.4e+38 in magnitude, got -1e+39"),
+        ({"scaling": "2"}, "scaling must be a finite number of at most 3.4e+38 in magnitude, got '2'"),
     ],
 )
 def test_a_form_that_is_impossible_for_the_model_is_refused(changes: dict[str, Any], message: str) -> None:

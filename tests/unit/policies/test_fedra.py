@@ -69,3 +69,9 @@ def test_a_layer_is_the_uniform_mean_over_its_owners_and_the_head_over_all() -> 
 def test_shares_that_are_no_shares_are_refused() -> None:
     with pytest.raises(ValueError, match=r"at most 1, got \(0.5, 1.5\)"):
         FedRa(layer_shares=(0.5, 1.5))
+
+
+def test_a_share_that_gives_no_layer_of_the_model_is_refused() -> None:
+    FedRa(layer_shares=(0.125, 1.0)).form(tiny_model(4))
+    with pytest.raises(ValueError, match=r"half of one of the model's 4 layers, 0\.125, got \(0\.12, 1\.0\)"):
+        FedRa(layer_shares=(0.12, 1.0)).form(tiny_model(4))

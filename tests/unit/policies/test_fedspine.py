@@ -167,6 +167,12 @@ def test_pruning_makes_rounds_cheaper() -> None:
         ({"pruning_rounds": 0}, "pruning_rounds must be at least 1, got 0"),
         ({"min_rank": 9, "max_rank": 8}, "max_rank must be at least min_rank, 9, got 8"),
         ({"discount": 0.0}, r"discount must be above 0 and at most 1, got 0\.0"),
+        ({"exploration": -0.1}, r"exploration must be at least 0, got -0\.1"),
+        ({"smallest_leaf": -1.0}, r"smallest_leaf must be at least 0, got -1\.0"),
+        ({"loss_weight": -1.0}, r"loss_weight must be at least 0, got -1\.0"),
+        ({"progress_weight": -1.0}, r"progress_weight must be at least 0, got -1\.0"),
+        ({"adapter_weight": -1.0}, r"adapter_weight must be at least 0, got -1\.0"),
+        ({"lateness": -1.0}, r"lateness must be at least 0, got -1\.0"),
     ],
 )
 def test_impossible_parameters_are_refused(given: dict[str, Any], message: str) -> None:

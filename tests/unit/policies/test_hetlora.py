@@ -147,7 +147,8 @@ def ranks(plan: Any) -> dict[int, int]:
         ({"ranks": ()}, r"got \(\)"),
         ({"kept_fraction": 0.0}, "kept_fraction must be above 0 and at most 1, got 0.0"),
         ({"tail_weight": -1.0}, "tail_weight must be at least 0, got -1.0"),
-        ({"min_rank": 0}, "min_rank must be at least 1, got 0"),
+        ({"min_rank": 0}, "min_rank must be between 1 and the largest of ranks, 16, got 0"),
+        ({"ranks": (2, 4), "min_rank": 5}, "min_rank must be between 1 and the largest of ranks, 4, got 5"),
     ],
 )
 def test_impossible_parameters_are_refused(given: dict[str, Any], message: str) -> None:

@@ -120,7 +120,9 @@ def test_a_device_out_of_memory_holds_its_group_below_that_depth() -> None:
 def test_a_run_without_training_has_no_labels_and_says_so() -> None:
     given: Sequence[str] = ["policy.path=hierfedlora", "training.enabled=false"]
     config = load_config(None, [parse_setting(text) for text in given])
-    with pytest.raises(ConfigError, match="declares 'label_histogram'; a policy may declare in a run without training"):
+    with pytest.raises(
+        ConfigError, match=r"in a run without training: memory_bytes; train .* or choose another policy$"
+    ):
         policy_of(config)
 
 
@@ -130,7 +132,9 @@ def test_a_run_without_training_has_no_labels_and_says_so() -> None:
         ({"smoothing": 1.5}, r"smoothing must be between 0 and 1, got 1\.5"),
         ({"speed_weight": -1.0}, r"speed_weight must be at least 0, got -1\.0"),
         ({"group_size": 0}, "group_size must be at least 1, got 0"),
-        ({"frequencies": (0, 2)}, r"frequencies must be at least one number, none below 1, got \(0, 2\)"),
+        ({"frequency_power": 400.0}, r"frequency_power must be between 0 and 10, got 400\.0"),
+        ({"frequencies": (0, 2)}, r"frequencies must be one or more numbers from 1 to 1000, got \(0, 2\)"),
+        ({"frequencies": (1, 1001)}, r"frequencies must be one or more numbers from 1 to 1000, got \(1, 1001\)"),
     ],
 )
 def test_impossible_parameters_are_refused(given: dict[str, float], message: str) -> None:

@@ -157,6 +157,7 @@ def test_learning_rates_decay_to_a_floor_and_may_follow_the_batch() -> None:
     [
         (MergeSfl(smoothing=1.5), "smoothing must be between 0 and 1, got 1.5"),
         (MergeSfl(n_selected=0), "n_selected must be at least 1"),
+        (MergeSfl(divergence_bound=-0.1), "divergence_bound must be at least 0, got -0.1"),
         (MergeSfl(rank=0), "rank must be at least 1, got 0"),
     ],
 )

@@ -168,6 +168,10 @@ def test_a_parquet_file_without_the_columns_is_refused(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"kind": "on_off", "mean_on_s": 1.0}, "mean_off_s must be given where testbed.availability.kind is 'on_off'"),
+        (
+            {"kind": "on_off", "mean_on_s": 1e-300, "mean_off_s": 1.0},
+            "mean_on_s must be at least 0.001 seconds, got 1e-300",
+        ),
         ({"kind": "trace"}, "trace must be given where"),
         ({"mean_on_s": 1.0}, "mean_on_s is for testbed.availability.kind = 'on_off'; the kind is 'always', got 1.0"),
     ],
