@@ -1,4 +1,4 @@
-"""Looks at a run before it is started: plans and plays its first round without training, and times a stack of jobs."""
+"""Looks at a run before it is started: plays its first rounds without training, and times a stack of jobs."""
 
 import os
 import threading
@@ -16,12 +16,16 @@ from emulator.config import Config
 from emulator.coordinator import Coordinator
 from emulator.errors import ConfigError, ShortageError
 from emulator.model_catalog import model_spec
+from emulator.policy_calls import calling
 from emulator.policy_catalog import import_path
-from emulator.records import Job, RoundPlan, Status
+from emulator.records import Job, Status
 from emulator.results.writer import check_out_dir
 from emulator.run import build_coordinator, check_settings, cluster_of
 from emulator.validation import validated
+from emulator.world.ledger import Ledger
 
+MOST_ROUNDS = 3
+"""So many rounds are played. One is not enough: the first of some policies only warms up, or spares nobody yet."""
 RAY_START_S = 10.0
 """What Ray and its hosts take beside loading, starting and ending.
 
@@ -42,7 +46,10 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoardPlan:
-    """What the first round asks of the boards of one kind. Depths are layers that are differentiated."""
+    """What the rounds that were played ask of the boards of one kind. Depths are layers that are differentiated.
+
+    ``n_cohort``, ``peak_memory_bytes`` and ``n_out_of_memory`` are the most of any round, ranges go over all of them.
+    """
 
     device: str
     n_devices: int
@@ -54,6 +61,16 @@ class BoardPlan:
     n_out_of_memory: int
     compute_s: tuple[float, float]
     transfer_s: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PlayedRound:
+    """A round as it was played: its length, the ledgers of its cohort, and what it would train in an inner round."""
+
+    length_s: float
+    cohort: Mapping[int, Ledger]
+    jobs: tuple[Job, ...]
+    n_inner_rounds: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +88,14 @@ class WallTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preflight:
-    """All that was found. ``boards`` and ``wall`` are missing where an earlier check failed."""
+    """All that was found. ``boards`` and ``wall`` are missing where an earlier check failed.
+
+    ``rounds_s`` is the emulated length of each round that was played, the first of the run.
+    """
 
     checks: tuple[Check, ...]
     boards: tuple[BoardPlan, ...] = ()
-    round_s: float | None = None
+    rounds_s: tuple[float, ...] = ()
     outside_known_range: Mapping[str, str]
     wall: WallTime | None = None
 
@@ -85,7 +105,7 @@ class Preflight:
 
 
 def examine(config: Config, out_dir: Path) -> Preflight:
-    """Plan and play the first round of ``config``, and find what does not fit. Nothing is written.
+    """Plan and play the first rounds of ``config``, and find what does not fit. Nothing is written.
 
     Raises:
         UserError: something in the configuration, the model or the data cannot be used at all.
@@ -112,17 +132,18 @@ def examine(config: Config, out_dir: Path) -> Preflight:
         checks.append(
             Check(name="data", is_fine=True, detail=f"{n_examples.min()} to {n_examples.max()} examples per device")
         )
-    plan, play_s = _play(coordinator)
-    boards = _boards(coordinator, plan)
+    start_s = time.perf_counter()
+    played = _played_rounds(coordinator)
+    round_s = (time.perf_counter() - start_s) / len(played)
+    boards = _boards(coordinator, played)
     checks.append(_device_memory(boards))
-    round_s = play_s
     if coordinator.backend:
-        round_s += _training_s(config, coordinator, coordinator.backend, plan)
+        round_s += _training_s(config, coordinator, coordinator.backend, played)
         load_s += RAY_START_S * (config.backend.kind == "ray")
     return Preflight(
         checks=tuple(checks),
         boards=boards,
-        round_s=coordinator.testbed.clock.now_s,
+        rounds_s=tuple(each.length_s for each in played),
         outside_known_range=dict(coordinator.testbed.outside_known_range),
         wall=WallTime(start_s=load_s, round_s=round_s, n_rounds=config.rounds),
     )
@@ -172,37 +193,68 @@ def _n_hosts(config: Config, n_devices: int) -> int:
     return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
 
 
-def _play(coordinator: Coordinator) -> tuple[RoundPlan, float]:
-    """Plan and play the first round without training; the plan, and the seconds that this took."""
+def _played_rounds(coordinator: Coordinator) -> tuple[_PlayedRound, ...]:
+    """Play the first rounds without training: at least one, and those that are planned without what training tells.
+
+    Raises:
+        UserError: the policy fails in the first round, or in any of a run that trains nothing anyway.
+    """
+    coordinator.testbed.resolver = None
+    played: list[_PlayedRound] = []
+    for round_index in range(min(MOST_ROUNDS, coordinator.config.rounds)):
+        try:
+            played.append(_play(coordinator, round_index))
+        except Exception:
+            if not played or coordinator.backend is None:
+                raise
+            break
+    return tuple(played)
+
+
+def _play(coordinator: Coordinator, round_index: int) -> _PlayedRound:
     testbed, policy, state = coordinator.testbed, coordinator.policy, coordinator.initial_state
-    testbed.resolver = None
-    start_s = time.perf_counter()
-    view = testbed.view(0, state, policy.declares)
-    plan = validated(policy.plan(view), view, testbed.form, import_path(type(policy)))
+    if round_index > 0:
+        with calling(policy, "observe", round_index - 1):
+            policy.observe(testbed.close_round())
+    view = testbed.view(round_index, state, policy.declares)
+    with calling(policy, "plan", round_index):
+        proposed = policy.plan(view)
+    plan = validated(proposed, view, testbed.form, import_path(type(policy)))
     testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
-    return plan, time.perf_counter() - start_s
+    cohort = {device_id: testbed.ledgers[device_id] for device_id in plan.assignments}
+    return _PlayedRound(
+        length_s=testbed.clock.now_s - testbed.start_s,
+        cohort=cohort,
+        jobs=tuple(
+            testbed.job(assignment, state)
+            for assignment in plan.assignments.values()
+            if cohort[assignment.device_id].status is Status.OK
+        ),
+        n_inner_rounds=max(ledger.n_inner_rounds for ledger in testbed.ledgers),
+    )
 
 
-def _boards(coordinator: Coordinator, plan: RoundPlan) -> tuple[BoardPlan, ...]:
+def _boards(coordinator: Coordinator, played: Sequence[_PlayedRound]) -> tuple[BoardPlan, ...]:
     testbed = coordinator.testbed
     ids_by_name: dict[str, list[int]] = {}
     for device in testbed.devices:
         ids_by_name.setdefault(device.profile.name, []).append(device.device_id)
     boards = []
     for name, ids in ids_by_name.items():
-        cohort = [testbed.ledgers[device_id] for device_id in ids if device_id in plan.assignments]
-        depths = [ledger.work.backward_layers for ledger in cohort if ledger.work] or [0]
+        cohorts = [[each.cohort[device_id] for device_id in ids if device_id in each.cohort] for each in played]
+        ledgers = [ledger for cohort in cohorts for ledger in cohort]
+        depths = [ledger.work.backward_layers for ledger in ledgers if ledger.work] or [0]
         board = BoardPlan(
             device=name,
             n_devices=len(ids),
-            n_cohort=len(cohort),
+            n_cohort=max(len(cohort) for cohort in cohorts),
             min_depth=min(depths),
             max_depth=max(depths),
-            peak_memory_bytes=max((ledger.peak_memory_bytes for ledger in cohort), default=0),
+            peak_memory_bytes=max((ledger.peak_memory_bytes for ledger in ledgers), default=0),
             usable_memory_bytes=testbed.devices[ids[0]].profile.usable_memory_bytes,
-            n_out_of_memory=sum(ledger.status is Status.OUT_OF_MEMORY for ledger in cohort),
-            compute_s=_range([ledger.forward_s + ledger.backward_s for ledger in cohort]),
-            transfer_s=_range([ledger.download_s + ledger.upload_s for ledger in cohort]),
+            n_out_of_memory=max(sum(ledger.status is Status.OUT_OF_MEMORY for ledger in cohort) for cohort in cohorts),
+            compute_s=_range([ledger.forward_s + ledger.backward_s for ledger in ledgers]),
+            transfer_s=_range([ledger.download_s + ledger.upload_s for ledger in ledgers]),
         )
         boards.append(board)
     return tuple(boards)
@@ -215,25 +267,26 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 def _device_memory(boards: Sequence[BoardPlan]) -> Check:
     full = [board for board in boards if board.n_out_of_memory]
     if not full:
-        return Check(name="device memory", is_fine=True, detail="every device's first work fits")
+        return Check(name="device memory", is_fine=True, detail="what devices are asked for fits")
     said = ", ".join(f"{board.n_out_of_memory} of {board.n_cohort} {board.device}" for board in full)
     advice = "lower training.batch_size or model.price_seq_len, or the policy's depth or rank"
     return Check(name="device memory", is_fine=False, detail=f"out of memory: {said}; {advice}")
 
 
-def _training_s(config: Config, coordinator: Coordinator, backend: Backend, plan: RoundPlan) -> float:
-    """Wall time of a round's training and evaluation, from a stack of its jobs that is really trained."""
+def _training_s(config: Config, coordinator: Coordinator, backend: Backend, played: Sequence[_PlayedRound]) -> float:
+    """Wall time of a round's training and evaluation, from a stack of the dearest round that is really trained."""
     testbed, form, state = coordinator.testbed, coordinator.testbed.form, coordinator.initial_state
-    jobs = [
-        testbed.job(assignment, state)
-        for assignment in plan.assignments.values()
-        if testbed.ledgers[assignment.device_id].status is Status.OK
-    ]
-    if not jobs:
-        return 0.0
     settings, model = numeric_settings(config), backend.prepared.model
-    stacks = stack_jobs(jobs, settings.devices_stacked, config.backend.devices_per_actor)
-    costs = [declared_cost(stack, form, model) for stack in stacks]
+    most_cost = 0.0
+    stacks: list[list[Job]] = []
+    costs: list[float] = []
+    for each in played:
+        stacks_of_round = stack_jobs(each.jobs, settings.devices_stacked, config.backend.devices_per_actor)
+        costs_of_round = [declared_cost(stack, form, model) for stack in stacks_of_round]
+        if each.n_inner_rounds * sum(costs_of_round) > most_cost:
+            most_cost, stacks, costs = each.n_inner_rounds * sum(costs_of_round), stacks_of_round, costs_of_round
+    if not stacks:
+        return 0.0
     sample = max(range(len(stacks)), key=lambda index: costs[index])
     single = [replace(job, assignment=replace(job.assignment, n_steps=1)) for job in stacks[sample]]
     single_cost = declared_cost(single, form, model)
@@ -247,11 +300,10 @@ def _training_s(config: Config, coordinator: Coordinator, backend: Backend, plan
     second_per_cost = seconds(single) / single_cost
     if second_per_cost * costs[sample] < MOST_CALIBRATION_S:
         second_per_cost = seconds(stacks[sample]) / costs[sample]
-    n_inner = max(ledger.n_inner_rounds for ledger in testbed.ledgers)
     evaluation_s = second_per_cost * backend.prepared.n_test_examples * model.n_layers
     if evaluation_s < MOST_CALIBRATION_S:
         start_s = time.perf_counter()
         backend.evaluate(form, state)
         evaluation_s = time.perf_counter() - start_s
-    total_s = n_inner * second_per_cost * sum(costs) + evaluation_s / config.evaluation.every_rounds
+    total_s = second_per_cost * most_cost + evaluation_s / config.evaluation.every_rounds
     return total_s / min(_n_hosts(config, len(testbed.devices)), n_cores())

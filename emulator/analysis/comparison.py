@@ -1,6 +1,8 @@
 """Compares groups of runs: every metric as a mean over seeds with its interval, and as a paired ratio to a baseline."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,11 @@ def compare(
     check_comparable(members)
     names = [name for name in members[0].settings if name != SEED]
     by = tuple(names) if by is None else _checked_by(by, names)
-    labels = [group_label({name: member.settings[name] for name in by}) for member in members]
+    short = _short_policies(member.settings.get(POLICY) for member in members)
+    labels = [
+        group_label({name: short[member.settings[name]] if name == POLICY else member.settings[name] for name in by})
+        for member in members
+    ]
     _check_distinct(members, labels, by)
     tables = [None if member.frames is None else member.frames.rounds for member in members]
     is_target_given = question.target is not None
@@ -96,6 +102,13 @@ def group_label(settings: Mapping[str, Any]) -> str:
     """What a group is called: its policy, then its other settings, such as ``mine, alpha=0.1``."""
     parts = [str(value) if name == POLICY else f"{name.split('.')[-1]}={value}" for name, value in settings.items()]
     return ", ".join(parts) or "all"
+
+
+def _short_policies(policies: Iterable[Any]) -> dict[Any, Any]:
+    """For each policy its name in a group: of one that is given by import path the class alone, if no other has it."""
+    short = {policy: re.sub(r"^[^:(]*:", "", policy) if isinstance(policy, str) else policy for policy in policies}
+    counts = Counter(short.values())
+    return {policy: name if counts[name] == 1 else policy for policy, name in short.items()}
 
 
 def _members(runs: Any) -> list[Member]:

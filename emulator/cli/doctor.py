@@ -1,4 +1,4 @@
-"""What ``jetbed doctor`` prints: what will not fit, what the first round asks of the boards, how long a run takes."""
+"""What ``jetbed doctor`` prints: what will not fit, what the first rounds ask of the boards, how long a run takes."""
 
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ def show_preflight(config: Config, out_dir: Path | None) -> None:
         wall = found.wall
         console.print(
             f"expected here: {duration(wall.total_s)} for {wall.n_rounds} rounds "
-            f"({duration(wall.start_s)} to start, {wall.round_s:.2g} s a round)",
+            f"({duration(wall.start_s)} to start, {wall.round_s:.2g} s a round, as in the longest to train)",
             highlight=False,
         )
     if not found.will_fit:
@@ -49,9 +49,10 @@ def _show_checks(console: Console, found: Preflight) -> None:
 
 
 def _show_boards(console: Console, config: Config, found: Preflight) -> None:
-    console.print(
-        f"first round of {config.policy.path}: {duration(found.round_s or 0.0)} of emulated time", highlight=False
-    )
+    n_rounds = len(found.rounds_s)
+    which = "round 0" if n_rounds == 1 else f"rounds 0 to {n_rounds - 1}"
+    lengths = ", ".join(duration(length_s) for length_s in found.rounds_s)
+    console.print(f"{which} of {config.policy.path}, played without training: {lengths} emulated", highlight=False)
     table = Table(
         Column("device", no_wrap=True),
         Column("cohort", justify="right", no_wrap=True),

@@ -165,7 +165,7 @@ def timeline(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
     out: Annotated[Path, typer.Option(help="The trace file to write, such as trace.json.")],
     rounds: Annotated[
-        str | None, typer.Option(metavar="A-B", help="Only these rounds, both included; all without.")
+        str | None, typer.Option(metavar="A-B", help="Only these rounds, counted from 0, both included; all without.")
     ] = None,
 ) -> None:
     """Write a run's emulated time as a trace for ui.perfetto.dev or chrome://tracing."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -60,7 +61,7 @@ def show_price(request: Request, as_json: bool) -> None:
     _show_heading(console, price)
     _show_costs(console, price)
     _show_memory(console, price)
-    _show_origins(console, price)
+    _show_origins(console, price, request.device)
     if price.outside:
         console.print(f"extrapolated, outside the range in which this profile is known: {price.outside}")
 
@@ -286,7 +287,7 @@ def _show_memory(console: Console, price: StepPrice) -> None:
     console.print(table)
 
 
-def _show_origins(console: Console, price: StepPrice) -> None:
+def _show_origins(console: Console, price: StepPrice, device: str) -> None:
     table = Table(
         "figure",
         Column("", justify="right"),
@@ -299,7 +300,7 @@ def _show_origins(console: Console, price: StepPrice) -> None:
         origin = figure.origin
         table.add_row(figure.key, f"{figure.value:.4g}", origin.kind, origin.uncertainty or "–", origin.source)
     console.print(table)
-    console.print(f"How they were derived: jetbed devices {price.profile.name}", highlight=False)
+    console.print(f"How they were derived: jetbed devices {shlex.quote(device)}", highlight=False, soft_wrap=True)
 
 
 def _cells(band: Band, text: Any) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
 """The figures at the top of a page: those of ``jetbed compare``, set as a table or, for one run, in large type."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,9 +23,12 @@ _WHOLE_RUN = {
     "total_bytes": "traffic",
     "energy_j": "energy",
 }
+FEWEST_FOR_BEST = 3
+"""Of fewer runs an interval says too little to call a group the best."""
 _NOTE = (
     "Means over the runs of a group; under them the 95 % interval of the mean (Student's t, cut where no value can "
-    "be), which few runs leave wide. The best mean of a column is in bold. A run that never reaches the target is "
+    f"be), which few runs leave wide. The best mean of a column is in bold where groups have {FEWEST_FOR_BEST} runs or "
+    "more and its interval overlaps no other. A run that never reaches the target is "
     "counted as such, and an unfinished run with the rounds that it has done."
 )
 _HIGHER_IS_BETTER = ("final_accuracy", "best_accuracy")
@@ -48,7 +51,9 @@ def headline_tables(comparison: Comparison) -> str:
         return _group_table(comparison, _WHOLE_RUN, _NOTE)
     chosen = "asked for" if comparison.is_target_given else "the best that all finished runs reach"
     about = f"What is spent until the accuracy is {target:.3f} ({chosen}). {_NOTE}"
-    whole_note = "The whole of each run. The figures of both tables are those of jetbed compare."
+    whole_note = (
+        "The whole of each run. The figures of both tables are those of jetbed compare, which does not cut intervals."
+    )
     return (
         f"<h3>Until the target, an accuracy of {target:.3f}</h3>"
         + _group_table(comparison, _TO_TARGET, about)
@@ -62,7 +67,7 @@ def _group_table(comparison: Comparison, columns: Mapping[str, str], caption: st
         str(label): {str(row["metric"]): row for row in own.to_dict("records")}
         for label, own in comparison.groups.groupby("group", sort=False)
     }
-    best = {name: _best(name, [own[name]["mean"] for own in values.values()]) for name in columns}
+    best = {name: _best(name, [own[name] for own in values.values()]) for name in columns}
     rows: list[list[str | Cell]] = []
     for label, own in values.items():
         first = next(iter(own.values()))
@@ -126,9 +131,15 @@ def _interval(name: str, low: float, high: float) -> str:
     return f"{low_text} – {high_text}"
 
 
-def _best(name: str, means: list[float]) -> float | None:
-    known = [mean for mean in means if not pd.isna(mean)]
-    if name in _OVER_THE_RUN or len(known) < 2 or len(set(known)) == 1:
+def _best(name: str, rows: Sequence[Mapping[Hashable, Any]]) -> float | None:
+    """The best mean, if runs enough say so: its interval overlaps that of no other group."""
+    known = [row for row in rows if row["n_values"]]
+    if name in _OVER_THE_RUN or len(known) < 2 or min(row["n_values"] for row in known) < FEWEST_FOR_BEST:
         return None
-    choose: Callable[[list[float]], float] = max if name in _HIGHER_IS_BETTER else min
-    return choose(known)
+    if name in _HIGHER_IS_BETTER:
+        best, *others = sorted(known, key=lambda row: float(row["mean"]), reverse=True)
+        is_apart = all(best["low"] > other["high"] for other in others)
+    else:
+        best, *others = sorted(known, key=lambda row: float(row["mean"]))
+        is_apart = all(best["high"] < other["low"] for other in others)
+    return float(best["mean"]) if is_apart else None

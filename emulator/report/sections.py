@@ -17,7 +17,7 @@ from emulator.report.provenance import provenance
 _KEY = "<div class='group-key'></div>\n"
 _OVER = {
     "time_s": "emulated time",
-    "n_rounds": "rounds",
+    "n_rounds": "rounds done",
     "total_bytes": "bytes received and sent",
     "energy_j": "energy of all devices",
 }
@@ -98,7 +98,7 @@ class Page:
             "Each row is a device, from the left edge, where the round begins, to the right, where the server has "
             "aggregated. Rows are sorted by device type and then by how long they wait; the one with least grey set "
             f"the pace. Point at a bar for bytes and joules.{thinned} The slider has rounds from all over the "
-            f"run. Shown: {named}; jetbed timeline makes a trace of any round of any run."
+            f"run, numbered from 0. Shown: {named}; jetbed timeline makes a trace of any round of any run."
         )
         label = "What each device does over one round"
         return controls + self._figures.figure(plot("round", label), "Who does what in a round", caption)
@@ -128,8 +128,8 @@ class Page:
         depth = self._figures.figure(
             plot("settings", "LoRA depth by device and round", which="depth"),
             "LoRA depth over rounds",
-            "Tuned layers, counted from the output, of each device (rows, by type) in each round. Blank: "
-            "not in the cohort.",
+            "Tuned layers, counted from the output, or from the cut of a model that is split, of each device (rows, by "
+            "type) in each round. Blank: not in the cohort.",
         )
         rank = self._figures.figure(
             plot("settings", "LoRA rank by device and round", which="rank"),

@@ -86,7 +86,7 @@ function drawWaitingCurve(element) {
   });
   return draw(element, traces, {
     height: 320,
-    xaxis: axis("round", { unifiedhovertitle: { text: "round %{x}" }, range: [0, Math.max(1, last * 1.01)], ...wholeNumbers(last) }),
+    xaxis: axis("round (from 0)", { unifiedhovertitle: { text: "round %{x}" }, range: [0, Math.max(1, last * 1.01)], ...wholeNumbers(last) }),
     yaxis: axis(titled("mean waiting of the cohort", name), { rangemode: "tozero" }),
     hovermode: "x unified",
     hoverdistance: -1,

@@ -106,7 +106,7 @@ function drawSettings(element) {
     const left = column * (width + gapX);
     const top = 1 - row * (height + gapY);
     const types = typeAxis(profiles, settings.profiles);
-    shape[`xaxis${suffix}`] = axis("round", {
+    shape[`xaxis${suffix}`] = axis("round (from 0)", {
       ...wholeNumbers(rounds.at(-1) * columns), domain: [left, left + width], anchor: `y${suffix}`, showgrid: false,
     });
     shape[`yaxis${suffix}`] = axis("", {

@@ -28,7 +28,7 @@ const SCALES = {
 };
 const AXES = {
   time_s: ["emulated time", "s"],
-  n_rounds: ["rounds", "1"],
+  n_rounds: ["rounds done", "1"],
   total_bytes: ["traffic, down and up", "B"],
   energy_j: ["energy of all devices", "J"],
 };

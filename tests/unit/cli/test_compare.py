@@ -150,3 +150,13 @@ def test_mistakes_are_one_message_and_exit_status_2(sweep: Path, arguments: list
     assert finished.returncode == 2
     assert message in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
+
+
+def test_a_policy_given_by_import_path_goes_by_its_class_and_still_is_a_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    policies = ("mine:HalfDepth", "fedlora", "mine:Twin", "yours:Twin")
+    paths = [write_run(tmp_path / f"run{i}", [0.1, 0.5], policy=policy) for i, policy in enumerate(policies)]
+    reached = cells(shown(capsys, *paths, baseline="mine:HalfDepth", question=Question(target=0.5)), "to accuracy")
+    assert list(reached) == ["group", "HalfDepth", "fedlora", "mine:Twin", "yours:Twin"]

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import device_profiles
 from emulator.cli.price import Request, priced, show_price
 from emulator.errors import ConfigError
 from emulator.records import WorkKind
@@ -135,3 +137,12 @@ def test_masks_of_dropout_are_kept() -> None:
     # softmax, in float32, is kept before it drops out as well as after
     scores = 12 * 128 * 8 * 128
     assert kept == 12 * (2 * 768 * 8 * 128 + scores + 4 * scores)
+
+
+def test_the_last_line_is_a_command_that_takes_what_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "my board.toml"
+    path.write_bytes((Path(device_profiles.__file__).parent / "jetson_tx2.toml").read_bytes())
+    show_price(replace(REQUEST, device=str(path)), as_json=False)
+    assert f"jetbed devices '{path}'" in capsys.readouterr().out

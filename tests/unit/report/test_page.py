@@ -167,3 +167,18 @@ def test_runs_on_other_data_are_refused(make_run: MakeRun) -> None:
 def test_names_are_short_where_that_tells_them_apart() -> None:
     assert short_names(["x/a", "x/b"]) == {"x/a": "a", "x/b": "b"}
     assert short_names(["x/a", "y/a"]) == {"x/a": "x/a", "y/a": "y/a"}
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "brisk", "is_said"),
+    [(3, (0.8, 0.81, 0.82), True), (2, (0.8, 0.81), False), (3, (0.4, 0.6, 0.8), False)],
+)
+def test_a_group_is_called_the_best_where_intervals_of_three_seeds_are_apart(
+    make_run: MakeRun, n_seeds: int, brisk: tuple[float, ...], is_said: bool
+) -> None:
+    runs = [
+        make_run(f"{policy}-{seed}", policy=policy, seed=seed, accuracy=[reached[seed]])
+        for policy, reached in (("calm", (0.5, 0.51, 0.52)), ("brisk", brisk))
+        for seed in range(n_seeds)
+    ]
+    assert ("class='best'" in page_of(*runs)) == is_said
