@@ -98,7 +98,7 @@ def run_one_after_another(runs: Sequence[BatchRun], listener: Listener) -> None:
         listener.started(run.name)
         try:
             execute(run.config, run.out_dir, lambda progress, name=run.name: listener.progressed(name, progress))  # type: ignore[misc]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Whatever ends one run, the others are not to blame.
             listener.ended(run.name, error)
         else:

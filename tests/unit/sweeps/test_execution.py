@@ -171,6 +171,17 @@ def test_a_damaged_run_is_run_again(make_sweep: MakeSweep, tmp_path: Path, damag
     assert states["policy-legend,seed-1"].n_rounds == 2
 
 
+def test_whatever_ends_one_run_does_not_end_the_others(
+    make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*given: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(execution, "execute", leave)
+    states = run_sweep(make_sweep(), tmp_path / "out", Silent())
+    assert [(state.status, state.error) for state in states.values()] == [("failed", "SystemExit: 3")] * 4
+
+
 def test_a_run_of_a_later_version_is_not_removed(make_sweep: MakeSweep, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_sweep(make_sweep(), out, Silent())
