@@ -25,3 +25,11 @@ class Leaving(Failing):
 
     def plan(self, view: ClusterView) -> RoundPlan:
         raise SystemExit(3)
+
+
+@dataclass(kw_only=True)
+class Formless(Failing):
+    """Ends the process before there is a run."""
+
+    def form(self, model: ModelSpec) -> LoraForm:
+        raise SystemExit(4)

@@ -109,6 +109,7 @@ def test_the_base_is_a_file_beside_the_sweep_with_changes_and_options_over_it(tm
         ("[[cases]]\n", "case 1 of [[cases]] is empty"),
         ("[axes]\npolicy.rank = [1]\n", "run rank-1: policy.rank is not a parameter of"),
         ('[axes]\npolicy = ["legent"]\n', "did you mean legend?"),
+        ('[axes]\npolicy = ["tests.unit.sweeps.failing:Formless"]\n', "form() raised SystemExit: 4"),
         ('[axes]\npolicy = ["legend", { path = "fedlora", rank = "x" }]\n', "run policy-fedlora-rank-x: policy.rank"),
         ('[axes]\ntestbed.cluster = ["nowhere"]\n', "run cluster-nowhere: testbed.cluster"),
         ('[axes]\ntestbed.link = ["nowhere"]\n', "run link-nowhere: testbed.link"),
