@@ -27,6 +27,11 @@ FIGURES = ("flop_per_s", "memory_bytes_per_s", "dispatch_s", "step_overhead_s")
 _FASTEST_BYTES_PER_S = 1e13
 """Where the steps do not tell a bandwidth from an infinite one, this stands for it: more than any memory has."""
 
+MOST_SPREAD = 1.0
+"""A figure that moves by more than itself, when the steps of one model are left out, is not determined."""
+MOST_MEAN_ERROR_FRACTION = 0.25
+"""Steps that are further off in the mean follow no figures; those of a machine that is left alone are 4 to 10 % off."""
+
 _N_REWEIGHTED, _N_TURNS = 10, 20
 _OUTLIER_FRACTION = 0.1  # errors beyond weigh less
 _FIRST_DISPATCHES_S = (1e-6, 1e-5, 1e-4)
@@ -57,6 +62,16 @@ class Fit:
     @property
     def mean_error_fraction(self) -> float:
         return float(np.mean(np.abs(self.errors)))
+
+    @property
+    def not_determined(self) -> tuple[str, ...]:
+        """Names of the figures that the steps do not tell: 0, at their bound, or of a spread beyond the limit."""
+        return tuple(
+            name
+            for name in FIGURES
+            if self.spread[name] > MOST_SPREAD
+            or not 0 < getattr(self, name) < (_FASTEST_BYTES_PER_S if name == "memory_bytes_per_s" else np.inf)
+        )
 
     @property
     def worst_error_fraction(self) -> float:

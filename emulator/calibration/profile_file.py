@@ -20,6 +20,14 @@ from emulator.errors import ConfigError
 from emulator.world.cost import step_demand
 from emulator.world.memory import peak_memory
 
+KEYS = {
+    "flop_per_s": "fp32_tflop_per_s",
+    "memory_bytes_per_s": "memory_gb_per_s",
+    "dispatch_s": "dispatch_us",
+    "step_overhead_s": "step_overhead_ms",
+}
+"""What a profile calls the figures of a fit."""
+
 _BYTES_PER_S_PER_MBIT_PER_S = 1e6 / 8
 _DIGITS = 4
 _LEAST_SPREAD = 0.02  # no two measurements agree better
@@ -219,12 +227,16 @@ def _provenance(calibration: Calibration) -> Mapping[str, Any]:
         "uncertainty is how much leaving out the steps of one model moves the figure."
     )
     found: dict[str, Any] = {}
-    for key, figure in (
-        ("fp32_tflop_per_s", "flop_per_s"),
-        ("memory_gb_per_s", "memory_bytes_per_s"),
-        ("dispatch_us", "dispatch_s"),
-        ("step_overhead_ms", "step_overhead_s"),
-    ):
+    for figure, key in KEYS.items():
+        if figure in fit.not_determined:
+            found[key] = {
+                "kind": "assumed",
+                "source": "jetbed calibrate: not determined by the steps that were timed",
+                "date": measured["date"],
+                "note": "What the fit left over: zero, at its bound, or moved by more than itself when the steps of "
+                "one model are left out. The timed steps hardly depend on it; others may.",
+            }
+            continue
         spread = max(fit.spread[figure], _LEAST_SPREAD)
         found[key] = measured | {"note": note, "uncertainty": f"±{100 * spread:.0f} %"}
     if calibration.amp_flop_per_s is None:

@@ -1,6 +1,7 @@
 """``jetbed calibrate``: measures this machine and writes a profile that can be used like any other."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from emulator.calibration.fit import Fit, fit_rate, fit_steps
+from emulator.calibration.fit import MOST_MEAN_ERROR_FRACTION, Fit, FitError, fit_rate, fit_steps
 from emulator.calibration.link import MeasuredLink, measure_link, parse_peer, serve
 from emulator.calibration.machine import Machine, this_machine, this_trainer
 from emulator.calibration.measurement import (
@@ -21,7 +22,7 @@ from emulator.calibration.measurement import (
     probed_flop_per_s,
 )
 from emulator.calibration.power import PowerSensor, find_sensor, sampled
-from emulator.calibration.profile_file import Calibration, Watts, check_out, write_calibration
+from emulator.calibration.profile_file import KEYS, Calibration, Watts, check_out, write_calibration
 from emulator.calibration.settings import StepSetting, grid
 from emulator.errors import ConfigError
 from emulator.results.display import duration
@@ -30,7 +31,7 @@ _LINK_S = 5.0
 _IDLE_S = 3.0
 _TURNS, _QUICK_TURNS = 5, 2
 _AMP_EVERY = 4  # a quarter of the grid is timed in half precision, where one figure is to be found
-_NOISY = 1.25
+_NOISY, _MOST_NOISE = 1.25, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +92,7 @@ def calibrate(request: Request) -> None:
     if how.device == "cuda":
         amp_steps = timed(grid(quick=request.quick)[::_AMP_EVERY], replace(how, precision="amp"), console)
     fit = fit_steps(steps, "queued" if how.device == "cuda" else "in_turn")
+    check_quiet(steps, fit)
     calibration = Calibration(
         title=request.name or machine.name,
         mode_name=request.mode,
@@ -143,7 +145,7 @@ def timed(settings: tuple[StepSetting, ...], how: How, console: Console) -> tupl
     console.print(f"timed in {duration(time.perf_counter() - begin_s)}", highlight=False)
     if len(steps) < len(settings):
         console.print(f"{len(settings) - len(steps)} settings were left out: they need more memory than is free")
-    noise = sorted(step.median_step_s / step.step_s for step in steps)[len(steps) // 2] if steps else 1.0
+    noise = _noise(steps)
     if noise > _NOISY:
         console.print(
             f"jetbed: steps took {noise:.2f} times as long in the median as at their fastest; the machine is busy with "
@@ -152,6 +154,27 @@ def timed(settings: tuple[StepSetting, ...], how: How, console: Console) -> tupl
             soft_wrap=True,
         )
     return steps
+
+
+def check_quiet(steps: Sequence[MeasuredStep], fit: Fit) -> None:
+    """See to it that what was timed tells a profile at all.
+
+    Raises:
+        FitError: steps took far longer in the median than at their fastest, or do not follow the figures.
+    """
+    noise = _noise(steps)
+    if noise > _MOST_NOISE or fit.mean_error_fraction > MOST_MEAN_ERROR_FRACTION:
+        raise FitError(
+            f"what was timed is no profile, and nothing was written: steps took {noise:.2f} times as long in the "
+            f"median as at their fastest (at most {_MOST_NOISE:g}), and the figures that fit best are "
+            f"{fit.mean_error_fraction:.0%} off in the mean (at most {MOST_MEAN_ERROR_FRACTION:.0%}); try again while "
+            "the machine does nothing else, without --quick"
+        )
+
+
+def _noise(steps: Sequence[MeasuredStep]) -> float:
+    """How much longer a step takes in the median than at its fastest: the middle one of all settings."""
+    return sorted(step.median_step_s / step.step_s for step in steps)[len(steps) // 2] if steps else 1.0
 
 
 def software(clock: Clock) -> str:
@@ -257,6 +280,9 @@ def _show_result(
         f"priced with these, the timed steps are {fit.mean_error_fraction:.1%} off in the mean and "
         f"{fit.worst_error_fraction:.1%} at worst",
     ]
+    if fit.not_determined:
+        names = ", ".join(KEYS[name] for name in fit.not_determined)
+        lines.append(f"not determined by these steps, and assumed in the profile: {names}")
     if link:
         lines.append(
             f"link: {link.download_bytes_per_s * 8e-6:.4g} Mb/s down, {link.upload_bytes_per_s * 8e-6:.4g} Mb/s up, "

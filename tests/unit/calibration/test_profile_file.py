@@ -57,6 +57,21 @@ def test_what_is_written_is_a_profile_with_provenance(tmp_path: Path) -> None:
     assert profile.known_range.max_step_tokens == max(s.setting.batch_size * s.setting.seq_len for s in STEPS)
 
 
+def test_a_figure_that_the_steps_do_not_determine_is_assumed_without_an_uncertainty(tmp_path: Path) -> None:
+    spread = dict.fromkeys(CALIBRATION.fit.spread, 0.1)
+    fit = replace(CALIBRATION.fit, memory_bytes_per_s=1e13, step_overhead_s=0.0, spread=spread | {"dispatch_s": 1.01})
+    assert fit.not_determined == ("memory_bytes_per_s", "dispatch_s", "step_overhead_s")
+    write_calibration(tmp_path / "board.toml", replace(CALIBRATION, fit=fit))
+
+    profile = load_profile(tmp_path / "board.toml")
+    for key in ("memory_gb_per_s", "dispatch_us", "step_overhead_ms"):
+        origin = profile.provenance_of(key, "15W")
+        assert (origin.kind, origin.uncertainty) == ("assumed", "")
+        assert "not determined" in origin.source
+    rate = profile.provenance_of("fp32_tflop_per_s", "15W")
+    assert (rate.kind, rate.uncertainty) == ("measured", "±10 %")
+
+
 def test_all_steps_and_the_link_are_written_beside_it(tmp_path: Path) -> None:
     write_calibration(tmp_path / "board.toml", CALIBRATION)
 

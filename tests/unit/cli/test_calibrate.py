@@ -1,13 +1,16 @@
 """Mistakes of whoever calibrates or validates end in one sentence before anything is measured."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emulator.calibration import measurement
+from emulator.calibration.fit import fit_steps
 from emulator.cli import calibrate, validate
 from emulator.errors import UserError
+from tests.unit.calibration.made_up_steps import made_up_steps
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +88,16 @@ def test_a_mistake_in_what_is_validated_is_one_sentence(changes: dict[str, Any],
     }
     with pytest.raises(UserError, match=message):
         validate.validate(validate.Request(**given | changes), as_json=False)
+
+
+@pytest.mark.parametrize(("slow_down", "error", "is_refused"), [(1.9, 0.2, False), (2.1, 0.2, True), (1.1, 0.3, True)])
+def test_a_machine_that_was_too_busy_to_tell_anything_is_refused(
+    slow_down: float, error: float, is_refused: bool
+) -> None:
+    steps = [replace(step, median_step_s=slow_down * step.step_s) for step in made_up_steps("in_turn")]
+    fit = replace(fit_steps(steps, "in_turn"), errors=(error, -error))
+    if not is_refused:
+        calibrate.check_quiet(steps, fit)
+        return
+    with pytest.raises(UserError, match=rf"{slow_down:.2f} times.*{error:.0%} off.*try again"):
+        calibrate.check_quiet(steps, fit)
