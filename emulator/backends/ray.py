@@ -288,12 +288,13 @@ def cpus_per_host(config: Config, n_hosts: int) -> float:
 
 
 def result(references: Any) -> Any:
-    """``ray.get``, with a user's mistake raised as itself rather than wrapped in the remote traceback."""
+    """``ray.get``, with a user's mistake, or a path that cannot be used, raised as itself rather than wrapped."""
     try:
         return ray.get(references)
     except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
+        cause = error.cause
+        if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
+            raise cause from None
         raise
 
 

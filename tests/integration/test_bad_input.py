@@ -125,9 +125,10 @@ def test_other_commands_refuse_what_is_not_there(tmp_path: Path, command: list[s
 
 
 @pytest.mark.slow
-def test_a_mistake_found_on_a_ray_host_is_reported_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("override", ["data.n_train=50", f"data.source={'a' * 300}.csv"])
+def test_a_mistake_found_on_a_ray_host_is_reported_alike(tmp_path: Path, override: str) -> None:
     out = tmp_path / "run"
-    finished = jetbed("run", "--out", str(out), "--backend", "ray", "--set", "data.n_train=50")
+    finished = jetbed("run", "--out", str(out), "--backend", "ray", "--set", override)
     assert finished.returncode == 2
     assert len(finished.stderr.strip().splitlines()) == 1
     assert not out.exists()

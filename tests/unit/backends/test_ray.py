@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
 from emulator.backends.base import HostTiming
-from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend, first_line
+from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend, first_line, result
 from emulator.errors import UserError
 from emulator.forms.lora import LoraForm
 from emulator.learning.settings import NumericSettings
@@ -123,3 +123,24 @@ def test_hosts_that_keep_dying_end_the_run_with_one_line(tmp_path: Path) -> None
 )
 def test_the_first_line_of_an_error_says_something(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize(
+    ("cause", "raised"),
+    [
+        (UserError("no such model"), UserError),
+        (OSError(36, "File name too long", "a.csv"), OSError),
+        (OSError("not about a file"), RayTaskError),
+        (KeyError("bug"), RayTaskError),
+    ],
+)
+def test_only_what_the_user_can_mend_is_raised_as_itself(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, raised: type[Exception]
+) -> None:
+    def fail(references: object) -> None:
+        raise RayTaskError("prepare", "the remote traceback", cause)
+
+    monkeypatch.setattr(ray, "get", fail)
+    with pytest.raises(raised) as caught:
+        result([])
+    assert (caught.value is cause) == (raised is not RayTaskError)
