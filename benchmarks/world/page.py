@@ -21,7 +21,7 @@ from benchmarks.world.calibration_plot import draw_calibration
 from benchmarks.world.cost_plots import draw_step_memory, draw_step_time, draw_tx2_published
 from benchmarks.world.network_plots import draw_fairness, draw_wifi_day
 
-EXAMPLE_CALIBRATION = Path(__file__).with_name("validated_epyc_1_thread.csv")
+EXAMPLE_CALIBRATION = Path(__file__).with_name("validated_epyc.csv")
 
 CAPTIONS: Mapping[str, str] = {
     "step_time": "Seconds of a local step against LoRA depth on each board in its fastest mode. The band is what the "
