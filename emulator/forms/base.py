@@ -117,7 +117,6 @@ class CutForm(AdapterForm):
     the device's update, although it never crosses the network.
     """
 
-    @abstractmethod
     def assignment(
         self,
         device_id: int,
@@ -129,10 +128,25 @@ class CutForm(AdapterForm):
         merges: bool,
     ) -> CutAssignment:
         """An assignment of the kind that this form takes."""
+        return self.completed(
+            CutAssignment(
+                device_id=device_id,
+                n_steps=n_steps,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                top_learning_rate=top_learning_rate,
+                merges=merges,
+            )
+        )
 
-    @abstractmethod
+    def completed(self, settings: CutAssignment) -> CutAssignment:
+        """``settings`` with what else this form wants of an assignment."""
+        return settings
+
     def step_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         """Bytes that the device sends in each local step: what its bottom gives for the batch, and the labels."""
+        # The gradient that comes back has the shape of what the bottom gave.
+        return self.step_download_bytes(assignment, model) + LABEL_BYTES * assignment.batch_size
 
     @abstractmethod
     def step_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:

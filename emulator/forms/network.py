@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.forms.base import LABEL_BYTES, CutAssignment, CutForm, Embedded, check_cut
+from emulator.forms.base import CutForm, Embedded, check_cut
 from emulator.forms.lora import BYTES_PER_PARAMETER
 from emulator.layered_spec import LayeredSpec
 from emulator.model_spec import ModelSpec
@@ -42,25 +42,6 @@ class NetworkForm(CutForm):
             arrays[f"{name}.bias"] = np.zeros(layer.weight[0], np.float32)
         return arrays
 
-    def assignment(
-        self,
-        device_id: int,
-        *,
-        n_steps: int,
-        batch_size: int,
-        learning_rate: float,
-        top_learning_rate: float,
-        merges: bool,
-    ) -> CutAssignment:
-        return CutAssignment(
-            device_id=device_id,
-            n_steps=n_steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            top_learning_rate=top_learning_rate,
-            merges=merges,
-        )
-
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
         return {name: array for name, array in state.items() if name.startswith(f"{BOTTOM}.")}
 
@@ -78,9 +59,6 @@ class NetworkForm(CutForm):
 
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         return self.download_bytes(assignment, model)
-
-    def step_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        return self.step_download_bytes(assignment, model) + LABEL_BYTES * assignment.batch_size
 
     def step_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         return BYTES_PER_PARAMETER * assignment.batch_size * _network(model).n_features

@@ -5,9 +5,9 @@ adapters; the server has the remaining layers with theirs and the head. In each 
 batch cross the cut, ``b s h`` numbers, and as many come back as their gradient.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from emulator.forms.base import LABEL_BYTES, CutAssignment, CutForm, check_cut, is_whole_number
+from emulator.forms.base import CutAssignment, CutForm, check_cut, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm
 from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, Work
@@ -28,26 +28,9 @@ class SplitLoraForm(LoraForm, CutForm):
 
     cut: int
 
-    def assignment(
-        self,
-        device_id: int,
-        *,
-        n_steps: int,
-        batch_size: int,
-        learning_rate: float,
-        top_learning_rate: float,
-        merges: bool,
-    ) -> SplitLoraAssignment:
-        return SplitLoraAssignment(
-            device_id=device_id,
-            n_steps=n_steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            top_learning_rate=top_learning_rate,
-            merges=merges,
-            ranks=self.ranks,
-            depth=len(self.ranks),
-        )
+    def completed(self, settings: CutAssignment) -> SplitLoraAssignment:
+        given = {each.name: getattr(settings, each.name) for each in fields(settings)}
+        return SplitLoraAssignment(**given, ranks=self.ranks, depth=len(self.ranks))
 
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
         whole = super().project(state, assignment)
@@ -66,9 +49,6 @@ class SplitLoraForm(LoraForm, CutForm):
 
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         return self.download_bytes(assignment, model)
-
-    def step_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        return self.step_download_bytes(assignment, model) + LABEL_BYTES * assignment.batch_size
 
     def step_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         return BYTES_PER_PARAMETER * assignment.batch_size * model.seq_len * model.hidden_size
