@@ -295,10 +295,11 @@ def calibrate(
 ) -> None:
     """Measure this machine, and write a profile of it that can be used like any other."""
     from emulator.cli import calibrate as command
+    from emulator.cli.interrupting import all_or_nothing
 
     if (serve is None) == (out is None):
         raise ConfigError("give --out FILE.toml to measure this machine, or --serve PORT to be another machine's peer")
-    with options.nothing_left_behind():
+    with all_or_nothing():
         if serve is not None:
             command.serve_link(serve)
         elif out is not None:
@@ -334,8 +335,9 @@ def validate(
 ) -> None:
     """Time steps on this machine that no profile was fitted to, beside what a profile says of them."""
     from emulator.cli import validate as command
+    from emulator.cli.interrupting import all_or_nothing
 
-    with options.nothing_left_behind():
+    with all_or_nothing():
         command.validate(
             command.Request(
                 profile=profile, mode=mode, device=device, threads=threads, quick=quick, clock=clock, csv=csv

@@ -1,7 +1,6 @@
 """The options that commands about a run share, and the settings that they come to."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -62,16 +61,3 @@ def overrides_of(overrides: Sequence[str] | None, options: Mapping[str, Any]) ->
 
     given = [(key, value) for key, value in options.items() if value is not None]
     return [*(parse_setting(text) for text in overrides or ()), *given]
-
-
-@contextmanager
-def nothing_left_behind() -> Iterator[None]:
-    """End with exit status 130 and one sentence when interrupted, for commands that write only when they are done."""
-    from emulator.backends.interruption import interruptible
-
-    try:
-        with interruptible():
-            yield
-    except KeyboardInterrupt:
-        typer.echo("jetbed: interrupted; nothing was written", err=True)
-        raise typer.Exit(130) from None
