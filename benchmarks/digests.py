@@ -154,7 +154,8 @@ def _begin_process(parent: Path) -> None:
 
 
 def _as_text(content: Any) -> str:
-    return json.dumps(content, sort_keys=True).replace(str(_folder), "")
+    """``content`` without where this checkout and this process's files lie."""
+    return json.dumps(content, sort_keys=True).replace(str(_folder), "").replace(str(STORED.parents[1]), "")
 
 
 def _in_order(content: Any) -> Any:

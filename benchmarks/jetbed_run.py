@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from emulator.config import load_config
-from emulator.coordinator import Progress
 from emulator.execute import execute
+from emulator.running.coordinator import Progress
 
 
 def main() -> None:

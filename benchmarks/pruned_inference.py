@@ -20,14 +20,14 @@ from transformers import AutoModelForSequenceClassification as AutoClassifier
 from transformers import BertConfig, RobertaConfig
 
 from device_profiles.catalog import load_profile
+from emulator.forms.kept_units import KeptUnits, pruned_to_sparsity
 from emulator.forms.pruned_lora import width_fraction
-from emulator.learning.compact import shrink
-from emulator.learning.sites import find_sites
-from emulator.model_catalog import model_spec
-from emulator.model_spec import ModelSpec
-from emulator.pruning import KeptUnits, pruned_to_sparsity
+from emulator.learning.model.compact import shrink
+from emulator.learning.model.sites import find_sites
 from emulator.records import Work, WorkKind
-from emulator.world.step_price import price_step
+from emulator.shapes.catalog import model_spec
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.step_price import price_step
 
 BOARDS = ("jetson_tx2", "jetson_xavier_nx", "jetson_agx_xavier")
 FAMILIES = {"roberta": RobertaConfig, "bert": BertConfig}

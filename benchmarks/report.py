@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from emulator.analysis import Question
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.report.output import write_file
+from emulator.files import write_file
 from emulator.report.page import report_page
 from emulator.results.reader import load_run
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from emulator.cli.settings import as_toml
+from emulator.cli.print_config import as_toml
 from emulator.sweeps.expansion import expand
 from emulator.sweeps.spec import read_spec
 

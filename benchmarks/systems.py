@@ -15,7 +15,7 @@ import pandas as pd
 from emulator import load
 from emulator.analysis.costs import final_accuracy
 from emulator.analysis.metrics import Question, measure
-from emulator.results.display import duration
+from emulator.report.terminal.units import duration
 from emulator.results.reader import RunFrames, SweepFrames
 
 SWEEP = Path(__file__).parent / "systems.toml"

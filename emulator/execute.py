@@ -3,11 +3,11 @@
 import threading
 from pathlib import Path
 
-from emulator.backends.base import Backend
 from emulator.backends.environment import quieten
 from emulator.config import Config
-from emulator.coordinator import OnProgress
-from emulator.run import build_coordinator, check
+from emulator.running.compose import build_coordinator, check
+from emulator.running.coordinator import OnProgress
+from emulator.running.hosts import Backend
 
 
 def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda progress: None) -> Path:

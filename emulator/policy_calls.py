@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from emulator.errors import PolicyError, UserError
 
 if TYPE_CHECKING:
-    from emulator.policy import Policy
+    from emulator.policy.base import Policy
 
 
 def call_site(policy: Policy, round_index: int) -> str:

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emulator.backends.base import Backend
-from emulator.backends.capacity import HOST_BYTES, available_bytes, n_cores, n_gpus, n_hosts
 from emulator.backends.content import numeric_settings
 from emulator.backends.inline import InlineBackend
-from emulator.backends.scheduling import declared_cost, stack_jobs
+from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
-from emulator.coordinator import Coordinator
 from emulator.errors import ConfigError, ShortageError
-from emulator.model_catalog import model_spec
+from emulator.policy.catalog import import_path
 from emulator.policy_calls import calling
-from emulator.policy_catalog import import_path
 from emulator.records import Job, Status
 from emulator.results.writer import check_out_dir
-from emulator.run import build_coordinator, check_settings, cluster_of
+from emulator.running.capacity import HOST_BYTES, available_bytes, n_cores, n_gpus, n_hosts
+from emulator.running.compose import build_coordinator, check_settings, cluster_of
+from emulator.running.coordinator import Coordinator
+from emulator.running.hosts import Backend
+from emulator.shapes.catalog import model_spec
 from emulator.validation import validated
 from emulator.world.ledger import Ledger
 

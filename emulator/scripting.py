@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from emulator.config import Config, load_config
-from emulator.coordinator import OnProgress
 from emulator.execute import execute
 from emulator.results.reader import RunFrames, load_run
 from emulator.results.writer import claim_default_out_dir
+from emulator.running.coordinator import OnProgress
 
 
 def emulate(

@@ -9,8 +9,8 @@ import numpy as np
 
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.base import AdapterForm, is_whole_number
-from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, ClusterView, Group, RoundPlan
+from emulator.shapes.spec import ModelSpec
 
 MOST_STEPS = 10**6
 """The most steps, examples of a batch, and inner rounds that a plan may ask for: beyond it, a round does not end."""

@@ -17,7 +17,7 @@ from emulator.analysis import compare
 from emulator.forms.lora import LoraForm, lora_plan
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan, RoundReport
-from emulator.results.comparison_tables import render
+from emulator.report.terminal.comparison import render
 
 SETTINGS = {"rounds": 20, "training.enabled": False}
 

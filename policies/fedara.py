@@ -13,9 +13,9 @@ Idea
 
 Mapping
     b_0, b_T -> ``first_rank``, ``last_rank`` times the number of adapted matrices; t_i -> ``warm_up_rounds``;
-    T - t_i - t_f -> ``decline_rounds``; b(t) -> ``emulator.rank_budget.cubic_budget``; beta_1 = beta_2 ->
-    ``smoothing``; S_j -> ``emulator.learning.attach.rank_votes``; mask_k -> the reported ``votes``; p_k -> numbers of
-    examples; vote_j, M -> ``emulator.rank_budget.arbitrated``; CommPru -> ``DiagonalAssignment.kept``.
+    T - t_i - t_f -> ``decline_rounds``; b(t) -> ``emulator.algorithms.ranks.cubic_budget``; beta_1 = beta_2 ->
+    ``smoothing``; S_j -> ``emulator.learning.tasks.votes``; mask_k -> the reported ``votes``; p_k -> numbers of
+    examples; vote_j, M -> ``emulator.algorithms.ranks.arbitrated``; CommPru -> ``DiagonalAssignment.kept``.
 
 Deviations
     1. That the paper's score is AdaLoRA's is from memory. Sensitivity and uncertainty begin anew in each round, since a
@@ -45,12 +45,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.algorithms.ranks import Mask, arbitrated, cubic_budget, highest
 from emulator.forms.base import AdapterForm
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm, KeptRanks
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
-from emulator.rank_budget import Mask, arbitrated, cubic_budget, highest
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)
@@ -75,7 +75,7 @@ class FedAra(Policy):
     orthogonality: float = 0.0
     initial_deviation: float = 0.02
 
-    task = "emulator.learning.attach.rank_votes:train_and_vote"
+    task = "emulator.learning.tasks.votes:train_and_vote"
 
     _kept: Mask | None = field(default=None, init=False, repr=False)  # (layers * targets * first_rank,)
     _next_budget: int = field(default=0, init=False, repr=False)

@@ -33,13 +33,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from emulator.aggregation import Contribution, contributions, staleness_discount, weighted_coordinate_mean
+from emulator.algorithms.aggregation import Contribution, contributions, staleness_discount, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.protocols.buffered import BufferedAsync
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

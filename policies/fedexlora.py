@@ -30,13 +30,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emulator.aggregation import contributions, mean_product, weighted_coordinate_mean
+from emulator.algorithms.aggregation import contributions, mean_product, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import adapter_name, uniform_ranks
 from emulator.forms.residual import ResidualLoraForm, lacking_ranks, residual_name, residual_plan
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

@@ -24,9 +24,9 @@ Defaults
 from dataclasses import dataclass
 
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

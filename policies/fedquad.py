@@ -11,10 +11,10 @@ Idea
     and number of quantized layers that fit its memory and that no other pair beats, and picks among them greedily.
 
 Mapping
-    d -> ``Setting.depth``; a -> ``Setting.quantized_layers``; M(d, a) -> ``emulator.world.memory.peak_memory`` of the
-    work; M_i -> the declared ``memory_bytes`` times ``memory_fraction``; a_min(d) and the feasible set ->
-    ``feasible_settings``; the efficient set -> ``efficient_settings``; T(d, a) -> ``Capacity.completion_s`` with
-    ``d + quantization_cost * a`` layers; greedy choice -> ``emulator.balancing.relieve_slowest``.
+    d -> ``Setting.depth``; a -> ``Setting.quantized_layers``; M(d, a) -> ``emulator.world.price.memory.peak_memory``
+    of the work; M_i -> the declared ``memory_bytes`` times ``memory_fraction``; a_min(d) and the feasible set ->
+    ``feasible_settings``; the efficient set -> ``efficient_settings``; T(d, a) -> ``Capacity.completion_s`` with ``d
+    + quantization_cost * a`` layers; greedy choice -> ``emulator.algorithms.balancing.relieve_slowest``.
     Ablations: ``quantize = false``, ``adapt_depth = false``. The baseline "FedLoRA at the deepest depth that every
     device can hold" is the policy ``uniform_depth``.
 
@@ -43,14 +43,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal
 
-from emulator.balancing import relieve_slowest
+from emulator.algorithms.balancing import relieve_slowest
+from emulator.algorithms.estimation import Capacity, measured_capacity
 from emulator.errors import PlanError
-from emulator.estimation import Capacity, measured_capacity
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment, uniform_ranks
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan, RoundReport, Status
-from emulator.world.memory import peak_memory
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.memory import peak_memory
 
 
 @dataclass(frozen=True, slots=True)

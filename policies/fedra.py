@@ -30,14 +30,14 @@ Defaults
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from emulator.aggregation import contributions, weighted_coordinate_mean
-from emulator.capability import speed_classes
+from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
+from emulator.algorithms.balancing import speed_classes
 from emulator.forms.base import AdapterForm
 from emulator.forms.layer_subset import LayerSubsetLoraForm
 from emulator.forms.lora import LoraAssignment, uniform_ranks
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

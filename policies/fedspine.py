@@ -11,7 +11,7 @@ Idea
 
 Mapping
     p_i -> ``_sparsity[i]``, the share of all heads and of all channels that are gone; the action's increment of p_i and
-    r_i -> a point of ``PartitionBandit``; importance -> ``emulator.learning.importance``; R_i -> ``reward``;
+    r_i -> a point of ``PartitionBandit``; importance -> ``emulator.learning.tasks.importance``; R_i -> ``reward``;
     p(t) -> ``cubic_sparsity``; S-UCB -> ``PartitionBandit``; n_i (1 - p_i) -> the weight in ``aggregate``.
 
 Deviations
@@ -41,14 +41,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from emulator.aggregation import contributions, weighted_coordinate_mean
-from emulator.bandits import PartitionBandit, Point
+from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
+from emulator.algorithms.bandits import PartitionBandit, Point
 from emulator.forms.base import AdapterForm
+from emulator.forms.kept_units import KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity
 from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm, pruned_lora_assignment
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
-from emulator.pruning import KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity
 from emulator.records import Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)
@@ -91,7 +91,7 @@ class FedSpine(Policy):
     adapter_weight: float = 0.5
     lateness: float = 1.0
 
-    task: ClassVar[str] = "emulator.learning.importance:train_and_score"
+    task: ClassVar[str] = "emulator.learning.tasks.importance:train_and_score"
 
     _kept: dict[int, KeptUnits] = field(default_factory=dict, init=False, repr=False)
     _sparsity: dict[int, float] = field(default_factory=dict, init=False, repr=False)

@@ -9,8 +9,9 @@ Idea
     products. Ranks may differ. The stack is merged into the frozen weights, and every round begins with a new adapter.
 
 Mapping
-    B = [B_1 ... B_K], A = [p_1 A_1; ...; p_K A_K] -> ``emulator.aggregation.mean_product``; the merged stack -> the
-    state's ``residual`` arrays; r_k -> ``ranks``; alpha_k / r_k = 2 -> the form's scaling (sourced: the authors' code).
+    B = [B_1 ... B_K], A = [p_1 A_1; ...; p_K A_K] -> ``emulator.algorithms.aggregation.mean_product``; the merged
+    stack -> the state's ``residual`` arrays; r_k -> ``ranks``; alpha_k / r_k = 2 -> the form's scaling
+    (sourced: the authors' code).
 
 Deviations
     1. The stack travels as it is, of rank sum r_k, until the whole matrix would be smaller, and then whole; the paper
@@ -29,13 +30,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from emulator.aggregation import contributions, mean_product, weighted_coordinate_mean
+from emulator.algorithms.aggregation import contributions, mean_product, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import adapter_name, uniform_ranks
 from emulator.forms.residual import ResidualLoraForm, lacking_ranks, residual_name, residual_plan
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

@@ -12,8 +12,8 @@ Idea
 Mapping
     r_k -> ``self._ranks[k]``, of ``ranks`` at first; r_max -> the largest of ``ranks``; gamma -> ``kept_fraction``;
     lambda -> ``tail_weight``; ||B[:, gamma r:]||_F ||A[gamma r:]||_F -> ``emulator.forms.lora_tail.tail_product``;
-    ||B_k A_k||_F -> ``emulator.low_rank.adapters_norm``; self-pruning -> ``pruned_rank``;
-    zero-padded aggregation -> ``emulator.aggregation.zero_padded_mean``.
+    ||B_k A_k||_F -> ``emulator.algorithms.ranks.adapters_norm``; self-pruning -> ``pruned_rank``;
+    zero-padded aggregation -> ``emulator.algorithms.aggregation.zero_padded_mean``.
 
 Deviations
     1. Ranks by quarters of the observed speeds, the slowest devices the smallest, are reconstructed: how ranks are
@@ -33,15 +33,15 @@ Defaults
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from emulator.aggregation import contributions, weighted_coordinate_mean, zero_padded_mean
-from emulator.capability import speed_classes
+from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean, zero_padded_mean
+from emulator.algorithms.balancing import speed_classes
+from emulator.algorithms.ranks import adapters_norm
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, uniform_ranks
 from emulator.forms.lora_tail import TailAssignment
-from emulator.low_rank import adapters_norm
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)
@@ -60,7 +60,7 @@ class HetLora(Policy):
     tail_weight: float = 0.01
     min_rank: int = 2
 
-    task = "emulator.learning.attach.lora_tail:train_with_tail_penalty"
+    task = "emulator.learning.tasks.tail:train_with_tail_penalty"
 
     _ranks: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _step_s: dict[int, float] = field(default_factory=dict, init=False, repr=False)

@@ -11,7 +11,7 @@ Idea
     that no group makes the others wait.
 
 Mapping
-    v_i, |D_i| -> the declared ``label_histogram`` and its sum; Phi_g, KL -> ``emulator.grouping``; f_g ->
+    v_i, |D_i| -> the declared ``label_histogram`` and its sum; Phi_g, KL -> ``emulator.algorithms.grouping``; f_g ->
     ``Group.inner_rounds``; d_g -> the members' depth; tau -> ``training.local_steps``, in every inner round; T_g(f, d)
     -> ``longest_s``; q(f, d) = f^a * sum of g-hat_l over the tuned layers -> ``joint_choice``; T* (1 + epsilon) -> the
     median over groups of T_g(1, L), times ``1 + slack_fraction``; g-hat_l -> ``layer_importance``.
@@ -41,13 +41,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from emulator.aggregation import Contribution
-from emulator.estimation import Capacity, measured_capacity
+from emulator.algorithms.aggregation import Contribution
+from emulator.algorithms.estimation import Capacity, measured_capacity
+from emulator.algorithms.grouping import near_iid_groups, random_groups
 from emulator.forms.lora import LoraForm, lora_assignment, lora_plan, uniform_ranks
-from emulator.grouping import near_iid_groups, random_groups
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, ClusterView, Group, RoundPlan, RoundReport, Status
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

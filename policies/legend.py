@@ -13,7 +13,7 @@ Mapping
     k_i -> ``depths[i]``; r_l = r_1 + lambda (l - 1) -> ``rank_law(first_rank, rank_step)``; rho -> ``smoothing``;
     t-hat_i -> ``Capacity.forward_s``; mu_i -> ``Capacity.backward_s_per_layer``; beta_i -> ``Capacity.*_s_per_byte``;
     W <= epsilon -> ``waiting_fraction`` (of the slowest device's time); LCD, the LoRA Configuration Determination ->
-    ``emulator.balancing.relieve_slowest``. Ablations: ``rank_order = "uniform"``, ``adapt_depth = false``.
+    ``emulator.algorithms.balancing.relieve_slowest``. Ablations: ``rank_order = "uniform"``, ``adapt_depth = false``.
 
 Deviations
     1. The greedy LCD algorithm is reconstructed: the abstract names it and what it decides, not its steps.
@@ -35,12 +35,12 @@ Defaults
 from dataclasses import dataclass, field
 from typing import Literal
 
-from emulator.balancing import relieve_slowest
-from emulator.estimation import Capacity, measured_capacity
+from emulator.algorithms.balancing import relieve_slowest
+from emulator.algorithms.estimation import Capacity, measured_capacity
 from emulator.forms.lora import LoraForm, lora_assignment, lora_plan
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan, RoundReport, Status
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

@@ -32,12 +32,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.aggregation import contributions, weighted_coordinate_mean
+from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
+from emulator.shapes.spec import ModelSpec
 
 Matrix = NDArray[np.floating]
 

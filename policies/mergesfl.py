@@ -15,7 +15,7 @@ Mapping
     one sample; rho -> ``smoothing``;
     tau -> ``training.local_steps``; KL(Phi || Phi_0) <= epsilon -> ``divergence_bound``; B^h -> ``ingress_batches`` (in
     batches of D samples); the waiting bound -> ``waiting_fraction``. Merging and dispatch (sourced: released code) ->
-    ``emulator.learning.split``; step by step -> ``emulator.protocols.split.SplitRounds``.
+    ``emulator.learning.cut``; step by step -> ``emulator.protocols.cut.CutRounds``.
 
 Deviations
     1. The control algorithm is from memory in its outline and reconstructed in its parameters: the estimator, the
@@ -41,16 +41,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.aggregation import contributions, weighted_coordinate_mean
-from emulator.divergence import kl_divergence, label_distributions, mixtures
-from emulator.estimation import Capacity, measured_capacity
-from emulator.forms.base import AdapterForm, CutForm
-from emulator.forms.cut import cut_form
-from emulator.genetic import SubsetSearch, Vector
-from emulator.model_spec import ModelSpec
+from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
+from emulator.algorithms.estimation import Capacity, measured_capacity
+from emulator.algorithms.genetic import SubsetSearch, Vector
+from emulator.algorithms.grouping import kl_divergence, label_distributions, mixtures
+from emulator.forms.base import AdapterForm
+from emulator.forms.cut import CutForm
+from emulator.forms.cut_lora import cut_form
 from emulator.policy import Policy
-from emulator.protocols.split import SplitRounds
+from emulator.protocols.cut import CutRounds
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)
@@ -82,9 +83,9 @@ class MergeSfl(Policy):
     scale_bottom_rate: bool = False
 
     declares = frozenset({"label_histogram"})
-    families = frozenset({"transformer", "network"})
-    task = "emulator.learning.split.tasks:train_merged"
-    protocol = SplitRounds(merges=True)
+    families = frozenset({"transformer", "convnet"})
+    task = "emulator.learning.tasks.cut:train_merged"
+    protocol = CutRounds(merges=True)
 
     _capacities: dict[int, Capacity] = field(default_factory=dict, init=False, repr=False)  # per sample
     _n_selected: dict[int, int] = field(default_factory=dict, init=False, repr=False)

@@ -25,12 +25,12 @@ Defaults
 
 from dataclasses import dataclass
 
-from emulator.forms.base import CutForm
-from emulator.forms.cut import cut_form
-from emulator.model_spec import ModelSpec
+from emulator.forms.cut import CutForm
+from emulator.forms.cut_lora import cut_form
 from emulator.policy import Policy
-from emulator.protocols.split import SplitRounds
+from emulator.protocols.cut import CutRounds
 from emulator.records import ClusterView, RoundPlan
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)
@@ -51,9 +51,9 @@ class SplitFed(Policy):
     rate_decay: float = 0.993
     rate_floor: float = 0.05
 
-    families = frozenset({"transformer", "network"})
-    task = "emulator.learning.split.tasks:train_copies"
-    protocol = SplitRounds(merges=False)
+    families = frozenset({"transformer", "convnet"})
+    task = "emulator.learning.tasks.cut:train_copies"
+    protocol = CutRounds(merges=False)
 
     def form(self, model: ModelSpec) -> CutForm:
         if self.n_selected < 1 or not 0 < self.rate_decay <= 1 or not 0 <= self.rate_floor <= 1:

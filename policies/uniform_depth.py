@@ -9,7 +9,7 @@ Idea
     once, by the device with the least memory.
 
 Mapping
-    M(d) <= min_i M_i -> ``emulator.world.memory.peak_memory`` against the declared ``memory_bytes``.
+    M(d) <= min_i M_i -> ``emulator.world.price.memory.peak_memory`` against the declared ``memory_bytes``.
 
 Deviations
     1. The least memory is taken over all devices of the cluster, also those that cannot be reached at present, so that
@@ -26,10 +26,10 @@ from typing import ClassVar
 
 from emulator.errors import PlanError
 from emulator.forms.lora import LoraForm, lora_assignment, lora_plan, uniform_ranks
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan
-from emulator.world.memory import peak_memory
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.memory import peak_memory
 
 
 @dataclass(kw_only=True)

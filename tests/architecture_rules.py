@@ -2,58 +2,22 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 
-LEARNING_LIBRARIES = ("torch", "transformers", "peft", "datasets")
+from tests.floors import FLOORS, Room
 
-FORBIDDEN_IMPORTS: Mapping[str, tuple[str, ...]] = {
-    "device_profiles": ("emulator", "policies"),
-    "emulator": ("policies",),
-    "policies": ("device_profiles", "ray", *LEARNING_LIBRARIES),
-    "emulator/forms": ("emulator.world", "emulator.learning", "emulator.protocols", "emulator.backends"),
-    "emulator/world": ("emulator.learning", "emulator.protocols", "emulator.backends", "emulator.coordinator"),
-    "emulator/protocols": ("emulator.learning", "emulator.backends", "emulator.coordinator"),
-    "emulator/analysis": (
-        "emulator.world",
-        "emulator.learning",
-        "emulator.protocols",
-        "emulator.backends",
-        "emulator.cli",
-    ),
-    "emulator/learning": ("emulator.world", "emulator.protocols", "emulator.backends", "emulator.coordinator"),
-}
-"""By folder, the packages that nothing in it imports, be it inside a function or for type checking only."""
-
-ONLY_WITHIN: Mapping[str, tuple[str, ...]] = {
-    "ray": ("emulator/backends",),
-    "plotly": ("emulator/report",),
-    "emulator.learning": ("emulator/learning", "emulator/backends", "emulator/calibration"),
-    "emulator.calibration": ("emulator/calibration", "emulator/cli"),
-    **dict.fromkeys(LEARNING_LIBRARIES, ("emulator/learning",)),
-}
-"""By package, the folders of the three packages in which alone it is imported."""
-
-EXCEPTIONS = {("emulator/model_catalog.py", "transformers")}
-"""Reading the config.json of a hub model needs the hub's client; the import is inside the one function that does."""
+PACKAGES = ("device_profiles", "emulator", "policies")
 
 CLOCKS_AND_CHANCE = ("time", "datetime", "random", "secrets", "uuid")
 """Modules by which emulated time or a decision would come to depend on more than the seed."""
 
-FROM_THE_SEED_ALONE = (
-    "policies",
-    "emulator/world",
-    "emulator/protocols",
-    "emulator/forms",
-    "emulator/aggregation.py",
-    "emulator/bandits.py",
-    "emulator/clock.py",
-    "emulator/policy.py",
-    "emulator/pruning.py",
-    "emulator/validation.py",
-)
+EVERYWHERE = ("numpy",)
+"""The one library that every room may import."""
 
 VAGUE_NAMES = {"util", "utils", "common", "helper", "helpers", "misc"}
 
@@ -85,16 +49,50 @@ def imports(source: Source) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+def room_of(path: str) -> Room | None:
+    """The room that a file lies in: of those that contain it the most specific one."""
+    return max((room for room in FLOORS if room.contains(path)), key=lambda room: len(room.path), default=None)
+
+
 def wrong_imports(source: Source) -> list[str]:
-    """Imports against the directions of the architecture."""
+    """Imports that the floors do not allow: a room that is higher or not named, or a library that is not."""
+    room = room_of(source.path)
+    if room is None:
+        return [f"{source.path} lies in no room"]
     found = []
     for module in imports(source):
-        barred = [name for folder, names in FORBIDDEN_IMPORTS.items() if source.lies_in([folder]) for name in names]
-        barred += [name for name, folders in ONLY_WITHIN.items() if not source.lies_in(folders)]
-        for name in barred:
-            if _is_within(module, name) and (source.path, name) not in EXCEPTIONS:
-                found.append(f"{source.path} imports {module}")
+        top = module.split(".")[0]
+        if top in PACKAGES:
+            target = room_of(module.replace(".", "/") + ".py")
+            allowed = target is not None and (target is room or target.path in room.imports)
+        else:
+            allowed = top in sys.stdlib_module_names or top in EVERYWHERE or top in room.libraries
+        if not allowed:
+            found.append(f"{source.path} imports {module}")
     return sorted(set(found))
+
+
+def import_circles(sources: Sequence[Source]) -> list[list[str]]:
+    """Files that import one another, each circle in alphabetical order; imports for type checking count."""
+    paths = {source.path for source in sources}
+    graph = {source.path: {t for m in imports(source) if (t := _file_of(m, paths))} for source in sources}
+    sorter = TopologicalSorter({path: targets - {path} for path, targets in graph.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        return [sorted(set(error.args[1]))]
+    return []
+
+
+def _file_of(module: str, paths: set[str]) -> str | None:
+    """The file among ``paths`` that ``module`` names, or a name within it."""
+    parts = module.split(".")
+    for n_parts in range(len(parts), 0, -1):
+        stem = "/".join(parts[:n_parts])
+        for path in (f"{stem}.py", f"{stem}/__init__.py"):
+            if path in paths:
+                return path
+    return None
 
 
 def names_of_policies(source: Source, policy_words: set[str], form_words: set[str]) -> list[str]:
@@ -116,7 +114,8 @@ def names_of_policies(source: Source, policy_words: set[str], form_words: set[st
 
 def clocks_and_chance(source: Source) -> list[str]:
     """Wall clocks and random state that no seed of the run governs."""
-    if not source.lies_in(FROM_THE_SEED_ALONE):
+    room = room_of(source.path)
+    if room is None or room.reads_clock:
         return []
     found = [
         f"{source.path} imports {module}"

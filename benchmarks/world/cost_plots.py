@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from device_profiles.catalog import load_profile
-from emulator.model_catalog import model_spec
-from emulator.model_spec import ModelSpec
 from emulator.records import Work, WorkKind
-from emulator.world.memory import peak_memory
-from emulator.world.step_price import price_step
+from emulator.shapes.catalog import model_spec
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.memory import peak_memory
+from emulator.world.price.step_price import price_step
 
 BOARDS = (
     "raspberry_pi_5",

@@ -6,12 +6,12 @@ import numpy as np
 
 from device_profiles.catalog import load_cluster, load_link
 from device_profiles.records import WifiRings
-from emulator.clock import Clock, Process
 from emulator.seeds import Seeds
-from emulator.world.links import Links
-from emulator.world.network import Network
-from emulator.world.shared_network import SharedCapacity
-from emulator.world.transfers import Direction
+from emulator.world.clock import Clock, Process
+from emulator.world.network.links import Links
+from emulator.world.network.network import Network
+from emulator.world.network.shared_network import SharedCapacity
+from emulator.world.network.transfers import Direction
 
 ROUND_S = 300
 """Wi-Fi rings fluctuate from round to round; the plot of a day assumes rounds of this length."""

@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emulator.config import Config
-from emulator.learning.prepared import Prepared
 from emulator.learning.settings import NumericSettings
-from emulator.network_catalog import is_network
-from emulator.records import Arrays
+from emulator.records import Arrays, Prepared
+from emulator.shapes.convnet_catalog import is_convnet
 
 if TYPE_CHECKING:
+    from emulator.learning.cut.convnet import ConvNetContent
     from emulator.learning.host import HostContent
-    from emulator.learning.split.network import NetworkContent
 
-    Content = HostContent | NetworkContent
+    Content = HostContent | ConvNetContent
     """What hosts hold: a transformer with texts, or a network with images."""
 
 
@@ -70,8 +69,8 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         DataError: the model or the data cannot be used.
     """
     data = config.data
-    if is_network(config.model.train):
-        from emulator.learning.prepare_images import prepare_images
+    if is_convnet(config.model.train):
+        from emulator.learning.prepare import prepare_images
 
         return prepare_images(
             source=data.source,

@@ -4,14 +4,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from emulator.backends.base import Backend, HostTiming, OnJobs
 from emulator.backends.content import load_content, numeric_settings
-from emulator.backends.scheduling import evaluation_of, in_order, stack_jobs
+from emulator.backends.stacks import evaluation_of, evaluation_shards, in_order, stack_jobs
 from emulator.config import Config
 from emulator.forms.base import AdapterForm
 from emulator.learning.host import resolve
-from emulator.learning.stacking import evaluation_shards
 from emulator.records import Arrays, Evaluation, Job, Update
+from emulator.running.hosts import Backend, HostTiming, OnJobs
 
 
 class InlineBackend(Backend):

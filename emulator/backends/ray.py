@@ -14,22 +14,27 @@ from typing import TYPE_CHECKING, Any, cast
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from emulator.backends.base import Backend, HostTiming, OnJobs
-from emulator.backends.capacity import HOST_BYTES, n_hosts
 from emulator.backends.content import load_content, numeric_settings, with_weights, without_weights
-from emulator.backends.scheduling import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
+from emulator.backends.stacks import (
+    declared_cost,
+    evaluation_of,
+    evaluation_shards,
+    in_order,
+    longest_first,
+    stack_jobs,
+)
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
-from emulator.learning.prepared import Prepared
 from emulator.learning.settings import NumericSettings
-from emulator.learning.stacking import evaluation_shards
-from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Update
+from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
+from emulator.running.capacity import HOST_BYTES, n_hosts
+from emulator.running.hosts import Backend, HostTiming, OnJobs
 
 if TYPE_CHECKING:
     from emulator.backends.content import Content
+    from emulator.learning.cut.convnet import ConvNetHost
     from emulator.learning.host import DeviceHost
-    from emulator.learning.split.network import NetworkHost
 
 MOST_RESIDENT = 2
 """So many models with their data a host keeps built; another run of the same seed finds its own."""
@@ -56,10 +61,10 @@ class HostActor:
         self._name = name
         self._timings: list[HostTiming] = []
         # By what a run asks of a host, those that were asked for last, in that order.
-        self._resident: dict[tuple[str, NumericSettings], DeviceHost | NetworkHost] = {}
+        self._resident: dict[tuple[str, NumericSettings], DeviceHost | ConvNetHost] = {}
         start_s = time.perf_counter()
         # Now, and not in the first call: all hosts import torch at the same time, while the first one loads.
-        importlib.import_module("emulator.learning.tasks")
+        importlib.import_module("emulator.learning.tasks.local")
         self._timings.append(HostTiming.since(start_s, name, "import"))
         if started is not None:
             self.start(started.key, started.settings, *ray.get([started.content, started.weights]))

@@ -11,17 +11,17 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emulator.backends.base import Backend
-from emulator.backends.batches import BatchRun, Listener, alike, lease_size, next_run
-from emulator.backends.capacity import n_cores
+from emulator.backends.batch import BatchRun, Listener, alike, lease_size, next_run
 from emulator.backends.environment import quieten
 from emulator.backends.locks import hold_shared
 from emulator.backends.ray import DIED, first_line, result
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
 from emulator.backends.ray_run import GRACE_S, POLL_S, connected
-from emulator.coordinator import Progress
 from emulator.errors import UserError
-from emulator.run import build_coordinator
+from emulator.running.capacity import n_cores
+from emulator.running.compose import build_coordinator
+from emulator.running.coordinator import Progress
+from emulator.running.hosts import Backend
 
 
 class CoordinatorSlot:

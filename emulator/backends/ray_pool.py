@@ -10,17 +10,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from emulator.backends.base import OnJobs
-from emulator.backends.batches import BatchRun
-from emulator.backends.capacity import HOST_BYTES, most_hosts
+from emulator.backends.batch import BatchRun
 from emulator.backends.content import content_key, numeric_settings
 from emulator.backends.ray import DIED, RayBackend, Started, cpus_per_host, free_resources, new_host, result
-from emulator.backends.scheduling import longest_first
+from emulator.backends.stacks import longest_first
 from emulator.config import Config
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
-from emulator.learning.prepared import Prepared
-from emulator.records import Job, Update
+from emulator.records import Job, Prepared, Update
+from emulator.running.capacity import HOST_BYTES, most_hosts
+from emulator.running.hosts import OnJobs
 
 Granted = queue.SimpleQueue[tuple[str, Any]]
 """Hosts that a run is given while it goes on, by name; it takes them when it next trains."""

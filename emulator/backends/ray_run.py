@@ -14,12 +14,12 @@ import ray
 from ray.exceptions import RayTaskError
 
 from emulator.backends.environment import quieten
-from emulator.backends.interruption import hang_up_kept_from_children, heed_signals, interruptible
 from emulator.backends.ray import DIED, RayBackend, first_line, result
 from emulator.config import Config
-from emulator.coordinator import OnProgress, Progress
 from emulator.errors import UserError
-from emulator.run import build_coordinator
+from emulator.running.compose import build_coordinator
+from emulator.running.coordinator import OnProgress, Progress
+from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
 
 POLL_S = 0.2
 """How often the display is refreshed."""
@@ -32,7 +32,7 @@ REACH_S = 3.0
 
 
 class CoordinatorActor:
-    """The actor around :class:`~emulator.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
+    """The actor around :class:`~emulator.running.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
 
     def __init__(self, config: Config, out_dir: Path) -> None:
         self._config = config

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from device_profiles.records import PowerMode, StepLaw
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import UserError
-from emulator.world.cost import StepDemand, pass_time, step_demand, step_time
+from emulator.world.price.cost import StepDemand, pass_time, step_demand, step_time
 
 FIGURES = ("flop_per_s", "memory_bytes_per_s", "dispatch_s", "step_overhead_s")
 _FASTEST_BYTES_PER_S = 1e13

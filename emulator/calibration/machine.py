@@ -24,7 +24,7 @@ class Machine:
 def this_machine(device: str) -> Machine:
     """The machine that this process runs on, as seen by training on its ``cpu`` or ``cuda``."""
     if device == "cuda":
-        from emulator.learning.timed_step import cuda_name_and_memory
+        from emulator.learning.model.probe import cuda_name_and_memory
 
         name, total_bytes, free_bytes = cuda_name_and_memory()
         return Machine(
@@ -57,7 +57,7 @@ class Trainer:
 
 def this_trainer() -> Trainer:
     """PyTorch as it is here; it takes seconds to load."""
-    from emulator.learning.timed_step import default_threads, quiet, torch_version, usable_devices
+    from emulator.learning.model.probe import default_threads, quiet, torch_version, usable_devices
 
     quiet()
     return Trainer(version=f"PyTorch {torch_version()}", devices=usable_devices(), n_threads=default_threads())

@@ -8,12 +8,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from emulator.calibration.machine import available_memory_bytes
-from emulator.calibration.settings import StepSetting, shape_of
-from emulator.world.cost import step_demand
-from emulator.world.memory import peak_memory
+from emulator.calibration.step_settings import StepSetting, shape_of
+from emulator.world.price.cost import step_demand
+from emulator.world.price.memory import peak_memory
 
 if TYPE_CHECKING:
-    from emulator.learning.timed_step import StepBench
+    from emulator.learning.model.probe import StepBench
 
 Clock = Literal["wall", "cpu"]
 
@@ -78,7 +78,7 @@ def measure(
 
     A setting may not fit into the memory that is free; the result then has none for it.
     """
-    from emulator.learning.timed_step import StepBench
+    from emulator.learning.model.probe import StepBench
 
     settings = [setting for setting in settings if _fits(setting, how.precision)]
     seen = {setting: _Seen() for setting in settings}
@@ -115,7 +115,7 @@ def expected_s(settings: Sequence[StepSetting], how: How, flop_per_s: float) -> 
 
 def probed_flop_per_s(how: How) -> float:
     """A first idea of the machine's rate, from a few steps of one setting."""
-    from emulator.learning.timed_step import StepBench
+    from emulator.learning.model.probe import StepBench
 
     setting = StepSetting(hidden_size=256, n_layers=2, depth=2, rank=8, targets="qv", batch_size=8, seq_len=64)
     with StepBench(setting.config, how.device, how.n_threads) as bench, bench.steps(setting.work, "fp32") as step:

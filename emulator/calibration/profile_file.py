@@ -17,8 +17,8 @@ from emulator.calibration.link import MeasuredLink
 from emulator.calibration.machine import Machine
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import ConfigError
-from emulator.world.cost import step_demand
-from emulator.world.memory import peak_memory
+from emulator.world.price.cost import step_demand
+from emulator.world.price.memory import peak_memory
 
 KEYS = {
     "flop_per_s": "fp32_tflop_per_s",

@@ -11,7 +11,7 @@ from rich.console import Console
 from emulator.analysis.comparison import Comparison, compare
 from emulator.analysis.metrics import Question
 from emulator.errors import ConfigError, UserError
-from emulator.results.comparison_tables import markdown, render
+from emulator.report.terminal.comparison import markdown, render
 from emulator.results.reader import RunFrames, SweepFrames, load
 
 FORMATS = ("table", "md", "csv", "json", "parquet")

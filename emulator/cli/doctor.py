@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from emulator.config import Config
 from emulator.preflight import BoardPlan, Preflight, examine
-from emulator.results.display import duration, size
+from emulator.report.terminal.units import duration, size
 from emulator.results.writer import default_out_dir
 
 

@@ -23,7 +23,7 @@ from device_profiles.catalog import (
 )
 from device_profiles.records import ClusterSpec, DeviceProfile, LinkSpec, Provenance
 from emulator.errors import ConfigError, did_you_mean
-from emulator.policy_catalog import import_path, parameters, policy_class, policy_names
+from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
 
 MODE_FIGURES = {
     "fp32": ("fp32_tflop_per_s", "TFLOP/s"),

@@ -63,7 +63,7 @@ def run(
     )
     settings = options.settings_of(config, set_, given)
     if print_config:
-        from emulator.cli.settings import as_toml
+        from emulator.cli.print_config import as_toml
 
         print(as_toml(settings), end="")
         return
@@ -295,7 +295,7 @@ def calibrate(
 ) -> None:
     """Measure this machine, and write a profile of it that can be used like any other."""
     from emulator.cli import calibrate as command
-    from emulator.cli.interrupting import all_or_nothing
+    from emulator.running.interruption import all_or_nothing
 
     if (serve is None) == (out is None):
         raise ConfigError("give --out FILE.toml to measure this machine, or --serve PORT to be another machine's peer")
@@ -335,7 +335,7 @@ def validate(
 ) -> None:
     """Time steps on this machine that no profile was fitted to, beside what a profile says of them."""
     from emulator.cli import validate as command
-    from emulator.cli.interrupting import all_or_nothing
+    from emulator.running.interruption import all_or_nothing
 
     with all_or_nothing():
         command.validate(

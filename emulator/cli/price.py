@@ -14,12 +14,12 @@ from rich.table import Column, Table
 from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
-from emulator.layered_spec import LayeredSpec
-from emulator.model_catalog import model_spec
-from emulator.model_spec import ModelSpec
 from emulator.records import ACTIVATION_BITS, Work, WorkKind
-from emulator.results.display import size
-from emulator.world.step_price import Band, StepPrice, price_step
+from emulator.report.terminal.units import size
+from emulator.shapes.catalog import model_spec
+from emulator.shapes.convnet import ConvNetSpec
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.step_price import Band, StepPrice, price_step
 
 TARGET_SETS: Mapping[str, tuple[str, ...]] = {"qv": ("query", "value")}
 """Short names for sets of targets, beside ``all``."""
@@ -95,8 +95,8 @@ def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
 
 
 def _work(request: Request, model: ModelSpec) -> Work:
-    if isinstance(model, LayeredSpec):
-        return _network_work(request, model)
+    if isinstance(model, ConvNetSpec):
+        return _convnet_work(request, model)
     if request.full_finetune and request.inference:
         raise ConfigError("--full-finetune and --inference exclude one another; give one of them")
     if request.cut is not None and not 1 <= request.cut <= model.n_layers:
@@ -138,7 +138,7 @@ def _work(request: Request, model: ModelSpec) -> Work:
     )
 
 
-def _network_work(request: Request, model: LayeredSpec) -> Work:
+def _convnet_work(request: Request, model: ConvNetSpec) -> Work:
     """Training of what lies below the cut, all that devices compute of a network."""
     for option, value, unused in (
         ("--depth", request.depth, None),
@@ -229,7 +229,7 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
 def _show_heading(console: Console, price: StepPrice) -> None:
     work = price.work
     console.print(f"[bold]{price.profile.name}[/] in mode {price.mode.name}, {price.precision}", highlight=False)
-    if isinstance(price.model, LayeredSpec):
+    if isinstance(price.model, ConvNetSpec):
         verb = "inference" if work.kind is WorkKind.INFERENCE else "training"
         what = f"{verb} of the {price.model.cut} of {price.model.n_layers} layers below the cut"
         console.print(f"one local step of {price.model.name}, batch {work.batch_size}; {what}", highlight=False)

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
-from emulator.backends.interruption import interruptible
 from emulator.config import Config
-from emulator.coordinator import Progress as RunProgress
 from emulator.execute import execute
-from emulator.results.display import duration, size
+from emulator.report.terminal.summary import render, summarise
+from emulator.report.terminal.units import duration, size
 from emulator.results.reader import load_run
-from emulator.results.summary import render, summarise
+from emulator.running.coordinator import Progress as RunProgress
+from emulator.running.interruption import interruptible
 
 
 def run_with_display(config: Config, out_dir: Path) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emulator.analysis import Question
-from emulator.cli.interrupting import all_or_nothing
 from emulator.errors import UserError
-from emulator.report.output import check_out_file, write_file
+from emulator.files import check_out_file, write_file
 from emulator.report.page import report_page
-from emulator.results.display import size
+from emulator.report.terminal.units import size
 from emulator.results.reader import RunFrames, SweepFrames, load
+from emulator.running.interruption import all_or_nothing
 
 
 def write_report(paths: Sequence[Path], out: Path, target: float | None) -> None:

@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from emulator.backends.interruption import interruptible
-from emulator.coordinator import Progress
-from emulator.results.display import duration
+from emulator.report.terminal.units import duration
+from emulator.running.coordinator import Progress
+from emulator.running.interruption import interruptible
 from emulator.sweeps.estimate import estimate
 from emulator.sweeps.execution import run_sweep
 from emulator.sweeps.expansion import Sweep, check_runs

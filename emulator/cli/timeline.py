@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-from emulator.cli.interrupting import all_or_nothing
 from emulator.errors import ConfigError, UserError
+from emulator.files import check_out_file, write_file
 from emulator.report.markup import counted
-from emulator.report.output import check_out_file, write_file
+from emulator.report.terminal.units import size
 from emulator.report.trace_events import trace_lines
-from emulator.results.display import size
 from emulator.results.reader import RunFrames, load_run
+from emulator.running.interruption import all_or_nothing
 
 
 def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:

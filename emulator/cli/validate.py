@@ -12,15 +12,15 @@ from rich.table import Column, Table
 
 from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
-from emulator.calibration.comparison import Comparison, compare, comparisons_text, overall
+from emulator.calibration.agreement import Comparison, compare, comparisons_text, overall
 from emulator.calibration.machine import this_machine
 from emulator.calibration.measurement import Clock
-from emulator.calibration.settings import unseen
+from emulator.calibration.step_settings import unseen
 from emulator.cli.calibrate import how_to_measure, software, timed
 from emulator.cli.price import power_mode
 from emulator.errors import ConfigError
 from emulator.records import WorkKind
-from emulator.results.display import size
+from emulator.report.terminal.units import size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

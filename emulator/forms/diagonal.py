@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name
-from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 
 KeptRanks = tuple[tuple[tuple[int, ...], ...], ...]
 """For each layer and each target the numbers of the ranks that are left, ascending."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from emulator.forms.lora import LoraAssignment, LoraForm
-from emulator.model_spec import ModelSpec
 from emulator.records import Assignment, Work
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded, is_whole_number
-from emulator.model_spec import ModelSpec
 from emulator.records import ACTIVATION_BITS, Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 
 BYTES_PER_PARAMETER = 4  # float32 on the wire
 FLOAT32_MOST = float(np.finfo(np.float32).max)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.forms.base import Embedded
+from emulator.forms.kept_units import KINDS, MATRICES_OF, READERS, KeptUnits, Kind, Mask, kind_of, n_units_elsewhere
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm
-from emulator.model_spec import ModelSpec
-from emulator.pruning import KINDS, MATRICES_OF, READERS, KeptUnits, Kind, Mask, kind_of, n_units_elsewhere
 from emulator.records import Arrays, Assignment, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 
 Importance = Literal["none", "gradient", "magnitude"]
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import Embedded, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, adapter_name, lora_assignment
-from emulator.model_spec import ModelSpec
 from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, RoundReport, Status, Update
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

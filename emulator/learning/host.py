@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,16 +17,13 @@ from torch import Tensor
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.base import StackedAdapters
-from emulator.learning.batches import Batch, Rows, make_batch
-from emulator.learning.encoder import speed_up
-from emulator.learning.models import FrozenModel
-from emulator.learning.prefix import Around, PrefixCache, SkippableLayers
+from emulator.learning.data.batches import Batch, Rows, make_batch
+from emulator.learning.data.tokens import TokenData
+from emulator.learning.model.encoder import speed_up
+from emulator.learning.model.loading import FrozenModel
+from emulator.learning.model.prefix import Around, PrefixCache, SkippableLayers
 from emulator.learning.settings import NumericSettings
-from emulator.learning.tokens import TokenData
 from emulator.records import Arrays, EvaluationShard, Job, Update
-
-if TYPE_CHECKING:
-    from emulator.learning.tasks import Task
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 MOST_KEPT_BYTES, LARGEST_KEPT_BYTES = 2**31 - 1, 32 * 2**20  # the largest that glibc takes
@@ -55,6 +52,12 @@ class HostContent:
     def start(self, settings: NumericSettings) -> "DeviceHost":
         """A host for this content."""
         return DeviceHost(self, settings)
+
+
+class Task(Protocol):
+    """Trains the devices of one stack on a host, and returns their updates in the order of ``jobs``."""
+
+    def __call__(self, host: "DeviceHost", form: AdapterForm, jobs: Sequence[Job]) -> list[Update]: ...
 
 
 class DeviceHost:

@@ -7,19 +7,22 @@ from typing import Literal
 import numpy as np
 
 from emulator.errors import DataError
-from emulator.learning import partition
-from emulator.learning.data import Column, TextData, load_data
+from emulator.learning.cut.convnet import ConvNetContent
+from emulator.learning.data import partition
+from emulator.learning.data.images import load_images
+from emulator.learning.data.texts import Column, TextData, load_data
+from emulator.learning.data.tokens import tokenize
 from emulator.learning.host import HostContent
-from emulator.learning.models import FrozenModel, HeadChoice, load_model, load_tokenizer
-from emulator.learning.prepared import Prepared
-from emulator.learning.tokens import tokenize
-from emulator.model_catalog import model_spec_from_config
+from emulator.learning.model.loading import FrozenModel, HeadChoice, load_model, load_tokenizer
+from emulator.records import Prepared
 from emulator.seeds import Seeds
+from emulator.shapes.catalog import model_spec_from_config
+from emulator.shapes.convnet_catalog import builtin_convnet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSource:
-    """Where labelled texts come from; see :func:`emulator.learning.data.load_data`."""
+    """Where labelled texts come from; see :func:`emulator.learning.data.texts.load_data`."""
 
     source: str
     text_column: Column = "text"
@@ -98,4 +101,45 @@ def _prepared(
         n_examples=sizes,
         n_test_examples=len(texts.test_labels),
         majority_accuracy=float(np.bincount(texts.test_labels).max() / len(texts.test_labels)),
+    )
+
+
+def prepare_images(
+    *,
+    source: str,
+    test_source: str | None,
+    test_fraction: float,
+    n_train: int | None,
+    n_test: int | None,
+    n_devices: int,
+    scheme: Literal["iid", "dirichlet"],
+    alpha: float,
+    run_seed: int,
+) -> tuple[ConvNetContent, Prepared]:
+    """Loads images and partitions them over ``n_devices``; the built-in network takes on their shape.
+
+    Raises:
+        DataError: the data cannot be used, or there are fewer training samples than devices.
+    """
+    images = load_images(
+        source, test_source=test_source, test_fraction=test_fraction, n_train=n_train, n_test=n_test, seed=run_seed
+    )
+    labels, n_labels = images.train.labels, len(images.label_names)
+    parts = partition.spread(labels, n_devices, scheme, alpha, Seeds(run_seed).rng("partition"))
+    sizes = np.array([len(part) for part in parts], dtype=np.int64)
+    channels, height, width = images.train.pixels.shape[1:]
+    content = ConvNetContent(
+        model=builtin_convnet((channels, height, width), n_labels),
+        train=images.train.rows(np.concatenate(parts)),
+        test=images.test,
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+    )
+    return content, Prepared(
+        model=content.model,
+        head={},
+        label_names=images.label_names,
+        label_histograms=partition.label_histograms(labels, parts, n_labels),
+        n_examples=sizes,
+        n_test_examples=len(images.test.labels),
+        majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),
     )

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emulator.aggregation import Contribution
-from emulator.clock import Process
+from emulator.algorithms.aggregation import Contribution
 from emulator.policy_calls import call_site, calling
 from emulator.records import Arrays, RoundPlan, Update
 from emulator.validation import aggregated
+from emulator.world.clock import Process
 
 if TYPE_CHECKING:  # a protocol calls these but needs neither to be imported
-    from emulator.policy import Policy
+    from emulator.policy.base import Policy
     from emulator.world.testbed import Testbed
 
 

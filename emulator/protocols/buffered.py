@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from emulator.clock import Event, Process
 from emulator.errors import PlanError
 from emulator.protocols.base import RoundProtocol, aggregate
 from emulator.records import Arrays, Assignment, Job, RoundPlan, Update
+from emulator.world.clock import Event, Process
 from emulator.world.testbed import DeviceLost
 
 if TYPE_CHECKING:
-    from emulator.policy import Policy
+    from emulator.policy.base import Policy
     from emulator.world.testbed import Testbed
 
 

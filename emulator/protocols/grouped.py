@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emulator.aggregation import group_contribution
-from emulator.clock import Process
+from emulator.algorithms.aggregation import group_contribution
 from emulator.protocols.base import RoundProtocol, aggregate, aggregate_groups
 from emulator.records import Arrays, Group, RoundPlan, Status, Update
+from emulator.world.clock import Process
 from emulator.world.testbed import DeviceLost
 
 if TYPE_CHECKING:
-    from emulator.policy import Policy
+    from emulator.policy.base import Policy
     from emulator.world.testbed import Testbed
 
 Delivered = list[list[int]]  # for each inner round, the devices whose updates arrived, in ascending order

@@ -7,7 +7,7 @@ import pandas as pd
 
 from emulator.analysis import METRICS, Comparison
 from emulator.report.markup import Cell, counted, facts, table
-from emulator.results.display import duration, energy_joules, size
+from emulator.report.terminal.units import duration, energy_joules, size
 
 _TO_TARGET = {
     "time_to_target_s": "emulated time",

@@ -11,8 +11,8 @@ from plotly.offline import get_plotlyjs
 
 from emulator.analysis import Comparison, Question, compare
 from emulator.errors import UserError
-from emulator.report.content import FramesOf, page_data, read_groups
 from emulator.report.markup import counted, paragraph
+from emulator.report.page_content import FramesOf, page_data, read_groups
 from emulator.report.sections import Page
 from emulator.results.info import read_info
 from emulator.results.reader import RunFrames, SweepFrames, load_run

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from emulator.analysis import Comparison
-from emulator.report.content import GroupContent
 from emulator.report.curves import AXES
 from emulator.report.headline import headline_tables, run_facts, shown
 from emulator.report.markup import Cell, Figures, counted, notice, paragraph, plot, section, table
+from emulator.report.page_content import GroupContent
 from emulator.report.provenance import provenance
 
 _KEY = "<div class='group-key'></div>\n"

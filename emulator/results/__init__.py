@@ -1,4 +1,4 @@
-"""What a run leaves behind: Parquet tables and run.json, and how to write, read, check and summarise them."""
+"""What a run leaves behind: Parquet tables and run.json, and how to write, read and check them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emulator.results.invariants import InvariantError, verify
     from emulator.results.reader import RunFrames, SweepFrames, load, load_run, load_sweep
-    from emulator.results.summary import RunSummary, render, summarise
     from emulator.results.writer import RunWriter, check_out_dir, default_out_dir
 
 __all__ = [
     "InvariantError",
     "RunFrames",
-    "RunSummary",
     "RunWriter",
     "SweepFrames",
     "check_out_dir",
@@ -20,15 +18,12 @@ __all__ = [
     "load",
     "load_run",
     "load_sweep",
-    "render",
-    "summarise",
     "verify",
 ]
 
 _HOMES = {
     "InvariantError": "invariants",
     "RunFrames": "reader",
-    "RunSummary": "summary",
     "RunWriter": "writer",
     "SweepFrames": "reader",
     "check_out_dir": "writer",
@@ -36,14 +31,12 @@ _HOMES = {
     "load": "reader",
     "load_run": "reader",
     "load_sweep": "reader",
-    "render": "summary",
-    "summarise": "summary",
     "verify": "invariants",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # A run that only writes should not wait for the imports of those that read: pandas, pyarrow.dataset, rich.
+    # A run that only writes should not wait for the imports of those that read: pandas, pyarrow.dataset.
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

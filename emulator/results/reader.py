@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 from emulator.errors import UserError, did_you_mean
 from emulator.results import schemas
 from emulator.results.info import read_info
-from emulator.results.sweep_index import STATE_COLUMNS, SWEEP_FILE, read_index, read_sweep_info
+from emulator.results.sweep_folder import STATE_COLUMNS, SWEEP_FILE, read_index, read_sweep_info, run_dir
 from emulator.results.writer import INFO_FILE
 
 _ORDER = {
@@ -125,7 +125,7 @@ class SweepFrames(Frames):
         return (self._folder(name) / INFO_FILE).exists()
 
     def _folder(self, name: str) -> Path:
-        return self.path / f"run={name}"
+        return run_dir(self.path, name)
 
     def _read_all(self, table: str, columns: Sequence[str] | None) -> pd.DataFrame:
         wanted = list(columns) if columns is not None else schemas.SCHEMAS[table].names

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from emulator.backends.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus
 from emulator.backends.content import content_key, numeric_settings
-from emulator.model_catalog import model_spec
 from emulator.preflight import RAY_START_S, Check, Preflight, examine
+from emulator.results.sweep_folder import run_dir
+from emulator.running.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus
+from emulator.shapes.catalog import model_spec
 from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
-from emulator.sweeps.folder import finished_runs, run_dir
+from emulator.sweeps.folder import finished_runs
 
 COORDINATOR_BYTES = 200 * 2**20
 """An estimate of what the process of a run takes beside its hosts: numpy, pyarrow and Ray loaded, 80 devices."""

@@ -5,20 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from emulator.backends.batches import BatchRun, Listener
+from emulator.backends.batch import BatchRun, Listener
 from emulator.backends.locks import exclusive
-from emulator.coordinator import Progress
 from emulator.errors import ConfigError, UserError
 from emulator.execute import execute
+from emulator.results.sweep_folder import is_sweep, run_dir
+from emulator.running.coordinator import Progress
 from emulator.sweeps.expansion import Clusters, Sweep
 from emulator.sweeps.folder import (
     RunState,
     clear_run,
     finished_runs,
     info_of,
-    is_sweep,
     make_folder,
-    run_dir,
     state_of,
     write_description,
     write_index,

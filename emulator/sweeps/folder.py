@@ -17,14 +17,12 @@ import pyarrow.parquet as pq
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.results.info import LaterVersionError, read_info
+from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, SWEEP_FILE, is_sweep
 from emulator.results.writer import check_out_dir
-from emulator.run import input_digests, resolved_settings
+from emulator.running.compose import input_digests, resolved_settings
 from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
 from emulator.sweeps.naming import Label
 
-SWEEP_FILE = "sweep.json"
-INDEX_FILE = "index.parquet"
-RUN_PREFIX = "run="
 SCHEMA_VERSION = 1
 """Grows when a key of ``sweep.json`` or a column of the index changes its name, type or meaning."""
 ANYWHERE = ("kind", "hosts")
@@ -41,16 +39,6 @@ class RunState:
     error: str | None = None
     n_rounds: int = 0
     wall_s: float | None = None
-
-
-def run_dir(sweep_dir: Path, name: str) -> Path:
-    """The folder of the run ``name``."""
-    return sweep_dir / f"{RUN_PREFIX}{name}"
-
-
-def is_sweep(path: Path) -> bool:
-    """Whether ``path`` is the folder of a sweep."""
-    return (path / SWEEP_FILE).is_file()
 
 
 def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:

@@ -7,13 +7,13 @@ import numpy as np
 
 from device_profiles.records import ConstantLink, DeviceProfile, PowerMode
 from emulator.forms.base import AdapterForm
-from emulator.model_spec import ModelSpec
 from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 from emulator.world.availability import Availability, DropOuts
-from emulator.world.links import Links
-from emulator.world.power import PowerModes
-from emulator.world.shared_network import SharedCapacity
+from emulator.world.network.links import Links
+from emulator.world.network.shared_network import SharedCapacity
+from emulator.world.power_modes import PowerModes
 from emulator.world.testbed import Device, Testbed
 
 IDLE_W, COMPUTE_W, TRANSFER_W = 1.0, 10.0, 3.0

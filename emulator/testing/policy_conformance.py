@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from emulator.policy import Policy
-from emulator.policy_catalog import import_path
+from emulator.policy.base import Policy
+from emulator.policy.catalog import import_path
 from emulator.records import Arrays, Status, Update
 from emulator.seeds import Seeds
 from emulator.testing.compare import mutable_parts, same

@@ -7,9 +7,8 @@ import numpy as np
 
 from emulator.errors import PolicyError
 from emulator.forms.base import AdapterForm
-from emulator.model_spec import ModelSpec
-from emulator.policy import Policy
-from emulator.policy_catalog import import_path
+from emulator.policy.base import Policy
+from emulator.policy.catalog import import_path
 from emulator.records import (
     Arrays,
     Assignment,
@@ -22,11 +21,12 @@ from emulator.records import (
     Update,
 )
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 from emulator.testing.small_world import made_up_devices, made_up_links, tiny_model, tiny_state
 from emulator.testing.trouble import Trouble, TroubledDevices, no_trouble
 from emulator.validation import validated
-from emulator.world.links import Links
-from emulator.world.power import PowerModes
+from emulator.world.network.links import Links
+from emulator.world.power_modes import PowerModes
 from emulator.world.testbed import Testbed
 
 

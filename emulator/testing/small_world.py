@@ -4,9 +4,9 @@ import numpy as np
 
 from device_profiles.records import ConstantLink, DeviceProfile, PowerMode
 from emulator.forms.base import AdapterForm
-from emulator.model_spec import LinearShape, ModelSpec
 from emulator.records import Arrays
 from emulator.seeds import Seeds
+from emulator.shapes.spec import LinearShape, ModelSpec
 from emulator.world.testbed import Device
 
 SPEEDS = (1.0, 2.0, 4.0)

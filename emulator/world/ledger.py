@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from emulator.clock import Event
 from emulator.records import ActivityKind, Status, Work
-from emulator.world.transfers import Transfer
+from emulator.world.clock import Event
+from emulator.world.network.transfers import Transfer
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.clock import Clock, Process
 from emulator.errors import UserError
 from emulator.world.availability import Availability
+from emulator.world.clock import Clock, Process
 
 
 class Presence:

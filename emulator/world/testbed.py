@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_profiles.records import DeviceProfile, PowerMode, Thermal
-from emulator.clock import Clock, Event, Process
 from emulator.forms.base import AdapterForm
-from emulator.model_spec import ModelSpec
 from emulator.records import (
     ActivityKind,
     Arrays,
@@ -31,18 +29,20 @@ from emulator.records import (
     Work,
 )
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 from emulator.world.availability import Always, Availability, DropOuts
-from emulator.world.cost import CostModel, backward_flop, forward_flop
+from emulator.world.clock import Clock, Event, Process
 from emulator.world.heat import Heat
-from emulator.world.known_range import outside_known_range
 from emulator.world.ledger import ActivityLog, Ledger, Ongoing
-from emulator.world.links import Links, Rates, log_normal
-from emulator.world.memory import peak_memory
-from emulator.world.network import Network
-from emulator.world.power import PowerModes
+from emulator.world.network.links import Links, Rates, log_normal
+from emulator.world.network.network import Network
+from emulator.world.network.shared_network import SharedCapacity
+from emulator.world.network.transfers import Direction
+from emulator.world.power_modes import PowerModes
 from emulator.world.presence import Presence
-from emulator.world.shared_network import SharedCapacity
-from emulator.world.transfers import Direction
+from emulator.world.price.cost import CostModel, backward_flop, forward_flop
+from emulator.world.price.known_range import outside_known_range
+from emulator.world.price.memory import peak_memory
 
 HARDWARE_FACTS = ("memory_bytes",)
 """Facts about devices that every run knows."""

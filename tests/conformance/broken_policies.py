@@ -12,9 +12,9 @@ import numpy as np
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraAssignment, LoraForm, adapter_name, lora_plan
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, RoundReport, Update
+from emulator.shapes.spec import ModelSpec
 
 RANK = 2
 

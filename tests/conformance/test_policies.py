@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from emulator.errors import AggregationError, PlanError
+from emulator.forms.kept_units import KeptUnits
 from emulator.policy import Policy
-from emulator.policy_catalog import build_policy, policy_names
-from emulator.pruning import KeptUnits
+from emulator.policy.catalog import build_policy, policy_names
 from emulator.seeds import Seeds
 from emulator.testing import ConformanceError, PolicyConformance, tiny_model
 from policies.fedspine import FedSpine

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import emulator
-from emulator.policy_catalog import policy_names
+from emulator.policy.catalog import policy_names
 from emulator.results import verify
 from tests.integration.conftest import SMALL, jetbed, settings
 from tests.integration.test_runs import digests

@@ -11,8 +11,8 @@ import pytest
 
 import emulator
 from emulator.config import load_config
-from emulator.coordinator import Progress
 from emulator.execute import execute
+from emulator.running.coordinator import Progress
 from tests.integration.conftest import SMALL, settings, small_run
 
 TABLES = ("rounds", "devices", "activities")

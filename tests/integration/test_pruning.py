@@ -10,9 +10,9 @@ from transformers import AutoModelForSequenceClassification
 import emulator
 from emulator.backends.content import load_content
 from emulator.config import load_config
-from emulator.learning.batches import make_batch
-from emulator.learning.compact import load_pruned
-from emulator.learning.models import model_path
+from emulator.learning.data.batches import make_batch
+from emulator.learning.model.compact import load_pruned
+from emulator.learning.model.loading import model_path
 from tests.integration.conftest import small_run
 
 SETTINGS = {"testbed.n_devices": 8, "data.n_train": 1600, "data.n_test": 300, "training.local_steps": 12}

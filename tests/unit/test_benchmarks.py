@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.claims.gates import GATES, Gate
 from emulator.analysis.metrics import METRICS
-from emulator.policy_catalog import policy_names
+from emulator.policy.catalog import policy_names
 from emulator.sweeps.expansion import Sweep, expand
 from emulator.sweeps.spec import read_spec
 

@@ -8,10 +8,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from emulator.cli.settings import as_toml
+from emulator.cli.print_config import as_toml
 from emulator.config import Config, load_config, parse_setting
 from emulator.errors import ConfigError
-from emulator.run import check_settings
+from emulator.running.compose import check_settings
 from policies.fedlora import FedLora
 
 

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from emulator.config import load_config
 from emulator.errors import UserError
-from emulator.forms.base import CutForm
-from emulator.forms.cut import cut_form
+from emulator.forms.cut import CutForm
+from emulator.forms.cut_lora import cut_form
 from emulator.forms.lora import LoraForm, lora_plan
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.protocols.buffered import BufferedAsync
-from emulator.protocols.split import SplitRounds
+from emulator.protocols.cut import CutRounds
 from emulator.records import ClusterView, Group, RoundPlan
 from emulator.results import verify
 from emulator.results.reader import load
-from emulator.run import build_coordinator
+from emulator.running.compose import build_coordinator
+from emulator.shapes.spec import ModelSpec
 
 RANK = 4
 CROWDED = """
@@ -85,7 +85,7 @@ class RandomCuts(Policy):
     merges: bool = True
 
     def __post_init__(self) -> None:
-        self.protocol = SplitRounds(merges=self.merges)
+        self.protocol = CutRounds(merges=self.merges)
 
     def form(self, model: ModelSpec) -> CutForm:
         return cut_form(model, rank=RANK, cut=2)

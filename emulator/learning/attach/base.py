@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
-from emulator.learning.attach.linear import StackedHeadLinear
 from emulator.learning.attach.stack import ParameterStack
-from emulator.learning.models import FrozenModel
+from emulator.learning.model.linear import StackedHeadLinear
+from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
 
 

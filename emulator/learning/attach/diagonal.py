@@ -11,9 +11,9 @@ from emulator.forms.base import AdapterForm
 from emulator.forms.diagonal import DiagonalLoraForm
 from emulator.forms.lora import adapter_name
 from emulator.learning.attach.base import StackedAdapters
-from emulator.learning.attach.linear import Adapter, StackedLowRankLinear
-from emulator.learning.export import save_peft_adapter
-from emulator.learning.models import FrozenModel
+from emulator.learning.model.export import save_peft_adapter
+from emulator.learning.model.linear import Adapter, StackedLowRankLinear
+from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
-from emulator.learning.attach.linear import Adapter
 from emulator.learning.attach.lora import StackedLora
-from emulator.learning.models import FrozenModel
+from emulator.learning.model.linear import Adapter
+from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
 
 

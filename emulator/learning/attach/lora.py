@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraAssignment, LoraForm, adapter_name
 from emulator.learning.attach.base import StackedAdapters
-from emulator.learning.attach.linear import StackedLowRankLinear
-from emulator.learning.export import save_peft_adapter
-from emulator.learning.models import FrozenModel
+from emulator.learning.model.export import save_peft_adapter
+from emulator.learning.model.linear import StackedLowRankLinear
+from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
 
 

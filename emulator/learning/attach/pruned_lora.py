@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
+from emulator.forms.kept_units import READERS, KeptUnits, Kind, kind_of, mask_name
 from emulator.forms.lora import LoraForm
 from emulator.forms.pruned_lora import PrunedLoraAssignment, pruned_axis
 from emulator.learning.attach.lora import StackedLora
-from emulator.learning.compact import save_pruned_adapter
-from emulator.learning.models import FrozenModel
-from emulator.pruning import READERS, KeptUnits, Kind, kind_of, mask_name
+from emulator.learning.model.compact import save_pruned_adapter
+from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
 
 

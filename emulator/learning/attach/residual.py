@@ -13,10 +13,10 @@ from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import adapter_name
 from emulator.forms.residual import ResidualLoraForm, residual_name
-from emulator.learning.attach.linear import StackedLowRankLinear
 from emulator.learning.attach.lora import StackedLora
-from emulator.learning.export import save_peft_adapter
-from emulator.learning.models import FrozenModel
+from emulator.learning.model.export import save_peft_adapter
+from emulator.learning.model.linear import StackedLowRankLinear
+from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
 
 

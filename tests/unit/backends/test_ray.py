@@ -8,12 +8,12 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
-from emulator.backends.base import HostTiming
 from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend, first_line, result
 from emulator.errors import UserError
 from emulator.forms.lora import LoraForm
 from emulator.learning.settings import NumericSettings
 from emulator.records import EvaluationShard
+from emulator.running.hosts import HostTiming
 
 FORM = LoraForm(ranks=(2,) * 4)
 N_EXAMPLES = 700

@@ -14,7 +14,7 @@ from emulator.backends.ray_pool import Lease, LeasedBackend, Loaded
 from emulator.errors import DataError
 from emulator.forms.lora import LoraForm
 from emulator.learning.settings import NumericSettings
-from tests.unit.backends.test_batches import batch_run
+from tests.unit.backends.test_batch import batch_run
 
 FORM = LoraForm(ranks=(2,) * 4)
 

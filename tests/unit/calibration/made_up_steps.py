@@ -7,8 +7,8 @@ import numpy as np
 from device_profiles.records import StepLaw
 from emulator.calibration.fit import mode_of
 from emulator.calibration.measurement import MeasuredStep
-from emulator.calibration.settings import StepSetting, grid
-from emulator.world.cost import step_demand, step_time
+from emulator.calibration.step_settings import StepSetting, grid
+from emulator.world.price.cost import step_demand, step_time
 
 FIGURES = (1e11, 1.2e10, 8e-6, 4e-4)
 """100 GFLOP/s, 12 GB/s, 8 us an operation, 0.4 ms a step."""

@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_up_steps import FIGURES, made_up_steps
 
 from device_profiles.records import StepLaw
 from emulator.calibration import fit
 from emulator.calibration.fit import FIGURES as NAMES
 from emulator.calibration.fit import FitError, fit_rate, fit_steps
-from emulator.calibration.settings import grid
-from emulator.world.cost import StepDemand
+from emulator.calibration.step_settings import grid
+from emulator.world.price.cost import StepDemand
+from tests.unit.calibration.made_up_steps import FIGURES, made_up_steps
 
 
 @pytest.mark.parametrize("law", ["in_turn", "queued"])

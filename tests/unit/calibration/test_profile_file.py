@@ -5,17 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up_steps import FIGURES, made_up_steps
 
 from device_profiles.catalog import GIB, load_cluster, load_link, load_profile
 from device_profiles.records import ConstantLink
-from emulator.calibration.comparison import compare, comparisons_text, overall
+from emulator.calibration.agreement import compare, comparisons_text, overall
 from emulator.calibration.fit import fit_steps
 from emulator.calibration.link import MeasuredLink
 from emulator.calibration.machine import Machine
 from emulator.calibration.profile_file import Calibration, Watts, check_out, write_calibration
-from emulator.calibration.settings import unseen
+from emulator.calibration.step_settings import unseen
 from emulator.errors import ConfigError
+from tests.unit.calibration.made_up_steps import FIGURES, made_up_steps
 
 STEPS = made_up_steps("in_turn")
 CALIBRATION = Calibration(

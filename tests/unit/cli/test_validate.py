@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from device_profiles.catalog import load_profile
-from emulator.calibration.comparison import compare
+from emulator.calibration.agreement import compare
 from emulator.calibration.measurement import MeasuredStep
-from emulator.calibration.settings import unseen
+from emulator.calibration.step_settings import unseen
 from emulator.cli import validate
 
 TX2 = load_profile("jetson_tx2")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm, KeptRanks
-from emulator.model_catalog import model_spec
 from emulator.records import Update
 from emulator.seeds import Seeds
+from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model
 from emulator.testing.small_world import tiny_state
-from emulator.world.cost import step_demand
-from emulator.world.memory import peak_memory
+from emulator.world.price.cost import step_demand
+from emulator.world.price.memory import peak_memory
 
 FORM = DiagonalLoraForm(rank=4)
 MODEL = tiny_model(3)

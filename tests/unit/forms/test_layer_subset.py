@@ -6,10 +6,10 @@ import pytest
 
 from emulator.forms.layer_subset import LayerSubsetLoraForm
 from emulator.forms.lora import LoraAssignment, LoraForm
-from emulator.model_catalog import model_spec
+from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model
-from emulator.world.cost import step_demand
-from emulator.world.memory import peak_memory
+from emulator.world.price.cost import step_demand
+from emulator.world.price.memory import peak_memory
 
 FORM = LayerSubsetLoraForm(ranks=(4, 4, 4))
 SOME = LoraAssignment(device_id=0, n_steps=2, batch_size=4, learning_rate=0.1, ranks=(4, 0, 4), depth=3)

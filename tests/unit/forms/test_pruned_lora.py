@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.aggregation import contributions, weighted_coordinate_mean
+from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
+from emulator.forms.kept_units import KeptUnits
 from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm, priced_units, width_fraction
-from emulator.model_spec import ModelSpec
-from emulator.pruning import KeptUnits
 from emulator.records import Arrays, Update
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 from emulator.testing import tiny_model
 from emulator.testing.small_world import tiny_state
 

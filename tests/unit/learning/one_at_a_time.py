@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from emulator.forms.lora import LoraForm
-from emulator.learning.batches import draw_rows, make_batch
-from emulator.learning.export import peft_name, to_peft
+from emulator.learning.data.batches import draw_rows, make_batch
 from emulator.learning.host import HostContent
+from emulator.learning.model.export import peft_name, to_peft
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
 

@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_export import reloaded
-from test_stacked_training import SETTINGS
-from tiny_models import CONFIGS, tiny_content
 from torch import Tensor, nn
 
+from emulator.algorithms.ranks import cubic_budget
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm, KeptRanks
 from emulator.learning.attach.diagonal import StackedDiagonalLora
-from emulator.learning.attach.rank_votes import VotingTraining
-from emulator.learning.batches import draw_rows, make_batch
+from emulator.learning.data.batches import draw_rows, make_batch
 from emulator.learning.host import DeviceHost, HostContent
-from emulator.rank_budget import cubic_budget
+from emulator.learning.tasks.votes import VotingTraining
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
+from tests.unit.learning.model.test_export import reloaded
+from tests.unit.learning.test_stacked_training import SETTINGS
+from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
-TASK = "emulator.learning.attach.rank_votes:train_and_vote"
+TASK = "emulator.learning.tasks.votes:train_and_vote"
 FORM = DiagonalLoraForm(rank=4, scaling=1.5)
 ALL: KeptRanks = (((0, 1, 2, 3),) * 2,) * 3
 UNEVEN: KeptRanks = (((0, 2), ()), ((), ()), ((1,), (0, 1, 3)))

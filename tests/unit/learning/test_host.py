@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_stacked_training import FORM, SETTINGS, TASK, jobs, server_state
-from tiny_models import tiny_content
 
+from emulator.backends.stacks import evaluation_shards
 from emulator.forms.lora import LoraForm
-from emulator.learning.export import to_peft
 from emulator.learning.host import DeviceHost, HostContent
+from emulator.learning.model.export import to_peft
 from emulator.learning.settings import NumericSettings
-from emulator.learning.stacking import evaluation_shards
+from tests.unit.learning.test_stacked_training import FORM, SETTINGS, TASK, jobs, server_state
+from tests.unit.learning.tiny_models import tiny_content
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_stacked_training import SETTINGS, TASK, jobs, server_state
-from tiny_models import CONFIGS, tiny_content
 from torch import nn
 
 from emulator.forms.layer_subset import LayerSubsetLoraForm
 from emulator.forms.lora import LoraForm
-from emulator.learning.batches import draw_rows, make_batch
-from emulator.learning.export import peft_name, to_peft
+from emulator.learning.data.batches import draw_rows, make_batch
 from emulator.learning.host import DeviceHost, HostContent
+from emulator.learning.model.export import peft_name, to_peft
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
+from tests.unit.learning.test_stacked_training import SETTINGS, TASK, jobs, server_state
+from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
 FORM = LayerSubsetLoraForm(ranks=(3, 3, 3), targets=("query", "value", "mlp_down"))
 SUBSETS: list[tuple[int, ...]] = [(3, 3, 3), (3, 0, 0), (0, 0, 3), (3, 0, 3), (0, 3, 0)]

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_models import save_tiny_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -16,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from emulator.errors import DataError
 from emulator.learning.host import HostContent
 from emulator.learning.prepare import DataSource, prepare
-from emulator.learning.prepared import Prepared
+from emulator.records import Prepared
+from tests.unit.learning.tiny_models import save_tiny_model
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] red green blue one two three".split()
 

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from one_at_a_time import train_on
-from test_stacked_training import server_state
-from tiny_models import CONFIGS, tiny_content
 
+from emulator.forms.kept_units import KeptUnits, pruned_to_sparsity, score_name
 from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm
-from emulator.learning.batches import make_batch
-from emulator.learning.compact import compact_model, shrink, without_masks
+from emulator.learning.data.batches import make_batch
 from emulator.learning.host import DeviceHost, HostContent
+from emulator.learning.model.compact import compact_model, shrink, without_masks
 from emulator.learning.settings import NumericSettings
-from emulator.pruning import KeptUnits, pruned_to_sparsity, score_name
 from emulator.records import Arrays, Job
+from tests.unit.learning.one_at_a_time import train_on
+from tests.unit.learning.test_stacked_training import server_state
+from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
-TASK = "emulator.learning.importance:train_and_score"
+TASK = "emulator.learning.tasks.importance:train_and_score"
 SETTINGS = NumericSettings(run_seed=7, weight_decay=0.05)
 EVERY = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
 FORM = PrunedLoraForm(ranks=(4, 4, 4), targets=EVERY)

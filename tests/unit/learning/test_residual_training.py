@@ -4,20 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import one_at_a_time
 import pytest
 import torch
-from test_export import reloaded
-from test_stacked_training import SETTINGS, TASK, server_state
-from tiny_models import CONFIGS, tiny_content
 
 from emulator.errors import ConfigError
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.forms.residual import ResidualAssignment, ResidualLoraForm, residual_name
 from emulator.learning.attach.residual import StackedResidualLora
-from emulator.learning.batches import make_batch
+from emulator.learning.data.batches import make_batch
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.records import Arrays, Job
+from tests.unit.learning import one_at_a_time
+from tests.unit.learning.model.test_export import reloaded
+from tests.unit.learning.test_stacked_training import SETTINGS, TASK, server_state
+from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
 TARGETS = ("query", "value", "mlp_down")
 PLAIN = LoraForm(ranks=(3, 3, 3), targets=TARGETS, scaling=1.5)

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import one_at_a_time
 import pytest
 import torch
-from tiny_models import CONFIGS, tiny_content
 
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Job, Update
+from tests.unit.learning import one_at_a_time
+from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
-TASK = "emulator.learning.tasks:train_adapter"
+TASK = "emulator.learning.tasks.local:train_adapter"
 SETTINGS = NumericSettings(run_seed=7, weight_decay=0.05)
 FORM = LoraForm(ranks=(4, 4, 4))
 

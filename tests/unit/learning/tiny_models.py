@@ -13,9 +13,9 @@ from transformers import (
     RobertaPreLayerNormConfig,
 )
 
+from emulator.learning.data.tokens import TokenData
 from emulator.learning.host import HostContent
-from emulator.learning.models import FrozenModel, load_model
-from emulator.learning.tokens import TokenData
+from emulator.learning.model.loading import FrozenModel, load_model
 
 VOCABULARY, SEQ_LEN, N_LABELS = 50, 16, 3
 SHAPE: dict[str, Any] = {

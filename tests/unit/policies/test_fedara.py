@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emulator.algorithms.ranks import cubic_budget, highest
 from emulator.forms.diagonal import DiagonalAssignment
-from emulator.rank_budget import cubic_budget, highest
 from emulator.records import Arrays, ClusterView, RoundPlan, TrainingDefaults, Update
 from emulator.seeds import Seeds
 from emulator.testing import small_testbed, tiny_model

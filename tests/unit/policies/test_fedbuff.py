@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from emulator.aggregation import Contribution
+from emulator.algorithms.aggregation import Contribution
 from emulator.forms.lora import LoraForm
-from emulator.policy_catalog import build_policy
+from emulator.policy.catalog import build_policy
 from emulator.records import Assignment, Update
 from emulator.testing import small_testbed, tiny_model
 from emulator.testing.compare import same

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from exact_means import N_DEVICES, SITES, mean_of_products, one_round, product
 
 from emulator.forms.residual import ResidualAssignment
 from emulator.testing import small_testbed
 from policies.fedexlora import FedExLora
 from policies.fedlora import FedLora
+from tests.unit.policies.exact_means import N_DEVICES, SITES, mean_of_products, one_round, product
 
 
 @pytest.mark.parametrize(("layer", "target"), SITES)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from emulator.errors import PlanError
 from emulator.forms.lora import LoraAssignment
-from emulator.model_catalog import model_spec
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan, TrainingDefaults
+from emulator.shapes.catalog import model_spec
 from emulator.testing import small_testbed, tiny_model
-from emulator.world.memory import peak_memory
+from emulator.world.price.memory import peak_memory
 from policies.fedquad import FedQuad, Setting, efficient_settings, feasible_settings
 from policies.uniform_depth import UniformDepth
 

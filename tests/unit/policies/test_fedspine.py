@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emulator.forms.kept_units import KeptUnits, cubic_sparsity
 from emulator.forms.pruned_lora import PrunedLoraAssignment
-from emulator.pruning import KeptUnits, cubic_sparsity
 from emulator.records import Job, Status, Update
 from emulator.testing import PlayedRound, SmallTestbed, small_testbed, tiny_model
 from emulator.testing.trouble import Trouble, no_trouble

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from exact_means import SITES, mean_of_products, one_round, product
 
 from emulator.testing import tiny_model
 from policies.fedlora import FedLora
 from policies.ffalora import FfaLora
+from tests.unit.policies.exact_means import SITES, mean_of_products, one_round, product
 
 
 @pytest.mark.parametrize(("layer", "target"), SITES)

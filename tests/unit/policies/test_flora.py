@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from exact_means import SITES, mean_of_products, one_round
 
 from emulator.forms.residual import ResidualAssignment, ResidualLoraForm
 from emulator.records import Status
 from emulator.seeds import Seeds
 from emulator.testing import small_testbed, tiny_model
 from policies.flora import Flora
+from tests.unit.policies.exact_means import SITES, mean_of_products, one_round
 
 RANKS = (4, 1, 2)
 

@@ -9,7 +9,7 @@ from emulator.config import load_config, parse_setting
 from emulator.errors import ConfigError
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment
 from emulator.records import RoundPlan, Status
-from emulator.run import policy_of
+from emulator.running.compose import policy_of
 from emulator.testing import small_testbed, tiny_model
 from emulator.testing.small_testbed import PlayedRound
 from policies.hierfedlora import HierFedLora, joint_choice, layer_importance, longest_s

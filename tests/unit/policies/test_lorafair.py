@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from exact_means import SITES, mean_of_products, one_round, product
 from numpy.typing import NDArray
 
 from emulator.testing import tiny_model
 from policies.fedlora import FedLora
 from policies.lorafair import LoraFair, corrected_b, objective
+from tests.unit.policies.exact_means import SITES, mean_of_products, one_round, product
 
 Matrix = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.divergence import kl_divergence, label_distributions, mixtures
-from emulator.forms.base import CutAssignment
+from emulator.algorithms.grouping import kl_divergence, label_distributions, mixtures
+from emulator.forms.cut import CutAssignment
 from emulator.records import RoundPlan, Status
 from emulator.testing import PlayedRound, small_testbed, tiny_model
 from policies.mergesfl import MergeSfl, fine_tuned, regulated_batches, scaled_up

@@ -8,11 +8,11 @@ import pytest
 
 from emulator.errors import PlanError
 from emulator.forms.base import AdapterForm, Embedded
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.protocols.buffered import BufferedAsync
 from emulator.records import Arrays, Assignment, ClusterView, Group, Job, RoundPlan, RoundReport, Status, Update, Work
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 from emulator.testing import exact_testbed, tiny_model
 from emulator.world.availability import Availability, Trace
 

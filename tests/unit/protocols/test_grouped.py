@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from emulator.aggregation import Contribution
-from emulator.clock import Event
+from emulator.algorithms.aggregation import Contribution
 from emulator.forms.base import AdapterForm, Embedded
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import Arrays, Assignment, ClusterView, Group, Job, RoundPlan, RoundReport, Status, Update, Work
 from emulator.seeds import Seeds
+from emulator.shapes.spec import ModelSpec
 from emulator.testing import exact_testbed, small_testbed, tiny_model
+from emulator.world.clock import Event
 from emulator.world.testbed import DeviceLost
 
 N_EXAMPLES = (1, 3, 4)

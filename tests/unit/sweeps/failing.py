@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from emulator.forms.lora import LoraForm
-from emulator.model_spec import ModelSpec
 from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan
+from emulator.shapes.spec import ModelSpec
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from emulator.config import AvailabilityConfig
 from emulator.errors import ConfigError
-from emulator.reachability import availability_of, trace_sha256
+from emulator.running.inputs import availability_of, trace_sha256
 from emulator.seeds import Seeds
 from emulator.world.availability import Always, Availability, DropOuts, OnOff, Trace
 from emulator.world.availability_trace import read_trace

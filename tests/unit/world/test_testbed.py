@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_profiles.records import Thermal
-from emulator.clock import Process
 from emulator.forms.lora import LoraForm, lora_assignment
-from emulator.policy_catalog import build_policy
+from emulator.policy.catalog import build_policy
 from emulator.records import ClusterView, Evaluation, Job, Status, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
 from emulator.testing import exact_testbed, small_testbed, tiny_model
 from emulator.testing.exact_testbed import COMPUTE_W, IDLE_W, TRANSFER_W
 from emulator.testing.small_world import made_up_devices
 from emulator.world import testbed as world
-from emulator.world.cost import price
-from emulator.world.memory import peak_memory
-from emulator.world.power import PowerModes
-from emulator.world.shared_network import SharedCapacity
+from emulator.world.clock import Process
+from emulator.world.network.shared_network import SharedCapacity
+from emulator.world.power_modes import PowerModes
+from emulator.world.price.cost import price
+from emulator.world.price.memory import peak_memory
 
 if TYPE_CHECKING:  # pytest would try to collect a class whose name begins with Test
     from emulator.world.testbed import Testbed

@@ -1,0 +1,59 @@
+"""What a batch of runs is to whoever carries it out: the runs, and whom to tell what becomes of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+from emulator.config import Config
+from emulator.running.coordinator import Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchRun:
+    """A run of a batch; ``out_dir`` is new when it starts."""
+
+    name: str
+    config: Config
+    n_devices: int
+    out_dir: Path
+
+
+class Listener(Protocol):
+    """Told of every run, in the thread that carries the batch out."""
+
+    def started(self, name: str) -> None:
+        """The run is about to start; its folder must be new or empty afterwards."""
+        ...
+
+    def progressed(self, name: str, progress: Progress) -> None: ...
+
+    def ended(self, name: str, error: BaseException | None) -> None:
+        """The run has ended by itself, or with ``error``; not told of what an interrupt ends."""
+        ...
+
+
+def alike(runs: Sequence[BatchRun]) -> list[list[BatchRun]]:
+    """Runs that can share hosts: first those without training, then by what a host reserves, in their order."""
+
+    def reserves(run: BatchRun) -> tuple[bool, int, float]:
+        training = run.config.training
+        if not training.enabled:
+            return False, 0, 0.0
+        return True, training.threads_per_host, run.config.backend.gpus_per_host
+
+    return [list(group) for _, group in groupby(sorted(runs, key=reserves), key=reserves)]
+
+
+def next_run(keys: Sequence[str], resident: set[str]) -> int:
+    """The index of the run to start next: the first whose content, by ``keys``, is ``resident``, else the first.
+
+    So runs of the same seed follow on each other where its data lies, whatever the order of the file.
+    """
+    return next((index for index, key in enumerate(keys) if key in resident), 0)
+
+
+def lease_size(n_free_hosts: int, n_to_start: int) -> int:
+    """How many of the free hosts a run gets when ``n_to_start`` runs, itself among them, could start now."""
+    return max(1, n_free_hosts // max(1, n_to_start))

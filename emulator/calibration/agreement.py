@@ -1,0 +1,87 @@
+"""Holds a profile against steps that were timed: what it prices them at, by the functions of ``jetbed price``."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from device_profiles.records import DeviceProfile, PowerMode
+from emulator.calibration.measurement import MeasuredStep
+from emulator.calibration.profile_file import step_row
+from emulator.world.price.step_price import price_step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """A timed step beside its price. ``outside`` is the first setting outside the profile's known range."""
+
+    step: MeasuredStep
+    predicted_s: float
+    predicted_memory_bytes: int
+    outside: str | None
+
+    @property
+    def error_fraction(self) -> float:
+        """Predicted over measured seconds, less 1."""
+        return self.predicted_s / self.step.step_s - 1
+
+    @property
+    def memory_error_fraction(self) -> float | None:
+        """Predicted over measured bytes, less 1; None where memory was not measured."""
+        measured = self.step.peak_memory_bytes
+        return self.predicted_memory_bytes / measured - 1 if measured and measured > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overall:
+    """Errors over all compared settings, without their signs."""
+
+    n_settings: int
+    mean_error_fraction: float
+    worst_error_fraction: float
+
+
+def compare(profile: DeviceProfile, mode: PowerMode, steps: Sequence[MeasuredStep]) -> tuple[Comparison, ...]:
+    """The price of each of ``steps`` on a board in ``mode``, beside what was measured."""
+    found = []
+    for step in steps:
+        price = price_step(profile, mode, step.setting.model, step.setting.work, step.precision)
+        found.append(
+            Comparison(
+                step=step,
+                predicted_s=price.step_s.value,
+                predicted_memory_bytes=price.memory.total_bytes,
+                outside=price.outside,
+            )
+        )
+    return tuple(found)
+
+
+def overall(comparisons: Sequence[Comparison]) -> Overall:
+    """The errors together; there is at least one comparison."""
+    errors = [abs(each.error_fraction) for each in comparisons]
+    return Overall(
+        n_settings=len(errors), mean_error_fraction=sum(errors) / len(errors), worst_error_fraction=max(errors)
+    )
+
+
+def comparison_row(comparison: Comparison) -> Mapping[str, Any]:
+    """What a table says of a comparison, by column."""
+    return {
+        **step_row(comparison.step),
+        "predicted_s": f"{comparison.predicted_s:.6g}",
+        "error_fraction": f"{comparison.error_fraction:.4f}",
+        "outside_known_range": comparison.outside or "",
+    }
+
+
+def comparisons_text(comparisons: Sequence[Comparison], heading: str) -> str:
+    """The comparisons as CSV under a line that begins with ``#`` and says what they are."""
+    text = io.StringIO()
+    text.write(f"# {heading}\n")
+    rows = [comparison_row(comparison) for comparison in comparisons]
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,187 @@
+"""Which training steps are timed to fit a profile, and which others to see how far it can be believed.
+
+Both are encoders in the shape of RoBERTa with random weights. The grid covers depth, rank, batch and sequence length in
+four widths, so that arithmetic (grows with width and tokens), memory (with tokens), weights (with width alone) and
+dispatch (with layers, however small) can be told apart. The unseen settings lie between, in widths, ranks, batch sizes
+and lengths of their own.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from emulator.records import Work, WorkKind
+from emulator.shapes.catalog import model_spec_from_config
+from emulator.shapes.spec import ModelSpec
+
+TARGETS: Mapping[str, tuple[str, ...]] = {
+    "qv": ("query", "value"),
+    "all": ("query", "key", "value", "attention_output", "mlp_up", "mlp_down"),
+}
+_HEAD_SIZE = 64
+_VOCABULARY = 50_265
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepSetting:
+    """One local step: the encoder's shape, what of it is trained, and on how many tokens."""
+
+    hidden_size: int
+    n_layers: int
+    depth: int
+    rank: int
+    targets: str
+    batch_size: int
+    seq_len: int
+    kind: WorkKind = WorkKind.ADAPTERS
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the config.json of the encoder would say."""
+        return _config(self.hidden_size, self.n_layers)
+
+    @property
+    def model(self) -> ModelSpec:
+        return _model(self.hidden_size, self.n_layers, self.seq_len)
+
+    @property
+    def work(self) -> Work:
+        n_frozen = self.n_layers - self.depth
+        rank = 0 if self.kind is WorkKind.WEIGHTS else self.rank
+        return Work(
+            n_steps=1,
+            batch_size=self.batch_size,
+            seq_len=self.seq_len,
+            forward_layers=self.n_layers,
+            backward_layers=0 if self.kind is WorkKind.INFERENCE else self.depth,
+            ranks=(0,) * n_frozen + (rank,) * self.depth,
+            targets=TARGETS[self.targets],
+            kind=self.kind,
+        )
+
+    def __str__(self) -> str:
+        what = {
+            WorkKind.ADAPTERS: f"depth {self.depth}, rank {self.rank} on {self.targets}",
+            WorkKind.WEIGHTS: f"{self.depth} layers whole",
+            WorkKind.INFERENCE: f"inference, {self.depth} layers with rank {self.rank} on {self.targets}",
+        }[self.kind]
+        return f"{self.n_layers} layers of {self.hidden_size}, {what}, batch {self.batch_size} x {self.seq_len}"
+
+
+_Rest = tuple[int, int, str, int, int]  # depth, rank, targets, batch size, sequence length
+
+_QUICK: Sequence[_Rest] = ((4, 8, "qv", 8, 32), (2, 16, "qv", 4, 64), (1, 4, "all", 16, 16), (0, 8, "qv", 8, 64))
+_MORE: Sequence[_Rest] = (
+    (4, 32, "all", 2, 128),
+    (3, 8, "qv", 1, 32),
+    (4, 8, "qv", 16, 128),
+    (2, 4, "all", 1, 256),
+    (1, 16, "qv", 4, 16),
+    (3, 2, "all", 32, 16),
+)
+_WIDE: Sequence[_Rest] = (
+    (2, 8, "qv", 4, 128),
+    (1, 8, "qv", 2, 64),
+    (2, 16, "all", 1, 32),
+    (0, 8, "qv", 8, 32),
+    (1, 32, "all", 4, 64),
+    (2, 4, "qv", 1, 16),
+)
+_DEEP: Sequence[_Rest] = ((12, 8, "qv", 2, 16), (6, 4, "all", 4, 32), (0, 8, "qv", 1, 32), (3, 16, "qv", 2, 64))
+_BASE: Sequence[_Rest] = ((12, 8, "qv", 2, 32), (6, 8, "qv", 1, 64), (3, 16, "all", 1, 128))
+
+_UNSEEN_SHAPES = ((128, 6), (192, 4), (320, 3), (384, 6), (640, 2), (768, 3))
+_UNSEEN: Sequence[Sequence[_Rest]] = (
+    ((6, 6, "qv", 6, 48), (2, 12, "all", 12, 24), (4, 24, "qv", 3, 96)),
+    ((4, 6, "all", 3, 48), (1, 24, "qv", 12, 96), (3, 12, "qv", 2, 24), (0, 6, "qv", 6, 96)),
+    ((3, 12, "qv", 6, 96), (1, 3, "all", 2, 192), (2, 6, "qv", 12, 24)),
+    ((6, 6, "qv", 3, 48), (3, 12, "all", 6, 48), (4, 24, "qv", 2, 192), (1, 6, "qv", 12, 48)),
+    ((2, 6, "qv", 6, 48), (1, 12, "all", 3, 96), (2, 24, "qv", 2, 24)),
+    ((3, 12, "qv", 2, 96), (1, 6, "qv", 6, 48), (2, 3, "all", 3, 24)),
+)
+
+
+def grid(*, quick: bool) -> tuple[StepSetting, ...]:
+    """The settings that a profile is fitted to."""
+    if quick:
+        return (*_shaped(128, 4, _QUICK), *_shaped(128, 12, _DEEP[:2]), *_shaped(512, 4, _QUICK))
+    settings = [setting for hidden_size in (128, 256, 512) for setting in _shaped(hidden_size, 4, (*_QUICK, *_MORE))]
+    settings += [
+        _other(512, 4, 4, 8, 64, WorkKind.INFERENCE),
+        _other(256, 4, 4, 2, 64, WorkKind.INFERENCE),
+        _other(512, 4, 4, 4, 64, WorkKind.WEIGHTS),
+        _other(256, 4, 2, 8, 64, WorkKind.WEIGHTS),
+    ]
+    settings += [*_shaped(128, 12, _DEEP), *_shaped(768, 2, _WIDE), *_shaped(768, 12, _BASE)]
+    return tuple(sorted(settings, key=shape_of))
+
+
+def unseen(*, quick: bool) -> tuple[StepSetting, ...]:
+    """The settings that a profile is held against; none is in :func:`grid`."""
+    settings: list[StepSetting] = []
+    for (hidden_size, n_layers), rest in zip(_UNSEEN_SHAPES, _UNSEEN, strict=True):
+        settings += _shaped(hidden_size, n_layers, rest)
+    if quick:
+        return tuple(setting for setting in settings if setting.batch_size * setting.seq_len <= 300)[::2]
+    settings += [
+        _other(384, 6, 6, 6, 96, WorkKind.INFERENCE),
+        _other(192, 4, 2, 3, 48, WorkKind.INFERENCE),
+        _other(384, 6, 3, 3, 48, WorkKind.WEIGHTS),
+        _other(320, 3, 1, 6, 96, WorkKind.WEIGHTS),
+        *_shaped(768, 12, [(4, 12, "qv", 3, 24)]),
+    ]
+    return tuple(sorted(settings, key=shape_of))
+
+
+def shape_of(setting: StepSetting) -> tuple[int, int]:
+    """Width and layers: settings of one shape share a model."""
+    return setting.hidden_size, setting.n_layers
+
+
+def _shaped(hidden_size: int, n_layers: int, rest: Iterable[_Rest]) -> Iterator[StepSetting]:
+    for depth, rank, targets, batch_size, seq_len in rest:
+        yield StepSetting(
+            hidden_size=hidden_size,
+            n_layers=n_layers,
+            depth=depth,
+            rank=rank,
+            targets=targets,
+            batch_size=batch_size,
+            seq_len=seq_len,
+        )
+
+
+def _other(hidden_size: int, n_layers: int, depth: int, batch_size: int, seq_len: int, kind: WorkKind) -> StepSetting:
+    return StepSetting(
+        hidden_size=hidden_size,
+        n_layers=n_layers,
+        depth=depth,
+        rank=8,
+        targets="qv",
+        batch_size=batch_size,
+        seq_len=seq_len,
+        kind=kind,
+    )
+
+
+def _config(hidden_size: int, n_layers: int) -> Mapping[str, Any]:
+    return {
+        "model_type": "roberta",
+        "hidden_size": hidden_size,
+        "num_hidden_layers": n_layers,
+        "num_attention_heads": hidden_size // _HEAD_SIZE,
+        "intermediate_size": 4 * hidden_size,
+        "vocab_size": _VOCABULARY,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "num_labels": 2,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+
+
+@lru_cache(maxsize=256)
+def _model(hidden_size: int, n_layers: int, seq_len: int) -> ModelSpec:
+    name = f"{n_layers} layers of {hidden_size}"
+    return model_spec_from_config(_config(hidden_size, n_layers), name=name, n_labels=2, seq_len=seq_len, head="output")

@@ -1,0 +1,89 @@
+"""Writes a server state as a PEFT adapter, and attaches one to a model: the bridge to software outside jetbed."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emulator.learning.model.loading import FrozenModel, quiet
+from emulator.records import Arrays
+
+ADAPTER_ARRAY = re.compile(r"layers\.(\d+)\.(\w+)\.(lora_[AB])")
+
+
+def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder: Path) -> None:
+    """Writes ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``.
+
+    On top of the same base model it gives the server state's logits. Layers without an adapter are left alone; the
+    head, and whatever else the base model's checkpoint lacks, is part of the adapter.
+
+    Raises:
+        ValueError: the state holds no adapter at all.
+    """
+    with quiet():
+        to_peft(frozen, state, scaling).save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
+
+
+def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None) -> Any:
+    """A ``PeftModel`` around the frozen model, whose weights it shares, holding ``state``.
+
+    Its adapters and head can be trained.
+
+    Args:
+        frozen: the base model.
+        state: arrays named ``layers.{l}.{target}.lora_A`` (r, in), ``lora_B`` (out, r), ``head.{module}.weight|bias``.
+        scaling: alpha / r, the same for all adapters.
+        base: a model with the modules of the frozen one, to be used in its place.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model  # slow to import, and wanted once per run at most
+
+    ranks = {
+        frozen.sites[int(match[1]), match[2]]: len(array)
+        for name, array in state.items()
+        if (match := ADAPTER_ARRAY.fullmatch(name)) and match[3] == "lora_A" and len(array)
+    }
+    if not ranks:
+        raise ValueError("the server state holds no LoRA adapter, so there is none to write")
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=max(ranks.values()),
+        lora_alpha=1,  # alpha_pattern has every adapter's own
+        lora_dropout=0.0,
+        target_modules=sorted(ranks),
+        rank_pattern={re.escape(path): rank for path, rank in ranks.items()},
+        alpha_pattern={re.escape(path): _alpha(scaling * rank) for path, rank in ranks.items()},
+        modules_to_save=_modules_to_save(frozen),
+    )
+    base = frozen.build() if base is None else base
+    base.name_or_path = base.config._name_or_path = frozen.path
+    with quiet():
+        model = get_peft_model(base, config)
+    with torch.no_grad():
+        parameters = dict(model.named_parameters())
+        for name, array in state.items():
+            parameters[peft_name(frozen, name)].copy_(torch.tensor(array))
+    return model
+
+
+def peft_name(frozen: FrozenModel, name: str) -> str:
+    """What PEFT calls the array ``name`` of a server state, among the parameters of its model."""
+    match = ADAPTER_ARRAY.fullmatch(name)
+    if match:
+        return f"base_model.model.{frozen.sites[int(match[1]), match[2]]}.{match[3]}.default.weight"
+    path = frozen.head[name.removeprefix("head.").rpartition(".")[0]]
+    top, _, rest = path.partition(".")
+    return ".".join(filter(None, ["base_model.model", top, "modules_to_save.default", rest, name.rpartition(".")[2]]))
+
+
+def _modules_to_save(frozen: FrozenModel) -> list[str]:
+    """The modules that the base checkpoint does not give: the head, as wholes, and any other module drawn at random."""
+    top = {path.partition(".")[0] for path in frozen.head.values()}
+    drawn = {name.rpartition(".")[0] for name in frozen.initialised}
+    return sorted(top | {path for path in drawn if path.partition(".")[0] not in top})
+
+
+def _alpha(value: float) -> float:
+    """As a whole number where it is one: that is how most adapter_config.json state it."""
+    return int(value) if float(value).is_integer() else value

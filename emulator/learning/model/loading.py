@@ -1,0 +1,296 @@
+"""Loads the model that is trained, and describes it so that every host rebuilds it without copying its weights."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForSequenceClassification as TypedAutoClassifier
+from transformers.initialization import no_init_weights
+from transformers.utils import logging as transformers_logging
+
+from emulator.errors import DataError
+from emulator.learning.model.sites import Sites, find_head, find_sites
+from emulator.records import Arrays
+from emulator.shapes.catalog import BUILTIN_MODELS, BUILTIN_PREFIX
+
+HeadChoice = Literal["output", "full"]
+
+AutoClassifier: Any = TypedAutoClassifier  # transformers ships types, but not for its auto classes
+_logging: Any = transformers_logging
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenModel:
+    """A pre-trained sequence classifier as plain data: what goes once into the object store.
+
+    Attributes:
+        name: what the user gave.
+        path: where transformers loads the base model from.
+        config: the transformers configuration as a dict.
+        arrays: all parameters and persistent buffers by name; floating-point ones in float32. May be read-only.
+        sites: (layer, canonical matrix name) -> module path of every linear map that an adapter can be attached to.
+        head: name -> module path of the linear maps of the head that are trained.
+        initialised: names of the parameters that the checkpoint lacks and that were drawn from the seed.
+        n_labels: number of classes.
+    """
+
+    name: str
+    path: str
+    config: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+    sites: Sites
+    head: Mapping[str, str]
+    initialised: tuple[str, ...]
+    n_labels: int
+
+    @property
+    def n_layers(self) -> int:
+        return 1 + max(layer for layer, _ in self.sites)
+
+    def layer_paths(self) -> list[str]:
+        """The module paths of the layers, from the input to the output."""
+        queries = [self.sites[layer, "query"] for layer in range(self.n_layers)]
+        return [path[: path.index(f".{layer}.") + len(f".{layer}")] for layer, path in enumerate(queries)]
+
+    def head_arrays(self) -> Arrays:
+        """The trained head's initial values, named ``head.<module>.weight`` (out, in) and ``head.<module>.bias``."""
+        return {
+            f"head.{name}.{kind}": self.arrays[f"{path}.{kind}"]
+            for name, path in self.head.items()
+            for kind in ("weight", "bias")
+            if f"{path}.{kind}" in self.arrays
+        }
+
+    def build(self) -> PreTrainedModel:
+        """The model with these arrays as its weights, shared rather than copied; frozen, in evaluation mode."""
+        settings = {key: value for key, value in self.config.items() if key != "model_type"}
+        config = AutoConfig.for_model(self.config["model_type"], **settings)
+        with no_init_weights(), quiet():
+            model = AutoClassifier.from_config(config, dtype=torch.float32)
+        model.config.use_cache = False  # decoders would keep keys and values for a next token
+        model.load_state_dict(_as_tensors(self.arrays), assign=True)
+        model.requires_grad_(False)
+        frozen: PreTrainedModel = model.eval()
+        return frozen
+
+
+def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output") -> FrozenModel:
+    """Loads a sequence classifier; parts that its checkpoint lacks, such as a new head, are drawn from ``seed``.
+
+    Args:
+        train: ``builtin:tiny-12``, a local directory, or a hub id.
+        n_labels: number of classes of the task.
+        seed: for the parts drawn at random.
+        head: which linear maps of the head are trained: only the output map, or all of them.
+
+    Raises:
+        DataError: there is no such model, it has no config or no safetensors weights, its weights are incomplete or not
+            finite, it cannot classify sequences, or its layers cannot be mapped.
+    """
+    path = model_path(train)
+    config = _load_config(train, path, n_labels)
+    if type(config) not in AutoClassifier._model_mapping:
+        raise DataError(
+            f"model.train: {train!r} is a {config.model_type} model, which transformers cannot use for sequence "
+            "classification; give an encoder or decoder that AutoModelForSequenceClassification supports"
+        )
+    # fork_rng: transformers draws what a checkpoint lacks from torch's global generator.
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(seed)
+        try:
+            model, info = AutoClassifier.from_pretrained(
+                path,
+                config=config,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        except Exception as error:  # transformers has no common base class for what a bad config or file leads to
+            raise DataError(
+                f"model.train: cannot load the weights of {train!r}: {_reason(error)}; {_remedy(error)}"
+            ) from error
+    trained = find_head(model, model.base_model_prefix, only_output=head == "output")
+    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
+    _check_mismatches(train, mismatched, model.base_model_prefix)
+    _check_complete(train, info["missing_keys"], model)
+    _check_finite(train, model)
+    return FrozenModel(
+        name=train,
+        path=path,
+        config=model.config.to_dict(),
+        arrays={name: tensor.numpy() for name, tensor in model.state_dict().items()},
+        sites=find_sites(model, train),
+        head=trained,
+        initialised=tuple(sorted({*info["missing_keys"], *mismatched})),
+        n_labels=n_labels,
+    )
+
+
+def load_tokenizer(train: str) -> Any:
+    """The tokenizer that belongs to the model ``train``, padding on the right.
+
+    Raises:
+        DataError: the model comes without one.
+    """
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(model_path(train), trust_remote_code=False)
+    except Exception as error:  # the parser of tokenizer.json raises nothing more specific
+        raise DataError(
+            f"model.train: {train!r} has no tokenizer that transformers can load: {_reason(error)}; save "
+            "one beside the weights with tokenizer.save_pretrained"
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files for one
+        raise DataError(f"model.train: {train!r} has no tokenizer; save one beside the weights with save_pretrained")
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise DataError(
+                f"model.train: the tokenizer of {train!r} has neither a padding nor an end-of-sequence token; set its "
+                "pad_token and save it again with save_pretrained"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def model_path(train: str) -> str:
+    """What transformers is asked for: the directory of a built-in model, else ``train`` itself.
+
+    Raises:
+        DataError: no built-in model or directory has this name, and it cannot be a hub id either.
+    """
+    if train.startswith(BUILTIN_PREFIX):
+        name = train.removeprefix(BUILTIN_PREFIX)
+        models = sorted(config.parent.name for config in BUILTIN_MODELS.glob("*/config.json"))
+        if name not in models:
+            raise DataError(
+                f"model.train: there is no built-in model {train!r}; there are: "
+                f"{', '.join(BUILTIN_PREFIX + model for model in models)}"
+            )
+        return str(BUILTIN_MODELS / name)
+    looks_local = train.startswith((".", "/", "~")) or train.count("/") != 1 or Path(train).exists()
+    local = Path(train).expanduser()
+    if looks_local and os.sep in train and not local.is_dir():
+        raise DataError(
+            f"model.train: there is no directory {train!r}; give a directory with config.json and "
+            "model.safetensors, a hub id, or 'builtin:tiny-12'"
+        )
+    return str(local) if local.is_dir() else train
+
+
+def _load_config(train: str, path: str, n_labels: int) -> Any:
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise DataError(
+            f"model.train: the directory {train!r} has no config.json; save the model there with save_pretrained"
+        )
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(path, num_labels=n_labels, trust_remote_code=False)
+    except Exception as error:  # each transformers configuration checks its values in a way of its own
+        remedy = (
+            "correct its config.json"
+            if Path(path).is_dir()
+            else "give a local directory, a hub id that can be reached, or 'builtin:tiny-12'"
+        )
+        raise DataError(
+            f"model.train: cannot read the configuration of {train!r}: {_reason(error)}; {remedy}"
+        ) from error
+    config.problem_type = "single_label_classification"
+    if getattr(config, "pad_token_id", None) is None:
+        # Decoders find the last token of a sequence by it; batches are impossible without.
+        eos = getattr(config, "eos_token_id", None)
+        config.pad_token_id = next(iter(eos), 0) if isinstance(eos, list) else eos or 0
+    return config
+
+
+def _check_mismatches(train: str, mismatched: list[str], base_prefix: str) -> None:
+    """A head for other classes is replaced; anything else of another shape means a broken checkpoint."""
+    broken = [name for name in mismatched if name.startswith(f"{base_prefix}.")]
+    if broken:
+        raise DataError(
+            f"model.train: weights of {train!r} do not have the shapes that its config.json states: "
+            f"{_up_to_three(broken)}; correct its config.json, or save the model again with save_pretrained"
+        )
+
+
+def _check_complete(train: str, missing: Iterable[str], model: nn.Module) -> None:
+    """A head and a pooler may be new; with layers, embeddings or norms drawn at random it would be another model."""
+    parameters = {name for name, _ in model.named_parameters()}
+    base = f"{model.base_model_prefix}."
+    lacking = sorted(
+        name for name in parameters & set(missing) if name.startswith(base) and "pooler" not in name.split(".")
+    )
+    if lacking:
+        raise DataError(
+            f"model.train: the weights of {train!r} lack {_up_to_three(lacking)}, which its config.json asks for; give "
+            "the weights that belong to this config.json, saved together with save_pretrained"
+        )
+
+
+def _check_finite(train: str, model: nn.Module) -> None:
+    broken = [name for name, parameter in model.named_parameters() if not torch.isfinite(parameter).all()]
+    if broken:
+        raise DataError(
+            f"model.train: weights of {train!r} hold numbers that are not finite: {_up_to_three(broken)}; give a "
+            "checkpoint from before its training diverged"
+        )
+
+
+def _up_to_three(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Tensors over the memory of ``arrays``. Nothing writes to frozen weights, so read-only memory is fine."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what ``error`` says; with the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    is_bare = isinstance(error, KeyError | ArithmeticError | AttributeError | TypeError)
+    return f"{type(error).__name__}: {reason}".rstrip(".") if is_bare else reason.rstrip(".")
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about weights that could not be loaded."""
+    match error:
+        case ImportError():
+            return "quantized weights need libraries that jetbed does not use: give the model in floating point"
+        case OSError():  # there is no file, or not this one
+            return "it needs a model.safetensors (pickled weights such as pytorch_model.bin are never opened)"
+        case _:
+            return "correct its config.json, or save the model again with save_pretrained"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences transformers' progress bars, its report of missing weights (a new head is what was asked for), and
+    warnings of one library to another."""
+    verbosity, has_bar = _logging.get_verbosity(), _logging.is_progress_bar_enabled()
+    _logging.set_verbosity(_logging.CRITICAL)
+    _logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        _logging.set_verbosity(verbosity)
+        if has_bar:
+            _logging.enable_progress_bar()

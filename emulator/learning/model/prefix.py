@@ -1,0 +1,136 @@
+"""Reuse of the frozen prefix: what the layers below the lowest adapter give for a sample never changes."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from emulator.learning.data.batches import Batch, Rows, make_batch
+from emulator.learning.data.tokens import TokenData
+from emulator.learning.model.loading import FrozenModel
+
+Around = Callable[[int, Tensor, object], AbstractContextManager[None]]
+
+BLOCK_ROWS = 64
+"""Hidden states are computed for blocks of so many consecutive rows, and always for whole blocks.
+
+What a product gives for a row may depend, in the last bit, on how many rows there are. With fixed blocks a cached value
+is the same on every host, whatever that host was asked before.
+"""
+
+
+class PrefixCache:
+    """Hidden states of samples at the input of one layer, kept in memory under a budget.
+
+    Which rows are covered follows from the budget alone, never from what was asked before.
+    """
+
+    def __init__(self, layers: "SkippableLayers", data: TokenData, hidden_size: int, budget_bytes: int) -> None:
+        self._layers, self._data = layers, data
+        self._row_shape = (data.input_ids.shape[1], hidden_size)
+        self._row_bytes = int(np.prod(self._row_shape)) * layers.dtype.itemsize
+        self.n_covered = min(len(data.lengths), max(budget_bytes, 0) // self._row_bytes)
+        self.n_bytes = self.n_covered * self._row_bytes
+        self._layer = 0
+        self._hidden: Tensor
+        self._is_known = np.zeros(-(-self.n_covered // BLOCK_ROWS), dtype=bool)
+
+    def hidden(self, batch: Batch, layer: int) -> Tensor | None:
+        """The input of ``layer`` for the rows of ``batch``, ``(rows, length, hidden)``; None for rows not covered."""
+        if layer == 0 or batch.rows.max() >= self.n_covered:
+            return None
+        if layer != self._layer:
+            self._layer = layer
+            self._is_known[:] = False
+            self._hidden = torch.zeros(self.n_covered, *self._row_shape, dtype=self._layers.dtype, device=batch.device)
+        blocks = np.unique(batch.rows // BLOCK_ROWS)
+        for block in blocks[~self._is_known[blocks]]:
+            self._compute(np.arange(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, self.n_covered)), batch.device)
+            self._is_known[block] = True
+        rows = torch.from_numpy(batch.rows).to(batch.device)
+        return self._hidden[:, : batch.input_ids.shape[1]].index_select(0, rows)
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the kept values stand for."""
+        return self._layer if self._is_known.any() else 0
+
+    @property
+    def n_used_bytes(self) -> int:
+        """What the blocks known so far take."""
+        return min(int(self._is_known.sum()) * BLOCK_ROWS, self.n_covered) * self._row_bytes
+
+    def _compute(self, rows: Rows, device: str) -> None:
+        batch = make_batch(rows, self._data, device)
+        hidden = self._layers.input_of(self._layer, batch)
+        self._hidden[rows[0] : rows[-1] + 1, : hidden.shape[1]] = hidden
+
+
+class SkippableLayers:
+    """Lets a forward pass of ``model`` start at any layer, for every family whose layers map hidden states to the same.
+
+    Each layer's ``forward`` is replaced by one that first looks here.
+
+    Attributes:
+        around: where set, ``around(layer, hidden, others)`` is entered around the forward pass of every layer;
+            ``others`` is what the layer is given beside its input.
+    """
+
+    def __init__(self, model: PreTrainedModel, frozen: FrozenModel) -> None:
+        self._model = model
+        self.dtype: torch.dtype = model.dtype
+        self._given: tuple[int, Tensor] | None = None
+        self._wanted: int | None = None
+        self.around: Around | None = None
+        for index, path in enumerate(frozen.layer_paths()):
+            layer: Any = model.get_submodule(path)
+            layer.forward = self._skippable(index, layer.forward)
+
+    def run(self, batch: Batch, layer: int, hidden: Tensor | None) -> Any:
+        """The model's output for ``batch``, from the input ``hidden`` of ``layer`` on, or from the start without."""
+        self._given = (layer, hidden) if hidden is not None else None
+        try:
+            return self._model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        finally:
+            self._given = None
+
+    def input_of(self, layer: int, batch: Batch) -> Tensor:
+        """The input of ``layer``, ``(rows, length, hidden)``, without gradients."""
+        self._wanted = layer
+        try:
+            with torch.no_grad():
+                self.run(batch, 0, None)
+        except _Reached as reached:
+            return reached.hidden
+        finally:
+            self._wanted = None
+        raise AssertionError(f"the forward pass never came to layer {layer}")
+
+    def _skippable(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def forward_or_skip(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if index == self._wanted:
+                raise _Reached(hidden_states)
+            if self._given is not None:
+                layer, hidden = self._given
+                if index < layer:
+                    return hidden_states
+                if index == layer:
+                    hidden_states = hidden
+            if self.around is None:
+                return forward(hidden_states, *args, **kwargs)
+            with self.around(index, hidden_states, (args, kwargs)):
+                return forward(hidden_states, *args, **kwargs)
+
+        return forward_or_skip
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the layer whose input is wanted."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden

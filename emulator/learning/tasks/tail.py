@@ -1,0 +1,62 @@
+"""The learning side of :mod:`emulator.forms.lora_tail`: training that shrinks the last ranks (HetLoRA, 2401.06432)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from emulator.forms.base import AdapterForm
+from emulator.forms.lora_tail import TailAssignment, tail_product
+from emulator.learning.host import DeviceHost
+from emulator.learning.local_training import LocalTraining
+from emulator.records import Job, Update
+
+
+def train_with_tail_penalty(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+    """Training whose loss has :class:`~emulator.forms.lora_tail.TailAssignment`'s penalty.
+
+    The metrics ``tail_before`` and ``tail_after`` are the sum of ``||B_tail||_F * ||A_tail||_F`` over the trained
+    adapters as received, and as sent back.
+    """
+    received = {job.device_id: form.project(job.state, job.assignment) for job in jobs}
+    updates = []
+    for update in TailTraining(host, form, jobs).run():
+        assignment = _tail(update)
+        before = {name: received[update.device_id][name] for name in update.payload}
+        tails = {
+            "tail_before": tail_product(before, assignment),
+            "tail_after": tail_product(update.payload, assignment),
+        }
+        updates.append(replace(update, metrics={**update.metrics, **tails}))
+    return updates
+
+
+class TailTraining(LocalTraining):
+    """:class:`LocalTraining` with the penalty on the tail."""
+
+    def penalty(self, n_active: int) -> Tensor | None:
+        stack = self.adapters.stack
+        assignments = [_tail(job) for job in self.jobs[:n_active]]
+        weights = torch.tensor([one.tail_weight for one in assignments], device=stack.values.device)
+        if not weights.any():
+            return None
+        total = weights.new_zeros(())
+        for name, layer in self.adapters.array_layers.items():
+            if not name.endswith("lora_A") or name not in stack.shapes:
+                continue
+            place = torch.arange(stack.shapes[name][0])
+            ranks = torch.tensor([one.ranks[layer] * (layer in one.trained_layers) for one in assignments])
+            starts = torch.tensor([one.tail_start(one.ranks[layer]) for one in assignments])
+            is_tail = ((place >= starts[:, None]) & (place < ranks[:, None])).to(weights)  # (n_active, rank)
+            tail_a = stack.leaf(name) * is_tail[:, :, None]
+            tail_b = stack.leaf(f"{name.removesuffix('lora_A')}lora_B") * is_tail[:, None, :]
+            # The gradient of a norm of nothing but zeros, as that of the first B, is 0.
+            norms = [torch.linalg.vector_norm(tail, dim=(1, 2)) for tail in (tail_a, tail_b)]
+            total = total + (weights * norms[0] * norms[1]).sum()
+        return total
+
+
+def _tail(one: Job | Update) -> TailAssignment:
+    assert isinstance(one.assignment, TailAssignment)
+    return one.assignment

@@ -1,0 +1,103 @@
+"""Training that scores the ranks of adapters ``B diag(E) A``, and votes for those that matter."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emulator.algorithms.ranks import highest
+from emulator.forms.base import AdapterForm
+from emulator.forms.diagonal import DiagonalAssignment
+from emulator.learning.attach.diagonal import StackedDiagonalLora
+from emulator.learning.host import DeviceHost
+from emulator.learning.local_training import LocalTraining
+from emulator.records import Arrays, Job, Update
+
+
+def train_and_vote(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+    """Local training after which each device votes for the ranks that matter most to it, where it is asked to.
+
+    The votes are the reported array ``votes``: a 1 or 0 for each rank held, by layer, target and rank.
+    """
+    return VotingTraining(host, form, jobs).run()
+
+
+class VotingTraining(LocalTraining):
+    """Keeps AdaLoRA's running scores of all parameters beside the training (arXiv 2303.10512, equations 8 to 11).
+
+    ``I = |w g|``; sensitivity ``S <- beta S + (1 - beta) I``; uncertainty ``U <- beta U + (1 - beta) |I - S|``, of the
+    weights after a step and the gradients of that step, as PEFT has it. They begin at 0 with each job.
+    """
+
+    adapters: StackedDiagonalLora
+
+    def __init__(self, host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> None:
+        super().__init__(host, form, jobs)
+        self._assignments = [_diagonal(job) for job in self.jobs]
+        self._votes = any(assignment.n_votes for assignment in self._assignments)
+        self._smoothing = torch.tensor([[one.smoothing] for one in self._assignments], device=host.settings.device)
+        self._sensitivity: Tensor | None = None
+        self._uncertainty: Tensor | None = None
+        self._scores: NDArray[np.float32] | None = None
+
+    def after_step(self, step: int, n_active: int) -> None:
+        if not self._votes:
+            return
+        stack = self.adapters.stack
+        if self._sensitivity is None or self._uncertainty is None:
+            self._sensitivity, self._uncertainty = torch.zeros_like(stack.values), torch.zeros_like(stack.values)
+        importance = (stack.values[:n_active] * stack.gradients[:n_active]).abs()
+        sensitivity, uncertainty = self._sensitivity[:n_active], self._uncertainty[:n_active]
+        new = 1 - self._smoothing[:n_active]
+        sensitivity.lerp_(importance, new)
+        uncertainty.lerp_((importance - sensitivity).abs(), new)
+
+    def reported(self, row: int) -> Arrays:
+        n_votes = self._assignments[row].n_votes
+        return {"votes": highest(self.rank_scores(row), n_votes).astype(np.float32)} if n_votes else {}
+
+    def rank_scores(self, row: int) -> NDArray[np.float64]:
+        """``s(E_j) + mean_k s(A_jk) + mean_k s(B_kj)``, where ``s = S U``, of each rank that device ``row`` holds."""
+        if self._scores is None:
+            assert self._sensitivity is not None  # there is at least one step
+            assert self._uncertainty is not None
+            self._scores = (self._sensitivity * self._uncertainty).numpy(force=True)
+        stack, scores = self.adapters.stack, []
+        n_ranks = [len(ranks) for targets in self._assignments[row].kept for ranks in targets]
+        for place, n in zip(self.adapters.places, n_ranks, strict=True):
+            if not n:
+                continue
+            n_in, n_out = stack.shapes[f"{place}lora_A"][1], stack.shapes[f"{place}lora_B"][0]
+            of_a, of_b, of_e = (
+                stack.read(self._scores, row, f"{place}{matrix}", shape).astype(np.float64)
+                for matrix, shape in (("lora_A", (n, n_in)), ("lora_B", (n_out, n)), ("lora_E", (n, 1)))
+            )
+            scores.append(of_e[:, 0] + of_a.mean(axis=1) + of_b.mean(axis=0))
+        return np.concatenate(scores)
+
+    def penalty(self, n_active: int) -> Tensor | None:
+        """AdaLoRA's regulariser: the mean over all A and B of ``||A A' - 1||_F`` and ``||B' B - 1||_F``."""
+        stack = self.adapters.stack
+        weights = torch.tensor([one.orthogonality for one in self._assignments[:n_active]], device=stack.values.device)
+        if not weights.any():
+            return None
+        n_ranks = [[len(ranks) for targets in one.kept for ranks in targets] for one in self._assignments[:n_active]]
+        n_matrices = torch.tensor([2 * sum(n > 0 for n in own) for own in n_ranks]).clamp(min=1).to(weights)
+        total = weights.new_zeros(())
+        for number, place in enumerate(self.adapters.places):
+            if f"{place}lora_A" not in stack.shapes:
+                continue
+            own = torch.tensor([ranks[number] for ranks in n_ranks])[:, None]
+            identity = torch.diag_embed((torch.arange(stack.shapes[f"{place}lora_E"][0]) < own).to(weights))
+            lora_a, lora_b = stack.leaf(f"{place}lora_A"), stack.leaf(f"{place}lora_B")
+            for product in (torch.bmm(lora_a, lora_a.transpose(1, 2)), torch.bmm(lora_b.transpose(1, 2), lora_b)):
+                distance = torch.linalg.vector_norm(product - identity, dim=(1, 2))
+                total = total + (weights / n_matrices * distance).sum()
+        return total
+
+
+def _diagonal(job: Job) -> DiagonalAssignment:
+    assert isinstance(job.assignment, DiagonalAssignment)
+    return job.assignment

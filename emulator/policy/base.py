@@ -1,0 +1,75 @@
+"""The base class of all policies: what a server decides, and how it merges what comes back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from emulator.algorithms.aggregation import Contribution, contributions, weighted_coordinate_mean
+from emulator.forms.base import AdapterForm
+from emulator.protocols.base import RoundProtocol
+from emulator.protocols.grouped import GroupedRounds
+from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
+from emulator.shapes.spec import ModelSpec
+
+
+class Policy(ABC):
+    """A configuration policy: each round it decides which devices train with which settings.
+
+    A policy is an ordinary class, usually a dataclass whose fields are its parameters; the run's configuration sets
+    them by name and type. It is driven by one coordinator, in this order: :meth:`form` once, then for each round
+    :meth:`plan`, :meth:`aggregate` and :meth:`observe`.
+
+    It sees what the server in a paper sees: the telemetry of past rounds and those facts about devices that it
+    ``declares``. It must not read the wall clock or global random state; ``view.rng`` is its source of chance.
+
+    Example::
+
+        @dataclass(kw_only=True)
+        class Half(Policy):
+            rank: int = 8
+
+            def form(self, model):
+                return LoraForm(ranks=(self.rank,) * model.n_layers)
+
+            def plan(self, view):
+                n_layers = view.model.n_layers
+                cohort = view.rng.permutation(view.available)[: len(view.available) // 2]
+                return lora_plan(view, (self.rank,) * n_layers, {int(device): n_layers for device in cohort})
+    """
+
+    declares: ClassVar[frozenset[str]] = frozenset()
+    """Facts about devices that the policy needs to know, of :data:`emulator.world.testbed.DEVICE_FACTS`."""
+
+    families: ClassVar[frozenset[str]] = frozenset({"transformer"})
+    """Which models it is for: ``transformer``, ``network`` (of convolutions), or both."""
+
+    protocol: RoundProtocol = GroupedRounds()
+    """Who waits for whom."""
+
+    task: ClassVar[str] = "emulator.learning.tasks.local:train_adapter"
+    """What a host computes for a job: the import path of a function over a list of jobs."""
+
+    @abstractmethod
+    def form(self, model: ModelSpec) -> AdapterForm:
+        """What is trained and shipped, for a model of these shapes; the same whenever it is asked."""
+
+    @abstractmethod
+    def plan(self, view: ClusterView) -> RoundPlan:
+        """Decide the round: the cohort, each device's settings and, where devices form groups, the groups."""
+
+    def observe(self, report: RoundReport) -> None:
+        """Learn from a closed round."""
+
+    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        """The server state after ``updates``, which come in the order of device ids.
+
+        Default: for each coordinate, the mean over the devices that hold it, weighted by their numbers of examples.
+        """
+        return weighted_coordinate_mean(state, contributions(form, state, updates))
+
+    def aggregate_groups(self, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
+        """The server state after the groups of a round have each aggregated among themselves.
+
+        Default: the same mean, taken over the groups.
+        """
+        return weighted_coordinate_mean(state, groups)

@@ -1,0 +1,138 @@
+"""Split rounds: in every local step devices and server compute in turns, on either side of a cut through the model.
+
+A round begins with the bottom on its way to the devices. In each step a device computes its bottom forward and sends
+what it gives, with the labels; the server computes the top forward and backward; the gradient comes back, and the
+device computes its bottom backward. Behind the last step the bottoms return. Without merging, every device has a top of
+its own at the server and waits for nobody until the round ends (SplitFed: Thapa et al. 2022, arXiv 2004.12088, version
+1; from memory). With merging, the server computes one step of one top on what all devices have sent, so each step is a
+barrier (MergeSFL, arXiv 2311.13348).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from emulator.errors import PlanError
+from emulator.forms.cut import CutForm
+from emulator.protocols.base import RoundProtocol, aggregate
+from emulator.records import Arrays, Assignment, RoundPlan
+from emulator.world.clock import Event, Process
+from emulator.world.testbed import DeviceLost
+
+if TYPE_CHECKING:
+    from emulator.policy.base import Policy
+    from emulator.world.testbed import Testbed
+
+
+@dataclass(frozen=True)
+class CutRounds(RoundProtocol):
+    """Flat rounds over a form that is cut; all devices take equally many steps where they merge.
+
+    What a device that is lost on the way had sent by then has been part of the merged steps, and the top keeps it; its
+    bottom is gone. Without merging, its top is gone as well.
+    """
+
+    merges: bool
+
+    def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
+        form = testbed.form
+        if plan.groups or plan.deadline_s is not None or plan.n_wanted is not None:
+            raise PlanError(
+                f"round {testbed.round_index}: {type(self).__name__} has no groups, deadline_s or n_wanted; a step"
+                " needs the whole cohort"
+            )
+        if not isinstance(form, CutForm):
+            raise PlanError(
+                f"round {testbed.round_index}: {type(self).__name__} needs a form that cuts the model,"
+                f" {type(form).__name__} does not"
+            )
+        links = {device: _Link(testbed, form, assignment) for device, assignment in plan.assignments.items()}
+        play = self._merged if self.merges else self._side_by_side
+        n_done, delivered = yield from play(testbed, links)
+        if not testbed.resolves:
+            return state
+        jobs = [
+            testbed.job(replace(assignment, n_steps=n_done[device]), state)
+            for device, assignment in plan.assignments.items()
+            if n_done[device]
+        ]
+        updates = [update for update in testbed.resolve(jobs) if update.device_id in delivered]
+        return aggregate(testbed, policy, state, updates) if updates else state
+
+    def _merged(self, testbed: Testbed, links: dict[int, _Link]) -> Process[tuple[dict[int, int], list[int]]]:
+        """Play the round; how many steps each device has been part of, and who has delivered."""
+        if len({link.n_steps for link in links.values()}) > 1:
+            raise PlanError(f"round {testbed.round_index}: devices that merge must take equally many steps")
+        n_done, present = dict.fromkeys(links, 0), list(links)
+        for step in range(max((link.n_steps for link in links.values()), default=0)):
+            present = yield from _together(testbed, {device: links[device].send(step) for device in present})
+            if not present:
+                return n_done, []
+            for device in present:
+                n_done[device] += 1
+            yield testbed.serve(sum(links[device].top_flop for device in present))
+        return n_done, (yield from _together(testbed, {device: links[device].finish() for device in present}))
+
+    def _side_by_side(self, testbed: Testbed, links: dict[int, _Link]) -> Process[tuple[dict[int, int], list[int]]]:
+        """As above. Every device has a server of its own."""
+
+        def play(link: _Link) -> Process[None]:
+            for step in range(link.n_steps):
+                yield from link.send(step)
+                yield testbed.serve(link.top_flop)
+            yield from link.finish()
+
+        delivered = yield from _together(testbed, {device: play(link) for device, link in links.items()})
+        return {device: link.n_steps if device in delivered else 0 for device, link in links.items()}, delivered
+
+
+class _Link:
+    """What one device and the server do for one another in a round."""
+
+    def __init__(self, testbed: Testbed, form: CutForm, assignment: Assignment) -> None:
+        model = testbed.model
+        self._testbed, self._device_id, self.n_steps = testbed, assignment.device_id, assignment.n_steps
+        self._bottom_down_bytes = form.download_bytes(assignment, model)
+        self._bottom_up_bytes = form.upload_bytes(assignment, model)
+        self._down_bytes = form.step_download_bytes(assignment, model)
+        self._up_bytes = form.step_upload_bytes(assignment, model)
+        self._work = form.work(assignment, model)
+        self.top_flop = testbed.top_flop(form.whole_work(assignment, model), self._work)
+
+    def send(self, step: int) -> Process[None]:
+        """From the end of the step before up to the arrival of what the bottom gives in ``step``."""
+        if step == 0:
+            yield self._testbed.download(self._device_id, self._bottom_down_bytes)
+        else:
+            yield self._testbed.download(self._device_id, self._down_bytes, begins_inner_round=False)
+        # Nothing lies between the backward pass of a step and the forward pass of the next.
+        yield self._compute(forward=True, backward=step > 0)
+        yield self._testbed.upload(self._device_id, self._up_bytes)
+
+    def finish(self) -> Process[None]:
+        """The end of the last step, and the bottom's way back."""
+        yield self._testbed.download(self._device_id, self._down_bytes, begins_inner_round=False)
+        yield self._compute(forward=False, backward=True)
+        yield self._testbed.upload(self._device_id, self._bottom_up_bytes)
+
+    def _compute(self, forward: bool, backward: bool) -> Event:
+        part = 1 / self.n_steps
+        return self._testbed.compute(
+            self._device_id, self._work, forward_fraction=part * forward, backward_fraction=part * backward
+        )
+
+
+def _together(testbed: Testbed, parts: Mapping[int, Process[None]]) -> Process[list[int]]:
+    """Let the devices play their ``parts`` side by side until all have finished or are lost; who has finished."""
+
+    def unless_lost(part: Process[None]) -> Process[bool]:
+        try:
+            yield from part
+        except DeviceLost:
+            return False
+        return True
+
+    finished: list[bool] = yield testbed.all_of([testbed.process(unless_lost(part)) for part in parts.values()])
+    return [device for device, is_there in zip(parts, finished, strict=True) if is_there]

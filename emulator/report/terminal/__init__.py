@@ -1,0 +1,1 @@
+"""What a terminal shows: quantities, curves, the summary of a run and the tables of a comparison."""

@@ -1,0 +1,118 @@
+"""The rows that a closed round adds to the tables ``rounds``, ``devices`` and ``activities``, as columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from emulator.records import RoundPlan, RoundReport, Status
+from emulator.world.ledger import ActivityLog, Ledger
+from emulator.world.testbed import Conditions, Device
+
+Columns = dict[str, Any]
+
+COPIED = (
+    "n_inner_rounds",
+    "download_s",
+    "forward_s",
+    "backward_s",
+    "upload_s",
+    "waiting_s",
+    "download_bytes",
+    "upload_bytes",
+    "work_flop",
+    "peak_memory_bytes",
+    "energy_j",
+    "n_examples",
+)
+
+
+def device_columns(
+    round_index: int,
+    start_s: float,
+    devices: tuple[Device, ...],
+    conditions: Conditions,
+    ledgers: list[Ledger],
+    plan: RoundPlan,
+) -> Columns:
+    """One row per device, reachable or not, in the order of device ids."""
+    n_devices = len(devices)
+    columns: Columns = {name: [getattr(ledger, name) for ledger in ledgers] for name in COPIED}
+    works = [ledger.work for ledger in ledgers]
+    assignments = [plan.assignments.get(device_id) for device_id in range(n_devices)]
+    columns |= {
+        "round_index": np.full(n_devices, round_index, np.int32),
+        "device_id": np.arange(n_devices, dtype=np.int32),
+        "profile": [device.profile.name for device in devices],
+        "power_mode": [mode.name for mode in conditions.modes],
+        "status": [ledger.status.value for ledger in ledgers],
+        "group": _group_numbers(plan, n_devices),
+        "depth": [work.backward_layers if work else 0 for work in works],
+        "quantized_layers": [work.quantized_layers if work else 0 for work in works],
+        "ranks": [work.ranks if work else () for work in works],
+        "n_steps": [work.n_steps if work else 0 for work in works],
+        "batch_size": [work.batch_size if work else 0 for work in works],
+        "learning_rate": [assignment.learning_rate if assignment else None for assignment in assignments],
+        "start_s": np.full(n_devices, start_s),
+        "compute_s": [ledger.forward_s + ledger.backward_s for ledger in ledgers],
+        "downlink_bytes_per_s": conditions.rates.down_bytes_per_s,
+        "uplink_bytes_per_s": conditions.rates.up_bytes_per_s,
+        "memory_limit_bytes": [device.profile.usable_memory_bytes for device in devices],
+        "train_loss": [ledger.metrics.get("train_loss") for ledger in ledgers],
+        "metrics": [_other_metrics(ledger.metrics) for ledger in ledgers],
+    }
+    return columns
+
+
+def activity_columns(round_index: int, log: ActivityLog) -> Columns:
+    """One row per activity, by device and then by time."""
+    order = np.lexsort((log.start_s, log.device_id))
+    columns: Columns = {
+        "round_index": np.full(len(order), round_index, np.int32),
+        "kind": [log.kind[i] for i in order],
+    }
+    for name in ("device_id", "inner_round", "start_s", "end_s", "n_bytes", "energy_j"):
+        columns[name] = np.asarray(getattr(log, name))[order]
+    return columns
+
+
+def _group_numbers(plan: RoundPlan, n_devices: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    numbers = np.full(n_devices, -1, np.int32)
+    if not plan.groups:
+        numbers[list(plan.assignments)] = 0
+    for number, group in enumerate(plan.groups):
+        numbers[list(group.members)] = number
+    return numbers
+
+
+def _other_metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:
+    return {name: value for name, value in metrics.items() if name != "train_loss"}
+
+
+def round_columns(report: RoundReport, energy_j: float) -> dict[str, list[Any]]:
+    """The row that a closed round adds to the table ``rounds``."""
+    devices = report.devices.values()
+    counts = {status: sum(device.status is status for device in devices) for status in Status}
+    # Not the keys of the plan: a device may still be busy with what an earlier round asked it for.
+    cohort = [device for device in devices if device.status not in (Status.IDLE, Status.UNAVAILABLE)]
+    losses = [device.metrics["train_loss"] for device in devices if "train_loss" in device.metrics]
+    evaluation = report.evaluation
+    row: dict[str, Any] = {
+        "round_index": report.round_index,
+        "start_s": report.start_s,
+        "end_s": report.end_s,
+        "accuracy": evaluation.accuracy if evaluation else None,
+        "loss": evaluation.loss if evaluation else None,
+        "n_cohort": len(cohort),
+        "n_ok": counts[Status.OK],
+        "n_dropped": counts[Status.DROPPED],
+        "n_out_of_memory": counts[Status.OUT_OF_MEMORY],
+        "n_late": counts[Status.LATE],
+        "n_unavailable": counts[Status.UNAVAILABLE],
+        "mean_waiting_s": sum(device.waiting_s for device in cohort) / len(cohort) if cohort else None,
+        "download_bytes": sum(device.download_bytes for device in devices),
+        "upload_bytes": sum(device.upload_bytes for device in devices),
+        "energy_j": energy_j,
+        "train_loss": sum(losses) / len(losses) if losses else None,
+    }
+    return {name: [value] for name, value in row.items()}

@@ -1,0 +1,263 @@
+"""Composes a run from its configuration: cluster, models, policy, testbed, hosts and the folder it is written to."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_profiles.catalog import ProfileError, load_cluster, load_link
+from device_profiles.records import ClusterSpec
+from emulator.config import Config
+from emulator.errors import ConfigError, UserError
+from emulator.forms.base import AdapterForm
+from emulator.policy.base import Policy
+from emulator.policy.catalog import build_policy, import_path, resolved_parameters
+from emulator.records import TrainingDefaults
+from emulator.results.writer import RunWriter, check_out_dir
+from emulator.running.coordinator import Coordinator, OnProgress
+from emulator.running.hosts import Backend
+from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
+from emulator.running.interruption import StopSignal
+from emulator.running.pace import PacedClock
+from emulator.seeds import Seeds
+from emulator.shapes.catalog import model_spec
+from emulator.shapes.spec import ModelSpec
+from emulator.validation import check_form
+from emulator.world.availability import DropOuts
+from emulator.world.clock import Clock
+from emulator.world.network.links import Links
+from emulator.world.network.shared_network import shared_capacity
+from emulator.world.power_modes import PowerModes
+from emulator.world.testbed import DEVICE_FACTS, HARDWARE_FACTS, Device, Testbed
+
+PRICED_SEQ_LEN = 128
+"""Tokens that devices pay for where the priced model is not the trained one; papers use 128 to 256 (from memory)."""
+
+
+def cluster_of(config: Config) -> ClusterSpec:
+    """The run's cluster, on ``testbed.link`` and scaled to ``testbed.n_devices``.
+
+    Raises:
+        ConfigError: there is no such cluster or link, or its file is wrong.
+    """
+    try:
+        cluster = load_cluster(config.testbed.cluster)
+    except ProfileError as error:
+        raise ConfigError(f"testbed.cluster: {error}") from None
+    if config.testbed.link:
+        try:
+            link = load_link(config.testbed.link)
+        except ProfileError as error:
+            raise ConfigError(f"testbed.link: {error}") from None
+        cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
+    return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
+
+
+def policy_of(config: Config) -> Policy:
+    """A fresh policy with the run's parameters.
+
+    Raises:
+        ConfigError: there is no such policy, or it does not take these parameters.
+    """
+    policy = build_policy(config.policy.path, config.policy.parameters)
+    facts = DEVICE_FACTS if config.training.enabled else HARDWARE_FACTS
+    if unknown := sorted(policy.declares - set(facts)):
+        when, advice = "", ""
+        if not config.training.enabled:
+            when = " in a run without training"
+            advice = "; train (training.enabled = true) or choose another policy"
+        raise ConfigError(
+            f"{import_path(type(policy))} declares {unknown[0]!r}; a policy may declare{when}: "
+            f"{', '.join(facts)}{advice}"
+        )
+    return policy
+
+
+def check(config: Config, out_dir: Path) -> None:
+    """Find what is wrong with a run before any process is started or model loaded.
+
+    Raises:
+        ConfigError: something is.
+    """
+    check_out_dir(out_dir)
+    check_settings(config)
+
+
+def check_settings(config: Config) -> None:
+    """As :func:`check`, whatever folder the run goes to."""
+    availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
+    policy = policy_of(config)
+    check_fit(config, policy)
+    if price_name(config) != "trained" or not config.training.enabled:
+        _form_of(policy, priced_model(config, n_labels=2, trained=None))
+
+
+def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> ModelSpec:
+    """The shapes that the devices pay for; ``trained`` may be None where they are not the trained model's own.
+
+    Raises:
+        ConfigError: there is no such model, or it differs from the trained one in its number of layers.
+    """
+    name = price_name(config)
+    if name == "trained":
+        seq_len = config.model.price_seq_len or config.data.seq_len
+        if trained is not None:
+            return trained.with_seq_len(seq_len)
+        return model_spec(config.model.train, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
+    seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
+    priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
+    if trained is not None:
+        check_layers(name, priced, trained)
+    return priced
+
+
+def build_coordinator(
+    config: Config,
+    out_dir: Path,
+    start_backend: Callable[[int], Backend] | None,
+    on_progress: OnProgress,
+    stop: StopSignal,
+) -> Coordinator:
+    """Everything of a run, ready to start. ``start_backend(n_devices)`` gives the hosts; None runs without training.
+
+    Raises:
+        UserError: something in the configuration, the model or the data cannot be used.
+    """
+    cluster, policy, seeds = cluster_of(config), policy_of(config), Seeds(config.seed)
+    backend = start_backend(cluster.n_devices) if start_backend else None
+    trained = backend.prepared.model if backend else None
+    n_labels = len(backend.prepared.label_names) if backend else 2
+    priced = priced_model(config, n_labels, trained)
+    form = _form_of(policy, priced, trained)
+    entries, n_devices = cluster.entry_by_device, cluster.n_devices
+    clock = PacedClock(config.pace_factor, stop) if config.pace_factor else Clock()
+    testbed = Testbed(
+        devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
+        links=Links([entry.link for entry in entries], seeds),
+        power_modes=PowerModes(
+            np.array([len(entry.modes) for entry in entries]), cluster.power_mode_redraw_rounds, seeds
+        ),
+        jitter_fraction=cluster.compute_jitter_fraction,
+        model=priced,
+        form=form,
+        training=TrainingDefaults(
+            n_steps=config.training.local_steps,
+            batch_size=config.training.batch_size,
+            learning_rate=config.training.learning_rate,
+            precision=config.testbed.precision,
+            dropout=config.training.dropout,
+        ),
+        precision=config.testbed.precision,
+        seeds=seeds,
+        facts=_facts(cluster, backend),
+        shared=shared_capacity(cluster),
+        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
+        mode_switch_penalty_s=cluster.mode_switch_penalty_s,
+        thermal=cluster.thermal,
+        clock=clock,
+        availability=availability_of(config.testbed.availability, n_devices, seeds),
+        drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
+    )
+    state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
+    coordinator = Coordinator(
+        config=config,
+        policy=policy,
+        testbed=testbed,
+        backend=backend,
+        initial_state=state,
+        writer=RunWriter(out_dir, config.rounds_per_part),
+        run_info=run_info(config, cluster, policy, priced, backend),
+        on_progress=on_progress,
+        stop=stop,
+    )
+    if backend:
+        testbed.resolver = coordinator.train
+    if isinstance(clock, PacedClock):
+        clock.on_late = coordinator.warn
+    return coordinator
+
+
+def run_info(
+    config: Config, cluster: ClusterSpec, policy: Policy, priced: ModelSpec, backend: Backend | None
+) -> dict[str, Any]:
+    """What ``run.json`` says: all that is needed to understand the run and to repeat it."""
+    prepared = backend.prepared if backend else None
+    return {
+        "policy": config.policy.path,
+        "policy_class": import_path(type(policy)),
+        "policy_declares": sorted(policy.declares),
+        "seed": config.seed,
+        "trained_model": config.model.train if backend else None,
+        "priced_model": priced.name,
+        "priced_seq_len": priced.seq_len,
+        # By device profile, the first setting for which it is not known; filled as the run meets them.
+        "outside_known_range": {},
+        "cluster": cluster.name,
+        "n_devices": cluster.n_devices,
+        "label_names": list(prepared.label_names) if prepared else [],
+        "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
+        "n_test_examples": prepared.n_test_examples if prepared else 0,
+        "majority_accuracy": prepared.majority_accuracy if prepared else None,
+        "config": resolved_settings(config),
+        "backend": dict(backend.describe()) if backend else {},
+        **input_digests(config, cluster),
+        "priced_shapes": {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}},
+        "versions": {
+            name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
+        },
+    }
+
+
+def resolved_settings(config: Config) -> dict[str, Any]:
+    """All settings as plain data, with every parameter of the policy.
+
+    Raises:
+        ConfigError: there is no such policy.
+    """
+    policy = config.policy
+    return {
+        **config.model_dump(),
+        "policy": {"path": policy.path, **resolved_parameters(policy.path, policy.parameters)},
+    }
+
+
+def input_digests(config: Config, cluster: ClusterSpec) -> dict[str, Any]:
+    """Digests of the files that say what is emulated; ``run.json`` has them under these keys."""
+    return {
+        "cluster_sha256": cluster.sha256,
+        "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
+        "availability_trace_sha256": trace_sha256(config.testbed.availability),
+        "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
+    }
+
+
+def _form_of(policy: Policy, priced: ModelSpec, trained: ModelSpec | None = None) -> AdapterForm:
+    """The policy's adapter form, which must fit the priced and the trained model."""
+    where = f"policy {import_path(type(policy))}"
+    try:
+        form = policy.form(priced)
+        for model in (priced, trained):
+            if model is not None:
+                where = f"policy {import_path(type(policy))}, model {model.name}"
+                check_form(form, model)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        # A policy's own code may raise anything; what it says of its parameters is a ValueError.
+        reason = str(error) if isinstance(error, ValueError) else f"form() raised {type(error).__name__}: {error}"
+        raise ConfigError(f"{where}: {reason}") from error
+    return form
+
+
+def _facts(cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:
+    facts: dict[str, Sequence[Any]] = {
+        "memory_bytes": [entry.profile.usable_memory_bytes for entry in cluster.entry_by_device]
+    }
+    if backend:
+        facts["label_histogram"] = list(backend.prepared.label_histograms)
+        facts["n_examples"] = backend.prepared.n_examples.tolist()
+    return facts

@@ -1,0 +1,113 @@
+"""What a run is given: whether policy, model and data fit together, and when its devices can be reached.
+
+All is told before anything is loaded.
+"""
+
+import hashlib
+from pathlib import Path
+
+from emulator.config import AvailabilityConfig, Config
+from emulator.errors import ConfigError
+from emulator.policy.base import Policy
+from emulator.policy.catalog import import_path, policy_class, policy_names
+from emulator.seeds import Seeds
+from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names, is_convnet
+from emulator.shapes.spec import ModelSpec
+from emulator.world.availability import Always, Availability, OnOff, Trace
+from emulator.world.availability_trace import read_trace
+
+IMAGE_FILES = (".npz",)
+
+
+def price_name(config: Config) -> str:
+    """``model.price`` with ``auto`` resolved."""
+    train = config.model.train
+    if config.model.price != "auto":
+        return config.model.price
+    if is_convnet(train):
+        return PRICED_CONVNET
+    return "roberta-base" if train.startswith("builtin:") else "trained"
+
+
+def check_fit(config: Config, policy: Policy) -> None:
+    """Raise ConfigError if a network is to be trained on texts, priced as a transformer, or the other way round."""
+    train, price, source = config.model.train, price_name(config), config.data.source
+    is_trained = is_convnet(train)
+    if is_trained and train != BUILTIN_CONVNET:
+        raise ConfigError(
+            f"model.train: {train} has shapes to be priced, but no weights to be trained; give {BUILTIN_CONVNET!r} with"
+            f" model.price = {train!r}, got {train!r}"
+        )
+    if price != "trained" and is_convnet(price) != is_trained:
+        allowed = f"one of {', '.join(convnet_names())}, or 'trained'" if is_trained else "a transformer, or 'trained'"
+        raise ConfigError(
+            f"model.price must be {allowed}, since {train} is {_kind(is_trained)}, got {config.model.price!r}"
+        )
+    has_images = source == BUILTIN_IMAGES or source.endswith(IMAGE_FILES)
+    if config.training.enabled and has_images != is_trained:
+        needed = f"images, {BUILTIN_IMAGES!r} or an npz file" if is_trained else "texts"
+        raise ConfigError(
+            f"data.source must hold {needed}, since model.train = {train!r} is {_kind(is_trained)}, got {source!r}"
+        )
+    family = "convnet" if is_trained else "transformer"
+    if family not in policy.families:
+        others = ", ".join(name for name in policy_names() if family in policy_class(name).families)
+        raise ConfigError(
+            f"policy {import_path(type(policy))} is for {' and '.join(sorted(policy.families))} models, and model.train"
+            f" is {_kind(is_trained)}; choose another model, or one of the policies {others}"
+        )
+
+
+def check_layers(name: str, priced: ModelSpec, trained: ModelSpec) -> None:
+    """Raise ConfigError if depth would not mean the same for both; networks have a cut of their own."""
+    if trained.n_layers != priced.n_layers and trained.family == "transformer":
+        raise ConfigError(
+            f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must"
+            f" mean the same for both: choose one of {trained.n_layers} layers or model.price = 'trained', got {name!r}"
+        )
+
+
+def _kind(is_trained: bool) -> str:
+    return "a network of convolutions" if is_trained else "a transformer"
+
+
+WHERE = "testbed.availability"
+KEYS = {"always": (), "on_off": ("mean_on_s", "mean_off_s"), "trace": ("trace",)}
+"""For each kind the keys that it needs; the others do not take them."""
+LEAST_MEAN_S = 1e-3
+"""Every span is drawn by itself, so that shorter ones would keep a round from ending."""
+
+
+def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) -> Availability:
+    """When the devices of a run can be reached.
+
+    Raises:
+        ConfigError: a key that the kind needs is missing, one that it does not take is given, or the trace is wrong.
+    """
+    for kind, names in KEYS.items():
+        for name in names:
+            given = getattr(config, name)
+            if kind == config.kind and not given:
+                raise ConfigError(f"{WHERE}.{name} must be given where {WHERE}.kind is {kind!r}")
+            if kind != config.kind and given:
+                raise ConfigError(
+                    f"{WHERE}.{name} is for {WHERE}.kind = {kind!r}; the kind is {config.kind!r}, got {given!r}"
+                )
+            if kind == config.kind == "on_off" and given < LEAST_MEAN_S:
+                raise ConfigError(f"{WHERE}.{name} must be at least {LEAST_MEAN_S} seconds, got {given!r}")
+    if config.kind == "on_off":
+        return OnOff(n_devices, config.mean_on_s, config.mean_off_s, seeds)
+    if config.kind == "trace":
+        try:
+            return Trace(n_devices, read_trace(Path(config.trace)))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"{WHERE}.trace: cannot be read ({reason}): {config.trace!r}") from None
+        except ValueError as error:
+            raise ConfigError(f"{WHERE}.trace: {error}") from None
+    return Always(n_devices)
+
+
+def trace_sha256(config: AvailabilityConfig) -> str | None:
+    """The digest of the trace's file, in hexadecimal; None where there is none."""
+    return hashlib.sha256(Path(config.trace).read_bytes()).hexdigest() if config.trace else None

@@ -1,0 +1,1 @@
+"""Shapes of models without their weights: what is priced, and what is trained."""

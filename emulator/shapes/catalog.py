@@ -1,0 +1,362 @@
+"""Shapes of named models: the built-in ones, a local directory's config.json, or a model of the Hugging Face hub.
+
+The parameter counts are those of the family's sequence classifier in transformers. No weights are read.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from emulator.errors import ConfigError, did_you_mean
+from emulator.shapes.convnet_catalog import convnet_names, convnet_spec, is_convnet
+from emulator.shapes.spec import LinearShape, ModelSpec
+
+Head = Literal["output", "full"]
+
+BUILTIN_PREFIX = "builtin:"
+"""Marks the models that come with the package, such as ``builtin:tiny-12``."""
+
+BUILTIN_MODELS = Path(__file__).parents[1] / "learning" / "builtin"
+"""Where they lie, a folder each."""
+
+_PRICES: Mapping[str, Mapping[str, Any]] = {
+    # Devlin et al. 2019, arXiv 1810.04805, section 3; config.json of google-bert/bert-base-uncased
+    "bert-base": {
+        "model_type": "bert",
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+    },
+    # Sanh et al. 2019, arXiv 1910.01108, section 3; config.json of distilbert/distilbert-base-uncased
+    "distilbert": {
+        "model_type": "distilbert",
+        "dim": 768,
+        "n_layers": 6,
+        "n_heads": 12,
+        "hidden_dim": 3072,
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+    },
+    # Liu et al. 2019, arXiv 1907.11692, table 9; config.json of FacebookAI/roberta-base
+    "roberta-base": {
+        "model_type": "roberta",
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": 50265,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+    },
+    # Liu et al. 2019, arXiv 1907.11692, table 9; config.json of FacebookAI/roberta-large
+    "roberta-large": {
+        "model_type": "roberta",
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "vocab_size": 50265,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+    },
+}
+
+
+def price_names() -> tuple[str, ...]:
+    """The built-in models whose shapes can be priced, in alphabetical order."""
+    return tuple(sorted({*_PRICES, *convnet_names()}))
+
+
+def family_names() -> tuple[str, ...]:
+    """The model families (``model_type`` of a config.json) whose shapes are known."""
+    return tuple(_FAMILIES)
+
+
+def model_spec(name_or_path: str, *, n_labels: int, seq_len: int, head: Head) -> ModelSpec:
+    """The shapes of a model as a sequence classifier.
+
+    Args:
+        name_or_path: one of :func:`price_names`, ``builtin:NAME`` for a model that comes with the package, a directory
+            with a config.json, or a hub id such as ``FacebookAI/roberta-base``. Networks of convolutions are known by
+            their names alone.
+        n_labels: number of classes.
+        seq_len: tokens per example.
+        head: ``full`` trains and ships the whole classification head of the family, ``output`` its last map alone.
+
+    Raises:
+        ConfigError: there is no such model, its family is not known, or it cannot take ``seq_len`` tokens.
+    """
+    if is_convnet(name_or_path):
+        return convnet_spec(name_or_path, n_labels)
+    if name_or_path in _PRICES:
+        config = _PRICES[name_or_path]
+    elif name_or_path.startswith(BUILTIN_PREFIX):
+        config = _read_config(BUILTIN_MODELS / name_or_path.removeprefix(BUILTIN_PREFIX), name_or_path)
+    elif Path(name_or_path).is_dir():
+        config = _read_config(Path(name_or_path), name_or_path)
+    else:
+        config = _hub_config(name_or_path)
+    return model_spec_from_config(config, name=name_or_path, n_labels=n_labels, seq_len=seq_len, head=head)
+
+
+def model_spec_from_config(
+    config: Mapping[str, Any], *, name: str, n_labels: int, seq_len: int, head: Head
+) -> ModelSpec:
+    """The shapes that a config.json describes; arguments and errors as for :func:`model_spec`."""
+    reader = _Config(config, name)
+    family = reader.text("model_type")
+    if family not in _FAMILIES:
+        raise ConfigError(
+            f"model {name}: its model_type is not of a known family{did_you_mean(family, _FAMILIES)}; known are "
+            f"{', '.join(_FAMILIES)}; got {family!r}"
+        )
+    shapes = _FAMILIES[family](reader, n_labels)
+    if seq_len > shapes.max_seq_len:
+        raise ConfigError(
+            f"model {name} takes at most {shapes.max_seq_len} tokens, got a sequence length of {seq_len!r}"
+        )
+    trained = dict(shapes.head if head == "full" else list(shapes.head.items())[-1:])
+    n_head = shapes.n_pooler_parameters + sum(shape.n_parameters for shape in shapes.head.values())
+    return ModelSpec(
+        name=name,
+        n_layers=shapes.n_layers,
+        hidden_size=shapes.hidden_size,
+        n_heads=shapes.n_heads,
+        n_kv_heads=shapes.n_kv_heads,
+        head_size=shapes.head_size,
+        intermediate_size=shapes.intermediate_size,
+        gated_mlp=shapes.is_decoder,
+        n_embedding_parameters=shapes.n_other_parameters,
+        seq_len=seq_len,
+        head=trained,
+        n_frozen_head_parameters=n_head - sum(shape.n_parameters for shape in trained.values()),
+        is_decoder=shapes.is_decoder,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shapes:
+    """What a family's config says.
+
+    ``head`` holds the head's maps under their module paths in transformers, the output map last;
+    ``n_other_parameters`` counts all but the head, a pooler, and the linear maps and norms of the layers.
+    """
+
+    n_layers: int
+    hidden_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_size: int
+    intermediate_size: int
+    n_other_parameters: int
+    head: Mapping[str, LinearShape]
+    max_seq_len: int
+    is_decoder: bool = False
+    n_pooler_parameters: int = 0
+
+
+class _Config:
+    """A config.json whose keys are taken by type."""
+
+    def __init__(self, config: Mapping[str, Any], name: str) -> None:
+        self._config = config
+        self._name = name
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self._config.get(key)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigError(f"model {self._name}: config.json needs {key}, a whole number, got {value!r}")
+        return value
+
+    def text(self, key: str) -> str:
+        value = self._config.get(key)
+        if not isinstance(value, str):
+            raise ConfigError(f"model {self._name}: config.json needs {key}, a text, got {value!r}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        return bool(self._config.get(key, False))
+
+
+def _bert_like(
+    config: _Config, head: Mapping[str, LinearShape], n_reserved_positions: int = 0, n_extra: int = 0
+) -> _Shapes:
+    """Word, position and token type embeddings with a norm, then layers with two norms each.
+
+    ``n_reserved_positions`` are rows of the position table that no token uses; ``n_extra`` counts parameters that BERT
+    lacks.
+    """
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    embedding_size = config.integer("embedding_size", hidden_size)
+    n_positions = config.integer("max_position_embeddings")
+    n_rows = config.integer("vocab_size") + n_positions + config.integer("type_vocab_size", 2)
+    return _Shapes(
+        n_layers=config.integer("num_hidden_layers"),
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=config.integer("intermediate_size"),
+        n_other_parameters=(n_rows + 2) * embedding_size + n_extra,
+        head=head,
+        max_seq_len=n_positions - n_reserved_positions,
+    )
+
+
+def _square(size: int) -> LinearShape:
+    return LinearShape(in_features=size, out_features=size)
+
+
+def _bert(config: _Config, n_labels: int) -> _Shapes:
+    hidden_size = config.integer("hidden_size")
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    # The pooler is computed like a head, but belongs to the base model: it comes with the weights and stays frozen.
+    return replace(_bert_like(config, {"classifier": output}), n_pooler_parameters=_square(hidden_size).n_parameters)
+
+
+def _roberta(config: _Config, n_labels: int, n_extra: int = 0) -> _Shapes:
+    hidden_size = config.integer("hidden_size")
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    head = {"classifier.dense": _square(hidden_size), "classifier.out_proj": output}
+    n_reserved = config.integer("pad_token_id", 1) + 1  # positions are counted from the padding's number on
+    return _bert_like(config, head, n_reserved, n_extra)
+
+
+def _roberta_prelayernorm(config: _Config, n_labels: int) -> _Shapes:
+    return _roberta(config, n_labels, n_extra=2 * config.integer("hidden_size"))  # the norm behind the last layer
+
+
+def _electra(config: _Config, n_labels: int) -> _Shapes:
+    hidden_size = config.integer("hidden_size")
+    embedding_size = config.integer("embedding_size", 128)
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    head = {"classifier.dense": _square(hidden_size), "classifier.out_proj": output}
+    n_projection = (embedding_size + 1) * hidden_size if embedding_size != hidden_size else 0
+    return _bert_like(config, head, n_extra=n_projection)
+
+
+def _distilbert(config: _Config, n_labels: int) -> _Shapes:
+    hidden_size, n_heads = config.integer("dim"), config.integer("n_heads")
+    n_positions = config.integer("max_position_embeddings")
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    return _Shapes(
+        n_layers=config.integer("n_layers"),
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=config.integer("hidden_dim"),
+        n_other_parameters=(config.integer("vocab_size") + n_positions + 2) * hidden_size,
+        head={"pre_classifier": _square(hidden_size), "classifier": output},
+        max_seq_len=n_positions,
+    )
+
+
+def _decoder(
+    config: _Config,
+    n_labels: int,
+    head_size: int | None = None,
+    n_attention_biases: Callable[[int, int, int], int] | None = None,
+    n_head_norms: int = 0,
+) -> _Shapes:
+    """Decoders with RMS norms, rotary positions, grouped-query attention and a gated MLP.
+
+    Biases and norms on heads, which a :class:`~emulator.shapes.spec.ModelSpec` has no place for in its layers, are
+    counted with the embeddings. ``n_attention_biases`` gives them from the sizes of query, key and value, and output.
+    """
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    n_layers, intermediate_size = config.integer("num_hidden_layers"), config.integer("intermediate_size")
+    n_kv_heads = config.integer("num_key_value_heads", n_heads)
+    head_size = config.integer("head_dim", head_size or hidden_size // n_heads)
+    attention_size, kv_size = n_heads * head_size, n_kv_heads * head_size
+    n_extra = n_head_norms * head_size
+    if n_attention_biases:
+        n_extra += n_attention_biases(attention_size, kv_size, hidden_size)
+    elif config.flag("attention_bias"):
+        n_extra += attention_size + 2 * kv_size + hidden_size
+    if config.flag("mlp_bias"):
+        n_extra += 2 * intermediate_size + hidden_size
+    n_embeddings = config.integer("vocab_size") * hidden_size
+    return _Shapes(
+        n_layers=n_layers,
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_size=head_size,
+        intermediate_size=intermediate_size,
+        n_other_parameters=n_embeddings + hidden_size + n_layers * n_extra,
+        head={"score": LinearShape(in_features=hidden_size, out_features=n_labels, has_bias=False)},
+        max_seq_len=config.integer("max_position_embeddings"),
+        is_decoder=True,
+    )
+
+
+def _mistral(config: _Config, n_labels: int) -> _Shapes:
+    return _decoder(config, n_labels, n_attention_biases=lambda query, key_value, output: 0)
+
+
+def _qwen2(config: _Config, n_labels: int) -> _Shapes:
+    return _decoder(config, n_labels, n_attention_biases=lambda query, key_value, output: query + 2 * key_value)
+
+
+def _qwen3(config: _Config, n_labels: int) -> _Shapes:
+    return _decoder(config, n_labels, head_size=128, n_head_norms=2)
+
+
+def _gemma(config: _Config, n_labels: int) -> _Shapes:
+    return _decoder(config, n_labels, head_size=256)
+
+
+_FAMILIES: Mapping[str, Callable[[_Config, int], _Shapes]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "xlm-roberta": _roberta,
+    "roberta-prelayernorm": _roberta_prelayernorm,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "llama": _decoder,
+    "mistral": _mistral,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gemma": _gemma,
+}
+
+
+def _read_config(directory: Path, name: str) -> Mapping[str, Any]:
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError(f"model {name}: there is no readable config.json at {str(path)!r}") from None
+    except ValueError as error:
+        raise ConfigError(f"model {name}: {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"model {name}: {str(path)!r} must hold one JSON object")
+    return config
+
+
+def _hub_config(name: str) -> Mapping[str, Any]:
+    """The config of a model on the hub, or of one that is in the local cache."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ConfigError(
+            f"there is no model {name!r}{did_you_mean(name, _PRICES)}; give one of {', '.join(price_names())}, a "
+            "directory with a config.json, or a hub id written organisation/name"
+        )
+    from transformers import AutoConfig
+
+    try:
+        config: dict[str, Any] = AutoConfig.from_pretrained(name).to_dict()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"model {name!r} is neither a directory nor could it be had from the hub ({reason}); built-in are "
+            f"{', '.join(price_names())}"
+        ) from None
+    return config

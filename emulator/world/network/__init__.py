@@ -1,0 +1,1 @@
+"""Links and what they share: how long a transfer takes."""

@@ -1,0 +1,173 @@
+"""Transfers that compete for access points and the server: max-min fair at every moment, exact at every event.
+
+Between two events all rates are constant. An event is the start or the end of a transfer, or a change of a link's rate;
+then what has flowed is counted, capacity is divided anew, and the next event is scheduled in place of the one that was
+expected. Access points are independent of each other as long as the server is not short, and divided one by one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_profiles.records import ClusterSpec
+from emulator.world.clock import Clock, Event
+from emulator.world.network.fair_share import cut_rates, max_min_rates
+from emulator.world.network.flows import Cell, Flows
+from emulator.world.network.links import Links
+from emulator.world.network.transfers import Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCapacity:
+    """What transfers compete for. ``point_of_device`` has the access point of each device.
+
+    ``points_bytes_per_s`` is what each point carries, down and up together, and ``server_bytes_per_s`` what the server
+    does: down (egress), up (ingress). Infinite where there is no limit.
+    """
+
+    point_of_device: NDArray[np.int64]
+    points_bytes_per_s: tuple[float, ...]
+    server_bytes_per_s: tuple[float, float]
+
+
+def shared_capacity(cluster: ClusterSpec) -> SharedCapacity | None:
+    """What the devices of a cluster share; None where that is nothing."""
+    points, server = cluster.access_points, cluster.server
+    if points is None and server is None:
+        return None
+    device_ids = np.arange(cluster.n_devices)
+    return SharedCapacity(
+        (device_ids // points.consecutive_devices) % points.count if points else np.zeros_like(device_ids),
+        (points.bytes_per_s,) * points.count if points else (np.inf,),
+        (server.egress_bytes_per_s, server.ingress_bytes_per_s) if server else (np.inf, np.inf),
+    )
+
+
+class SharedNetwork:
+    """Divides what is shared: each access point by itself, or all together while the server is what limits them."""
+
+    def __init__(self, clock: Clock, links: Links, shared: SharedCapacity) -> None:
+        self._clock = clock
+        self._replays = links.replays
+        n_points = len(shared.points_bytes_per_s)
+        # Flows are kept in the order of access points, so that the flows of one are a slice of all.
+        order = np.argsort(shared.point_of_device, kind="stable")
+        self._slot_of_device: list[int] = np.argsort(order, kind="stable").tolist()
+        self._point_of_slot: list[int] = shared.point_of_device[order].tolist()
+        bounds: list[int] = np.searchsorted(self._point_of_slot, np.arange(n_points + 1)).tolist()
+        self._flows = Flows(len(order))
+        self._cells = [
+            Cell(self._flows, slice(bounds[point], bounds[point + 1]), capacity, self._on_wake)
+            for point, capacity in enumerate(shared.points_bytes_per_s)
+        ]
+        self._whole = Cell(self._flows, slice(0, len(order)), np.inf, self._on_wake)
+        self._capacities = np.array([*shared.points_bytes_per_s, *shared.server_bytes_per_s])
+        self._resources = np.array([self._point_of_slot, np.full(len(order), n_points)])
+        self._goes_up = np.zeros(len(order))
+        self._egress_bytes_per_s, self._ingress_bytes_per_s = shared.server_bytes_per_s
+        self._may_be_short = sum(shared.points_bytes_per_s) > min(shared.server_bytes_per_s)
+        self._is_coupled = False
+        self._changed: set[int] = set()
+        self._division: Event | None = None
+
+    def start(self, transfer: Transfer, latency_s: float, rate: float) -> None:
+        slot = self._slot_of_device[transfer.device_id]
+        if self._flows.transfers[slot] is not None:
+            raise ValueError(f"a device has one transfer at a time, got a second one of device {transfer.device_id!r}")
+        self._flows.transfers[slot] = transfer
+        transfer.event = Event()
+        transfer.latency = self._clock.timeout(latency_s)
+        transfer.latency.callbacks.append(lambda _: self._join(slot, transfer, rate))
+
+    def holds(self, transfer: Transfer) -> bool:
+        """Whether a transfer is under way."""
+        return self._flows.transfers[self._slot_of_device[transfer.device_id]] is transfer
+
+    def sent_bytes(self, transfer: Transfer) -> float:
+        """What a transfer under way has sent until now."""
+        if not transfer.latency.processed:
+            return 0.0
+        slot = self._slot_of_device[transfer.device_id]
+        return transfer.sent_bytes - self._flows.left_bytes(slot, self._clock.now_s)
+
+    def stop(self, transfer: Transfer) -> None:
+        """Take a transfer out of the network."""
+        slot = self._slot_of_device[transfer.device_id]
+        self._clock.cancel(transfer.latency)
+        if not transfer.latency.processed:
+            self._flows.transfers[slot] = None
+            return
+        self._flows.clear(slot)
+        self._changed.add(self._point_of_slot[slot])
+        self._divide()
+
+    def rates_in_force(self) -> NDArray[np.float64]:
+        return self._flows.rate[self._slot_of_device]
+
+    def _join(self, slot: int, transfer: Transfer, rate: float) -> None:
+        replay = self._replays.get(transfer.device_id)
+        steps = replay[transfer.direction].steps(self._clock.now_s) if replay else None
+        self._flows.fill(slot, transfer.sent_bytes, rate, steps)
+        self._resources[1, slot] = len(self._cells) + transfer.direction
+        self._goes_up[slot] = transfer.direction
+        self._divide_soon(slot)
+
+    def _divide_soon(self, slot: int) -> None:
+        """Divide at this moment, but only once for all transfers that start at it."""
+        self._changed.add(self._point_of_slot[slot])
+        if self._division is None:
+            self._division = self._clock.timeout(0.0)
+            self._division.callbacks.append(lambda _: self._divide())
+
+    def _on_wake(self, cell: Cell) -> None:
+        now_s = self._clock.now_s
+        cell.advance(now_s)
+        for slot in cell.ended():
+            transfer = self._flows.transfers[slot]
+            assert transfer is not None
+            self._flows.clear(slot)
+            self._changed.add(self._point_of_slot[slot])
+            transfer.duration_s = now_s - transfer.start_s
+            self._clock.succeed(transfer.event)
+        self._changed.update(self._point_of_slot[slot] for slot in cell.step_links(now_s))
+        self._divide()
+
+    def _divide(self) -> None:
+        """Divide anew what the access points of changed flows share, and everything if the server is short."""
+        if self._division is not None:
+            self._clock.cancel(self._division)
+            self._division = None
+        now_s = self._clock.now_s
+        changed = [self._cells[point] for point in sorted(self._changed)]
+        self._changed.clear()
+        for cell in changed:
+            cell.divide()
+        was_coupled, self._is_coupled = self._is_coupled, self._server_is_short()
+        if self._is_coupled:
+            self._whole.advance(now_s)
+            if not was_coupled:
+                for cell in self._cells:
+                    cell.rest(self._clock)
+            flows = self._flows
+            rates = cut_rates(flows.alone, flows.cap, self._resources, self._capacities)
+            if rates is None:
+                rates = max_min_rates(flows.cap, self._resources, self._capacities)
+            flows.rate[:] = rates
+            self._whole.schedule(self._clock)
+            return
+        if was_coupled:
+            self._whole.rest(self._clock)
+            changed = self._cells
+        for cell in changed:
+            cell.advance(now_s)
+            cell.follow()
+            cell.schedule(self._clock)
+
+    def _server_is_short(self) -> bool:
+        """Whether the access points could together bring more than the server can serve."""
+        if not self._may_be_short:
+            return False
+        up = float(self._flows.alone @ self._goes_up)
+        down = float(self._flows.alone @ (1 - self._goes_up))
+        return down > self._egress_bytes_per_s or up > self._ingress_bytes_per_s

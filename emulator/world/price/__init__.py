@@ -1,0 +1,1 @@
+"""What a local step asks of a device, and what it costs in time, energy and memory."""

@@ -1,0 +1,159 @@
+"""What one local step costs on one board, with the band that the figures behind it leave open."""
+
+from dataclasses import dataclass, replace
+
+from device_profiles.records import DeviceProfile, PowerMode, Provenance
+from emulator.records import Work, WorkKind
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.cost import PassDemand, StepDemand, StepTime, pass_time, step_demand, step_time
+from emulator.world.price.known_range import outside_known_range
+from emulator.world.price.memory import MemoryUse, n_held_parameters, n_trained_parameters, peak_memory
+from emulator.world.price.uncertainty import bounds
+
+_BYTES_PER_PARAMETER = 4  # float32 on the wire
+_MEMORY_UNIT = 2**30  # the uncertainty of usable memory is in the unit of the profiles' files
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A figure with the least and the most that it may be, where all that it rests on errs to the same side."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """A figure of the profile that the price rests on, under its key and in the unit of the profile's file."""
+
+    key: str
+    value: float
+    origin: Provenance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepPrice:
+    """The price of one local step.
+
+    ``download_bytes`` and ``upload_bytes`` are what crosses the network before and after a device's local steps,
+    however many there are. ``outside`` is the first setting outside the range in which the profile is known.
+    """
+
+    profile: DeviceProfile
+    mode: PowerMode
+    model: ModelSpec
+    work: Work
+    precision: str
+    demand: StepDemand
+    time: StepTime
+    step_s: Band
+    energy_j: Band
+    memory: MemoryUse
+    usable_memory_bytes: Band
+    download_bytes: int
+    upload_bytes: int
+    outside: str | None
+    figures: tuple[Figure, ...]
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total_bytes <= self.profile.usable_memory_bytes
+
+    @property
+    def forward_limit(self) -> str:
+        """What the forward pass waits for, or for the most part."""
+        return self._limit(self.demand.forward)
+
+    @property
+    def backward_limit(self) -> str:
+        """What the backward pass waits for, or for the most part."""
+        return self._limit(self.demand.backward)
+
+    def _limit(self, demand: PassDemand) -> str:
+        time = pass_time(demand, self.mode, self.precision)
+        waits = {"arithmetic": time.arithmetic_s, "memory": time.memory_s, "dispatch": time.dispatch_s}
+        return max(waits, key=lambda name: waits[name])
+
+
+def price_step(
+    profile: DeviceProfile, mode: PowerMode, model: ModelSpec, work: Work, precision: str, *, dropout: bool = False
+) -> StepPrice:
+    """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes.
+
+    ``dropout`` says whether the layers drop out, which takes memory.
+    """
+    demand = step_demand(model, work, precision)
+    time = step_time(demand, mode, precision)
+    slow, fast = _extremes(profile, mode, precision)
+    slowest_s, fastest_s = (step_time(demand, each, precision).step_s for each in (slow, fast))
+    watts = bounds(mode.compute_w, _uncertainty(profile, mode, "compute_w"))
+    usable = profile.usable_memory_bytes
+    memory_low, memory_high = bounds(usable / _MEMORY_UNIT, _uncertainty(profile, mode, "usable_memory_gib"))
+    n_sent, n_received = (
+        (0.0, 0.0)
+        if work.kind is WorkKind.INFERENCE
+        else (n_trained_parameters(model, work), n_held_parameters(model, work))
+    )
+    return StepPrice(
+        profile=profile,
+        mode=mode,
+        model=model,
+        work=work,
+        precision=precision,
+        demand=demand,
+        time=time,
+        step_s=Band(time.step_s, fastest_s, slowest_s),
+        energy_j=Band(time.step_s * mode.compute_w, fastest_s * watts[0], slowest_s * watts[1]),
+        memory=peak_memory(model, work, precision, dropout=dropout),
+        usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
+        download_bytes=round(_BYTES_PER_PARAMETER * n_received),
+        upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
+        outside=outside_known_range(profile, model, work, precision),
+        figures=_figures(profile, mode, precision),
+    )
+
+
+def _figures(profile: DeviceProfile, mode: PowerMode, precision: str) -> tuple[Figure, ...]:
+    values = {
+        f"{precision}_tflop_per_s": mode.effective_flop_per_s[precision] / 1e12,
+        "memory_gb_per_s": mode.memory_bytes_per_s / 1e9,
+        "step_overhead_ms": mode.step_overhead_s * 1e3,
+        "dispatch_us": mode.dispatch_s * 1e6,
+        "compute_w": mode.compute_w,
+        "usable_memory_gib": profile.usable_memory_bytes / _MEMORY_UNIT,
+    }
+    return tuple(
+        Figure(key=key, value=value, origin=profile.provenance_of(key, mode.name))
+        for key, value in values.items()
+        if key in profile.provenance or f"{mode.name}.{key}" in profile.provenance
+    )
+
+
+def _extremes(profile: DeviceProfile, mode: PowerMode, precision: str) -> tuple[PowerMode, PowerMode]:
+    """The mode at its slowest and at its fastest, as the uncertainty of each figure, in its file's unit, has it."""
+
+    def either(key: str, value: float, unit: float) -> tuple[float, float]:
+        low, high = bounds(value / unit, _uncertainty(profile, mode, key))
+        return low * unit, high * unit
+
+    rates = either(f"{precision}_tflop_per_s", mode.effective_flop_per_s[precision], 1e12)
+    bandwidths = either("memory_gb_per_s", mode.memory_bytes_per_s, 1e9)
+    overheads = either("step_overhead_ms", mode.step_overhead_s, 1e-3)
+    dispatches = either("dispatch_us", mode.dispatch_s, 1e-6)
+    slow, fast = (
+        replace(
+            mode,
+            effective_flop_per_s={precision: rates[index]},
+            memory_bytes_per_s=bandwidths[index],
+            step_overhead_s=overheads[1 - index],
+            dispatch_s=dispatches[1 - index],
+        )
+        for index in (0, 1)
+    )
+    return slow, fast
+
+
+def _uncertainty(profile: DeviceProfile, mode: PowerMode, key: str) -> str:
+    origin = profile.provenance.get(f"{mode.name}.{key}") or profile.provenance.get(key)
+    return origin.uncertainty if origin else ""

@@ -1,0 +1,232 @@
+"""The rooms of the source in the order of their floors, and what each may import: an allow list, and nothing else.
+
+``ARCHITECTURE.md`` has its map from here: ``python -m tests.floors`` prints it.
+"""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True)
+class Room:
+    """A folder or a file, with what it holds.
+
+    Attributes:
+        path: from the repository's root; a file without its ``.py``. The most specific room is the one that counts.
+        holds: what a newcomer finds there.
+        imports: lower rooms that it may import, in any way: inside a function or for type checking, too.
+        libraries: third-party packages that it may import, beside numpy.
+        reads_clock: whether it may read wall clocks, or random state that no seed of the run governs.
+    """
+
+    path: str
+    holds: str
+    imports: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    reads_clock: bool = False
+
+    def contains(self, path: str) -> bool:
+        """Whether the file at ``path`` lies in the room, or in one within it."""
+        own = PurePosixPath(self.path)
+        file = PurePosixPath(path)
+        return own == file.with_suffix("") or own in file.parents
+
+
+def _names(words: str) -> tuple[str, ...]:
+    """``words`` as rooms of ``emulator/``; those with a slash in front lie at the top."""
+    return tuple(word[1:] if word.startswith("/") else f"emulator/{word}" for word in words.split())
+
+
+FLOORS: tuple[Room, ...] = (
+    Room("device_profiles", "boards, clusters and links as TOML; the catalog that reads them", (), ("pyarrow",)),
+    Room("emulator/version", "the version"),
+    Room("emulator/errors", "what a user can mend, said in one sentence"),
+    Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
+    Room("emulator/files", "files that are whole or not there", _names("errors")),
+    Room("emulator/shapes", "models without weights: sizes by name", _names("errors"), ("transformers",)),
+    Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
+    Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
+    Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
+    Room("emulator/world/clock", "the virtual clock"),
+    Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
+    Room(
+        "emulator/world/network",
+        "links and what they share",
+        _names("seeds world/clock /device_profiles"),
+    ),
+    Room(
+        "emulator/world",
+        "the testbed: devices, ledgers, availability, power modes",
+        _names("errors forms records seeds shapes world/clock world/price world/network /device_profiles"),
+        ("pyarrow",),
+    ),
+    Room("emulator/validation", "checks of plans and states", _names("errors forms records shapes")),
+    Room("emulator/policy_calls", "safe calls of policies", _names("errors")),
+    Room(
+        "emulator/protocols",
+        "who waits for whom: rounds as generators over the testbed's verbs",
+        _names("algorithms errors forms policy_calls records validation world world/clock"),
+    ),
+    Room(
+        "emulator/policy",
+        "the contract of policies, safe calls of them, and where they are found",
+        _names("algorithms errors forms protocols records shapes world world/clock"),
+        ("pydantic",),
+    ),
+    Room(
+        "policies",
+        "one file per system",
+        _names("algorithms errors forms policy protocols records shapes world/price"),
+    ),
+    Room(
+        "emulator/testing",
+        "the conformance suite for policies, and small testbeds",
+        _names("errors forms policy records seeds shapes validation world world/clock world/network /device_profiles"),
+        reads_clock=True,
+    ),
+    Room("emulator/learning/settings", "what may move the last bits of a result"),
+    Room("emulator/learning/builtin", "the built-in model and task", _names("errors seeds"), reads_clock=True),
+    Room(
+        "emulator/learning/data",
+        "texts and images: read, tokenised, partitioned, drawn in batches",
+        _names("errors learning/builtin records seeds shapes"),
+        ("datasets", "pandas", "sklearn", "torch"),
+    ),
+    Room(
+        "emulator/learning/model",
+        "the model that is trained, and what makes a pass of many devices cheap",
+        _names("errors forms learning/data records seeds shapes"),
+        ("peft", "torch", "transformers"),
+    ),
+    Room(
+        "emulator/learning/model/probe",
+        "a training step that is timed, for calibration",
+        _names("learning/model records shapes"),
+        ("peft", "torch", "transformers"),
+        reads_clock=True,
+    ),
+    Room(
+        "emulator/learning/attach",
+        "adapter forms in torch: how they attach to the model",
+        _names("errors forms learning/model records shapes"),
+        ("safetensors", "torch", "transformers"),
+    ),
+    Room(
+        "emulator/learning/host",
+        "a host: resident model and data, and what it can be asked for",
+        _names(
+            "errors forms learning/attach learning/data learning/model learning/settings records seeds",
+        ),
+        ("torch",),
+    ),
+    Room("emulator/learning/optimizer", "AdamW for the devices of a stack", (), ("torch",)),
+    Room(
+        "emulator/learning/local_training",
+        "local training of a stack of devices",
+        _names("forms learning/data learning/host learning/model learning/optimizer records seeds"),
+        ("torch",),
+    ),
+    Room(
+        "emulator/learning/cut",
+        "training of models that are cut",
+        _names("forms learning/data learning/host learning/local_training learning/settings records seeds shapes"),
+        ("torch",),
+    ),
+    Room(
+        "emulator/learning/tasks",
+        "what hosts compute for a job",
+        _names("algorithms forms learning/attach learning/cut learning/host learning/local_training records"),
+        ("torch",),
+    ),
+    Room(
+        "emulator/learning/prepare",
+        "model and data, read once and shared out",
+        _names("errors learning/cut learning/data learning/host learning/model records seeds shapes"),
+    ),
+    Room("emulator/learning", "the only place of torch"),
+    Room("emulator/config", "a run's configuration", _names("errors"), ("pydantic",)),
+    Room(
+        "emulator/results",
+        "schemas, rows, writer, reader, invariants; the layout of a sweep",
+        _names("errors records world"),
+        ("pandas", "pyarrow"),
+        reads_clock=True,
+    ),
+    Room("emulator/analysis", "metrics of runs and comparisons", _names("errors records results"), ("pandas",)),
+    Room(
+        "emulator/running",
+        "what makes a run go: inputs, composition, rounds, pace, interruption",
+        _names(
+            "config errors forms policy policy_calls records results seeds shapes validation "
+            "world world/clock world/network /device_profiles",
+        ),
+        reads_clock=True,
+    ),
+    Room(
+        "emulator/backends",
+        "hosts in this process or on Ray",
+        _names("config errors forms learning/cut learning/host learning/model learning/prepare learning/settings "
+               "learning/data records running shapes"),
+        ("ray", "torch"),
+        reads_clock=True,
+    ),
+    Room("emulator/execute", "starts a run on its backend", _names("backends config running"), reads_clock=True),
+    Room(
+        "emulator/preflight",
+        "a look at a run before it is started",
+        _names("backends config errors policy policy_calls records results running shapes validation world"),
+        reads_clock=True,
+    ),
+    Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),
+    Room(
+        "emulator/sweeps",
+        "many runs from one file",
+        _names("backends config errors execute preflight results running shapes /device_profiles"),
+        ("pyarrow",),
+        reads_clock=True,
+    ),
+    Room(
+        "emulator/report/terminal",
+        "what a terminal shows of results",
+        _names("analysis records results"),
+        ("pandas", "rich"),
+        reads_clock=True,
+    ),
+    Room(
+        "emulator/report",
+        "the HTML page and the trace of runs",
+        _names("analysis errors records report/terminal results version"),
+        ("pandas", "plotly"),
+        reads_clock=True,
+    ),
+    Room(
+        "emulator/calibration",
+        "measures this machine and writes a profile of it",
+        _names("errors learning/model learning/model/probe records shapes world/price /device_profiles"),
+        ("tomli_w",),
+        reads_clock=True,
+    ),
+    Room(
+        "emulator/cli",
+        "the command line",
+        _names("analysis calibration config errors execute files policy preflight records report report/terminal "
+               "results running shapes sweeps world/price /device_profiles"),
+        ("pandas", "pydantic", "rich", "tomli_w", "typer"),
+        reads_clock=True,
+    ),
+    Room("emulator/__init__", "the names for scripts", _names("analysis config results scripting version")),
+)  # fmt: skip
+"""From the lowest to the highest: a room imports lower ones alone, and of these only those that it names."""
+
+
+def map_of_rooms() -> str:
+    """The table of rooms for ``ARCHITECTURE.md``, from the lowest floor to the highest."""
+    lines = ["| room | holds | imports | libraries |", "|---|---|---|---|"]
+    for room in FLOORS:
+        imported = ", ".join(name.removeprefix("emulator/") for name in room.imports) or "–"
+        lines.append(f"| `{room.path}` | {room.holds} | {imported} | {', '.join(room.libraries) or '–'} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(map_of_rooms())

@@ -1,0 +1,54 @@
+"""Policy, model and data that do not fit together are refused with one sentence, before anything is loaded."""
+
+import pytest
+
+from emulator.config import load_config, parse_setting
+from emulator.errors import ConfigError
+from emulator.running.compose import check_settings, price_name, priced_model
+
+NETWORK = ("model.train=builtin:cnn", "data.source=builtin:digits", "policy.path=mergesfl")
+
+
+def check(*settings: str) -> None:
+    check_settings(load_config(None, [parse_setting(text) for text in settings]))
+
+
+@pytest.mark.parametrize("policy", ["mergesfl", "splitfed"])
+def test_split_policies_take_networks_and_transformers(policy: str) -> None:
+    check(*NETWORK, f"policy.path={policy}")
+    check(f"policy.path={policy}")
+    check(*NETWORK, f"policy.path={policy}", "model.price=vgg16-bn")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            (*NETWORK, "policy.path=legend"),
+            "policies.legend:Legend is for transformer models, .* one of the policies mergesfl, splitfed",
+        ),
+        (("data.source=builtin:digits",), "data.source must hold texts, since model.train = 'builtin:tiny-12'"),
+        (("data.source=x.npz",), "data.source must hold texts, .* got 'x.npz'"),
+        ((*NETWORK, "data.source=builtin:intents"), "data.source must hold images, .* got 'builtin:intents'"),
+        ((*NETWORK, "model.price=roberta-base"), "model.price must be one of alexnet, vgg16-bn, or 'trained'"),
+        (("model.price=alexnet",), "model.price must be a transformer, or 'trained', .* got 'alexnet'"),
+        ((*NETWORK, "model.train=alexnet"), "alexnet has shapes to be priced, but no weights to be trained"),
+        ((*NETWORK, "policy.cut=2"), "alexnet is cut where its convolutions end; leave cut at 0, got 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(*settings)
+
+
+def test_a_network_is_priced_as_alexnet_unless_said_otherwise() -> None:
+    config = load_config(None, [parse_setting(text) for text in NETWORK])
+
+    assert price_name(config) == "alexnet"
+    assert priced_model(config, n_labels=10, trained=None).name == "alexnet"
+    trained = load_config(None, [parse_setting(text) for text in (*NETWORK, "model.price=trained")])
+    assert priced_model(trained, n_labels=10, trained=None).name == "builtin:cnn"
+
+
+def test_without_training_the_data_do_not_matter() -> None:
+    check("model.train=builtin:cnn", "policy.path=splitfed", "training.enabled=false")

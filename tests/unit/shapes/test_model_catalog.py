@@ -1,0 +1,156 @@
+"""Named models have the shapes and the parameter counts that transformers gives them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.errors import ConfigError
+from emulator.shapes.catalog import family_names, model_spec, model_spec_from_config, price_names
+
+_SIZES = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "vocab_size": 111,
+    "max_position_embeddings": 66,
+}
+_GROUPED = _SIZES | {"num_key_value_heads": 2}
+_DISTILBERT = {
+    "dim": 48,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 96,
+    "vocab_size": 111,
+    "max_position_embeddings": 66,
+}
+
+CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "bert": {"model_type": "bert", **_SIZES},
+    "roberta": {"model_type": "roberta", **_SIZES, "type_vocab_size": 1},
+    "xlm-roberta": {"model_type": "xlm-roberta", **_SIZES},
+    "roberta-prelayernorm": {"model_type": "roberta-prelayernorm", **_SIZES},
+    "distilbert": {"model_type": "distilbert", **_DISTILBERT},
+    "electra": {"model_type": "electra", **_SIZES, "embedding_size": 48},
+    "electra with narrow embeddings": {"model_type": "electra", **_SIZES, "embedding_size": 16},
+    "llama": {"model_type": "llama", **_GROUPED},
+    "llama with biases": {"model_type": "llama", **_GROUPED, "attention_bias": True, "mlp_bias": True},
+    "llama with wide heads": {"model_type": "llama", **_GROUPED, "head_dim": 16, "tie_word_embeddings": True},
+    "llama without groups": {"model_type": "llama", **_SIZES},
+    "mistral": {"model_type": "mistral", **_GROUPED},
+    "qwen2": {"model_type": "qwen2", **_GROUPED},
+    "qwen3": {"model_type": "qwen3", **_GROUPED, "head_dim": 16},
+    "gemma": {"model_type": "gemma", **_GROUPED, "num_key_value_heads": 1, "head_dim": 16},
+}
+
+
+def spec(config: Mapping[str, Any], head: Any = "full", seq_len: int = 32) -> Any:
+    return model_spec_from_config(config, name="a model", n_labels=5, seq_len=seq_len, head=head)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_parameters"),
+    [
+        # embeddings, layers and head: BERT (30522 + 512 + 2 + 2) 768 + 12 · 7 087 872 + 768² + 768 + 2 · 769;
+        # DistilBERT without token types and with 6 layers; RoBERTa (50265 + 514 + 1 + 2) 768 + ...; large with
+        # 1024 in place of 768 and 24 layers of 12 596 224
+        ("bert-base", 109_483_778),
+        ("distilbert", 66_955_010),
+        ("roberta-base", 124_647_170),
+        ("roberta-large", 355_361_794),
+    ],
+)
+def test_built_in_models_have_their_published_size(name: str, n_parameters: int) -> None:
+    for head in ("full", "output"):
+        assert model_spec(name, n_labels=2, seq_len=128, head=head).n_parameters == n_parameters
+
+
+def test_the_head_of_roberta_is_larger_than_all_its_adapters() -> None:
+    full = model_spec("roberta-base", n_labels=4, seq_len=128, head="full")
+    output = model_spec("roberta-base", n_labels=4, seq_len=128, head="output")
+    assert full.n_head_parameters == 593_668  # 768² + 768 and 4 · 768 + 4
+    assert (output.n_head_parameters, output.n_frozen_head_parameters) == (4 * 768 + 4, 768 * 768 + 768)
+    assert list(full.head) == ["classifier.dense", "classifier.out_proj"]
+    assert list(output.head) == ["classifier.out_proj"]
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.mark.slow
+def test_parameters_are_counted_as_transformers_counts_them(config: Mapping[str, Any]) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    torch_config = AutoConfig.for_model(**config, num_labels=5)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(torch_config)
+    parameters = dict(model.named_parameters())
+    ours = spec(config)
+    assert ours.n_parameters == sum(parameter.numel() for parameter in parameters.values())
+    assert spec(torch_config.to_dict(), "output").n_parameters == ours.n_parameters
+    for path, shape in ours.head.items():
+        assert parameters[f"{path}.weight"].shape == (shape.out_features, shape.in_features)
+        assert (f"{path}.bias" in parameters) == shape.has_bias
+
+
+def test_every_family_is_among_those_that_are_compared_with_transformers() -> None:
+    assert {config["model_type"] for config in CONFIGS.values()} == set(family_names())
+
+
+def test_a_decoder_has_grouped_keys_and_a_gate() -> None:
+    llama = spec(CONFIGS["llama"])
+    assert (llama.matrix("key").out_features, llama.matrix("query").out_features) == (24, 48)
+    assert "mlp_gate" in llama.matrices
+    assert not llama.matrix("query").has_bias
+
+
+def test_a_directory_is_read_without_transformers(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["roberta"]))
+    model = model_spec(str(tmp_path), n_labels=5, seq_len=32, head="full")
+    assert (model.n_layers, model.hidden_size, model.seq_len, model.name) == (3, 48, 32, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "robert-base",
+            r"there is no model 'robert-base'; did you mean roberta-base\?; give one of alexnet, bert-base, ",
+        ),
+        ("./nowhere", r"there is no model './nowhere'; give one of .*, a directory with a config.json, or a hub id"),
+        ("builtin:huge", r"model builtin:huge: there is no readable config.json"),
+    ],
+)
+def test_an_unknown_model_is_answered_with_what_there_is(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model_spec(name, n_labels=2, seq_len=32, head="full")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"model_type": "bart"},
+            r"model a model: its model_type .* did you mean bert\?; known are bert, .*; got 'bart'",
+        ),
+        ({"model_type": None}, r"config.json needs model_type, a text, got None"),
+        ({"hidden_size": None}, r"config.json needs hidden_size, a whole number, got None"),
+        ({"vocab_size": "many"}, r"config.json needs vocab_size, a whole number, got 'many'"),
+        ({"max_position_embeddings": 33}, r"takes at most 31 tokens, got a sequence length of 32"),
+    ],
+)
+def test_a_config_that_does_not_do_says_why(change: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        spec({**CONFIGS["roberta"], **change})
+
+
+def test_a_config_that_is_not_json_says_where(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config.json' is not JSON"):
+        model_spec(str(tmp_path), n_labels=2, seq_len=32, head="full")
+
+
+def test_price_names_are_the_built_in_models() -> None:
+    assert price_names() == ("alexnet", "bert-base", "distilbert", "roberta-base", "roberta-large", "vgg16-bn")

@@ -1,0 +1,179 @@
+"""Small transformers with LoRA on their top layers, and what PyTorch really keeps and computes for one step of them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from emulator.records import Work, WorkKind
+from emulator.shapes.catalog import model_spec_from_config
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.gradient_flow import adapters_at
+
+N_LABELS = 3
+N_LAYERS = 3
+
+_SIZES = {
+    "hidden_size": 64,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "vocab_size": 100,
+    "max_position_embeddings": 130,
+}
+_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+
+CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "bert": {"model_type": "bert"} | _SIZES | _NO_DROPOUT,
+    "roberta": {"model_type": "roberta"} | _SIZES | _NO_DROPOUT,
+    "roberta-prelayernorm": {"model_type": "roberta-prelayernorm"} | _SIZES | _NO_DROPOUT,
+    "distilbert": {
+        "model_type": "distilbert",
+        "dim": 64,
+        "n_layers": N_LAYERS,
+        "n_heads": 4,
+        "hidden_dim": 256,
+        "vocab_size": 100,
+        "max_position_embeddings": 128,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "seq_classif_dropout": 0.0,
+    },
+    "llama": {"model_type": "llama"} | _SIZES | {"num_key_value_heads": 2, "intermediate_size": 160, "pad_token_id": 0},
+    "gemma": {"model_type": "gemma"} | _SIZES | {"num_key_value_heads": 1, "head_dim": 24, "pad_token_id": 0},
+}
+
+# Canonical matrix name -> module paths, below a layer, in any of these families.
+_MODULES = {
+    "query": r"(attention\.self\.query|q_proj|q_lin)",
+    "key": r"(attention\.self\.key|k_proj|k_lin)",
+    "value": r"(attention\.self\.value|v_proj|v_lin)",
+    "attention_output": r"(attention\.output\.dense|o_proj|out_lin)",
+    "mlp_gate": r"gate_proj",
+    "mlp_up": r"(intermediate\.dense|up_proj|lin1)",
+    "mlp_down": r"(?<!attention\.)(output\.dense|down_proj|lin2)",
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one step took: bytes kept for the backward pass, FLOP of matrix products, operations that are no views.
+
+    Elements are those that operations other than matrix products read and write.
+    """
+
+    kept_bytes: int
+    forward_flop: int
+    backward_flop: int
+    n_forward_operations: int
+    n_backward_operations: int
+    n_forward_elements: int
+    n_backward_elements: int
+
+
+_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
+_VIEWS = set("view _unsafe_view transpose permute expand t unsqueeze slice select detach alias squeeze split".split())
+
+
+class _OperationCounter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_operations = 0
+        self.n_elements = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = operation.overloadpacket.__name__
+        result = operation(*args, **(kwargs or {}))
+        self.n_operations += name not in _VIEWS
+        if name not in _VIEWS | _PRODUCTS:
+            leaves = tree_leaves((args, kwargs, result))
+            self.n_elements += sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
+        return result
+
+
+class _Lora(nn.Module):
+    def __init__(self, base: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.base = base
+        self.lora_a = nn.Linear(base.in_features, rank, bias=False)
+        self.lora_b = nn.Linear(rank, base.out_features, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + 2.0 * self.lora_b(self.lora_a(x))
+
+
+def priced(family: str, head: str) -> ModelSpec:
+    """The shapes of one of :data:`CONFIGS`."""
+    return model_spec_from_config(CONFIGS[family], name=family, n_labels=N_LABELS, seq_len=32, head=head)
+
+
+def run_step(family: str, work: Work, head: str = "full", attention: str = "eager") -> Probe:
+    """Train one step of the model that ``work`` is about, adapters on the differentiated layers only, in float32."""
+    torch.manual_seed(0)
+    torch_config = AutoConfig.for_model(**CONFIGS[family], num_labels=N_LABELS)
+    model = AutoModelForSequenceClassification.from_config(torch_config, attn_implementation=attention)
+    model.requires_grad_(False)
+    _attach(model, work)
+    trained_head = {f"{path}.{kind}" for path in priced(family, head).head for kind in ("weight", "bias")}
+    for name, parameter in model.named_parameters():
+        if name in trained_head or (work.kind is WorkKind.WEIGHTS and _is_trained_whole(name, work)):
+            parameter.requires_grad_(True)
+    model.train()
+    owned = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}  # holds the tensors, so that no two share an address
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in owned:
+            kept[address] = tensor
+        return tensor
+
+    ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.new_zeros(work.batch_size)}
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    # The counter is entered last, so that it sees operations before FlopCounterMode takes some of them apart.
+    with FlopCounterMode(display=False) as forward, _OperationCounter() as forward_operations, hooks:
+        loss = model(**inputs).loss
+    with FlopCounterMode(display=False) as backward, _OperationCounter() as backward_operations:
+        loss.backward()
+    n_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return Probe(
+        n_bytes,
+        forward.get_total_flops(),
+        backward.get_total_flops(),
+        forward_operations.n_operations,
+        backward_operations.n_operations,
+        forward_operations.n_elements,
+        backward_operations.n_elements,
+    )
+
+
+def _is_trained_whole(name: str, work: Work) -> bool:
+    """Whether full fine-tuning trains a parameter: of a differentiated layer, of the head or, at full depth, any."""
+    layer = re.search(r"\.(\d+)\.", name)
+    if layer is not None:
+        return int(layer[1]) >= N_LAYERS - work.backward_layers
+    return work.backward_layers == N_LAYERS or not re.search(r"embed|\bnorm\.", name)
+
+
+def _attach(model: nn.Module, work: Work) -> None:
+    for path, module in list(model.named_modules()):
+        layer = re.search(r"\.(\d+)\.(.+)$", path)
+        if (
+            work.kind is not WorkKind.ADAPTERS
+            or layer is None
+            or not isinstance(module, nn.Linear)
+            or int(layer[1]) < N_LAYERS - work.backward_layers
+        ):
+            continue
+        for target, rank in adapters_at(work, int(layer[1])):
+            if re.search(rf"{_MODULES[target]}$", layer[2]):
+                parent, _, name = path.rpartition(".")
+                setattr(model.get_submodule(parent), name, _Lora(module, rank))

@@ -1,0 +1,40 @@
+"""Operations of a step are about as many as PyTorch dispatches, views left out."""
+
+import pytest
+
+from emulator.records import Work, WorkKind
+from emulator.world.price.operations import n_backward_operations, n_forward_operations
+
+QUERY_VALUE = ("query", "value")
+ALL = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "llama", "gemma"])
+@pytest.mark.parametrize(
+    ("targets", "depth", "kind"),
+    [
+        (QUERY_VALUE, 3, WorkKind.ADAPTERS),
+        (QUERY_VALUE, 1, WorkKind.ADAPTERS),
+        (ALL, 2, WorkKind.ADAPTERS),
+        ((), 3, WorkKind.WEIGHTS),
+    ],
+)
+def test_operations_are_those_that_pytorch_dispatches(
+    family: str, targets: tuple[str, ...], depth: int, kind: WorkKind
+) -> None:
+    from autograd_probe import N_LAYERS, priced, run_step
+
+    work = Work(
+        n_steps=1,
+        batch_size=2,
+        seq_len=32,
+        forward_layers=N_LAYERS,
+        backward_layers=depth,
+        ranks=(0,) * N_LAYERS if not targets else (0,) * (N_LAYERS - depth) + (4,) * depth,
+        targets=targets,
+        kind=kind,
+    )
+    model, probe = priced(family, "full"), run_step(family, work)
+    assert n_forward_operations(model, work) == pytest.approx(probe.n_forward_operations, rel=0.2)
+    assert n_backward_operations(model, work) == pytest.approx(probe.n_backward_operations, rel=0.3)
