@@ -21,8 +21,8 @@ from emulator.calibration.measurement import (
     measure,
     probed_flop_per_s,
 )
+from emulator.calibration.power import PowerSensor, find_sensor, sampled
 from emulator.calibration.profile_file import KEYS, Calibration, Watts, check_out, write_calibration
-from emulator.calibration.sensors import PowerSensor, find_sensor, sampled
 from emulator.calibration.step_settings import StepSetting, grid
 from emulator.errors import ConfigError
 from emulator.report.terminal.units import duration

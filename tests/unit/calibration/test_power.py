@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.calibration.sensors import find_sensor, sampled
+from emulator.calibration.power import find_sensor, sampled
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
