@@ -25,6 +25,7 @@ from emulator.calibration.power import PowerSensor, find_sensor, sampled
 from emulator.calibration.profile_file import KEYS, Calibration, Watts, check_out, write_calibration
 from emulator.calibration.step_settings import StepSetting, grid
 from emulator.errors import ConfigError
+from emulator.report.terminal.console import terminal
 from emulator.report.terminal.units import duration
 
 _LINK_S = 5.0
@@ -51,13 +52,12 @@ class Request:
 
 def serve_link(port: int) -> None:
     """Answer the measurements of other machines until interrupted; errors as for :func:`serve`."""
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
 
     def ready(number: int) -> None:
         console.print(
             f"serving on port {number}; measure with: jetbed calibrate --peer THIS_MACHINE:{number} --out FILE.toml; "
             "Ctrl-C ends it",
-            highlight=False,
             soft_wrap=True,
         )
 
@@ -78,10 +78,10 @@ def calibrate(request: Request) -> None:
     given_watts = parse_watts(request.watts)
     peer = None if request.peer is None else parse_peer(request.peer)
     how = how_to_measure(request.device, request.threads, request.clock, quick=request.quick)
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     link = None
     if peer:
-        console.print(f"measuring the link to {request.peer}", highlight=False)
+        console.print(f"measuring the link to {request.peer}")
         link = measure_link(*peer, _LINK_S)
     machine = this_machine(how.device)
     sensor = None if given_watts else find_sensor()
@@ -137,12 +137,11 @@ def timed(settings: tuple[StepSetting, ...], how: How, console: Console) -> tupl
     console.print(
         f"timing {len(settings)} kinds of training steps {where}, {how.precision}, in {how.n_turns} turns: about "
         f"{duration(wanted_s)}",
-        highlight=False,
     )
     begin_s = time.perf_counter()
     with _Display(console) as display:
         steps = measure(settings, how, display.show)
-    console.print(f"timed in {duration(time.perf_counter() - begin_s)}", highlight=False)
+    console.print(f"timed in {duration(time.perf_counter() - begin_s)}")
     if len(steps) < len(settings):
         console.print(f"{len(settings) - len(steps)} settings were left out: they need more memory than is free")
     noise = _noise(steps)
@@ -150,7 +149,6 @@ def timed(settings: tuple[StepSetting, ...], how: How, console: Console) -> tupl
         console.print(
             f"jetbed: steps took {noise:.2f} times as long in the median as at their fastest; the machine is busy with "
             "something else, and what is measured on it says less",
-            highlight=False,
             soft_wrap=True,
         )
     return steps
@@ -240,7 +238,7 @@ class _Display:
         tenths = 10 * progress.n_done // progress.n_visits
         if not self._console.is_terminal and tenths > self._tenths:
             self._tenths = tenths
-            self._console.print(f"{progress.n_done}/{progress.n_visits}  {left}", highlight=False)
+            self._console.print(f"{progress.n_done}/{progress.n_visits}  {left}")
 
 
 def _idle_w(sensor: PowerSensor | None) -> float | None:
@@ -273,7 +271,7 @@ def _measured_watts(sensor: PowerSensor | None, idle_w: float | None, compute_w:
 def _show_result(
     request: Request, machine: Machine, fit: Fit, watts: Watts, link: MeasuredLink | None, files: tuple[Path, ...]
 ) -> None:
-    console = Console()
+    console = terminal()
     lines = [
         f"{request.name or machine.name}: {fit.flop_per_s / 1e9:.4g} GFLOP/s, {fit.memory_bytes_per_s / 1e9:.3g} GB/s, "
         f"{fit.dispatch_s * 1e6:.3g} us an operation, {fit.step_overhead_s * 1e3:.3g} ms a step",
@@ -293,4 +291,4 @@ def _show_result(
     lines += [f"written: {file}" for file in files]
     lines.append(f"next: jetbed validate {request.out}")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
 from emulator.analysis.comparison import Comparison, compare
 from emulator.analysis.metrics import Question
 from emulator.errors import ConfigError, UserError
 from emulator.report.terminal.comparison import markdown, render
+from emulator.report.terminal.console import terminal
 from emulator.results.reader import RunFrames, SweepFrames, load
 
 FORMATS = ("table", "md", "csv", "json", "parquet")
@@ -36,7 +36,7 @@ def show_comparison(
         raise ConfigError("--format parquet writes a file; give it with --out FILE")
     compared = compare(_loaded(paths), question, baseline=baseline, by=by)
     if out is None and form == "table":
-        Console().print(render(compared), soft_wrap=False)
+        terminal().print(render(compared), soft_wrap=False)
     elif out is None:
         print(_text(compared, form), end="")
     else:
@@ -66,7 +66,7 @@ def _text(compared: Comparison, form: str) -> str:
         return compared.groups.to_csv(index=False)
     if form == "json":
         return json.dumps(_as_plain(compared), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    console = Console(width=PLAIN_WIDTH, color_system=None)
+    console = terminal(width=PLAIN_WIDTH, plain=True)
     with console.capture() as capture:
         console.print(render(compared))
     return capture.get()

@@ -6,10 +6,12 @@ from pathlib import Path
 import typer
 from rich import box
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
+from rich.text import Text
 
 from emulator.config import Config
 from emulator.preflight import BoardPlan, Preflight, examine
+from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import duration, size
 from emulator.results.writer import default_out_dir
 
@@ -23,28 +25,27 @@ def show_preflight(config: Config, out_dir: Path | None) -> None:
     """
     folder = out_dir or default_out_dir(config.policy.path, config.seed, datetime.now())
     found = examine(config, folder)
-    console = Console()
+    console = terminal()
     _show_checks(console, found)
     if found.boards:
         _show_boards(console, config, found)
     for device, setting in found.outside_known_range.items():
-        console.print(f"{device}: extrapolated, outside its known range: {setting}", highlight=False)
+        console.print(f"{device}: extrapolated, outside its known range: {setting}")
     if found.wall:
         wall = found.wall
         console.print(
             f"expected here: {duration(wall.total_s)} for {wall.n_rounds} rounds "
             f"({duration(wall.start_s)} to start, {wall.round_s:.2g} s a round, as in the longest to train)",
-            highlight=False,
         )
     if not found.will_fit:
         raise typer.Exit(1)
 
 
 def _show_checks(console: Console, found: Preflight) -> None:
-    table = Table(Column("", no_wrap=True), Column("", no_wrap=True), Column("", overflow="fold"), box=box.SIMPLE_HEAD,
-                  show_header=False)  # fmt: skip
+    columns = (Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"))
+    table = FittedTable(*columns, box=box.SIMPLE_HEAD, show_header=False)
     for check in found.checks:
-        table.add_row("fits" if check.is_fine else "[bold]WILL NOT FIT[/]", check.name, check.detail)
+        table.add_row("fits" if check.is_fine else Text("WILL NOT FIT", style="bold"), check.name, check.detail)
     console.print(table)
 
 
@@ -52,8 +53,8 @@ def _show_boards(console: Console, config: Config, found: Preflight) -> None:
     n_rounds = len(found.rounds_s)
     which = "round 0" if n_rounds == 1 else f"rounds 0 to {n_rounds - 1}"
     lengths = ", ".join(duration(length_s) for length_s in found.rounds_s)
-    console.print(f"{which} of {config.policy.path}, played without training: {lengths} emulated", highlight=False)
-    table = Table(
+    console.print(f"{which} of {config.policy.path}, played without training: {lengths} emulated")
+    table = FittedTable(
         Column("device", no_wrap=True),
         Column("cohort", justify="right", no_wrap=True),
         Column("depth", justify="right", no_wrap=True),
@@ -70,14 +71,14 @@ def _show_boards(console: Console, config: Config, found: Preflight) -> None:
     console.print(table)
 
 
-def _cells(board: BoardPlan) -> tuple[str, ...]:
+def _cells(board: BoardPlan) -> tuple[str | Text, ...]:
     depth = str(board.max_depth) if board.min_depth == board.max_depth else f"{board.min_depth}–{board.max_depth}"
     needs = size(board.peak_memory_bytes)
     return (
         board.device,
         f"{board.n_cohort}/{board.n_devices}",
         depth,
-        f"[bold]{needs}[/]" if board.n_out_of_memory else needs,
+        Text(needs, style="bold") if board.n_out_of_memory else needs,
         size(board.usable_memory_bytes),
         _range(board.compute_s),
         _range(board.transfer_s),

@@ -10,7 +10,8 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
+from rich.text import Text
 
 from device_profiles.catalog import (
     ProfileError,
@@ -24,6 +25,7 @@ from device_profiles.catalog import (
 from device_profiles.records import ClusterSpec, DeviceProfile, LinkSpec, Provenance
 from emulator.errors import ConfigError, did_you_mean
 from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
+from emulator.report.terminal.console import FittedTable, terminal
 
 MODE_FIGURES = {
     "fp32": ("fp32_tflop_per_s", "TFLOP/s"),
@@ -43,7 +45,7 @@ def list_policies(as_json: bool) -> None:
     if as_json:
         print(json.dumps(listed, indent=2))
         return
-    table = Table("policy", "what it does", "parameters", "told of devices", box=box.SIMPLE_HEAD)
+    table = FittedTable("policy", "what it does", "parameters", "told of devices", box=box.SIMPLE_HEAD)
     for facts in listed:
         table.add_row(
             facts["name"],
@@ -51,7 +53,7 @@ def list_policies(as_json: bool) -> None:
             "\n".join(f"{name} = {value!r}" for name, value in facts["parameters"].items()),
             ", ".join(facts["declares"]) or "telemetry only",
         )
-    Console().print(table)
+    terminal().print(table)
 
 
 def _policy_facts(name: str) -> dict[str, Any]:
@@ -120,8 +122,8 @@ def _list_all(as_json: bool) -> None:
         names = {"devices": profile_names(), "clusters": cluster_names(), "links": link_names()}
         print(json.dumps(names, indent=2))
         return
-    console = Console()
-    table = Table(
+    console = terminal()
+    table = FittedTable(
         Column("device", no_wrap=True),
         "memory\nGiB",
         "usable\nGiB",
@@ -142,7 +144,7 @@ def _list_all(as_json: bool) -> None:
             f"{min(watts):.3g} – {max(watts):.3g}",
         )
     console.print(table)
-    table = Table("cluster", "devices", box=box.SIMPLE_HEAD)
+    table = FittedTable("cluster", "devices", box=box.SIMPLE_HEAD)
     for cluster in clusters:
         table.add_row(cluster.name, ", ".join(f"{entry.count} {entry.device}" for entry in cluster.entries))
     console.print(table)
@@ -151,8 +153,8 @@ def _list_all(as_json: bool) -> None:
 
 
 def _show_device(profile: DeviceProfile) -> None:
-    console = Console()
-    console.print(f"[bold]{profile.name}[/]  {profile.title}")
+    console = terminal()
+    console.print(Text.assemble((profile.name, "bold"), "  ", profile.title))
     console.print(
         f"memory {profile.memory_bytes / 2**30:g} GiB, usable for training {profile.usable_memory_bytes / 2**30:g} "
         f"GiB; default mode {profile.default_mode}"
@@ -164,7 +166,7 @@ def _show_device(profile: DeviceProfile) -> None:
             f"{' and '.join(known.precisions)}; {', '.join(known.kinds)}"
         )
     columns = (Column(f"{title}\n{unit}", no_wrap=True) for title, (_, unit) in MODE_FIGURES.items())
-    table = Table(Column("mode", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table = FittedTable(Column("mode", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for mode in profile.power_modes:
         table.add_row(
             f"{mode.mode_id} {mode.name}",
@@ -182,9 +184,9 @@ def _show_device(profile: DeviceProfile) -> None:
 
 
 def _show_cluster(cluster: ClusterSpec) -> None:
-    console = Console()
-    console.print(f"[bold]{cluster.name}[/]  {cluster.title}")
-    table = Table("devices", "device", "power modes", "link", box=box.SIMPLE_HEAD)
+    console = terminal()
+    console.print(Text.assemble((cluster.name, "bold"), "  ", cluster.title))
+    table = FittedTable("devices", "device", "power modes", "link", box=box.SIMPLE_HEAD)
     for entry in cluster.entries:
         table.add_row(str(entry.count), entry.device, ", ".join(mode.name for mode in entry.modes), entry.link.name)
     console.print(table)
@@ -206,16 +208,16 @@ def _show_cluster(cluster: ClusterSpec) -> None:
 
 
 def _show_figures(name: str, figures: dict[str, Any], provenance: Any) -> None:
-    console = Console()
-    console.print(f"[bold]{name}[/]")
+    console = terminal()
+    console.print(Text(name, style="bold"))
     for key, value in figures.items():
         if key not in ("provenance", "sha256", "name"):
-            console.print(f"{key} = {value!r}", highlight=False)
+            console.print(f"{key} = {value!r}")
     _show_provenance(console, provenance)
 
 
 def _show_provenance(console: Console, provenance: Any) -> None:
-    table = Table("figure", "kind", "uncertainty", "source and derivation", box=box.SIMPLE_HEAD)
+    table = FittedTable("figure", "kind", "uncertainty", "source and derivation", box=box.SIMPLE_HEAD)
     origin: Provenance
     for key, origin in provenance.items():
         dated = f"{origin.source} ({origin.date})" if origin.date else origin.source

@@ -1,6 +1,8 @@
 """The command ``jetbed``. What a command needs is imported when it runs, so that help and listings come at once."""
 
 import contextlib
+import errno
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import typer
 
 from emulator.cli import options
 from emulator.errors import ConfigError, UserError
+from emulator.report.terminal.streams import OutputError, give_up_output, prepare_streams
 
 app = typer.Typer(
     name="jetbed",
@@ -25,16 +28,39 @@ def main() -> None:
     """Run the command line; a user's mistake ends with one message and exit status 2."""
     # A policy of the user's own, module:Class, is looked for where the command is given, but shadows nothing.
     sys.path.append(str(Path.cwd()))
+    prepare_streams()
+    try:
+        status = _status()
+        if sys.stdout is not None:  # as it is where the process was started with a closed one
+            sys.stdout.flush()
+    except OutputError as error:
+        give_up_output()
+        if error.errno == errno.EPIPE:  # its reader has enough, as ``head`` has after some lines
+            sys.exit(128 + signal.SIGPIPE)
+        _complain(f"standard output cannot be written to ({error})")
+        sys.exit(1)
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run the command; its exit status."""
     try:
         app()
     except UserError as error:
-        print(f"jetbed: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        sys.exit(2)
+        _complain(" ".join(str(error).splitlines()))
+        return 2
     except OSError as error:
         if error.filename is None:  # not about a path, so not something that was given
             raise
-        print(f"jetbed: {error.strerror}: {str(error.filename)!r}", file=sys.stderr)
-        sys.exit(2)
+        _complain(f"{error.strerror}: {str(error.filename)!r}")
+        return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    return 0
+
+
+def _complain(text: str) -> None:
+    print(f"jetbed: {text}", file=sys.stderr, flush=True)
 
 
 @app.command()

@@ -9,12 +9,14 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
+from rich.text import Text
 
 from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
 from emulator.records import ACTIVATION_BITS, Work, WorkKind
+from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.convnet import ConvNetSpec
@@ -57,7 +59,7 @@ def show_price(request: Request, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_plain(price), indent=2, ensure_ascii=False, allow_nan=False))
         return
-    console = Console()
+    console = terminal()
     _show_heading(console, price)
     _show_costs(console, price)
     _show_memory(console, price)
@@ -228,11 +230,11 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
 
 def _show_heading(console: Console, price: StepPrice) -> None:
     work = price.work
-    console.print(f"[bold]{price.profile.name}[/] in mode {price.mode.name}, {price.precision}", highlight=False)
+    console.print(Text.assemble((price.profile.name, "bold"), f" in mode {price.mode.name}, {price.precision}"))
     if isinstance(price.model, ConvNetSpec):
         verb = "inference" if work.kind is WorkKind.INFERENCE else "training"
         what = f"{verb} of the {price.model.cut} of {price.model.n_layers} layers below the cut"
-        console.print(f"one local step of {price.model.name}, batch {work.batch_size}; {what}", highlight=False)
+        console.print(f"one local step of {price.model.name}, batch {work.batch_size}; {what}")
         return
     n_adapted = sum(rank > 0 for rank in work.ranks)
     adapters = f"rank {max(work.ranks)} on {', '.join(work.targets)}"
@@ -252,13 +254,12 @@ def _show_heading(console: Console, price: StepPrice) -> None:
     console.print(
         f"one local step of {price.model.name}, batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens; "
         f"{what}",
-        highlight=False,
     )
 
 
 def _show_costs(console: Console, price: StepPrice) -> None:
     demand, time = price.demand, price.time
-    table = Table("", Column("", justify="right"), "from", "to", "", box=box.SIMPLE_HEAD)
+    table = FittedTable("", Column("", justify="right"), "from", "to", "", box=box.SIMPLE_HEAD)
     rows = [
         ("forward", time.forward_s, f"{_flop(demand.forward_flop)}, limited by {price.forward_limit}"),
         ("backward", time.backward_s, f"{_flop(demand.backward_flop)}, limited by {price.backward_limit}"),
@@ -275,7 +276,7 @@ def _show_costs(console: Console, price: StepPrice) -> None:
 
 def _show_memory(console: Console, price: StepPrice) -> None:
     memory, usable = price.memory, price.usable_memory_bytes
-    table = Table("peak memory", Column("", justify="right"), "", box=box.SIMPLE_HEAD)
+    table = FittedTable("peak memory", Column("", justify="right"), "", box=box.SIMPLE_HEAD)
     table.add_row("weights", size(memory.weights_bytes), "")
     table.add_row("activations", size(memory.activations_bytes), "kept for the backward pass")
     table.add_row("allocator", size(memory.allocator_bytes), "held beyond them")
@@ -288,7 +289,7 @@ def _show_memory(console: Console, price: StepPrice) -> None:
 
 
 def _show_origins(console: Console, price: StepPrice, device: str) -> None:
-    table = Table(
+    table = FittedTable(
         "figure",
         Column("", justify="right"),
         "kind",
@@ -300,7 +301,7 @@ def _show_origins(console: Console, price: StepPrice, device: str) -> None:
         origin = figure.origin
         table.add_row(figure.key, f"{figure.value:.4g}", origin.kind, origin.uncertainty or "–", origin.source)
     console.print(table)
-    console.print(f"How they were derived: jetbed devices {shlex.quote(device)}", highlight=False, soft_wrap=True)
+    console.print(f"How they were derived: jetbed devices {shlex.quote(device)}", soft_wrap=True)
 
 
 def _cells(band: Band, text: Any) -> tuple[str, str, str]:

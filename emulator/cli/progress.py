@@ -1,5 +1,6 @@
 """The live display of a run and its closing summary."""
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from rich.table import Column
 
 from emulator.config import Config
 from emulator.execute import execute
+from emulator.report.terminal.console import terminal
+from emulator.report.terminal.streams import OutputError, give_up_output
 from emulator.report.terminal.summary import render, summarise
 from emulator.report.terminal.units import duration, size
 from emulator.results.reader import load_run
@@ -22,7 +25,7 @@ def run_with_display(config: Config, out_dir: Path) -> None:
 
     Where standard error is not a terminal, each finished round is one line. SIGTERM and SIGHUP end it as Ctrl-C does.
     """
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     display = _Live(console, config) if console.is_terminal else _Lines(console)
     try:
         with interruptible(), display:
@@ -31,14 +34,19 @@ def run_with_display(config: Config, out_dir: Path) -> None:
         written = f"; what was written is whole: {out_dir}" if out_dir.exists() else " before the first round was over"
         # A terminal that has hung up takes no more lines.
         with suppress(OSError):
-            console.print(f"jetbed: interrupted{written}", highlight=False, soft_wrap=True)
+            console.print(f"jetbed: interrupted{written}", soft_wrap=True)
         raise typer.Exit(130) from None
-    print_summary(out_dir)
+    try:
+        print_summary(out_dir)
+        sys.stdout.flush()
+    except OutputError as error:
+        # The run is finished and whole, so that its command has not failed.
+        give_up_output()
+        console.print(f"jetbed: finished, but the summary cannot be shown ({error}): {out_dir}", soft_wrap=True)
     if outside := load_run(out_dir).info.get("outside_known_range"):
         settings = "; ".join(f"{device}: {setting}" for device, setting in outside.items())
         console.print(
             f"jetbed: prices outside the range in which these profiles are known are extrapolated: {settings}",
-            highlight=False,
             soft_wrap=True,
         )
 
@@ -49,9 +57,9 @@ def print_summary(run_dir: Path) -> None:
     Raises:
         UserError: the folder is no run.
     """
-    console = Console()
+    console = terminal()
     console.print(render(summarise(load_run(run_dir))))
-    console.print(f"results: {run_dir}", highlight=False, soft_wrap=True)
+    console.print(f"results: {run_dir}", soft_wrap=True)
 
 
 class _Warning:
@@ -64,7 +72,7 @@ class _Warning:
     def show(self, progress: RunProgress) -> None:
         if progress.warning != self._shown:
             self._shown = progress.warning
-            self._console.print(f"jetbed: {progress.warning}", highlight=False, soft_wrap=True)
+            self._console.print(f"jetbed: {progress.warning}", soft_wrap=True)
 
 
 class _Lines:
@@ -83,9 +91,7 @@ class _Lines:
         self._warning.show(progress)
         if progress.rounds_done > self._rounds_done:
             self._rounds_done = progress.rounds_done
-            self._console.print(
-                f"round {progress.rounds_done}/{progress.n_rounds}  {_facts(progress)}", highlight=False
-            )
+            self._console.print(f"round {progress.rounds_done}/{progress.n_rounds}  {_facts(progress)}")
 
 
 class _Live:
@@ -95,10 +101,10 @@ class _Live:
         self._warning = _Warning(console)
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
         )
         self._rounds = self._bars.add_task(

@@ -10,9 +10,10 @@ import typer
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
+from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import duration
 from emulator.running.coordinator import Progress
 from emulator.running.interruption import interruptible
@@ -35,7 +36,7 @@ def sweep_with_display(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None
         typer.Exit: with status 1 where a run failed, with 130 where the sweep was interrupted.
     """
     check_runs(sweep)
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     display = _LiveTable(console, sweep) if console.is_terminal else _Lines(console, sweep)
     try:
         with interruptible(), display:
@@ -45,7 +46,6 @@ def sweep_with_display(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None
         with suppress(OSError):
             console.print(
                 f"jetbed: interrupted; finished runs are kept, and the same command goes on: {sweep_dir}",
-                highlight=False,
                 soft_wrap=True,
             )
         raise typer.Exit(130) from None
@@ -63,8 +63,8 @@ def show_estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
     """
     check_runs(sweep)
     found = estimate(sweep, sweep_dir, max_parallel)
-    console = Console()
-    table = Table(
+    console = terminal()
+    table = FittedTable(
         Column("run", overflow="fold"),
         *sweep.runs[0].labels,
         Column("rounds", justify="right"),
@@ -80,26 +80,25 @@ def show_estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
     console.print(
         f"{len(found.wall_s)} of {len(sweep.runs)} runs left, {found.n_parallel} at a time{hosts}: about "
         f"{duration(found.total_s)}, of which {duration(found.start_s)} to start and load",
-        highlight=False,
     )
     free = "" if found.free_bytes is None else f"; {found.free_bytes / 2**30:.1f} GiB are free"
-    console.print(f"memory: {found.needed_bytes / 2**30:.1f} GiB{free}", highlight=False)
+    console.print(f"memory: {found.needed_bytes / 2**30:.1f} GiB{free}")
     for name, checks in found.problems.items():
         for check in checks:
             said = f"will not fit: {name}, {check.name}: {check.detail}"
-            console.print(said, highlight=False, soft_wrap=True, markup=False)
+            console.print(said, soft_wrap=True)
     if not found.will_fit:
         raise typer.Exit(1)
 
 
 def print_outcome(states: Mapping[str, RunState], sweep_dir: Path) -> None:
     """Print how many runs ended in which way, and why the failed ones did."""
-    console = Console()
-    console.print(_counts(states), highlight=False)
+    console = terminal()
+    console.print(_counts(states))
     for name, state in states.items():
         if state.status == "failed":
-            console.print(f"failed: {name}: {state.error}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"results: {sweep_dir}", highlight=False, soft_wrap=True)
+            console.print(f"failed: {name}: {state.error}", soft_wrap=True)
+    console.print(f"results: {sweep_dir}", soft_wrap=True)
 
 
 class _Pace:
@@ -157,7 +156,7 @@ class _Lines:
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None:
         if self._shown is None:
             self._shown = dict(states)
-            self._console.print(_counts(states), highlight=False)
+            self._console.print(_counts(states))
         for name, state in states.items():
             before, self._shown[name] = self._shown[name], state
             if state.status == before.status:
@@ -168,7 +167,7 @@ class _Lines:
             if state.error:
                 what += f": {state.error}"
             rest = _left(self._pace.left_s(states, progress)) if state.status in ("finished", "failed") else ""
-            self._console.print(f"{what} ({_counts(states)}{rest})", highlight=False, soft_wrap=True, markup=False)
+            self._console.print(f"{what} ({_counts(states)}{rest})", soft_wrap=True)
 
 
 class _LiveTable:
@@ -192,7 +191,7 @@ class _LiveTable:
         self._live.update(self._drawn(states, progress))
 
     def _drawn(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> Group:
-        table = Table(
+        table = FittedTable(
             Column("run", overflow="ellipsis"),
             Column("", no_wrap=True),
             Column("rounds", justify="right", no_wrap=True),

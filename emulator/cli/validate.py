@@ -8,7 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 
 from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
@@ -20,6 +20,7 @@ from emulator.cli.calibrate import how_to_measure, software, timed
 from emulator.cli.price import power_mode
 from emulator.errors import ConfigError
 from emulator.records import WorkKind
+from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
 
 
@@ -52,7 +53,7 @@ def validate(request: Request, as_json: bool) -> None:
     device = request.device or ("cpu" if mode.n_cpu_threads else None)
     threads = (mode.n_cpu_threads or None) if request.threads is None else request.threads
     how = how_to_measure(device, threads, request.clock, quick=request.quick)
-    steps = timed(unseen(quick=request.quick), how, Console(stderr=True))
+    steps = timed(unseen(quick=request.quick), how, terminal(stderr=True))
     if not steps:
         raise ConfigError("no setting fits into the memory that is free; end other programs and try again")
     comparisons = compare(profile, mode, steps)
@@ -65,7 +66,7 @@ def validate(request: Request, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_plain(profile, mode, comparisons), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _show(Console(), what, comparisons)
+        _show(terminal(), what, comparisons)
 
 
 def _check_csv(path: Path | None) -> None:
@@ -74,8 +75,8 @@ def _check_csv(path: Path | None) -> None:
 
 
 def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> None:
-    console.print(what, highlight=False, markup=False, soft_wrap=True)
-    table = Table(
+    console.print(what, soft_wrap=True)
+    table = FittedTable(
         Column("layers", no_wrap=True),
         Column("trained", no_wrap=True),
         Column("batch", no_wrap=True),
@@ -106,12 +107,11 @@ def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> N
     console.print(table)
     n_outside = sum(each.outside is not None for each in comparisons)
     if n_outside:
-        console.print(f"{n_outside} of them are outside the range in which the profile is known", highlight=False)
+        console.print(f"{n_outside} of them are outside the range in which the profile is known")
     errors = overall(comparisons)
     console.print(
         f"{errors.n_settings} settings that are in no grid: error {errors.mean_error_fraction:.1%} in the mean, "
         f"{errors.worst_error_fraction:.1%} at worst",
-        highlight=False,
     )
 
 

@@ -17,7 +17,7 @@ function bandTraces(index, band, xFactor, yFactor, texts) {
     mode: "lines+markers",
     x,
     y: scale(band.mean),
-    name: group.label,
+    name: escaped(group.label),
     line: { color: colour, width: 2, dash },
     marker: { symbol, color: colour, size: x.map((_, i) => (i % every === Math.floor(every / 2) ? 8 : 0)) },
     customdata: x.map((_, i) =>

@@ -96,7 +96,7 @@ function drawSettings(element) {
     const devices = unpack(settings.device);
     const profiles = unpack(settings.profile);
     const rounds = unpack(settings.round);
-    const labels = [...devices].map((device, row) => `device ${device} (${settings.profiles[profiles[row]]})`);
+    const labels = [...devices].map((device, row) => `device ${device} (${escaped(settings.profiles[profiles[row]])})`);
     const z = [...labels.keys()].map((row) => maps[index].subarray(row * nRounds, (row + 1) * nRounds));
     const suffix = index ? String(index + 1) : "";
     const column = index % columns;

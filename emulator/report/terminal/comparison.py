@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from emulator.analysis.comparison import Comparison
 from emulator.analysis.metrics import IN_BUDGET, METRICS, TO_TARGET
+from emulator.report.terminal.console import FittedTable
 from emulator.report.terminal.units import common_unit, duration, energy_joules, size
 
 ABSENT = "–"
@@ -116,7 +116,7 @@ def render(compared: Comparison) -> RenderableType:
     """The comparison for a terminal of 100 columns."""
     parts: list[RenderableType] = [Text(headline(compared))]
     for block in blocks(compared):
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        table = FittedTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for number, header in enumerate(block.headers):
             table.add_column(Text(header), justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
         for row in block.rows:

@@ -13,6 +13,7 @@ from emulator.analysis.costs import cost_to_target, spent
 from emulator.analysis.devices import COHORT
 from emulator.analysis.metrics import measure
 from emulator.records import Status
+from emulator.report.terminal.console import FittedTable
 from emulator.report.terminal.units import curve, duration, energy, energy_joules, size
 from emulator.results.reader import RunFrames
 
@@ -204,7 +205,7 @@ def _figures(summary: RunSummary) -> Table:
 
 
 def _profile_table(profiles: Sequence[ProfileSummary]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table = FittedTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("device type", no_wrap=True)
     for header in ("n", "lost", "down s", "compute s", "up s", "wait s", "depth", "energy"):
         table.add_column(header, justify="right", no_wrap=True)

@@ -62,7 +62,7 @@ def test_the_time_left_follows_from_the_rounds_since_the_start(
 
 def test_every_run_that_starts_or_ends_is_one_line(sweep: Sweep) -> None:
     said = io.StringIO()
-    lines = shown._Lines(Console(file=said, width=200), sweep)
+    lines = shown._Lines(Console(file=said, width=200, markup=False), sweep)
     lines.show(states(FINISHED, PLANNED, PLANNED, PLANNED), {})
     lines.show(states(FINISHED, RUNNING, PLANNED, PLANNED), {})
     lines.show(states(FINISHED, RUNNING, PLANNED, PLANNED), {"seed-1": progress(3)})
@@ -81,7 +81,7 @@ def test_every_run_that_starts_or_ends_is_one_line(sweep: Sweep) -> None:
 
 def test_the_live_table_shows_what_matters_now(sweep: Sweep) -> None:
     said = io.StringIO()
-    console = Console(file=said, width=120)
+    console = Console(file=said, width=120, markup=False)
     table = shown._LiveTable(console, sweep)
     console.print(table._drawn(states(FINISHED, RUNNING, FAILED, PLANNED), {"seed-1": progress(3)}))
 
