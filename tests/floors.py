@@ -149,7 +149,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors records world"),
+        _names("errors files records world"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
@@ -188,7 +188,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors execute preflight results running shapes /device_profiles"),
+        _names("backends backends/kinds config errors execute files preflight results running shapes /device_profiles"),
         ("pyarrow",),
         reads_clock=True,
     ),
@@ -209,7 +209,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors learning/model learning/model/probe records shapes world/price /device_profiles"),
+        _names("errors files learning/model learning/model/probe records shapes world/price /device_profiles"),
         ("tomli_w",),
         reads_clock=True,
     ),
