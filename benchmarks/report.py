@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from emulator.analysis import Question
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.files import write_file
+from emulator.files import write_text
 from emulator.report.page import report_page
 from emulator.results.reader import load_run
 
@@ -42,7 +42,7 @@ def main() -> None:
         ]
         page = options.out or Path(folder) / "report.html"
         begun_s = time.perf_counter()
-        n_bytes = write_file(page, report_page([load_run(run) for run in runs], Question()))
+        n_bytes = write_text(page, report_page([load_run(run) for run in runs], Question()))
         made_s = time.perf_counter() - begun_s
         print(f"{len(runs)} runs of {options.devices} devices and {options.rounds} rounds")
         print(f"made in {made_s:.1f} s, {n_bytes / 1e6:.1f} MB")

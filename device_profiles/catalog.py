@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from device_profiles.link_files import BYTES_PER_S_PER_MBIT_PER_S, read_link
+from device_profiles.link_kinds.base import BYTES_PER_S_PER_MBIT_PER_S, LinkSpec
+from device_profiles.link_kinds.catalog import read_link
+from device_profiles.provenance import Provenance
 from device_profiles.records import (
     PRECISIONS,
     STEP_LAWS,
@@ -16,9 +18,7 @@ from device_profiles.records import (
     ClusterSpec,
     DeviceProfile,
     KnownRange,
-    LinkSpec,
     PowerMode,
-    Provenance,
     ServerCapacity,
     StepLaw,
     Thermal,

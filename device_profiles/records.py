@@ -1,14 +1,11 @@
-"""What is known of a device, its links and a cluster of them: frozen records in SI units, made by the catalog."""
+"""What is known of a device and of a cluster of them: frozen records in SI units, made by the catalog."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-ProvenanceKind = Literal["measured", "published", "derived", "assumed"]
-PROVENANCE_KINDS: tuple[str, ...] = get_args(ProvenanceKind)
+from device_profiles.link_kinds.base import LinkSpec
+from device_profiles.provenance import Provenance
 
 PRECISIONS = ("fp32", "amp")
 """Number formats that a rate of computation is given for: float32, and mixed float16/float32 on the tensor cores."""
@@ -19,24 +16,6 @@ STEP_LAWS: tuple[str, ...] = get_args(StepLaw)
 
 WORK_KINDS = ("adapters", "weights", "inference")
 """What a step may train: adapters, the weights of whole layers (full fine-tuning), nothing."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Provenance:
-    """Where a figure comes from.
-
-    ``kind`` is *measured* (an instrument or a timed run on that board, by ``source``), *published* (stated by a
-    manufacturer or a paper that shows no measurement), *derived* (computed as ``note`` says) or *assumed* (a judgement,
-    or taken from memory). ``date`` is when the source published the figure or, where that is not known, when it was
-    taken down. ``uncertainty`` is such as ``±15 %`` or ``×/÷ 1.8``; empty where the source gives none and none was
-    estimated.
-    """
-
-    kind: ProvenanceKind
-    source: str
-    date: str = ""
-    note: str = ""
-    uncertainty: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,119 +124,6 @@ class DeviceProfile:
             KeyError: the file has no such figure.
         """
         return self.provenance.get(f"{mode_name}.{key}") or self.provenance[key]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ring:
-    """Devices at one distance from the access point; each has a mean rate between the two bounds."""
-
-    name: str
-    distance_m: float
-    min_bytes_per_s: float
-    max_bytes_per_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WifiRings:
-    """Wi-Fi at several distances from the access point.
-
-    A device's mean rate is uniform in its ring's range and stays; its rate of a round fluctuates about that with the
-    coefficients of variation ``download_variation_fraction`` and ``upload_variation_fraction``, as a log-normal AR(1)
-    process over rounds whose logarithm has the correlation ``round_correlation`` from one round to the next, clipped to
-    ``[min_bytes_per_s, max_bytes_per_s]``. Rings take turns over device ids, so that a device's ring is independent of
-    its type: device ``i`` is in ring ``i % len(rings)``.
-    """
-
-    kind: Literal["wifi_rings"] = "wifi_rings"
-    name: str
-    rings: tuple[Ring, ...]
-    download_variation_fraction: float
-    upload_variation_fraction: float
-    round_correlation: float
-    min_bytes_per_s: float
-    max_bytes_per_s: float
-    latency_s: float
-    loss_fraction: float = 0.0
-    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
-    sha256: str = field(repr=False)
-
-    def ring_of(self, device_id: int) -> Ring:
-        return self.rings[device_id % len(self.rings)]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConstantLink:
-    """The same rate at all times, for every device."""
-
-    kind: Literal["constant"] = "constant"
-    name: str
-    download_bytes_per_s: float
-    upload_bytes_per_s: float
-    latency_s: float
-    loss_fraction: float = 0.0
-    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
-    sha256: str = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogNormalLink:
-    """Links whose rates are log-normal, between devices and between rounds.
-
-    A device's mean rates are the given ones times a log-normal factor of mean 1 and the coefficient of variation
-    ``device_variation_fraction``, the same factor down and up, which stays. Its rates of a round fluctuate about that
-    as those of :class:`WifiRings` do, and are clipped to ``[min_bytes_per_s, max_bytes_per_s]``.
-    """
-
-    kind: Literal["lognormal"] = "lognormal"
-    name: str
-    download_bytes_per_s: float
-    upload_bytes_per_s: float
-    device_variation_fraction: float
-    download_variation_fraction: float
-    upload_variation_fraction: float
-    round_correlation: float
-    min_bytes_per_s: float
-    max_bytes_per_s: float
-    latency_s: float
-    loss_fraction: float = 0.0
-    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
-    sha256: str = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class RateTrace:
-    """A recorded rate as steps: ``bytes_per_s[k]`` from ``start_s[k]`` to the next step's start.
-
-    ``start_s`` ascends from 0; the last step ends at ``period_s``, where the trace begins anew. Both arrays have the
-    shape ``(n_steps,)``.
-    """
-
-    start_s: NDArray[np.float64]
-    bytes_per_s: NDArray[np.float64]
-    period_s: float
-
-    @property
-    def mean_bytes_per_s(self) -> float:
-        lengths_s = np.diff(self.start_s, append=self.period_s)
-        return float(lengths_s @ self.bytes_per_s) / self.period_s
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TraceLink:
-    """Recorded rates, replayed over and over. Each device begins at a step of its own, drawn from the run's seed."""
-
-    kind: Literal["trace"] = "trace"
-    name: str
-    download: RateTrace = field(compare=False, repr=False)
-    upload: RateTrace = field(compare=False, repr=False)
-    latency_s: float
-    loss_fraction: float = 0.0
-    provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
-    sha256: str = field(repr=False)
-
-
-LinkSpec = WifiRings | ConstantLink | LogNormalLink | TraceLink
-"""Every kind has ``latency_s``, once per transfer, and ``loss_fraction``, the share of what is sent that is lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
-from device_profiles.records import PROVENANCE_KINDS, Provenance, ProvenanceKind
+from device_profiles.provenance import PROVENANCE_KINDS, Provenance, ProvenanceKind
 
 LARGEST = 1e30
 """The largest number in a file; in any unit it stays far from where floats end."""

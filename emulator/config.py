@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from emulator.backends.kinds import KINDS, backend_kind
 from emulator.errors import ConfigError, did_you_mean
 
 LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted here comes near it
@@ -22,6 +23,16 @@ NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)")
+
+
+_BACKENDS = "; ".join(f"{kind.name}: {kind.holds}" for kind in KINDS) + "."
+
+
+def _known_backend(name: str) -> str:
+    try:
+        return backend_kind(name).name
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 class Section(BaseModel):
@@ -154,8 +165,7 @@ class BackendConfig(Section):
     """Where the device hosts run. It changes no result, but for the last bits of what is trained: an actor of its own
     trains a device alone, and a GPU rounds in another way than a CPU."""
 
-    kind: Literal["ray", "inline"] = "ray"
-    """ray: host processes on this machine or a cluster; inline: everything in this process."""
+    kind: Annotated[str, AfterValidator(_known_backend), Field(description=_BACKENDS)] = "ray"
     hosts: NotNegative = 0
     """Host processes; 0 means one per core that is free."""
     devices_per_actor: NotNegative = 0

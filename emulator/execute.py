@@ -4,10 +4,10 @@ import threading
 from pathlib import Path
 
 from emulator.backends.environment import quieten
+from emulator.backends.kinds import backend_kind
 from emulator.config import Config
 from emulator.running.compose import build_coordinator, check
 from emulator.running.coordinator import OnProgress
-from emulator.running.hosts import Backend
 
 
 def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda progress: None) -> Path:
@@ -18,20 +18,9 @@ def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda prog
     """
     quieten()
     check(config, out_dir)
-    if config.backend.kind == "ray" and config.training.enabled:
-        from emulator.backends.ray_run import run_on_ray
-
-        run_on_ray(config, out_dir, on_progress)
+    if config.training.enabled:
+        backend_kind(config.backend.kind).load_run()(config, out_dir, on_progress)
     else:
-        _run_inline(config, out_dir, on_progress)
+        # Without training there is nothing for hosts to do, whatever the backend.
+        build_coordinator(config, out_dir, None, on_progress, threading.Event()).run()
     return out_dir
-
-
-def _run_inline(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
-    def start(n_devices: int) -> Backend:
-        from emulator.backends.inline import InlineBackend
-
-        return InlineBackend(config, n_devices)
-
-    start_backend = start if config.training.enabled else None
-    build_coordinator(config, out_dir, start_backend, on_progress, threading.Event()).run()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from emulator.backends.content import numeric_settings
 from emulator.backends.inline import InlineBackend
+from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, ShortageError
@@ -26,11 +27,6 @@ from emulator.world.ledger import Ledger
 
 MOST_ROUNDS = 3
 """So many rounds are played. One is not enough: the first of some policies only warms up, or spares nobody yet."""
-RAY_START_S = 10.0
-"""What Ray and its hosts take beside loading, starting and ending.
-
-Measured: 20 s on a 2-core machine that other work kept busy; half of that is taken for a quiet one.
-"""
 MOST_CALIBRATION_S = 5.0
 """So long one part of the calibration may be expected to take; longer ones are extrapolated from a single step."""
 
@@ -139,7 +135,7 @@ def examine(config: Config, out_dir: Path) -> Preflight:
     checks.append(_device_memory(boards))
     if coordinator.backend:
         round_s += _training_s(config, coordinator, coordinator.backend, played)
-        load_s += RAY_START_S * (config.backend.kind == "ray")
+        load_s += backend_kind(config.backend.kind).start_s
     return Preflight(
         checks=tuple(checks),
         boards=boards,
@@ -187,7 +183,7 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
 
 
 def _n_hosts(config: Config, n_devices: int) -> int:
-    if config.backend.kind == "inline":
+    if not backend_kind(config.backend.kind).has_host_processes:
         return 1
     free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
     return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)

@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 from emulator.algorithms.ranks import Mask, arbitrated, cubic_budget, highest
 from emulator.forms.base import AdapterForm
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm, KeptRanks
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, FractionBelowOne, NotNegative, Policy, Positive
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -67,12 +67,12 @@ class FedAra(Policy):
         initial_deviation: standard deviation of A and B at the start.
     """
 
-    first_rank: int = 12
-    last_rank: float = 2.0
-    warm_up_rounds: int = 1
-    decline_rounds: int = 12
-    smoothing: float = 0.85
-    orthogonality: float = 0.0
+    first_rank: Count = 12
+    last_rank: Positive = 2.0
+    warm_up_rounds: CountOrZero = 1
+    decline_rounds: CountOrZero = 12
+    smoothing: FractionBelowOne = 0.85
+    orthogonality: NotNegative = 0.0
     initial_deviation: float = 0.02
 
     task = "emulator.learning.tasks.votes:train_and_vote"
@@ -81,15 +81,8 @@ class FedAra(Policy):
     _next_budget: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.last_rank <= self.first_rank:
-            raise ValueError(f"last_rank must be above 0 and at most {self.first_rank}, got {self.last_rank!r}")
-        for name in ("warm_up_rounds", "decline_rounds"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be at least 0 and below 1, got {self.smoothing!r}")
-        if self.orthogonality < 0:
-            raise ValueError(f"orthogonality must be at least 0, got {self.orthogonality!r}")
+        if self.last_rank > self.first_rank:
+            raise ValueError(f"last_rank must be at most first_rank, {self.first_rank}, got {self.last_rank!r}")
 
     def form(self, model: ModelSpec) -> DiagonalLoraForm:
         return DiagonalLoraForm(rank=self.first_rank, initial_deviation=self.initial_deviation)

@@ -36,7 +36,7 @@ import numpy as np
 from emulator.algorithms.aggregation import Contribution, contributions, staleness_discount, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, Policy, Positive
 from emulator.protocols.buffered import BufferedAsync
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
 from emulator.shapes.spec import ModelSpec
@@ -54,17 +54,15 @@ class FedBuff(Policy):
         depth: how many layers are adapted, counted from the output; 0 means all.
     """
 
-    buffer_size: int = 10
-    server_learning_rate: float = 1.0
+    buffer_size: Count = 10
+    server_learning_rate: Positive = 1.0
     weight_by_examples: bool = True
-    rank: int = 8
-    depth: int = 0
+    rank: Count = 8
+    depth: CountOrZero = 0
     protocol: BufferedAsync = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.protocol = BufferedAsync(self.buffer_size)
-        if not self.server_learning_rate > 0:
-            raise ValueError(f"server_learning_rate must be above 0, got {self.server_learning_rate!r}")
 
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))

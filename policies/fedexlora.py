@@ -34,7 +34,7 @@ from emulator.algorithms.aggregation import contributions, mean_product, weighte
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import adapter_name, uniform_ranks
 from emulator.forms.residual import ResidualLoraForm, lacking_ranks, residual_name, residual_plan
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -48,8 +48,8 @@ class FedExLora(Policy):
         depth: how many layers are adapted, counted from the output; 0 means all.
     """
 
-    rank: int = 8
-    depth: int = 0
+    rank: Count = 8
+    depth: CountOrZero = 0
 
     _lacking: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 

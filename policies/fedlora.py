@@ -24,7 +24,7 @@ Defaults
 from dataclasses import dataclass
 
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 
@@ -38,8 +38,8 @@ class FedLora(Policy):
         depth: how many layers are adapted, counted from the output; 0 means all.
     """
 
-    rank: int = 8
-    depth: int = 0
+    rank: Count = 8
+    depth: CountOrZero = 0
 
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))

@@ -44,11 +44,11 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from emulator.algorithms.balancing import relieve_slowest
-from emulator.algorithms.estimation import Capacity, measured_capacity
+from emulator.algorithms.estimation import Capacities, Capacity, measured_capacity
 from emulator.errors import PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment, uniform_ranks
-from emulator.policy import Policy
-from emulator.records import ClusterView, RoundPlan, RoundReport, Status
+from emulator.policy import Count, Fraction, NotNegative, Policy
+from emulator.records import ClusterView, DeviceReport, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.memory import peak_memory
 
@@ -79,27 +79,25 @@ class FedQuad(Policy):
 
     declares: ClassVar[frozenset[str]] = frozenset({"memory_bytes"})
 
-    rank: int = 8
+    rank: Count = 8
     bits: Literal[4, 8] = 4
     quantize: bool = True
     adapt_depth: bool = True
-    memory_fraction: float = 1.0
-    quantization_cost: float = 0.1
-    smoothing: float = 0.8
-    waiting_fraction: float = 0.2
-    min_depth: int = 1
+    memory_fraction: Fraction = 1.0
+    quantization_cost: NotNegative = 0.1
+    smoothing: Fraction = 0.8
+    waiting_fraction: Fraction = 0.2
+    min_depth: Count = 1
 
-    _capacities: dict[int, Capacity] = field(default_factory=dict, init=False, repr=False)
+    _capacities: Capacities = field(init=False, repr=False)
     _settings: dict[int, Setting] = field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self._capacities = Capacities(self.smoothing)
+
     def form(self, model: ModelSpec) -> LoraForm:
-        if not 1 <= self.min_depth <= model.n_layers:
-            raise ValueError(f"min_depth must be between 1 and {model.n_layers} layers, got {self.min_depth!r}")
-        for name in ("smoothing", "waiting_fraction", "memory_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}")
-        if self.quantization_cost < 0:
-            raise ValueError(f"quantization_cost must be at least 0, got {self.quantization_cost!r}")
+        if self.min_depth > model.n_layers:
+            raise ValueError(f"min_depth must be at most the model's {model.n_layers} layers, got {self.min_depth!r}")
         return LoraForm(ranks=uniform_ranks(model, self.rank, 0))
 
     def plan(self, view: ClusterView) -> RoundPlan:
@@ -119,7 +117,7 @@ class FedQuad(Policy):
 
         def completion_s(device: int, setting: Setting) -> float:
             n_layers = setting.depth + self.quantization_cost * setting.quantized_layers
-            return self._capacities[device].completion_s(n_layers, *sent_bytes[setting])
+            return self._capacities.known[device].completion_s(n_layers, *sent_bytes[setting])
 
         choices: dict[int, Sequence[Setting]] = {}
         for device in view.available:
@@ -131,7 +129,7 @@ class FedQuad(Policy):
                 f"round {view.round_index}: no available device can hold {self.min_depth} tuned layers, which need"
                 f" {min(needs_bytes.values())} bytes; lower training.batch_size or raise policy.memory_fraction"
             )
-        known = sorted(choices.keys() & self._capacities.keys())
+        known = sorted(choices.keys() & self._capacities.known.keys())
         choices |= {device: efficient_settings(choices[device], partial(completion_s, device)) for device in known}
         levels = {device: len(settings) - 1 for device, settings in choices.items()}
         levels |= relieve_slowest(
@@ -146,15 +144,14 @@ class FedQuad(Policy):
         )
 
     def observe(self, report: RoundReport) -> None:
-        for device, seen in report.devices.items():
-            if seen.status is Status.OK:
-                setting = self._settings[device]
-                # Half of what quantizing costs is in each pass.
-                quantized = self.quantization_cost * setting.quantized_layers / 2
-                latest = measured_capacity(seen, setting.depth + quantized)
-                forward_s = max(0.0, latest.forward_s - quantized * latest.backward_s_per_layer)
-                latest = replace(latest, forward_s=forward_s)
-                self._capacities[device] = self._capacities.get(device, latest).blend(latest, self.smoothing)
+        def measured(device: int, seen: DeviceReport) -> Capacity:
+            setting = self._settings[device]
+            # Half of what quantizing costs is in each pass.
+            quantized = self.quantization_cost * setting.quantized_layers / 2
+            latest = measured_capacity(seen, setting.depth + quantized)
+            return replace(latest, forward_s=max(0.0, latest.forward_s - quantized * latest.backward_s_per_layer))
+
+        self._capacities.observe(report, measured)
 
     def _assignments(self, view: ClusterView, form: LoraForm) -> dict[Setting, LoraAssignment]:
         """What each setting asks of a device, whichever it is."""

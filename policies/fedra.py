@@ -29,13 +29,14 @@ Defaults
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.algorithms.balancing import speed_classes
 from emulator.forms.base import AdapterForm
 from emulator.forms.layer_subset import LayerSubsetLoraForm
 from emulator.forms.lora import LoraAssignment, uniform_ranks
-from emulator.policy import Policy
+from emulator.policy import Count, FractionAboveZero, Nonempty, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -50,18 +51,12 @@ class FedRa(Policy):
         targets: the adapted matrices of each layer.
     """
 
-    rank: int = 8
-    layer_shares: tuple[float, ...] = (1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0)
+    rank: Count = 8
+    layer_shares: Annotated[tuple[FractionAboveZero, ...], Nonempty] = (1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0)
     targets: tuple[str, ...] = ("query", "value")
 
     _layer_s: dict[int, float] = field(default_factory=dict, init=False, repr=False)  # of a step, for each layer
     _counts: dict[int, int] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.layer_shares or not all(0 < share <= 1 for share in self.layer_shares):
-            raise ValueError(
-                f"layer_shares must be at least one number above 0 and at most 1, got {self.layer_shares!r}"
-            )
 
     def form(self, model: ModelSpec) -> LayerSubsetLoraForm:
         if min(self.layer_shares) * model.n_layers < 0.5:

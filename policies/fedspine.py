@@ -46,7 +46,7 @@ from emulator.algorithms.bandits import PartitionBandit, Point
 from emulator.forms.base import AdapterForm
 from emulator.forms.kept_units import KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity
 from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm, pruned_lora_assignment
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, FractionAboveZero, FractionBelowOne, NotNegative, Policy
 from emulator.records import Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -74,22 +74,22 @@ class FedSpine(Policy):
         lateness: how much a device later than the median loses of its reward, kappa.
     """
 
-    target_sparsity: float = 0.5
+    target_sparsity: FractionBelowOne = 0.5
     schedule: Literal["bandit", "cubic", "one_shot"] = "bandit"
     importance: Literal["gradient", "magnitude"] = "gradient"
-    first_round: int = 1
-    pruning_rounds: int = 10
-    rank: int = 8
-    min_rank: int = 4
-    max_rank: int = 12
-    smoothing: float = 0.9
-    discount: float = 0.95
-    exploration: float = 0.2
-    smallest_leaf: float = 0.5
-    loss_weight: float = 1.0
-    progress_weight: float = 0.5
-    adapter_weight: float = 0.5
-    lateness: float = 1.0
+    first_round: CountOrZero = 1
+    pruning_rounds: Count = 10
+    rank: Count = 8
+    min_rank: Count = 4
+    max_rank: Count = 12
+    smoothing: FractionBelowOne = 0.9
+    discount: FractionAboveZero = 0.95
+    exploration: NotNegative = 0.2
+    smallest_leaf: NotNegative = 0.5
+    loss_weight: NotNegative = 1.0
+    progress_weight: NotNegative = 0.5
+    adapter_weight: NotNegative = 0.5
+    lateness: NotNegative = 1.0
 
     task: ClassVar[str] = "emulator.learning.tasks.importance:train_and_score"
 
@@ -101,21 +101,8 @@ class FedSpine(Policy):
     _losses: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     def form(self, model: ModelSpec) -> PrunedLoraForm:
-        for name in ("target_sparsity", "smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
-        for name, least in (("first_round", 0), ("pruning_rounds", 1), ("rank", 1), ("min_rank", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        for name in (
-            "exploration", "smallest_leaf", "loss_weight", "progress_weight", "adapter_weight", "lateness"
-        ):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         if self.max_rank < self.min_rank:
             raise ValueError(f"max_rank must be at least min_rank, {self.min_rank}, got {self.max_rank!r}")
-        if not 0 < self.discount <= 1:
-            raise ValueError(f"discount must be above 0 and at most 1, got {self.discount!r}")
         most = max(self.rank, self.max_rank) if self.schedule == "bandit" else self.rank
         return PrunedLoraForm(ranks=(most,) * model.n_layers)
 

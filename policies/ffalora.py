@@ -24,7 +24,7 @@ Defaults
 from dataclasses import dataclass
 
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 
@@ -39,8 +39,8 @@ class FfaLora(Policy):
         scaling: what the product B A is multiplied by.
     """
 
-    rank: int = 8
-    depth: int = 0
+    rank: Count = 8
+    depth: CountOrZero = 0
     scaling: float = 2.0
 
     def form(self, model: ModelSpec) -> LoraForm:

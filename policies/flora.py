@@ -27,6 +27,7 @@ Defaults
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from emulator.algorithms.aggregation import contributions, mean_product, weighte
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import adapter_name, uniform_ranks
 from emulator.forms.residual import ResidualLoraForm, lacking_ranks, residual_name, residual_plan
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, Nonempty, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -48,14 +49,12 @@ class Flora(Policy):
         depth: how many layers are adapted, counted from the output; 0 means all.
     """
 
-    ranks: tuple[int, ...] = (8,)
-    depth: int = 0
+    ranks: Annotated[tuple[Count, ...], Nonempty] = (8,)
+    depth: CountOrZero = 0
 
     _lacking: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
     def form(self, model: ModelSpec) -> ResidualLoraForm:
-        if not self.ranks or min(self.ranks) < 1:
-            raise ValueError(f"ranks must be one or more whole numbers of at least 1, got {self.ranks!r}")
         return ResidualLoraForm(ranks=uniform_ranks(model, max(self.ranks), self.depth), restarts=True)
 
     def plan(self, view: ClusterView) -> RoundPlan:

@@ -32,6 +32,7 @@ Defaults
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean, zero_padded_mean
 from emulator.algorithms.balancing import speed_classes
@@ -39,7 +40,7 @@ from emulator.algorithms.ranks import adapters_norm
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, uniform_ranks
 from emulator.forms.lora_tail import TailAssignment
-from emulator.policy import Policy
+from emulator.policy import Count, FractionAboveZero, Nonempty, NotNegative, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -55,10 +56,10 @@ class HetLora(Policy):
         min_rank: no device prunes itself below this rank.
     """
 
-    ranks: tuple[int, ...] = (2, 4, 8, 16)
-    kept_fraction: float = 0.99
-    tail_weight: float = 0.01
-    min_rank: int = 2
+    ranks: Annotated[tuple[Count, ...], Nonempty] = (2, 4, 8, 16)
+    kept_fraction: FractionAboveZero = 0.99
+    tail_weight: NotNegative = 0.01
+    min_rank: Count = 2
 
     task = "emulator.learning.tasks.tail:train_with_tail_penalty"
 
@@ -66,16 +67,10 @@ class HetLora(Policy):
     _step_s: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.ranks or list(self.ranks) != sorted(self.ranks) or self.ranks[0] < 1:
-            raise ValueError(f"ranks must be positive numbers in ascending order, got {self.ranks!r}")
-        if not 0 < self.kept_fraction <= 1:
-            raise ValueError(f"kept_fraction must be above 0 and at most 1, got {self.kept_fraction!r}")
-        if self.tail_weight < 0:
-            raise ValueError(f"tail_weight must be at least 0, got {self.tail_weight!r}")
-        if not 1 <= self.min_rank <= self.ranks[-1]:
-            raise ValueError(
-                f"min_rank must be between 1 and the largest of ranks, {self.ranks[-1]}, got {self.min_rank!r}"
-            )
+        if list(self.ranks) != sorted(self.ranks):
+            raise ValueError(f"ranks must be in ascending order, got {self.ranks!r}")
+        if self.min_rank > self.ranks[-1]:
+            raise ValueError(f"min_rank must be at most the largest of ranks, {self.ranks[-1]}, got {self.min_rank!r}")
 
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.ranks[-1], 0))

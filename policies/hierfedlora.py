@@ -37,16 +37,16 @@ Defaults
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from emulator.algorithms.aggregation import Contribution
-from emulator.algorithms.estimation import Capacity, measured_capacity
+from emulator.algorithms.estimation import Capacities, Capacity, held_below, measured_capacity
 from emulator.algorithms.grouping import near_iid_groups, random_groups
 from emulator.forms.lora import LoraForm, lora_assignment, lora_plan, uniform_ranks
-from emulator.policy import Policy
-from emulator.records import Arrays, ClusterView, Group, RoundPlan, RoundReport, Status
+from emulator.policy import Between, Count, Fraction, Nonempty, NotNegative, Policy
+from emulator.records import Arrays, ClusterView, DeviceReport, Group, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
 
 
@@ -68,36 +68,27 @@ class HierFedLora(Policy):
 
     declares: ClassVar[frozenset[str]] = frozenset({"label_histogram"})
 
-    rank: int = 8
-    group_size: int = 10
+    rank: Count = 8
+    group_size: Count = 10
     grouping: Literal["near_iid", "random"] = "near_iid"
-    regroup_rounds: int = 20
-    speed_weight: float = 0.1
-    frequencies: tuple[int, ...] = (1, 2, 4, 8)
-    frequency_power: float = 0.5
-    slack_fraction: float = 0.2
-    smoothing: float = 0.8
+    regroup_rounds: Count = 20
+    speed_weight: NotNegative = 0.1
+    frequencies: Annotated[tuple[Annotated[int, Between(1, 1000)], ...], Nonempty] = (1, 2, 4, 8)
+    frequency_power: Annotated[float, Between(0, 10)] = 0.5
+    slack_fraction: NotNegative = 0.2
+    smoothing: Fraction = 0.8
 
-    _capacities: dict[int, Capacity] = field(default_factory=dict, init=False, repr=False)
+    _capacities: Capacities = field(init=False, repr=False)
     _most_layers: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _importance: tuple[float, ...] = field(default=(), init=False, repr=False)
     _groups: tuple[tuple[int, ...], ...] = field(default=(), init=False, repr=False)
     _grouped_in: int = field(default=-1, init=False, repr=False)
     _chosen: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self._capacities = Capacities(self.smoothing)
+
     def form(self, model: ModelSpec) -> LoraForm:
-        if not 0 <= self.smoothing <= 1:
-            raise ValueError(f"smoothing must be between 0 and 1, got {self.smoothing!r}")
-        for name in ("slack_fraction", "speed_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
-        if not 0 <= self.frequency_power <= 10:
-            raise ValueError(f"frequency_power must be between 0 and 10, got {self.frequency_power!r}")
-        for name in ("group_size", "regroup_rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if not self.frequencies or not all(1 <= frequency <= 1000 for frequency in self.frequencies):
-            raise ValueError(f"frequencies must be one or more numbers from 1 to 1000, got {self.frequencies!r}")
         return LoraForm(ranks=uniform_ranks(model, self.rank, 0))
 
     def plan(self, view: ClusterView) -> RoundPlan:
@@ -107,7 +98,7 @@ class HierFedLora(Policy):
         # For each device of which something is known, the seconds of an inner round at each depth.
         inner_s = {
             device: [known.completion_s(depth, *sent_bytes[depth]) for depth in range(n_layers + 1)]
-            for device, known in self._capacities.items()
+            for device, known in self._capacities.known.items()
         }
         if self._is_due(view.round_index):
             self._groups = self._formed(view, {device: seconds[-1] for device, seconds in inner_s.items()})
@@ -131,13 +122,12 @@ class HierFedLora(Policy):
         return replace(lora_plan(view, form.ranks, depths), groups=tuple(planned))
 
     def observe(self, report: RoundReport) -> None:
-        for device, seen in report.devices.items():
-            if seen.status is Status.OUT_OF_MEMORY:
-                self._most_layers[device] = max(1, self._chosen[device][1] - 1)
-            elif seen.status is Status.OK:
-                frequency, depth = self._chosen[device]
-                latest = measured_capacity(seen, depth, inner_rounds=frequency)
-                self._capacities[device] = self._capacities.get(device, latest).blend(latest, self.smoothing)
+        def measured(device: int, seen: DeviceReport) -> Capacity:
+            frequency, depth = self._chosen[device]
+            return measured_capacity(seen, depth, inner_rounds=frequency)
+
+        self._most_layers |= held_below(report, {device: depth for device, (_, depth) in self._chosen.items()})
+        self._capacities.observe(report, measured)
 
     def aggregate_groups(self, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
         merged = super().aggregate_groups(state, groups)
@@ -150,7 +140,7 @@ class HierFedLora(Policy):
 
     def _is_due(self, round_index: int) -> bool:
         """Whether groups are to be formed: first, when speeds are known first, and every so many rounds."""
-        is_first_with_speeds = self._grouped_in == 0 and bool(self._capacities)
+        is_first_with_speeds = self._grouped_in == 0 and bool(self._capacities.known)
         return self._grouped_in < 0 or is_first_with_speeds or round_index - self._grouped_in >= self.regroup_rounds
 
     def _formed(self, view: ClusterView, full_s: Mapping[int, float]) -> tuple[tuple[int, ...], ...]:

@@ -36,10 +36,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from emulator.algorithms.balancing import relieve_slowest
-from emulator.algorithms.estimation import Capacity, measured_capacity
+from emulator.algorithms.estimation import Capacities, held_below, measured_capacity
 from emulator.forms.lora import LoraForm, lora_assignment, lora_plan
-from emulator.policy import Policy
-from emulator.records import ClusterView, RoundPlan, RoundReport, Status
+from emulator.policy import Count, Fraction, Policy
+from emulator.records import ClusterView, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
 
 
@@ -58,27 +58,25 @@ class Legend(Policy):
         downlink: full, or tuned (only the layers that a device trains).
     """
 
-    first_rank: int = 2
+    first_rank: Count = 2
     rank_step: float = 1.0
-    smoothing: float = 0.8
-    waiting_fraction: float = 0.2
-    min_depth: int = 1
+    smoothing: Fraction = 0.8
+    waiting_fraction: Fraction = 0.2
+    min_depth: Count = 1
     rank_order: Literal["increasing", "uniform", "decreasing"] = "increasing"
     adapt_depth: bool = True
     downlink: Literal["full", "tuned"] = "full"
 
-    _capacities: dict[int, Capacity] = field(default_factory=dict, init=False, repr=False)
+    _capacities: Capacities = field(init=False, repr=False)
     _most_layers: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _depths: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self._capacities = Capacities(self.smoothing)
+
     def form(self, model: ModelSpec) -> LoraForm:
-        if not 1 <= self.min_depth <= model.n_layers:
-            raise ValueError(f"min_depth must be between 1 and {model.n_layers} layers, got {self.min_depth!r}")
-        for name in ("smoothing", "waiting_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}")
-        if self.first_rank < 1:
-            raise ValueError(f"first_rank must be at least 1, got {self.first_rank!r}")
+        if self.min_depth > model.n_layers:
+            raise ValueError(f"min_depth must be at most the model's {model.n_layers} layers, got {self.min_depth!r}")
         ranks = rank_law(model.n_layers, self.first_rank, self.rank_step)
         match self.rank_order:
             case "uniform":
@@ -95,13 +93,8 @@ class Legend(Policy):
         return lora_plan(view, form.ranks, self._depths, hold_below=self.downlink == "full")
 
     def observe(self, report: RoundReport) -> None:
-        for device, seen in report.devices.items():
-            if seen.status is Status.OUT_OF_MEMORY:
-                self._most_layers[device] = max(self.min_depth, self._depths[device] - 1)
-            elif seen.status is Status.OK:
-                latest = measured_capacity(seen, self._depths[device])
-                old = self._capacities.get(device, latest)
-                self._capacities[device] = old.blend(latest, self.smoothing)
+        self._most_layers |= held_below(report, self._depths, self.min_depth)
+        self._capacities.observe(report, lambda device, seen: measured_capacity(seen, self._depths[device]))
 
     def _determined_depths(self, view: ClusterView, form: LoraForm) -> dict[int, int]:
         """LCD (reconstructed), for the devices of which something is known."""
@@ -113,9 +106,9 @@ class Legend(Policy):
         upload_bytes = [form.upload_bytes(setting, view.model) for setting in settings]
 
         def completion_s(device: int, depth: int) -> float:
-            return self._capacities[device].completion_s(depth, download_bytes[depth], upload_bytes[depth])
+            return self._capacities.known[device].completion_s(depth, download_bytes[depth], upload_bytes[depth])
 
-        known = {device: depth for device, depth in self._depths.items() if device in self._capacities}
+        known = {device: depth for device, depth in self._depths.items() if device in self._capacities.known}
         return relieve_slowest(completion_s, known, self.waiting_fraction, self.min_depth)
 
 

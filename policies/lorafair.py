@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, NotNegative, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -53,16 +53,12 @@ class LoraFair(Policy):
         n_server_steps: steps of gradient descent per adapter and round.
     """
 
-    rank: int = 8
-    depth: int = 0
-    regularization: float = 0.01
-    n_server_steps: int = 50
+    rank: Count = 8
+    depth: CountOrZero = 0
+    regularization: NotNegative = 0.01
+    n_server_steps: Count = 50
 
     def form(self, model: ModelSpec) -> LoraForm:
-        if not self.regularization >= 0:
-            raise ValueError(f"regularization must be at least 0, got {self.regularization!r}")
-        if self.n_server_steps < 1:
-            raise ValueError(f"n_server_steps must be at least 1, got {self.n_server_steps!r}")
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))
 
     def plan(self, view: ClusterView) -> RoundPlan:

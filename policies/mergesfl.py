@@ -42,15 +42,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
-from emulator.algorithms.estimation import Capacity, measured_capacity
+from emulator.algorithms.estimation import Capacities, Capacity, measured_capacity
 from emulator.algorithms.genetic import SubsetSearch, Vector
 from emulator.algorithms.grouping import kl_divergence, label_distributions, mixtures
 from emulator.forms.base import AdapterForm
 from emulator.forms.cut import CutForm
 from emulator.forms.cut_lora import cut_form
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, Fraction, FractionAboveZero, NotNegative, Policy, Positive
 from emulator.protocols.cut import CutRounds
-from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
+from emulator.records import Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
 
@@ -71,44 +71,37 @@ class MergeSfl(Policy):
         scale_bottom_rate: whether a smaller batch means a smaller learning rate of the bottom.
     """
 
-    cut: int = 0
-    rank: int = 8
-    n_selected: int = 10
-    ingress_batches: float = 10.0
-    smoothing: float = 0.8
-    divergence_bound: float = 0.01
-    waiting_fraction: float = 0.05
-    rate_decay: float = 0.993
-    rate_floor: float = 0.05
+    cut: CountOrZero = 0
+    rank: Count = 8
+    n_selected: Count = 10
+    ingress_batches: Positive = 10.0
+    smoothing: Fraction = 0.8
+    divergence_bound: NotNegative = 0.01
+    waiting_fraction: Fraction = 0.05
+    rate_decay: FractionAboveZero = 0.993
+    rate_floor: Fraction = 0.05
     scale_bottom_rate: bool = False
 
     declares = frozenset({"label_histogram"})
     families = frozenset({"transformer", "convnet"})
-    task = "emulator.learning.tasks.cut:train_merged"
     protocol = CutRounds(merges=True)
+    task = protocol.task
 
-    _capacities: dict[int, Capacity] = field(default_factory=dict, init=False, repr=False)  # per sample
+    _capacities: Capacities = field(init=False, repr=False)  # per sample
     _n_selected: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _most: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _batches: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self._capacities = Capacities(self.smoothing)
+
     def form(self, model: ModelSpec) -> CutForm:
-        for name in ("smoothing", "waiting_fraction", "rate_floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)!r}")
-        if self.n_selected < 1 or not self.ingress_batches > 0 or not 0 < self.rate_decay <= 1:
-            raise ValueError(
-                "n_selected must be at least 1, ingress_batches above 0, rate_decay above 0 and at most 1, got"
-                f" {self.n_selected!r}, {self.ingress_batches!r} and {self.rate_decay!r}"
-            )
-        if self.divergence_bound < 0:
-            raise ValueError(f"divergence_bound must be at least 0, got {self.divergence_bound!r}")
         return cut_form(model, rank=self.rank, cut=self.cut)
 
     def plan(self, view: ClusterView) -> RoundPlan:
         form, training = self.form(view.model), view.training
         full, n_steps = training.batch_size, training.n_steps
-        if self._capacities:
+        if self._capacities.known:
             self._batches = self._chosen(view, form)
         else:  # nothing is known of anybody
             n_steps, self._batches = 1, {device: self._most.get(device, full) for device in view.available}
@@ -121,7 +114,7 @@ class MergeSfl(Policy):
                     batch_size=size,
                     learning_rate=rate * size / full if self.scale_bottom_rate else rate,
                     top_learning_rate=rate,
-                    merges=True,
+                    merges=self.protocol.merges,
                 )
                 for device, size in self._batches.items()
             }
@@ -131,10 +124,7 @@ class MergeSfl(Policy):
         for device, seen in report.devices.items():
             if seen.status is Status.OUT_OF_MEMORY:
                 self._most[device] = max(1, self._batches[device] // 2)
-            elif seen.status is Status.OK and seen.n_steps:
-                latest = measured_capacity(seen, 1, inner_rounds=seen.n_steps * seen.batch_size)
-                old = self._capacities.get(device, latest)
-                self._capacities[device] = old.blend(latest, self.smoothing)
+        self._capacities.observe(report, _measured_per_sample)
 
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """``w = sum_i d_i w_i / sum_i d_i`` (from memory). All updates bring the same top."""
@@ -144,9 +134,10 @@ class MergeSfl(Policy):
     def _chosen(self, view: ClusterView, form: CutForm) -> dict[int, int]:
         """The selected devices with their batch sizes."""
         devices, full = view.available, view.training.batch_size
-        one = form.assignment(0, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=True)
+        merges = self.protocol.merges
+        one = form.assignment(0, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=merges)
         n_bytes = form.step_download_bytes(one, view.model), form.step_upload_bytes(one, view.model)
-        known_s = {device: known.completion_s(1, *n_bytes) for device, known in self._capacities.items()}
+        known_s = {device: known.completion_s(1, *n_bytes) for device, known in self._capacities.known.items()}
         median_s = float(np.median(list(known_s.values())))
         sample_s = np.array([known_s.get(device, median_s) for device in devices])  # mu_i + beta_i
         most = np.array([self._most.get(device, full) for device in devices])
@@ -170,6 +161,10 @@ class MergeSfl(Policy):
         for device in chosen:
             self._n_selected[device] = self._n_selected.get(device, 0) + 1
         return chosen
+
+
+def _measured_per_sample(device: int, seen: DeviceReport) -> Capacity | None:
+    return measured_capacity(seen, 1, inner_rounds=seen.n_steps * seen.batch_size) if seen.n_steps else None
 
 
 def regulated_batches(sample_s: Vector, full: int) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from emulator.forms.cut import CutForm
 from emulator.forms.cut_lora import cut_form
-from emulator.policy import Policy
+from emulator.policy import Count, CountOrZero, Fraction, FractionAboveZero, Policy
 from emulator.protocols.cut import CutRounds
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
@@ -45,22 +45,17 @@ class SplitFed(Policy):
         rate_floor: least learning rate, as a share of the first.
     """
 
-    cut: int = 0
-    rank: int = 8
-    n_selected: int = 10
-    rate_decay: float = 0.993
-    rate_floor: float = 0.05
+    cut: CountOrZero = 0
+    rank: Count = 8
+    n_selected: Count = 10
+    rate_decay: FractionAboveZero = 0.993
+    rate_floor: Fraction = 0.05
 
     families = frozenset({"transformer", "convnet"})
-    task = "emulator.learning.tasks.cut:train_copies"
     protocol = CutRounds(merges=False)
+    task = protocol.task
 
     def form(self, model: ModelSpec) -> CutForm:
-        if self.n_selected < 1 or not 0 < self.rate_decay <= 1 or not 0 <= self.rate_floor <= 1:
-            raise ValueError(
-                "n_selected must be at least 1, rate_decay above 0 and at most 1, rate_floor between 0 and 1, got"
-                f" {self.n_selected!r}, {self.rate_decay!r} and {self.rate_floor!r}"
-            )
         return cut_form(model, rank=self.rank, cut=self.cut)
 
     def plan(self, view: ClusterView) -> RoundPlan:
@@ -75,7 +70,7 @@ class SplitFed(Policy):
                     batch_size=training.batch_size,
                     learning_rate=rate,
                     top_learning_rate=rate,
-                    merges=False,
+                    merges=self.protocol.merges,
                 )
                 for device in sorted(cohort.tolist())
             }

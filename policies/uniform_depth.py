@@ -26,7 +26,7 @@ from typing import ClassVar
 
 from emulator.errors import PlanError
 from emulator.forms.lora import LoraForm, lora_assignment, lora_plan, uniform_ranks
-from emulator.policy import Policy
+from emulator.policy import Count, Fraction, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.memory import peak_memory
@@ -43,12 +43,10 @@ class UniformDepth(Policy):
 
     declares: ClassVar[frozenset[str]] = frozenset({"memory_bytes"})
 
-    rank: int = 8
-    memory_fraction: float = 1.0
+    rank: Count = 8
+    memory_fraction: Fraction = 1.0
 
     def form(self, model: ModelSpec) -> LoraForm:
-        if not 0 <= self.memory_fraction <= 1:
-            raise ValueError(f"memory_fraction must be between 0 and 1, got {self.memory_fraction!r}")
         return LoraForm(ranks=uniform_ranks(model, self.rank, 0))
 
     def plan(self, view: ClusterView) -> RoundPlan:

@@ -144,11 +144,12 @@ FLOORS: tuple[Room, ...] = (
         _names("errors learning/cut learning/data learning/host learning/model records seeds shapes"),
     ),
     Room("emulator/learning", "the only place of torch"),
-    Room("emulator/config", "a run's configuration", _names("errors"), ("pydantic",)),
+    Room("emulator/backends/kinds", "kinds of backends: what is asked of one before it starts", _names("errors")),
+    Room("emulator/config", "a run's configuration", _names("backends/kinds errors"), ("pydantic",)),
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors records world"),
+        _names("errors files records world"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
@@ -170,18 +171,24 @@ FLOORS: tuple[Room, ...] = (
         ("ray", "torch"),
         reads_clock=True,
     ),
-    Room("emulator/execute", "starts a run on its backend", _names("backends config running"), reads_clock=True),
+    Room(
+        "emulator/execute",
+        "starts a run on its backend",
+        _names("backends backends/kinds config running"),
+        reads_clock=True,
+    ),
     Room(
         "emulator/preflight",
         "a look at a run before it is started",
-        _names("backends config errors policy policy_calls records results running shapes validation world"),
+        _names("backends backends/kinds config errors policy policy_calls records results running shapes validation "
+               "world"),
         reads_clock=True,
     ),
     Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends config errors execute preflight results running shapes /device_profiles"),
+        _names("backends backends/kinds config errors execute files preflight results running shapes /device_profiles"),
         ("pyarrow",),
         reads_clock=True,
     ),
@@ -202,15 +209,15 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors learning/model learning/model/probe records shapes world/price /device_profiles"),
+        _names("errors files learning/model learning/model/probe records shapes world/price /device_profiles"),
         ("tomli_w",),
         reads_clock=True,
     ),
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis calibration config errors execute files policy preflight records report report/terminal "
-               "results running shapes sweeps world/price /device_profiles"),
+        _names("analysis backends/kinds calibration config errors execute files policy preflight records report "
+               "report/terminal results running shapes sweeps world/price /device_profiles"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

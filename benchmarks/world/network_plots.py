@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from device_profiles.catalog import load_cluster, load_link
-from device_profiles.records import WifiRings
+from device_profiles.link_kinds.wifi_rings import WifiRings
 from emulator.seeds import Seeds
 from emulator.world.clock import Clock, Process
 from emulator.world.network.links import Links

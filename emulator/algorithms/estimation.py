@@ -1,8 +1,9 @@
 """What a server can infer about its devices from the telemetry of past rounds, for policies that plan by it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
-from emulator.records import DeviceReport
+from emulator.records import DeviceReport, RoundReport, Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,3 +46,35 @@ def measured_capacity(seen: DeviceReport, n_backward_layers: float, inner_rounds
         download_s_per_byte=seen.download_s / seen.download_bytes,
         upload_s_per_byte=seen.upload_s / seen.upload_bytes,
     )
+
+
+class Capacities:
+    """The capacities of all devices that have delivered yet, each blended over the rounds in which it did."""
+
+    def __init__(self, smoothing: float) -> None:
+        """``smoothing`` is the share of the old estimate, from 0 to 1."""
+        self._smoothing = smoothing
+        self.known: dict[int, Capacity] = {}
+        """By device."""
+
+    def observe(self, report: RoundReport, measured: Callable[[int, DeviceReport], Capacity | None]) -> None:
+        """Take in a round: ``measured(device, seen)`` is what it says of a device that has delivered.
+
+        Where that is None, what is known of the device stays.
+        """
+        for device, seen in report.devices.items():
+            latest = measured(device, seen) if seen.status is Status.OK else None
+            if latest is not None:
+                self.known[device] = self.known.get(device, latest).blend(latest, self._smoothing)
+
+
+def held_below(report: RoundReport, depths: Mapping[int, int], least: int = 1) -> dict[int, int]:
+    """For each device that ran out of memory the depth that it is held to: one below what was asked of it, ``depths``.
+
+    No device is held below ``least``.
+    """
+    return {
+        device: max(least, depths[device] - 1)
+        for device, seen in report.devices.items()
+        if seen.status is Status.OUT_OF_MEMORY
+    }

@@ -1,7 +1,9 @@
 """Everything in this process, one stack after another: for small runs, debugging and most tests."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from emulator.backends.content import load_content, numeric_settings
@@ -10,7 +12,19 @@ from emulator.config import Config
 from emulator.forms.base import AdapterForm
 from emulator.learning.host import resolve
 from emulator.records import Arrays, Evaluation, Job, Update
+from emulator.running.compose import build_coordinator
+from emulator.running.coordinator import OnProgress
 from emulator.running.hosts import Backend, HostTiming, OnJobs
+
+
+def run_inline(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
+    """Run to the end in this process.
+
+    Raises:
+        UserError: something that the user gave cannot be used.
+        KeyboardInterrupt: the run was interrupted; what was written is whole.
+    """
+    build_coordinator(config, out_dir, partial(InlineBackend, config), on_progress, threading.Event()).run()
 
 
 class InlineBackend(Backend):

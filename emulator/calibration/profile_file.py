@@ -2,11 +2,12 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tomli_w
@@ -17,6 +18,7 @@ from emulator.calibration.link import MeasuredLink
 from emulator.calibration.machine import Machine
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import ConfigError
+from emulator.files import check_writable, replaced
 from emulator.world.price.cost import step_demand
 from emulator.world.price.memory import peak_memory
 
@@ -71,8 +73,7 @@ def check_out(path: Path, *, with_link: bool) -> None:
     """
     if path.suffix != ".toml":
         raise ConfigError(f"--out must end in .toml, which tells a profile's file from a name; got {str(path)!r}")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"--out: {str(path.parent)!r} is no folder that can be written to; got {str(path)!r}")
+    check_writable(path)
     for file in (path, csv_path(path), *([link_path(path)] if with_link else [])):
         if file.exists():
             raise ConfigError(f"--out: {str(file)!r} exists and is not overwritten; remove it or give another name")
@@ -91,24 +92,29 @@ def link_path(path: Path) -> Path:
 def write_calibration(path: Path, calibration: Calibration) -> tuple[Path, ...]:
     """Write profile, steps and, where it was measured, link; the files that there are now.
 
-    Every file is written whole under another name, and the profile and link are read back, before any gets its name.
+    Profile and link are read back, and every file is written whole under another name, before any gets its name.
+
+    Raises:
+        UserError: the disk cannot be written.
     """
     texts = {path: profile_text(calibration), csv_path(path): steps_text(calibration.steps)}
     if calibration.link is not None:
         texts[link_path(path)] = link_text(calibration.link, calibration.peer)
-    parts = {file: file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}") for file in texts}
-    try:
+    _check_readable(texts, path)
+    with ExitStack() as stack:
+        # The profile comes first, and so gets its name last: where it is, so are the others.
         for file, text in texts.items():
-            parts[file].write_text(text, encoding="utf-8")
-        load_profile(parts[path])
-        if calibration.link is not None:
-            load_link(parts[link_path(path)])
-        for file, part in reversed(parts.items()):
-            part.replace(file)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+            stack.enter_context(replaced(file)).write_text(text, encoding="utf-8")
     return tuple(texts)
+
+
+def _check_readable(texts: Mapping[Path, str], path: Path) -> None:
+    with TemporaryDirectory() as folder:
+        for file, text in texts.items():
+            (Path(folder) / file.name).write_text(text, encoding="utf-8")
+        load_profile(Path(folder) / path.name)
+        if link_path(path) in texts:
+            load_link(Path(folder) / link_path(path).name)
 
 
 def profile_text(calibration: Calibration) -> str:

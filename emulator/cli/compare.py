@@ -10,6 +10,7 @@ import pandas as pd
 from emulator.analysis.comparison import Comparison, compare
 from emulator.analysis.metrics import Question
 from emulator.errors import ConfigError, UserError
+from emulator.files import check_writable, replaced, write_text
 from emulator.report.terminal.comparison import markdown, render
 from emulator.report.terminal.console import terminal
 from emulator.results.reader import RunFrames, SweepFrames, load
@@ -34,6 +35,8 @@ def show_comparison(
     form = form or _form_of(out)
     if form == "parquet" and out is None:
         raise ConfigError("--format parquet writes a file; give it with --out FILE")
+    if out is not None:
+        check_writable(out)
     compared = compare(_loaded(paths), question, baseline=baseline, by=by)
     if out is None and form == "table":
         terminal().print(render(compared), soft_wrap=False)
@@ -73,13 +76,11 @@ def _text(compared: Comparison, form: str) -> str:
 
 
 def _write(compared: Comparison, form: str, out: Path) -> None:
-    try:
-        if form == "parquet":
-            compared.groups.to_parquet(out, index=False)
-        else:
-            out.write_text(_text(compared, form), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror or error}): {str(out)!r}") from error
+    if form == "parquet":
+        with replaced(out) as file:
+            compared.groups.to_parquet(file, index=False)
+    else:
+        write_text(out, [_text(compared, form)])
 
 
 def _as_plain(compared: Comparison) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from device_profiles.catalog import (
     load_profile,
     profile_names,
 )
-from device_profiles.records import ClusterSpec, DeviceProfile, LinkSpec, Provenance
+from device_profiles.link_kinds.base import LinkSpec
+from device_profiles.provenance import Provenance
+from device_profiles.records import ClusterSpec, DeviceProfile
 from emulator.errors import ConfigError, did_you_mean
 from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
 from emulator.report.terminal.console import FittedTable, terminal
@@ -211,8 +213,10 @@ def _show_figures(name: str, figures: dict[str, Any], provenance: Any) -> None:
     console = terminal()
     console.print(Text(name, style="bold"))
     for key, value in figures.items():
-        if key not in ("provenance", "sha256", "name"):
-            console.print(f"{key} = {value!r}")
+        if key in ("provenance", "sha256", "name"):
+            continue
+        for part, figure in value.items() if isinstance(value, dict) else ((key, value),):
+            console.print(f"{part} = {figure!r}")
     _show_provenance(console, provenance)
 
 

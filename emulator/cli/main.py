@@ -70,7 +70,7 @@ def run(
     rounds: options.Rounds = None,
     seed: options.Seed = None,
     set_: options.Overrides = None,
-    backend: options.BackendKind = None,
+    backend: options.BackendName = None,
     hosts: options.Hosts = None,
     devices_per_actor: options.DevicesPerActor = None,
     gpus_per_host: options.GpusPerHost = None,
@@ -112,7 +112,7 @@ def doctor(
     rounds: options.Rounds = None,
     seed: options.Seed = None,
     set_: options.Overrides = None,
-    backend: options.BackendKind = None,
+    backend: options.BackendName = None,
     hosts: options.Hosts = None,
     devices_per_actor: options.DevicesPerActor = None,
     gpus_per_host: options.GpusPerHost = None,
@@ -140,7 +140,7 @@ def doctor(
 def sweep(
     sweep_file: Annotated[Path, typer.Argument(help="A TOML file with a base configuration, axes and cases.")],
     set_: options.Overrides = None,
-    backend: options.BackendKind = None,
+    backend: options.BackendName = None,
     hosts: options.Hosts = None,
     max_parallel: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 means as many as have room.")] = 0,
     dry_run: Annotated[

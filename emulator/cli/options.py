@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from emulator.backends.kinds import KINDS
 
 if TYPE_CHECKING:
     from emulator.config import Config
@@ -16,7 +18,23 @@ Seed = Annotated[int | None, typer.Option(help="Seed of every random stream.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override any setting; repeatable.")
 ]
-BackendKind = Annotated[Literal["ray", "inline"] | None, typer.Option(help="Host processes, or this one.")]
+
+
+def _known_backend(name: str | None) -> str | None:
+    if name is not None and name not in (kind.name for kind in KINDS):
+        allowed = ", ".join(repr(kind.name) for kind in KINDS)
+        raise typer.BadParameter(f"{name!r} is not one of {allowed}.")
+    return name
+
+
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        metavar=f"[{'|'.join(kind.name for kind in KINDS)}]",
+        help="; ".join(f"{kind.name}: {kind.holds}" for kind in KINDS) + ".",
+        callback=_known_backend,
+    ),
+]
 Hosts = Annotated[int | None, typer.Option(help="Number of host processes.")]
 DevicesPerActor = Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")]
 GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each host.")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emulator.analysis import Question
 from emulator.errors import UserError
-from emulator.files import check_out_file, write_file
+from emulator.files import check_writable, write_text
 from emulator.report.page import report_page
 from emulator.report.terminal.units import size
 from emulator.results.reader import RunFrames, SweepFrames, load
@@ -20,9 +20,9 @@ def write_report(paths: Sequence[Path], out: Path, target: float | None) -> None
         UserError: a folder is neither a run nor a sweep, the runs cannot be compared, or the file cannot be written.
     """
     question = Question(target=target)
-    check_out_file(out)
+    check_writable(out)
     with all_or_nothing():
-        n_bytes = write_file(out, report_page(_given(paths), question))
+        n_bytes = write_text(out, report_page(_given(paths), question))
     print(f"report: {out} ({size(n_bytes)}); open it in any browser")
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from emulator.errors import ConfigError, UserError
-from emulator.files import check_out_file, write_file
+from emulator.files import check_writable, write_text
 from emulator.report.markup import counted
 from emulator.report.terminal.units import size
 from emulator.report.trace_events import trace_lines
@@ -19,12 +19,12 @@ def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
         typer.Exit: with status 130, interrupted.
         UserError: the folder is no run, has no such rounds, or the file cannot be written.
     """
-    check_out_file(out)
+    check_writable(out)
     span = None if rounds is None else _span(rounds)
     with all_or_nothing():
         frames = load_run(run_dir)
         _check_rounds(frames, run_dir, span, rounds)
-        n_bytes = write_file(out, trace_lines(frames, span))
+        n_bytes = write_text(out, trace_lines(frames, span))
     n_rounds = len(frames.rounds) if span is None else span[1] - span[0] + 1
     print(
         f"timeline: {out} ({size(n_bytes)}, {counted(n_rounds, 'round')})\n"

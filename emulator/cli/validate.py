@@ -1,7 +1,6 @@
 """``jetbed validate``: times steps that no profile was fitted to, and prints what the profile says beside it."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from emulator.calibration.step_settings import unseen
 from emulator.cli.calibrate import how_to_measure, software, timed
 from emulator.cli.price import power_mode
 from emulator.errors import ConfigError
+from emulator.files import check_writable, write_text
 from emulator.records import WorkKind
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
@@ -49,7 +49,8 @@ def validate(request: Request, as_json: bool) -> None:
     except ProfileError as error:
         raise ConfigError(str(error)) from None
     mode = power_mode(profile, request.mode)
-    _check_csv(request.csv)
+    if request.csv:
+        check_writable(request.csv, "--csv")
     device = request.device or ("cpu" if mode.n_cpu_threads else None)
     threads = (mode.n_cpu_threads or None) if request.threads is None else request.threads
     how = how_to_measure(device, threads, request.clock, quick=request.quick)
@@ -60,18 +61,11 @@ def validate(request: Request, as_json: bool) -> None:
     machine = this_machine(how.device)
     what = f"{profile.name} [{mode.name}] against {machine.processor}, threads: {how.n_threads}, {software(how.clock)}"
     if request.csv:
-        part = request.csv.with_name(f".{request.csv.name}.{os.getpid()}.part")
-        part.write_text(comparisons_text(comparisons, f"jetbed validate: {what}"), encoding="utf-8")
-        part.replace(request.csv)
+        write_text(request.csv, [comparisons_text(comparisons, f"jetbed validate: {what}")])
     if as_json:
         print(json.dumps(_as_plain(profile, mode, comparisons), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         _show(terminal(), what, comparisons)
-
-
-def _check_csv(path: Path | None) -> None:
-    if path is not None and (path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK)):
-        raise ConfigError(f"--csv needs a file in a folder that can be written to, got {str(path)!r}")
 
 
 def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> None:

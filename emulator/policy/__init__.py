@@ -4,6 +4,17 @@ from emulator.algorithms.aggregation import weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_plan
 from emulator.policy.base import Policy
+from emulator.policy.parameters import (
+    Between,
+    Count,
+    CountOrZero,
+    Fraction,
+    FractionAboveZero,
+    FractionBelowOne,
+    Nonempty,
+    NotNegative,
+    Positive,
+)
 from emulator.records import (
     Arrays,
     Assignment,
@@ -21,13 +32,22 @@ __all__ = [
     "AdapterForm",
     "Arrays",
     "Assignment",
+    "Between",
     "ClusterView",
+    "Count",
+    "CountOrZero",
     "DeviceReport",
+    "Fraction",
+    "FractionAboveZero",
+    "FractionBelowOne",
     "Group",
     "LoraAssignment",
     "LoraForm",
     "ModelSpec",
+    "Nonempty",
+    "NotNegative",
     "Policy",
+    "Positive",
     "RoundPlan",
     "RoundReport",
     "Status",

@@ -156,7 +156,9 @@ def build_policy(path: str, given: Mapping[str, Any]) -> Policy:
 
 def _annotations(policy: type[Policy]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(policy if dataclasses.is_dataclass(policy) else policy.__init__)
+        return typing.get_type_hints(
+            policy if dataclasses.is_dataclass(policy) else policy.__init__, include_extras=True
+        )
     except Exception as error:  # an annotation in quotes may be any expression
         raise ConfigError(
             f"the annotations of policy {import_path(policy)} cannot be resolved ({' '.join(str(error).split())}); "

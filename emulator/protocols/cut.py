@@ -36,6 +36,11 @@ class CutRounds(RoundProtocol):
 
     merges: bool
 
+    @property
+    def task(self) -> str:
+        """The import path of what hosts have to compute in such rounds, for ``Policy.task``."""
+        return f"emulator.learning.tasks.cut:{'train_merged' if self.merges else 'train_copies'}"
+
     def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         form = testbed.form
         if plan.groups or plan.deadline_s is not None or plan.n_wanted is not None:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emulator.errors import ConfigError, UserError
+from emulator.files import replaced, unwritable
 from emulator.results.columns import Columns, arrow_table
 from emulator.results.schemas import SCHEMA_VERSION, SCHEMAS
 
@@ -83,9 +84,12 @@ class RunWriter:
             **run_info,
         }
         text = _json(info)
-        with self._disk():
+        try:
             self.out_dir.mkdir(parents=True, exist_ok=True)
-        self._replace(INFO_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            self._has_failed = True
+            raise unwritable(self.out_dir, "results", error) from error
+        self._write_info(text)
         self._info = info
         self._opened_s = time.monotonic()
 
@@ -99,8 +103,7 @@ class RunWriter:
         if self._info is None:
             raise RuntimeError("RunWriter.note: open() comes first")
         self._info[key] = value
-        text = _json(self._info)
-        self._replace(INFO_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        self._write_info(_json(self._info))
 
     def write(self, table: str, columns: Columns) -> None:
         """Add rows to a table, in ascending order of ``round_index`` over all calls.
@@ -151,7 +154,7 @@ class RunWriter:
             try:
                 self.flush()
             finally:
-                self._replace(INFO_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+                self._write_info(text)
         self._info = None
         self._parts.clear()
 
@@ -172,39 +175,25 @@ class RunWriter:
             return
         whole = pa.concat_tables(part.batches).combine_chunks()
         part.batches = [whole]
-        # Spelled out, so that another default of pyarrow does not change the files.
-        self._replace(
-            f"{table}/part-{part.index:05d}.parquet",
-            lambda path: pq.write_table(whole, path, version="2.6", compression="zstd", compression_level=3),
-        )
+        with self._replaced(f"{table}/part-{part.index:05d}.parquet") as file:
+            # Only the table's own folder: where the run's has vanished, so have the rounds before.
+            file.parent.mkdir(exist_ok=True)
+            # Spelled out, so that another default of pyarrow does not change the files.
+            pq.write_table(whole, file, version="2.6", compression="zstd", compression_level=3)
         part.is_on_disk = True
 
-    def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Write a file under a temporary name that readers ignore, then give it its own."""
-        path = self.out_dir / name
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with self._disk():
-                # Only the table's own folder: where the run's has vanished, so have the rounds before.
-                if path.parent != self.out_dir:
-                    path.parent.mkdir(exist_ok=True)
-                write(temporary)
-                temporary.replace(path)
-        except UserError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+    def _write_info(self, text: str) -> None:
+        with self._replaced(INFO_FILE) as file:
+            file.write_text(text, encoding="utf-8")
 
     @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
+    def _replaced(self, name: str) -> Iterator[Path]:
         try:
-            yield
-        except OSError as error:
+            with replaced(self.out_dir / name, "results") as file:
+                yield file
+        except UserError:
             self._has_failed = True
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"cannot write results ({reason}); free the disk or choose another --out: {str(self.out_dir)!r}"
-            ) from error
+            raise
 
 
 def check_out_dir(path: str | Path) -> None:

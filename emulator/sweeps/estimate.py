@@ -6,7 +6,8 @@ from itertools import groupby
 from pathlib import Path
 
 from emulator.backends.content import content_key, numeric_settings
-from emulator.preflight import RAY_START_S, Check, Preflight, examine
+from emulator.backends.kinds import BackendKind, backend_kind
+from emulator.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
 from emulator.running.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus
 from emulator.shapes.catalog import model_spec
@@ -24,7 +25,7 @@ class Estimate:
     Attributes:
         finished: names of the runs that are complete.
         wall_s: by name, what each of the others takes alone on all of this machine, without loading.
-        start_s: what Ray, and loading models and data take.
+        start_s: what backends, and loading models and data take.
         n_parallel: how many runs are under way at a time.
         n_hosts: of the pool; 0 where nothing is trained.
         needed_bytes: memory of all processes.
@@ -74,11 +75,11 @@ def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> Estimate:
         for run in alike:
             wall_s[run.name] = _alone_s(run, found, n_parallel)
             load_s[content_key(run.config, clusters.of(run.config).n_devices)] = _load_s(run, found) / max(1, n_hosts)
-    has_ray = any(run.config.backend.kind == "ray" for run in left)
+    backends = {_backend(run).name: _backend(run) for run in left}
     return Estimate(
         finished=tuple(finished),
         wall_s={run.name: wall_s[run.name] for run in left},
-        start_s=sum(load_s.values()) + RAY_START_S * has_ray,
+        start_s=sum(load_s.values()) + sum(backend.start_s for backend in backends.values()),
         n_parallel=n_parallel,
         n_hosts=n_hosts,
         needed_bytes=_needed_bytes(left, n_hosts, n_parallel),
@@ -91,19 +92,23 @@ def _kind(run: PlannedRun) -> str:
     return run.config.model_copy(update={SEED: 0}).model_dump_json()
 
 
+def _backend(run: PlannedRun) -> BackendKind:
+    return backend_kind(run.config.backend.kind)
+
+
 def _alone_s(run: PlannedRun, found: Preflight, n_parallel: int) -> float:
     """What a run adds to the whole. Hosts do not idle while runs wait: training adds what it takes on all of them."""
     if found.wall is None:
         return 0.0
     rounds_s = found.wall.n_rounds * found.wall.round_s
-    is_side_by_side = not run.config.training.enabled and run.config.backend.kind == "ray"
+    is_side_by_side = not run.config.training.enabled and _backend(run).is_side_by_side
     return rounds_s / n_parallel if is_side_by_side else rounds_s
 
 
 def _load_s(run: PlannedRun, found: Preflight) -> float:
     if found.wall is None or not run.config.training.enabled:
         return 0.0
-    return found.wall.start_s - RAY_START_S * (run.config.backend.kind == "ray")
+    return found.wall.start_s - _backend(run).start_s
 
 
 def _n_hosts(runs: Sequence[PlannedRun], clusters: Clusters) -> int:
@@ -111,7 +116,7 @@ def _n_hosts(runs: Sequence[PlannedRun], clusters: Clusters) -> int:
     pools = [0]
     for run in runs:
         backend, training = run.config.backend, run.config.training
-        if not training.enabled or backend.kind == "inline":
+        if not training.enabled or not _backend(run).has_host_processes:
             continue
         room = n_gpus() // backend.gpus_per_host if backend.gpus_per_host else n_cores() // training.threads_per_host
         most = most_hosts(clusters.of(run.config).n_devices, numeric_settings(run.config).devices_stacked) * len(runs)
@@ -120,7 +125,7 @@ def _n_hosts(runs: Sequence[PlannedRun], clusters: Clusters) -> int:
 
 
 def _n_parallel(runs: Sequence[PlannedRun], n_hosts: int, max_parallel: int) -> int:
-    if not runs or all(run.config.backend.kind == "inline" for run in runs):
+    if not runs or not any(_backend(run).is_side_by_side for run in runs):
         return 1
     return max(1, min(max_parallel or n_hosts or n_cores(), n_hosts or n_cores(), len(runs)))
 

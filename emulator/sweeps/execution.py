@@ -1,11 +1,12 @@
 """Carries a sweep out: skips what is complete, runs the rest, and keeps the index up to date."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from emulator.backends.batch import BatchRun, Listener
+from emulator.backends.kinds import KINDS, BackendKind, backend_kind
 from emulator.backends.locks import exclusive
 from emulator.errors import ConfigError, UserError
 from emulator.execute import execute
@@ -44,11 +45,7 @@ def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int
         UserError: the folder cannot be used, or the hosts have no room. What goes wrong in a run is the run's.
         KeyboardInterrupt: the sweep was interrupted; what is finished stays.
     """
-    is_inline = {run.config.backend.kind == "inline" for run in sweep.runs}
-    if max_parallel > 1 and True in is_inline:
-        raise ConfigError(
-            f"inline runs go one after another; use backend.kind = 'ray', got --max-parallel {max_parallel}"
-        )
+    _check_parallel({backend_kind(run.config.backend.kind) for run in sweep.runs}, max_parallel)
     finished_runs(sweep, sweep_dir)  # what cannot go on leaves the folder as it is
     make_folder(sweep_dir, (SWEEP_LOCK, RUNS_LOCK))
     with exclusive(sweep_dir / SWEEP_LOCK, PATIENCE_S) as is_alone:
@@ -77,14 +74,25 @@ def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int
     return progress.states
 
 
-def _carry_out(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
-    inline = [run for run in runs if run.config.backend.kind == "inline"]
-    others = [run for run in runs if run.config.backend.kind != "inline"]
-    run_one_after_another(inline, listener)
-    if others:
-        from emulator.backends.ray_batch import run_side_by_side
+def _check_parallel(kinds: Set[BackendKind], max_parallel: int) -> None:
+    for kind in kinds:
+        if max_parallel > 1 and not kind.is_side_by_side:
+            others = " or ".join(repr(other.name) for other in KINDS if other.is_side_by_side)
+            raise ConfigError(
+                f"{kind.name} runs go one after another; use backend.kind = {others}, got --max-parallel {max_parallel}"
+            )
 
-        run_side_by_side(others, listener, max_parallel, lock.absolute())
+
+def _carry_out(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+    by_kind: dict[BackendKind, list[BatchRun]] = {}
+    for run in runs:
+        by_kind.setdefault(backend_kind(run.config.backend.kind), []).append(run)
+    # First those for which nothing has to be started.
+    for kind, of_kind in sorted(by_kind.items(), key=lambda item: item[0].is_side_by_side):
+        if kind.is_side_by_side:
+            kind.load_run_batch()(of_kind, listener, max_parallel, lock.absolute())
+        else:
+            run_one_after_another(of_kind, listener)
 
 
 def run_one_after_another(runs: Sequence[BatchRun], listener: Listener) -> None:

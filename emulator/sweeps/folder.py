@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
+from emulator.files import replaced, unwritable, write_text
 from emulator.results.info import LaterVersionError, read_info
 from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, SWEEP_FILE, is_sweep
 from emulator.results.writer import check_out_dir
@@ -27,6 +28,7 @@ SCHEMA_VERSION = 1
 """Grows when a key of ``sweep.json`` or a column of the index changes its name, type or meaning."""
 ANYWHERE = ("kind", "hosts")
 """Settings of ``backend`` that change no result: a sweep may go on with others."""
+WHAT = "the sweep's folder"
 
 Status = Literal["planned", "running", "finished", "failed", "interrupted"]
 
@@ -108,7 +110,7 @@ def make_folder(sweep_dir: Path, locks: Iterable[str]) -> None:
         for name in locks:
             (sweep_dir / name).open("a").close()
     except OSError as error:
-        raise _unwritable(sweep_dir, error) from error
+        raise unwritable(sweep_dir, WHAT, error) from error
 
 
 def write_description(sweep: Sweep, sweep_dir: Path) -> None:
@@ -118,10 +120,7 @@ def write_description(sweep: Sweep, sweep_dir: Path) -> None:
         UserError: the disk cannot be written.
     """
     text = json.dumps(_description(sweep), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-    try:
-        _replace(sweep_dir / SWEEP_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise _unwritable(sweep_dir, error) from error
+    write_text(sweep_dir / SWEEP_FILE, [text], WHAT)
 
 
 def clear_run(folder: Path) -> None:
@@ -134,7 +133,7 @@ def clear_run(folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, WHAT, error) from error
 
 
 def write_index(sweep: Sweep, sweep_dir: Path, states: Mapping[str, RunState]) -> None:
@@ -143,11 +142,8 @@ def write_index(sweep: Sweep, sweep_dir: Path, states: Mapping[str, RunState]) -
     Raises:
         UserError: the disk cannot be written.
     """
-    table = index_table(sweep.runs, states)
-    try:
-        _replace(sweep_dir / INDEX_FILE, lambda path: pq.write_table(table, path))
-    except OSError as error:
-        raise _unwritable(sweep_dir, error) from error
+    with replaced(sweep_dir / INDEX_FILE, WHAT) as file:
+        pq.write_table(index_table(sweep.runs, states), file)
 
 
 def index_table(runs: Sequence[PlannedRun], states: Mapping[str, RunState]) -> pa.Table:
@@ -209,16 +205,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
     return flat
-
-
-def _replace(path: Path, write: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    temporary.replace(path)
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write the sweep's folder ({error.strerror or error}); free the disk or choose another --out: "
-        f"{str(path)!r}"
-    )

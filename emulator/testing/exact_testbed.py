@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from device_profiles.records import ConstantLink, DeviceProfile, PowerMode
+from device_profiles.link_kinds.constant import ConstantLink
+from device_profiles.records import DeviceProfile, PowerMode
 from emulator.forms.base import AdapterForm
 from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds

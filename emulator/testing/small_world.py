@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from device_profiles.records import ConstantLink, DeviceProfile, PowerMode
+from device_profiles.link_kinds.constant import ConstantLink
+from device_profiles.records import DeviceProfile, PowerMode
 from emulator.forms.base import AdapterForm
 from emulator.records import Arrays
 from emulator.seeds import Seeds

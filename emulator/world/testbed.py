@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_profiles.link_kinds.fluctuation import log_normal
 from device_profiles.records import DeviceProfile, PowerMode, Thermal
 from emulator.forms.base import AdapterForm
 from emulator.records import (
@@ -34,7 +35,7 @@ from emulator.world.availability import Always, Availability, DropOuts
 from emulator.world.clock import Clock, Event, Process
 from emulator.world.heat import Heat
 from emulator.world.ledger import ActivityLog, Ledger, Ongoing
-from emulator.world.network.links import Links, Rates, log_normal
+from emulator.world.network.links import Links, Rates
 from emulator.world.network.network import Network
 from emulator.world.network.shared_network import SharedCapacity
 from emulator.world.network.transfers import Direction

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from device_profiles.records import DeviceProfile, PowerMode, Provenance
+from device_profiles.provenance import Provenance
+from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.cost import PassDemand, StepDemand, StepTime, pass_time, step_demand, step_time

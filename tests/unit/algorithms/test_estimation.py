@@ -1,7 +1,7 @@
 """The capacity estimator that several policies plan by."""
 
-from emulator.algorithms.estimation import Capacity, measured_capacity
-from emulator.records import DeviceReport, Status
+from emulator.algorithms.estimation import Capacities, Capacity, held_below, measured_capacity
+from emulator.records import DeviceReport, RoundReport, Status
 
 
 def test_a_measurement_is_taken_per_layer_and_per_byte() -> None:
@@ -53,3 +53,33 @@ def test_an_inner_round_is_a_download_the_local_steps_and_an_upload() -> None:
 
     # 5 + 2 * 3 + 100 * 0.02 + 60 * 0.05
     assert known.completion_s(2, download_bytes=100, upload_bytes=60) == 16.0
+
+
+def report_of(*statuses: Status, forward_s: float = 0.0) -> RoundReport:
+    devices = {
+        number: DeviceReport(device_id=number, status=status, forward_s=forward_s)
+        for number, status in enumerate(statuses)
+    }
+    return RoundReport(round_index=0, start_s=0.0, end_s=1.0, devices=devices, evaluation=None)
+
+
+def as_seen(device: int, seen: DeviceReport) -> Capacity | None:
+    if seen.forward_s < 0:
+        return None
+    return Capacity(forward_s=seen.forward_s, backward_s_per_layer=0.0, download_s_per_byte=0.0, upload_s_per_byte=0.0)
+
+
+def test_capacities_are_known_of_devices_that_delivered_and_blend_over_rounds() -> None:
+    capacities = Capacities(smoothing=0.75)
+    capacities.observe(report_of(Status.OK, Status.DROPPED, forward_s=4.0), as_seen)
+    assert {device: known.forward_s for device, known in capacities.known.items()} == {0: 4.0}
+
+    capacities.observe(report_of(Status.OK, forward_s=8.0), as_seen)
+    capacities.observe(report_of(Status.OK, forward_s=-1.0), as_seen)
+    assert capacities.known[0].forward_s == 0.75 * 4.0 + 0.25 * 8.0
+
+
+def test_who_ran_out_of_memory_is_held_one_below_what_was_asked_but_not_below_the_least() -> None:
+    report = report_of(Status.OK, Status.OUT_OF_MEMORY, Status.OUT_OF_MEMORY, Status.DROPPED)
+
+    assert held_below(report, {0: 5, 1: 5, 2: 2, 3: 5}, least=2) == {1: 4, 2: 2}

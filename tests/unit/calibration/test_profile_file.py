@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from device_profiles.catalog import GIB, load_cluster, load_link, load_profile
-from device_profiles.records import ConstantLink
+from device_profiles.link_kinds.constant import ConstantLink
 from emulator.calibration.agreement import compare, comparisons_text, overall
 from emulator.calibration.fit import fit_steps
 from emulator.calibration.link import MeasuredLink

@@ -73,7 +73,7 @@ def test_watts_are_those_of_the_meter() -> None:
         ({"profile": "jetson_tx3"}, "did you mean jetson_tx2"),
         ({"threads": 0}, "--threads must be at least 1, got 0"),
         ({"mode": "MAXX"}, "no such power mode.*got 'MAXX'"),
-        ({"csv": Path("nowhere/errors.csv")}, "--csv .*got 'nowhere/errors.csv'"),
+        ({"csv": Path("nowhere/errors.csv")}, "--csv: the folder .*'nowhere/errors.csv'"),
     ],
 )
 def test_a_mistake_in_what_is_validated_is_one_sentence(changes: dict[str, Any], message: str) -> None:

@@ -18,7 +18,9 @@ from device_profiles.catalog import (
     profile_names,
     stretched,
 )
-from device_profiles.records import ConstantLink, KnownRange, PowerMode, Thermal, WifiRings
+from device_profiles.link_kinds.constant import ConstantLink
+from device_profiles.link_kinds.wifi_rings import WifiRings
+from device_profiles.records import KnownRange, PowerMode, Thermal
 
 README = Path(__file__).parents[3] / "device_profiles" / "README.md"
 
@@ -325,7 +327,8 @@ def test_rates_of_the_rings_are_in_bytes_per_second() -> None:
     # Mb/s times 1e6 / 8: 20 Mb/s are 2.5e6 bytes/s
     bounds = [(ring.min_bytes_per_s, ring.max_bytes_per_s) for ring in link.rings]
     assert bounds == [(2.5e6, 3.75e6), (1.5e6, 2.75e6), (0.75e6, 1.875e6), (0.125e6, 1e6)]
-    assert (link.min_bytes_per_s, link.max_bytes_per_s, link.latency_s) == (0.125e6, 3.75e6, 0.01)
+    assert (link.fluctuation.min_bytes_per_s, link.fluctuation.max_bytes_per_s) == (0.125e6, 3.75e6)
+    assert link.latency_s == 0.01
 
 
 def test_all_built_in_files_load_and_the_readme_lists_them() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from device_profiles.catalog import load_profile, profile_names
-from device_profiles.records import PROVENANCE_KINDS, DeviceProfile
+from device_profiles.provenance import PROVENANCE_KINDS
+from device_profiles.records import DeviceProfile
 
 FOLDER = Path(__file__).parents[3] / "device_profiles"
 

@@ -8,9 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from device_profiles.catalog import load_cluster, load_link
-from device_profiles.records import LogNormalLink, RateTrace, TraceLink
+from device_profiles.link_kinds.log_normal import LogNormalLink
+from device_profiles.link_kinds.replay import RateTrace
+from device_profiles.link_kinds.trace import TraceLink
+from device_profiles.link_kinds.trace_files import read_mahimahi, read_parquet, read_time_rate
 from device_profiles.tables import ProfileError
-from device_profiles.traces import read_mahimahi, read_parquet, read_time_rate
 
 README = Path(__file__).parents[3] / "device_profiles" / "README.md"
 LINK = """

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from emulator.errors import ConfigError
 from emulator.forms.lora import LoraAssignment
+from emulator.policy.catalog import build_policy
 from emulator.records import RoundPlan, Update
 from emulator.seeds import Seeds
 from emulator.testing import small_testbed, tiny_model
@@ -67,8 +69,9 @@ def test_a_layer_is_the_uniform_mean_over_its_owners_and_the_head_over_all() -> 
 
 
 def test_shares_that_are_no_shares_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"at most 1, got \(0.5, 1.5\)"):
-        FedRa(layer_shares=(0.5, 1.5))
+    for shares in ((0.5, 1.5), (0.0, 1.0), ()):
+        with pytest.raises(ConfigError, match=r"policy\.layer_shares"):
+            build_policy("fedra", {"layer_shares": shares})
 
 
 def test_a_share_that_gives_no_layer_of_the_model_is_refused() -> None:

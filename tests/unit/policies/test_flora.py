@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from emulator.errors import ConfigError
 from emulator.forms.residual import ResidualAssignment, ResidualLoraForm
+from emulator.policy.catalog import build_policy
 from emulator.records import Status
 from emulator.seeds import Seeds
 from emulator.testing import small_testbed, tiny_model
@@ -72,5 +74,5 @@ def test_who_missed_a_round_is_charged_for_its_stack_too() -> None:
 
 @pytest.mark.parametrize("ranks", [(), (4, 0)])
 def test_ranks_below_one_are_refused(ranks: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="ranks must be one or more whole numbers of at least 1"):
-        Flora(ranks=ranks).form(tiny_model(2))
+    with pytest.raises(ConfigError, match=r"policy\.ranks"):
+        build_policy("flora", {"ranks": ranks})

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emulator.errors import ConfigError
 from emulator.forms.lora_tail import TailAssignment, tail_product
+from emulator.policy.catalog import build_policy
 from emulator.records import Arrays, Update
 from emulator.testing import small_testbed, tiny_model
 from policies.hetlora import HetLora, pruned_rank
@@ -144,13 +146,13 @@ def ranks(plan: Any) -> dict[int, int]:
     ("given", "message"),
     [
         ({"ranks": (4, 2)}, r"ascending order, got \(4, 2\)"),
-        ({"ranks": ()}, r"got \(\)"),
-        ({"kept_fraction": 0.0}, "kept_fraction must be above 0 and at most 1, got 0.0"),
-        ({"tail_weight": -1.0}, "tail_weight must be at least 0, got -1.0"),
-        ({"min_rank": 0}, "min_rank must be between 1 and the largest of ranks, 16, got 0"),
-        ({"ranks": (2, 4), "min_rank": 5}, "min_rank must be between 1 and the largest of ranks, 4, got 5"),
+        ({"ranks": ()}, r"ranks .* at least 1 item"),
+        ({"kept_fraction": 0.0}, r"kept_fraction .* greater than 0, got 0\.0"),
+        ({"tail_weight": -1.0}, r"tail_weight .* greater than or equal to 0, got -1\.0"),
+        ({"min_rank": 0}, r"min_rank .* greater than or equal to 1, got 0"),
+        ({"ranks": (2, 4), "min_rank": 5}, "min_rank must be at most the largest of ranks, 4, got 5"),
     ],
 )
 def test_impossible_parameters_are_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        HetLora(**given)
+    with pytest.raises(ConfigError, match=message):
+        build_policy("hetlora", given)

@@ -8,6 +8,7 @@ import pytest
 from emulator.config import load_config, parse_setting
 from emulator.errors import ConfigError
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment
+from emulator.policy.catalog import build_policy
 from emulator.records import RoundPlan, Status
 from emulator.running.compose import policy_of
 from emulator.testing import small_testbed, tiny_model
@@ -51,7 +52,7 @@ def test_no_group_is_expected_to_take_longer_than_the_bound_unless_it_does_as_li
     def inner_s(device: int, depth: int) -> float:
         setting = lora_assignment(device, view.training, form.ranks, depth)
         sent = form.download_bytes(setting, view.model), form.upload_bytes(setting, view.model)
-        return policy._capacities[device].completion_s(depth, *sent)
+        return policy._capacities.known[device].completion_s(depth, *sent)
 
     plan = policy.plan(view)
     full_s = [max(inner_s(device, 12) for device in group.members) for group in plan.groups]
@@ -129,17 +130,17 @@ def test_a_run_without_training_has_no_labels_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"smoothing": 1.5}, r"smoothing must be between 0 and 1, got 1\.5"),
-        ({"speed_weight": -1.0}, r"speed_weight must be at least 0, got -1\.0"),
-        ({"group_size": 0}, "group_size must be at least 1, got 0"),
-        ({"frequency_power": 400.0}, r"frequency_power must be between 0 and 10, got 400\.0"),
-        ({"frequencies": (0, 2)}, r"frequencies must be one or more numbers from 1 to 1000, got \(0, 2\)"),
-        ({"frequencies": (1, 1001)}, r"frequencies must be one or more numbers from 1 to 1000, got \(1, 1001\)"),
+        ({"smoothing": 1.5}, r"smoothing .* less than or equal to 1, got 1\.5"),
+        ({"speed_weight": -1.0}, r"speed_weight .* greater than or equal to 0, got -1\.0"),
+        ({"group_size": 0}, r"group_size .* greater than or equal to 1, got 0"),
+        ({"frequency_power": 400.0}, r"frequency_power .* less than or equal to 10, got 400\.0"),
+        ({"frequencies": (0, 2)}, r"frequencies .* greater than or equal to 1, got"),
+        ({"frequencies": (1, 1001)}, r"frequencies .* less than or equal to 1000, got"),
     ],
 )
 def test_impossible_parameters_are_refused(given: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        HierFedLora(**given).form(tiny_model(4))  # type: ignore[arg-type]
+    with pytest.raises((ConfigError, ValueError), match=message):
+        build_policy("hierfedlora", given).form(tiny_model(4))
 
 
 def test_the_form_is_that_of_a_uniform_rank() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emulator.testing import tiny_model
+from emulator.errors import ConfigError
+from emulator.policy.catalog import build_policy
 from policies.fedlora import FedLora
 from policies.lorafair import LoraFair, corrected_b, objective
 from tests.unit.policies.exact_means import SITES, mean_of_products, one_round, product
@@ -78,7 +79,7 @@ def test_adapters_that_are_still_zero_stay_as_they_are() -> None:
 
 
 def test_parameters_without_meaning_are_refused() -> None:
-    with pytest.raises(ValueError, match="regularization must be at least 0, got -1"):
-        LoraFair(regularization=-1).form(tiny_model(2))
-    with pytest.raises(ValueError, match="n_server_steps must be at least 1, got 0"):
-        LoraFair(n_server_steps=0).form(tiny_model(2))
+    with pytest.raises(ConfigError, match=r"regularization .* greater than or equal to 0, got -1"):
+        build_policy("lorafair", {"regularization": -1.0})
+    with pytest.raises(ConfigError, match=r"n_server_steps .* greater than or equal to 1, got 0"):
+        build_policy("lorafair", {"n_server_steps": 0})

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from emulator.errors import ConfigError
+from emulator.policy.catalog import build_policy
 from emulator.testing import small_testbed, tiny_model
 from policies.splitfed import SplitFed
 
@@ -38,7 +40,7 @@ def test_what_lies_above_the_cut_is_the_server_s_and_does_not_travel() -> None:
 
 
 def test_impossible_parameters_are_refused() -> None:
-    with pytest.raises(ValueError, match="n_selected must be at least 1"):
-        SplitFed(n_selected=0).form(tiny_model(4))
+    with pytest.raises(ConfigError, match=r"n_selected .* greater than or equal to 1, got 0"):
+        build_policy("splitfed", {"n_selected": 0})
     with pytest.raises(ValueError, match="cut must be a whole number from 1 to 3"):
         SplitFed(cut=4).form(tiny_model(4)).check_model(tiny_model(4))

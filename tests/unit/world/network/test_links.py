@@ -1,25 +1,34 @@
 """Links: range, mean, variation and correlation of the rates, and what they may depend on."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from device_profiles.records import ConstantLink, LinkSpec, LogNormalLink, RateTrace, Ring, TraceLink, WifiRings
+from device_profiles.link_kinds.base import LinkSpec
+from device_profiles.link_kinds.constant import ConstantLink
+from device_profiles.link_kinds.fluctuation import Fluctuation, log_normal
+from device_profiles.link_kinds.log_normal import LogNormalLink
+from device_profiles.link_kinds.replay import RateTrace
+from device_profiles.link_kinds.trace import TraceLink
+from device_profiles.link_kinds.wifi_rings import Ring, WifiRings
 from emulator.seeds import Seeds
-from emulator.world.network.links import Links, log_normal
+from emulator.world.network.links import Links
 
 NEAR = Ring(name="near", distance_m=2, min_bytes_per_s=8e5, max_bytes_per_s=1e6)
 FAR = Ring(name="far", distance_m=20, min_bytes_per_s=1e5, max_bytes_per_s=2e5)
 WIFI = WifiRings(
     name="wifi",
     rings=(NEAR, FAR),
-    download_variation_fraction=0.4,
-    upload_variation_fraction=0.2,
-    round_correlation=0.8,
-    min_bytes_per_s=1.0,
-    max_bytes_per_s=1e12,
+    fluctuation=Fluctuation(
+        download_variation_fraction=0.4,
+        upload_variation_fraction=0.2,
+        round_correlation=0.8,
+        min_bytes_per_s=1.0,
+        max_bytes_per_s=1e12,
+    ),
     latency_s=0.01,
     provenance={},
     sha256="",
@@ -27,7 +36,12 @@ WIFI = WifiRings(
 CONSTANT = ConstantLink(
     name="constant", download_bytes_per_s=2e5, upload_bytes_per_s=1e5, latency_s=0.5, provenance={}, sha256=""
 )
+Spec = TypeVar("Spec", WifiRings, LogNormalLink)
 N_DEVICES, N_ROUNDS = 400, 60
+
+
+def fluctuating(spec: Spec, **changes: float) -> Spec:
+    return replace(spec, fluctuation=replace(spec.fluctuation, **changes))
 
 
 def rates_over_rounds(spec: LinkSpec = WIFI, n_devices: int = N_DEVICES, seed: int = 0) -> NDArray[np.float64]:
@@ -39,9 +53,10 @@ def rates_over_rounds(spec: LinkSpec = WIFI, n_devices: int = N_DEVICES, seed: i
 
 def log_deviates(spec: WifiRings) -> NDArray[np.float64]:
     """The standard normal deviates that the rates were made of, shape ``(2, rounds, devices)``."""
-    still = replace(spec, download_variation_fraction=0.0, upload_variation_fraction=0.0)
+    still = fluctuating(spec, download_variation_fraction=0.0, upload_variation_fraction=0.0)
     factors = rates_over_rounds(spec) / rates_over_rounds(still)
-    variance = np.log1p(np.array([spec.download_variation_fraction, spec.upload_variation_fraction]) ** 2)
+    how = spec.fluctuation
+    variance = np.log1p(np.array([how.download_variation_fraction, how.upload_variation_fraction]) ** 2)
     scale = np.sqrt(variance)[:, None, None]
     return np.asarray(np.log(factors) / scale + scale / 2)
 
@@ -57,7 +72,7 @@ def test_a_constant_link_has_its_rates_always() -> None:
 
 
 def test_mean_rates_are_spread_over_the_range_of_the_ring_that_a_device_is_in() -> None:
-    still = replace(WIFI, download_variation_fraction=0.0, upload_variation_fraction=0.0)
+    still = fluctuating(WIFI, download_variation_fraction=0.0, upload_variation_fraction=0.0)
 
     down, up = rates_over_rounds(still)
 
@@ -72,7 +87,7 @@ def test_mean_rates_are_spread_over_the_range_of_the_ring_that_a_device_is_in() 
 
 @pytest.mark.parametrize(("direction", "variation"), [(0, 0.4), (1, 0.2)])
 def test_rates_fluctuate_about_their_mean_with_the_given_variation(direction: int, variation: float) -> None:
-    still = replace(WIFI, download_variation_fraction=0.0, upload_variation_fraction=0.0)
+    still = fluctuating(WIFI, download_variation_fraction=0.0, upload_variation_fraction=0.0)
     factors = rates_over_rounds()[direction] / rates_over_rounds(still)[direction]
 
     # 24,000 values of correlation 0.8 are worth 24,000 * (1 - 0.8) / (1 + 0.8) = 2,667 independent ones: the mean's
@@ -83,7 +98,7 @@ def test_rates_fluctuate_about_their_mean_with_the_given_variation(direction: in
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
 def test_the_logarithm_of_a_rate_is_correlated_from_round_to_round(correlation: float) -> None:
-    deviates = log_deviates(replace(WIFI, round_correlation=correlation))
+    deviates = log_deviates(fluctuating(WIFI, round_correlation=correlation))
 
     for lag in (1, 2):
         measured = (deviates[:, lag:] * deviates[:, :-lag]).mean() / (deviates**2).mean()
@@ -100,14 +115,14 @@ def test_the_first_round_fluctuates_as_much_as_later_ones() -> None:
 
 
 def test_download_and_upload_fluctuate_independently() -> None:
-    down, up = log_deviates(replace(WIFI, round_correlation=0.0))
+    down, up = log_deviates(fluctuating(WIFI, round_correlation=0.0))
 
     # 24,000 pairs: standard error 1 / sqrt(24,000) = 0.0065.
     assert abs((down * up).mean()) < 5 * 0.0065
 
 
 def test_rates_are_clipped_to_the_published_range() -> None:
-    rates = rates_over_rounds(replace(WIFI, min_bytes_per_s=1.5e5, max_bytes_per_s=9e5))
+    rates = rates_over_rounds(fluctuating(WIFI, min_bytes_per_s=1.5e5, max_bytes_per_s=9e5))
 
     assert (rates.min(), rates.max()) == (1.5e5, 9e5)
 
@@ -154,11 +169,13 @@ LOG_NORMAL = LogNormalLink(
     download_bytes_per_s=4e5,
     upload_bytes_per_s=1e5,
     device_variation_fraction=0.5,
-    download_variation_fraction=0.0,
-    upload_variation_fraction=0.2,
-    round_correlation=0.0,
-    min_bytes_per_s=1.0,
-    max_bytes_per_s=1e12,
+    fluctuation=Fluctuation(
+        download_variation_fraction=0.0,
+        upload_variation_fraction=0.2,
+        round_correlation=0.0,
+        min_bytes_per_s=1.0,
+        max_bytes_per_s=1e12,
+    ),
     latency_s=0.01,
     provenance={},
     sha256="",
@@ -166,7 +183,7 @@ LOG_NORMAL = LogNormalLink(
 
 
 def test_log_normal_links_differ_from_device_to_device_by_the_same_factor_both_ways() -> None:
-    down, up = rates_over_rounds(replace(LOG_NORMAL, upload_variation_fraction=0.0))
+    down, up = rates_over_rounds(fluctuating(LOG_NORMAL, upload_variation_fraction=0.0))
 
     assert np.ptp(down, axis=0).max() == 0.0  # without variation from round to round
     assert down[0] / 4e5 == pytest.approx(up[0] / 1e5, rel=1e-12)
@@ -177,7 +194,7 @@ def test_log_normal_links_differ_from_device_to_device_by_the_same_factor_both_w
 
 def test_log_normal_links_fluctuate_about_each_device_s_mean() -> None:
     still, moving = (
-        rates_over_rounds(replace(LOG_NORMAL, upload_variation_fraction=0.0))[1],
+        rates_over_rounds(fluctuating(LOG_NORMAL, upload_variation_fraction=0.0))[1],
         rates_over_rounds(LOG_NORMAL)[1],
     )
 

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_profiles.catalog import load_cluster
-from device_profiles.records import ConstantLink, LinkSpec, RateTrace, TraceLink
+from device_profiles.link_kinds.base import LinkSpec
+from device_profiles.link_kinds.constant import ConstantLink
+from device_profiles.link_kinds.replay import RateTrace
+from device_profiles.link_kinds.trace import TraceLink
 from emulator.seeds import Seeds
 from emulator.world.clock import Clock, Process
 from emulator.world.network.links import Links

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from device_profiles.catalog import load_profile
-from device_profiles.records import DeviceProfile, KnownRange, PowerMode, Provenance
+from device_profiles.provenance import Provenance
+from device_profiles.records import DeviceProfile, KnownRange, PowerMode
 from emulator.forms.lora import LoraForm, lora_assignment
 from emulator.records import TrainingDefaults, Work, WorkKind
 from emulator.shapes.catalog import model_spec

@@ -3,11 +3,28 @@
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.records import RateTrace
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RateTrace:
+    """A recorded rate as steps: ``bytes_per_s[k]`` from ``start_s[k]`` to the next step's start.
+
+    ``start_s`` ascends from 0; the last step ends at ``period_s``, where the trace begins anew. Both arrays have the
+    shape ``(n_steps,)``.
+    """
+
+    start_s: NDArray[np.float64]
+    bytes_per_s: NDArray[np.float64]
+    period_s: float
+
+    @property
+    def mean_bytes_per_s(self) -> float:
+        lengths_s = np.diff(self.start_s, append=self.period_s)
+        return float(lengths_s @ self.bytes_per_s) / self.period_s
 
 
 class RateCurve:

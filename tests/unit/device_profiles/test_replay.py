@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_profiles.records import RateTrace
-from emulator.world.network.trace_replay import RateCurve, Replay
+from device_profiles.link_kinds.replay import RateCurve, RateTrace, Replay
 
 
 def trace(*rates: float, step_s: float = 1.0) -> RateTrace:

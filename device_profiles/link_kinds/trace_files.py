@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.records import RateTrace
+from device_profiles.link_kinds.replay import RateTrace
 from device_profiles.tables import ProfileError
 
 MAHIMAHI_PACKET_BYTES = 1500
