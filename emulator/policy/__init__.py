@@ -1,9 +1,11 @@
 """What a policy is made of: the contract, and all that a file of one's own needs, to be imported from here alone."""
 
-from emulator.algorithms.aggregation import weighted_coordinate_mean
+from emulator.algorithms.aggregation import Contribution, contributions, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_plan
 from emulator.policy.base import Policy
+from emulator.protocols.buffered import BufferedAsync
+from emulator.protocols.grouped import GroupedRounds
 from emulator.records import (
     Arrays,
     Assignment,
@@ -21,9 +23,12 @@ __all__ = [
     "AdapterForm",
     "Arrays",
     "Assignment",
+    "BufferedAsync",
     "ClusterView",
+    "Contribution",
     "DeviceReport",
     "Group",
+    "GroupedRounds",
     "LoraAssignment",
     "LoraForm",
     "ModelSpec",
@@ -32,6 +37,7 @@ __all__ = [
     "RoundReport",
     "Status",
     "Update",
+    "contributions",
     "lora_plan",
     "weighted_coordinate_mean",
 ]
