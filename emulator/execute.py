@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from emulator.backends.environment import quieten
+from emulator.backends.environment import set_environment
 from emulator.config import Config
 from emulator.running.compose import build_coordinator, check
 from emulator.running.coordinator import OnProgress
@@ -16,7 +16,7 @@ def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda prog
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
     """
-    quieten()
+    set_environment()
     check(config, out_dir)
     if config.backend.kind == "ray" and config.training.enabled:
         from emulator.backends.ray_run import run_on_ray
