@@ -69,7 +69,7 @@ class HostActor:
         if started is not None:
             self.start(started.key, started.settings, *ray.get([started.content, started.weights]))
 
-    def load(self, config: Config, n_devices: int, with_weights: bool) -> tuple[Content, Arrays, Prepared]:
+    def load(self, config: Config, n_devices: int, wants_weights: bool) -> tuple[Content, Arrays, Prepared]:
         """Load model and data; the pre-trained weights come apart, and only if they are asked for.
 
         As returns of a call all three belong to the caller, and outlive this host.
@@ -78,7 +78,7 @@ class HostActor:
         content, prepared = load_content(config, n_devices)
         content, weights = without_weights(content)
         self._timings.append(HostTiming.since(start_s, self._name, "load"))
-        return content, weights if with_weights else {}, prepared
+        return content, weights if wants_weights else {}, prepared
 
     def start(self, key: str, settings: NumericSettings, content: Content, weights: Arrays) -> None:
         """Build the model over the shared arrays, unless it is resident under the same ``key`` and ``settings``."""
@@ -114,27 +114,17 @@ class HostActor:
         return timings
 
 
-class RayBackend(Backend):
-    """As many hosts as asked for, on whatever cluster this process is connected to. Made inside the coordinator."""
+class RayHosts(Backend):
+    """Hosts as actors, wherever they come from, and the calls of them."""
 
-    def __init__(self, config: Config, n_devices: int) -> None:
-        """Start the hosts and load model and data once.
-
-        Raises:
-            ConfigError: so many hosts do not fit into the cluster's memory.
-            DataError: the model or the data cannot be used.
-            UserError: hosts died more often than they are replaced.
-        """
+    def __init__(self, config: Config, cpus_per_host: float) -> None:
+        """Start nothing: a subclass fills in the hosts, what they are started with, and what is prepared."""
         self._config = config
         self._settings = numeric_settings(config)
-        number = _checked_n_hosts(config, n_devices, self._settings.devices_stacked)
-        self._cpus_per_host = cpus_per_host(config, number)
+        self._cpus_per_host = cpus_per_host
         self._n_replaced = 0
+        self._hosts: list[Any] = []
         self._started: Started | None = None
-        self._hosts = [self._new_host(index) for index in range(number)]
-        content, weights, self.prepared = self._load(n_devices)
-        self._started = Started(key="", settings=self._settings, content=content, weights=weights)
-        self._start(range(number))
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
         stacks = stack_jobs(jobs, self._settings.devices_stacked, self._config.backend.devices_per_actor)
@@ -207,12 +197,15 @@ class RayBackend(Backend):
         }
 
     def _shares(self, stacks: Sequence[Sequence[Job]], costs: Sequence[float]) -> list[list[int]]:
-        """For each host the indices of its stacks: those of its own devices, or longest first where it owns none."""
-        per_actor = self._config.backend.devices_per_actor
-        if not per_actor:
-            return longest_first(costs, len(self._hosts))
-        owners = [stack[0].device_id // per_actor for stack in stacks]
-        return [[index for index, owner in enumerate(owners) if owner == host] for host in range(len(self._hosts))]
+        """For each host the indices of its stacks, longest first."""
+        return longest_first(costs, len(self._hosts))
+
+    def _name(self, number: int) -> str:
+        return f"host-{number}"
+
+    def _new_host(self, number: int) -> Any:
+        gpus = self._config.backend.gpus_per_host
+        return new_host(self._name(number), self._cpus_per_host, gpus, self._started)
 
     def _start(self, numbers: Iterable[int]) -> None:
         """Start these hosts with what was loaded, all at the same time."""
@@ -221,18 +214,6 @@ class RayBackend(Backend):
         arguments = (started.key, started.settings, started.content, started.weights)
         for wait in [self._call(number, "start", *arguments) for number in numbers]:
             wait()
-
-    def _new_host(self, number: int) -> Any:
-        return new_host(f"host-{number}", self._cpus_per_host, self._config.backend.gpus_per_host, self._started)
-
-    def _load(self, n_devices: int) -> tuple[Any, Any, Prepared]:
-        """Let the first host load model and data; content and weights stay references, which hosts share."""
-        content, weights, prepared = self._hosts[0].load.options(num_returns=3).remote(self._config, n_devices, True)
-        try:
-            return content, weights, result(prepared)
-        except DIED as error:
-            self._replace(0, error)
-            return self._load(n_devices)
 
     def _call(self, number: int, method: str, *arguments: Any) -> Callable[[], Any]:
         """Begin a call of a host. Waiting for its result replaces a host that died and calls the new one."""
@@ -261,6 +242,42 @@ class RayBackend(Backend):
         # A host that is only out of reach counts as dead, and must not keep what Ray reserves for it.
         ray.kill(self._hosts[number])
         self._hosts[number] = self._new_host(number)
+
+
+class RayBackend(RayHosts):
+    """As many hosts as asked for, on whatever cluster this process is connected to. Made inside the coordinator."""
+
+    def __init__(self, config: Config, n_devices: int) -> None:
+        """Start the hosts and load model and data once.
+
+        Raises:
+            ConfigError: so many hosts do not fit into the cluster's memory.
+            DataError: the model or the data cannot be used.
+            UserError: hosts died more often than they are replaced.
+        """
+        number = _checked_n_hosts(config, n_devices, numeric_settings(config).devices_stacked)
+        super().__init__(config, cpus_per_host(config, number))
+        self._hosts = [self._new_host(index) for index in range(number)]
+        content, weights, self.prepared = self._load(n_devices)
+        self._started = Started(key="", settings=self._settings, content=content, weights=weights)
+        self._start(range(number))
+
+    def _shares(self, stacks: Sequence[Sequence[Job]], costs: Sequence[float]) -> list[list[int]]:
+        """For each host the indices of its stacks: those of its own devices, or longest first where it owns none."""
+        per_actor = self._config.backend.devices_per_actor
+        if not per_actor:
+            return super()._shares(stacks, costs)
+        owners = [stack[0].device_id // per_actor for stack in stacks]
+        return [[index for index, owner in enumerate(owners) if owner == host] for host in range(len(self._hosts))]
+
+    def _load(self, n_devices: int) -> tuple[Any, Any, Prepared]:
+        """Let the first host load model and data; content and weights stay references, which hosts share."""
+        content, weights, prepared = self._hosts[0].load.options(num_returns=3).remote(self._config, n_devices, True)
+        try:
+            return content, weights, result(prepared)
+        except DIED as error:
+            self._replace(0, error)
+            return self._load(n_devices)
 
 
 def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:

@@ -12,8 +12,7 @@ from ray.exceptions import RayTaskError
 
 from emulator.backends.batch import BatchRun
 from emulator.backends.content import content_key, numeric_settings
-from emulator.backends.ray import DIED, RayBackend, Started, cpus_per_host, free_resources, new_host, result
-from emulator.backends.stacks import longest_first
+from emulator.backends.ray import DIED, RayHosts, Started, cpus_per_host, free_resources, new_host, result
 from emulator.config import Config
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
@@ -154,7 +153,7 @@ class Lease:
     prepared: Any
 
 
-class LeasedBackend(RayBackend):
+class LeasedBackend(RayHosts):
     """The hosts of a lease, and those ``granted`` since. They live on when the run ends."""
 
     def __init__(self, config: Config, lease: Lease, granted: Granted) -> None:
@@ -164,13 +163,10 @@ class LeasedBackend(RayBackend):
             DataError: the model or the data cannot be used.
             UserError: hosts died more often than they are replaced.
         """
-        self._config = config
-        self._settings = numeric_settings(config)
+        super().__init__(config, lease.cpus_per_host)
         self._granted = granted
         self._names = list(lease.hosts)
         self._hosts = list(lease.hosts.values())
-        self._cpus_per_host = lease.cpus_per_host
-        self._n_replaced = 0
         self._started = lease.started
         self.prepared: Prepared = result(lease.prepared)
         self._start(range(len(self._hosts)))
@@ -192,9 +188,5 @@ class LeasedBackend(RayBackend):
     def close(self) -> None:
         """The hosts are the pool's."""
 
-    def _shares(self, stacks: Sequence[Sequence[Job]], costs: Sequence[float]) -> list[list[int]]:
-        """No host owns devices, also where the stacks are cut as if."""
-        return longest_first(costs, len(self._hosts))
-
-    def _new_host(self, number: int) -> Any:
-        return new_host(self._names[number], self._cpus_per_host, self._config.backend.gpus_per_host, self._started)
+    def _name(self, number: int) -> str:
+        return self._names[number]

@@ -15,9 +15,9 @@ class NumericSettings:
 
     Attributes:
         run_seed: the run's seed; batches and dropout are drawn from it.
+        weight_decay: AdamW's decoupled weight decay.
         threads: torch threads of each host.
         precision: of the frozen weights and the activations; adapters, head, loss and optimizer stay in float32.
-        weight_decay: AdamW's decoupled weight decay.
         dropout: train with the model's own dropout instead of in evaluation mode.
         devices_stacked: at most so many devices share a forward and backward pass.
         eval_shard_size: rows of held-out data whose sums are added up together.
@@ -27,9 +27,9 @@ class NumericSettings:
     """
 
     run_seed: int
+    weight_decay: float
     threads: int = 1
     precision: Precision = "float32"
-    weight_decay: float = 0.01
     dropout: bool = False
     devices_stacked: int = DEVICES_STACKED
     eval_shard_size: int = 256

@@ -53,7 +53,7 @@ class FakeBackend(RayBackend):
     """A backend over hosts that are given; those started later die like the ``replacements`` left to start."""
 
     def __init__(self, hosts: list[FakeHost], replacements: list[FakeHost]) -> None:
-        self._settings = NumericSettings(run_seed=0, eval_batch_size=8)
+        self._settings = NumericSettings(run_seed=0, eval_batch_size=8, weight_decay=0.01)
         self._n_replaced = 0
         self._hosts: list[Any] = list(hosts)
         self._replacements = replacements

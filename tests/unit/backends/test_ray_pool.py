@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from emulator.backends.ray import RayBackend, Started
+from emulator.backends.ray import RayHosts, Started
 from emulator.backends.ray_pool import Lease, LeasedBackend, Loaded
 from emulator.errors import DataError
 from emulator.forms.lora import LoraForm
@@ -101,7 +101,9 @@ def test_what_no_run_needs_any_more_is_dropped() -> None:
 
 
 def leased(hosts: Sequence[FakeHost], granted: queue.SimpleQueue[tuple[str, Any]]) -> LeasedBackend:
-    started = Started(key="k", settings=NumericSettings(run_seed=0), content="content", weights="weights")
+    started = Started(
+        key="k", settings=NumericSettings(run_seed=0, weight_decay=0.01), content="content", weights="weights"
+    )
     lease = Lease(
         hosts={host.name: host for host in hosts}, cpus_per_host=1.0, started=started, prepared=Reference("prepared")
     )
@@ -109,11 +111,11 @@ def leased(hosts: Sequence[FakeHost], granted: queue.SimpleQueue[tuple[str, Any]
 
 
 def test_a_run_takes_hosts_that_it_is_granted_when_it_next_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RayBackend, "train", lambda self, *arguments: [])
+    monkeypatch.setattr(RayHosts, "train", lambda self, *arguments: [])
     own, new = FakeHost("host-0"), FakeHost("host-1")
     granted: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     backend = leased([own], granted)
-    assert own.calls == [("start", "k", NumericSettings(run_seed=0), "content", "weights")]
+    assert own.calls == [("start", "k", NumericSettings(run_seed=0, weight_decay=0.01), "content", "weights")]
 
     granted.put(("host-1", new))
     assert new.calls == []
@@ -132,7 +134,7 @@ def test_a_host_that_died_is_handed_back_as_the_one_in_its_place(monkeypatch: py
         replaced.append((name, n_cpus, started.key))
         return new
 
-    monkeypatch.setattr("emulator.backends.ray_pool.new_host", start_new)
+    monkeypatch.setattr("emulator.backends.ray.new_host", start_new)
     backend = leased([dead], queue.SimpleQueue())
 
     assert replaced == [("host-3", 1.0, "k")]

@@ -1,6 +1,6 @@
 """Evaluation adds up over shards, and hosts are interchangeable."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> HostContent:
 
 def test_shards_add_up_to_peft_on_the_whole_data(content: HostContent) -> None:
     state = server_state(content, FORM)
-    host = DeviceHost(content, NumericSettings(run_seed=0, eval_batch_size=7))
+    host = DeviceHost(content, NumericSettings(run_seed=0, eval_batch_size=7, weight_decay=0.01))
     shards = [host.evaluate(FORM, state, rows) for rows in evaluation_shards(50, 20)]
     data = content.test
     ids = torch.from_numpy(data.input_ids.astype(np.int64))
@@ -49,7 +49,8 @@ def test_what_a_host_did_before_leaves_no_trace(content: HostContent) -> None:
 
 def test_bfloat16_stays_near_float32(content: HostContent) -> None:
     state = server_state(content, FORM)
-    settings: list[Any] = [NumericSettings(run_seed=0, precision=name) for name in ("float32", "bfloat16")]  # type: ignore[arg-type]
+    float32 = NumericSettings(run_seed=0, weight_decay=0.01)
+    settings = [float32, replace(float32, precision="bfloat16")]
     exact, rough = (DeviceHost(content, setting).evaluate(FORM, state, range(50)) for setting in settings)
     assert rough.loss_sum == pytest.approx(exact.loss_sum, rel=0.05)
     assert DeviceHost(content, settings[1]).train(TASK, FORM, jobs(state))[0].metrics["train_loss"] > 0

@@ -22,7 +22,7 @@ from emulator.shapes.convnet_catalog import builtin_convnet
 
 MODEL = builtin_convnet((1, 6, 6), 3)
 FORM = ConvNetForm()
-SETTINGS = NumericSettings(run_seed=7)
+SETTINGS = NumericSettings(run_seed=7, weight_decay=0.01)
 MERGED, COPIES = (f"emulator.learning.tasks.cut:train_{name}" for name in ("merged", "copies"))
 RATE, TOP_RATE = 0.1, 0.05
 Weights = dict[str, torch.Tensor]

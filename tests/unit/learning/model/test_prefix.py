@@ -13,8 +13,8 @@ from tests.unit.learning.test_stacked_training import TASK, jobs, server_state
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
 FORM = LoraForm(ranks=(0, 0, 3))
-OFF = NumericSettings(run_seed=7, prefix_cache_bytes=0)
-ON = NumericSettings(run_seed=7)
+OFF = NumericSettings(run_seed=7, prefix_cache_bytes=0, weight_decay=0.01)
+ON = NumericSettings(run_seed=7, weight_decay=0.01)
 
 
 def work(state: Arrays) -> list[Job]:
@@ -52,7 +52,7 @@ def test_what_is_known_does_not_change_a_bit(tmp_path: Any) -> None:
 def test_the_budget_is_kept(tmp_path: Any) -> None:
     content = tiny_content("bert", tmp_path)
     row_bytes = 16 * 16 * 4  # tokens x hidden size x float32
-    host = DeviceHost(content, NumericSettings(run_seed=7, prefix_cache_bytes=50 * row_bytes))
+    host = DeviceHost(content, NumericSettings(run_seed=7, prefix_cache_bytes=50 * row_bytes, weight_decay=0.01))
     state = server_state(content, FORM)
     host.train(TASK, FORM, work(state))
     assert host.prefix()[1] == 0  # the budget holds the 50 held-out rows and no training data
@@ -63,7 +63,7 @@ def test_the_budget_is_kept(tmp_path: Any) -> None:
 def test_full_depth_and_dropout_start_at_the_first_layer(tmp_path: Any) -> None:
     content = tiny_content("bert", tmp_path)
     full = LoraForm(ranks=(3, 3, 3))
-    host = DeviceHost(content, NumericSettings(run_seed=7, dropout=True))
+    host = DeviceHost(content, NumericSettings(run_seed=7, dropout=True, weight_decay=0.01))
     host.train(TASK, FORM, work(server_state(content, FORM)))
     host.train(TASK, full, jobs(server_state(content, full), ranks=[(3, 3, 3)]))
     assert host.prefix()[1] == 0

@@ -24,7 +24,7 @@ from emulator.shapes.catalog import model_spec_from_config
 from emulator.world.price.memory import peak_memory
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
-SETTINGS = NumericSettings(run_seed=7)
+SETTINGS = NumericSettings(run_seed=7, weight_decay=0.01)
 N_DRAWS = 64
 
 
