@@ -1,6 +1,6 @@
 """The rooms of the source in the order of their floors, and what each may import: an allow list, and nothing else.
 
-``ARCHITECTURE.md`` has its map from here: ``python -m tests.floors`` prints it.
+``ARCHITECTURE.md`` has its map from here: ``python -m tests.references`` writes it.
 """
 
 from dataclasses import dataclass
@@ -228,12 +228,9 @@ FLOORS: tuple[Room, ...] = (
 
 def map_of_rooms() -> str:
     """The table of rooms for ``ARCHITECTURE.md``, from the lowest floor to the highest."""
-    lines = ["| room | holds | imports | libraries |", "|---|---|---|---|"]
+    lines = ["| room | holds | imports | libraries | wall clock |", "|---|---|---|---|---|"]
     for room in FLOORS:
         imported = ", ".join(name.removeprefix("emulator/") for name in room.imports) or "–"
-        lines.append(f"| `{room.path}` | {room.holds} | {imported} | {', '.join(room.libraries) or '–'} |")
+        clock = "may read it" if room.reads_clock else "–"
+        lines.append(f"| `{room.path}` | {room.holds} | {imported} | {', '.join(room.libraries) or '–'} | {clock} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(map_of_rooms())

@@ -1,13 +1,10 @@
 """The fixed schemas are documented, and promise what users rely on."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 
 from emulator.results import schemas
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "results.md"
 REQUIRED_DEVICES = """round_index device_id profile power_mode status depth ranks n_steps batch_size start_s download_s
 compute_s upload_s waiting_s download_bytes upload_bytes peak_memory_bytes energy_j train_loss"""
 REQUIRED_ROUNDS = """round_index start_s end_s accuracy loss n_ok mean_waiting_s download_bytes upload_bytes energy_j"""
@@ -55,11 +52,3 @@ def test_text_is_plain_so_that_every_reader_opens_it() -> None:
         pa.list_(pa.int32()),
         pa.map_("string", "double"),
     }
-
-
-def test_the_committed_reference_is_the_generated_one() -> None:
-    _, marker, reference = REFERENCE.read_text(encoding="utf-8").partition(
-        "emulator.results.schemas.markdown(). -->\n\n"
-    )
-    assert marker
-    assert reference == schemas.markdown(), f"replace what follows the marker in {REFERENCE.name} by markdown()"
