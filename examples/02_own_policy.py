@@ -7,16 +7,14 @@ setting ``training.enabled`` the same script also tells accuracies.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 import emulator
 from emulator.analysis import compare
-from emulator.forms.lora import LoraForm, lora_plan
-from emulator.policy import Policy
-from emulator.records import ClusterView, RoundPlan, RoundReport
+from emulator.policy import ClusterView, LoraForm, Policy, RoundPlan, RoundReport, lora_plan
 from emulator.report.terminal.comparison import render
 
 SETTINGS = {"rounds": 20, "training.enabled": False}
@@ -27,19 +25,19 @@ class HalfDepth(Policy):
     """The slower half of the devices trains only the upper half of the layers."""
 
     rank: int = 8
+    step_s: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def form(self, model):
         return LoraForm(ranks=(self.rank,) * model.n_layers)
 
     def plan(self, view: ClusterView) -> RoundPlan:
         n_layers = view.model.n_layers
-        seconds = getattr(self, "seconds", dict.fromkeys(view.available, 0.0))
-        slow = sorted(view.available, key=seconds.get)[len(view.available) // 2 :]
+        slow = sorted(view.available, key=lambda device: self.step_s.get(device, 0.0))[len(view.available) // 2 :]
         depths = {device: n_layers // 2 if device in slow else n_layers for device in view.available}
         return lora_plan(view, self.form(view.model).ranks, depths)
 
     def observe(self, report: RoundReport) -> None:
-        self.seconds = {device: seen.compute_s / max(1, seen.n_steps) for device, seen in report.devices.items()}
+        self.step_s = {device: seen.compute_s / max(1, seen.n_steps) for device, seen in report.devices.items()}
 
 
 def main(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """What a policy is made of: the contract, and all that a file of one's own needs, to be imported from here alone."""
 
-from emulator.algorithms.aggregation import weighted_coordinate_mean
+from emulator.algorithms.aggregation import Contribution, contributions, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_plan
 from emulator.policy.base import Policy
@@ -15,6 +15,8 @@ from emulator.policy.parameters import (
     NotNegative,
     Positive,
 )
+from emulator.protocols.buffered import BufferedAsync
+from emulator.protocols.grouped import GroupedRounds
 from emulator.records import (
     Arrays,
     Assignment,
@@ -33,7 +35,9 @@ __all__ = [
     "Arrays",
     "Assignment",
     "Between",
+    "BufferedAsync",
     "ClusterView",
+    "Contribution",
     "Count",
     "CountOrZero",
     "DeviceReport",
@@ -41,6 +45,7 @@ __all__ = [
     "FractionAboveZero",
     "FractionBelowOne",
     "Group",
+    "GroupedRounds",
     "LoraAssignment",
     "LoraForm",
     "ModelSpec",
@@ -52,6 +57,7 @@ __all__ = [
     "RoundReport",
     "Status",
     "Update",
+    "contributions",
     "lora_plan",
     "weighted_coordinate_mean",
 ]

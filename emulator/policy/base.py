@@ -41,7 +41,7 @@ class Policy(ABC):
     """Facts about devices that the policy needs to know, of :data:`emulator.world.testbed.DEVICE_FACTS`."""
 
     families: ClassVar[frozenset[str]] = frozenset({"transformer"})
-    """Which models it is for: ``transformer``, ``network`` (of convolutions), or both."""
+    """Which models it is for: ``transformer``, ``convnet``, or both."""
 
     protocol: RoundProtocol = GroupedRounds()
     """Who waits for whom."""
