@@ -1,4 +1,4 @@
-"""All settings of a run in one validated model; the only place where pydantic is used.
+"""All settings of a run in one validated model; checked by pydantic.
 
 A configuration is a TOML file, overridden key by key from the command line. What is wrong in it is reported as one
 :class:`~emulator.errors.ConfigError` that names the file or option, the key, what is allowed and what was given.
@@ -86,7 +86,7 @@ class ModelConfig(Section):
     price: str = "auto"
     """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, a local directory, a hub
     id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained). For
-    a network: alexnet (auto), vgg16-bn or trained."""
+    a convnet: alexnet (auto), vgg16-bn or trained."""
     price_seq_len: NotNegative = 0
     """Tokens per example that the devices pay for; 0 means data.seq_len, or 128 where the price is not the trained
     model's own."""
@@ -137,7 +137,7 @@ class TrainingConfig(Section):
     batch_size: Positive = 8
     """Examples per local step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """AdamW's learning rate for adapters; that of SGD where a network is trained whole, for which 0.1 is usual."""
+    """AdamW's learning rate for adapters; that of SGD where a convnet is trained whole, for which 0.1 is usual."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""
     dropout: bool = False

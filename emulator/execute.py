@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from emulator.backends.environment import quieten
+from emulator.backends.environment import set_environment
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
 from emulator.running.compose import build_coordinator, check
@@ -16,7 +16,7 @@ def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda prog
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
     """
-    quieten()
+    set_environment()
     check(config, out_dir)
     if config.training.enabled:
         backend_kind(config.backend.kind).load_run()(config, out_dir, on_progress)

@@ -59,7 +59,7 @@ class Work:
     channels that pruning left. Below a cut, ``forward_layers`` is less than the model's and there is no head.
     Inference has no ``backward_layers``.
 
-    A device whose network is the model without some of its layers says how many in ``skipped_layers``; layers then
+    A device whose model is the priced one without some of its layers says how many in ``skipped_layers``; layers then
     count among the ``forward_layers`` that it has. Where a layer's matrices have different ranks, ``target_ranks[l]``
     holds one for each of ``targets``, 0 for a matrix that has no adapter, and ``ranks[l]`` is the largest of them.
     """

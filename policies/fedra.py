@@ -1,4 +1,4 @@
-"""FedRA: in each round, each device trains a shallower network of layers drawn at random, as many as it can bear.
+"""FedRA: in each round, each device trains a shallower model of layers drawn at random, as many as it can bear.
 
 System
     Su et al., "FedRA: A Random Allocation Strategy for Federated Tuning to Unleash the Power of Heterogeneous Clients",
@@ -7,11 +7,11 @@ System
 Idea
     A weak device cannot hold the whole model, and if it always had the same layers, the others would be tuned by strong
     devices alone. So the server draws anew in each round which layers a device has. The device joins them into a
-    network, trains LoRA on it and sends its adapters back; each layer is averaged over those who had it.
+    model, trains LoRA on it and sends its adapters back; each layer is averaged over those who had it.
 
 Mapping
     allocation matrix -> the layers with a rank in each device's assignment; c_i -> ``layer_counts``; the shallower
-    network -> ``emulator.forms.layer_subset.LayerSubsetLoraForm``; aggregation -> a uniform mean for each layer over
+    model -> ``emulator.forms.layer_subset.LayerSubsetLoraForm``; aggregation -> a uniform mean for each layer over
     its owners.
 
 Deviations

@@ -23,11 +23,11 @@ Deviations
        summary itself reports 114.5 % of the unpruned system's training memory.
     3. S-UCB and its reward are reconstructed from FedMP's E-UCB (from memory) and the summary's list of what the reward
        combines. In a check of their own such reconstructions did not beat a uniform schedule, so ``schedule = "cubic"``
-       and ``"one_shot"`` are there as controls; ``target_sparsity = 0`` leaves the network whole.
+       and ``"one_shot"`` are there as controls; ``target_sparsity = 0`` leaves the model whole.
     4. Aggregation with put-back indices and weights n_i (1 - p_i) is reconstructed. What nobody holds keeps its value.
-    5. Which network is evaluated and exported is ours: one for all, as sparse as the round's devices are on average,
+    5. Which model is evaluated and exported is ours: one for all, as sparse as the round's devices are on average,
        without the units that most of them have pruned (weighted by examples). Once pruning has begun, accuracy is that
-       of this pruned network; when all devices are at the target, so is it.
+       of this pruned model; when all devices are at the target, so is it.
     6. Heads are ranked over all layers, channels too, and every layer keeps one of each. LoRAPrune spares some layers.
 
 Defaults
@@ -127,7 +127,7 @@ class FedSpine(Policy):
         return RoundPlan(assignments=assignments)
 
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
-        """Mean per coordinate over the devices that keep it, with weights n_i (1 - p_i); then the network for all."""
+        """Mean per coordinate over the devices that keep it, with weights n_i (1 - p_i); then the model for all."""
         self._scores |= {update.device_id: update.reported for update in updates if update.reported}
         before = KeptUnits.in_state(state)
         if not updates or before is None:

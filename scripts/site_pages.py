@@ -1,7 +1,7 @@
 """Pages of the site that lie elsewhere in the repository, and links to its files; a hook of MkDocs.
 
-A link in any page is written as it must be in the repository. Pages outside ``docs/`` are part of the site under their own
-path, and so is every other file that a page links to: source and settings as a page that shows them, pictures as they are.
+A link in any page is written as it must be in the repository. Pages outside ``docs/`` are part of the site under their
+own path, and so is every other file that a page links to: a page shows its text.
 """
 
 import posixpath

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emulator.learning.host import HostContent
 
     Content = HostContent | ConvNetContent
-    """What hosts hold: a transformer with texts, or a network with images."""
+    """What hosts hold: a transformer with texts, or a convnet with images."""
 
 
 def numeric_settings(config: Config) -> NumericSettings:

@@ -2,7 +2,7 @@
 
 import os
 
-QUIET = {
+ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -12,8 +12,8 @@ QUIET = {
 """Read by the libraries when they are imported."""
 
 
-def quieten() -> dict[str, str]:
-    """Set :data:`QUIET` in this process, where the user has not set it otherwise; what holds is returned."""
-    for name, value in QUIET.items():
+def set_environment() -> dict[str, str]:
+    """Set :data:`ENVIRONMENT` in this process, where the user has not set it otherwise; what holds is returned."""
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    return {name: os.environ[name] for name in QUIET}
+    return {name: os.environ[name] for name in ENVIRONMENT}

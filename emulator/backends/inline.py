@@ -10,7 +10,7 @@ from emulator.backends.content import load_content, numeric_settings
 from emulator.backends.stacks import evaluation_of, evaluation_shards, in_order, stack_jobs
 from emulator.config import Config
 from emulator.forms.base import AdapterForm
-from emulator.learning.host import resolve
+from emulator.learning.host import imported
 from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.compose import build_coordinator
 from emulator.running.coordinator import OnProgress
@@ -61,7 +61,7 @@ class InlineBackend(Backend):
         return lambda: evaluation
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
-        resolve(form.attachment).export(self._content.model, form, state, path)
+        imported(form.attachment).export(self._content.model, form, state, path)
 
     def timings(self) -> list[HostTiming]:
         timings, self._timings = self._timings, []

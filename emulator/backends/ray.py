@@ -105,9 +105,9 @@ class HostActor:
         return evaluated
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
-        from emulator.learning.host import resolve
+        from emulator.learning.host import imported
 
-        resolve(form.attachment).export(self._host.content.model, form, state, path)
+        imported(form.attachment).export(self._host.content.model, form, state, path)
 
     def timings(self) -> list[HostTiming]:
         timings, self._timings = self._timings, []

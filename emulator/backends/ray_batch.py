@@ -12,7 +12,7 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.batch import BatchRun, Listener, alike, lease_size, next_run
-from emulator.backends.environment import quieten
+from emulator.backends.environment import set_environment
 from emulator.backends.locks import hold_shared
 from emulator.backends.ray import DIED, first_line, result
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
@@ -30,7 +30,7 @@ class CoordinatorSlot:
     def __init__(self, lock: Path) -> None:
         # As long as this process lives, nobody else takes its runs for abandoned.
         self._lock = hold_shared(lock)
-        quieten()
+        set_environment()
         self._stop = threading.Event()
         self._granted: Granted = queue.SimpleQueue()
         self._backend: LeasedBackend | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from emulator.backends.environment import quieten
+from emulator.backends.environment import set_environment
 from emulator.backends.ray import DIED, RayBackend, first_line, result
 from emulator.config import Config
 from emulator.errors import UserError
@@ -108,7 +108,7 @@ def connected() -> Iterator[None]:
 
 
 def _connect() -> None:
-    environment = quieten()
+    environment = set_environment()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
     if not address:

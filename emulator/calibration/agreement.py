@@ -13,7 +13,7 @@ from emulator.world.price.step_price import price_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+class Agreement:
     """A timed step beside its price. ``outside`` is the first setting outside the profile's known range."""
 
     step: MeasuredStep
@@ -35,20 +35,20 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overall:
-    """Errors over all compared settings, without their signs."""
+    """Errors over all timed settings, without their signs."""
 
     n_settings: int
     mean_error_fraction: float
     worst_error_fraction: float
 
 
-def compare(profile: DeviceProfile, mode: PowerMode, steps: Sequence[MeasuredStep]) -> tuple[Comparison, ...]:
+def agreements_of(profile: DeviceProfile, mode: PowerMode, steps: Sequence[MeasuredStep]) -> tuple[Agreement, ...]:
     """The price of each of ``steps`` on a board in ``mode``, beside what was measured."""
     found = []
     for step in steps:
         price = price_step(profile, mode, step.setting.model, step.setting.work, step.precision)
         found.append(
-            Comparison(
+            Agreement(
                 step=step,
                 predicted_s=price.step_s.value,
                 predicted_memory_bytes=price.memory.total_bytes,
@@ -58,29 +58,29 @@ def compare(profile: DeviceProfile, mode: PowerMode, steps: Sequence[MeasuredSte
     return tuple(found)
 
 
-def overall(comparisons: Sequence[Comparison]) -> Overall:
-    """The errors together; there is at least one comparison."""
-    errors = [abs(each.error_fraction) for each in comparisons]
+def overall(agreements: Sequence[Agreement]) -> Overall:
+    """The errors together; there is at least one step."""
+    errors = [abs(each.error_fraction) for each in agreements]
     return Overall(
         n_settings=len(errors), mean_error_fraction=sum(errors) / len(errors), worst_error_fraction=max(errors)
     )
 
 
-def comparison_row(comparison: Comparison) -> Mapping[str, Any]:
-    """What a table says of a comparison, by column."""
+def agreement_row(agreement: Agreement) -> Mapping[str, Any]:
+    """What a table says of a step and its price, by column."""
     return {
-        **step_row(comparison.step),
-        "predicted_s": f"{comparison.predicted_s:.6g}",
-        "error_fraction": f"{comparison.error_fraction:.4f}",
-        "outside_known_range": comparison.outside or "",
+        **step_row(agreement.step),
+        "predicted_s": f"{agreement.predicted_s:.6g}",
+        "error_fraction": f"{agreement.error_fraction:.4f}",
+        "outside_known_range": agreement.outside or "",
     }
 
 
-def comparisons_text(comparisons: Sequence[Comparison], heading: str) -> str:
-    """The comparisons as CSV under a line that begins with ``#`` and says what they are."""
+def agreements_text(agreements: Sequence[Agreement], heading: str) -> str:
+    """Steps and prices as CSV under a line that begins with ``#`` and says what they are."""
     text = io.StringIO()
     text.write(f"# {heading}\n")
-    rows = [comparison_row(comparison) for comparison in comparisons]
+    rows = [agreement_row(agreement) for agreement in agreements]
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -57,9 +57,9 @@ class Trainer:
 
 def this_trainer() -> Trainer:
     """PyTorch as it is here; it takes seconds to load."""
-    from emulator.learning.model.probe import default_threads, quiet, torch_version, usable_devices
+    from emulator.learning.model.probe import default_threads, silence_libraries, torch_version, usable_devices
 
-    quiet()
+    silence_libraries()
     return Trainer(version=f"PyTorch {torch_version()}", devices=usable_devices(), n_threads=default_threads())
 
 

@@ -141,7 +141,7 @@ def _work(request: Request, model: ModelSpec) -> Work:
 
 
 def _convnet_work(request: Request, model: ConvNetSpec) -> Work:
-    """Training of what lies below the cut, all that devices compute of a network."""
+    """Training of what lies below the cut, all that devices compute of a convnet."""
     for option, value, unused in (
         ("--depth", request.depth, None),
         ("--quantized-layers", request.quantized_layers, 0),
@@ -151,7 +151,7 @@ def _convnet_work(request: Request, model: ConvNetSpec) -> Work:
     ):
         if value != unused:
             raise ConfigError(
-                f"{model.name} is a network of convolutions, of which devices train the {model.cut} layers below its "
+                f"{model.name} is a convnet, of which devices train the {model.cut} layers below its "
                 f"cut; {option} is for transformers, got {value!r}"
             )
     _at_least("--batch", request.batch, 1)

@@ -11,7 +11,7 @@ from rich.table import Column
 
 from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
-from emulator.calibration.agreement import Comparison, compare, comparisons_text, overall
+from emulator.calibration.agreement import Agreement, agreements_of, agreements_text, overall
 from emulator.calibration.machine import this_machine
 from emulator.calibration.measurement import Clock
 from emulator.calibration.step_settings import unseen
@@ -57,18 +57,18 @@ def validate(request: Request, as_json: bool) -> None:
     steps = timed(unseen(quick=request.quick), how, terminal(stderr=True))
     if not steps:
         raise ConfigError("no setting fits into the memory that is free; end other programs and try again")
-    comparisons = compare(profile, mode, steps)
+    agreements = agreements_of(profile, mode, steps)
     machine = this_machine(how.device)
     what = f"{profile.name} [{mode.name}] against {machine.processor}, threads: {how.n_threads}, {software(how.clock)}"
     if request.csv:
-        write_text(request.csv, [comparisons_text(comparisons, f"jetbed validate: {what}")])
+        write_text(request.csv, [agreements_text(agreements, f"jetbed validate: {what}")])
     if as_json:
-        print(json.dumps(_as_plain(profile, mode, comparisons), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(_as_plain(profile, mode, agreements), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _show(terminal(), what, comparisons)
+        _show(terminal(), what, agreements)
 
 
-def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> None:
+def _show(console: Console, what: str, agreements: tuple[Agreement, ...]) -> None:
     console.print(what, soft_wrap=True)
     table = FittedTable(
         Column("layers", no_wrap=True),
@@ -79,7 +79,7 @@ def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> N
         pad_edge=False,
         padding=0,
     )
-    for each in comparisons:
+    for each in agreements:
         memory, memory_error = each.step.peak_memory_bytes, each.memory_error_fraction
         setting = each.step.setting
         adapters = f"{setting.depth}, rank {setting.rank} {setting.targets}"
@@ -99,21 +99,21 @@ def _show(console: Console, what: str, comparisons: tuple[Comparison, ...]) -> N
             "–" if memory_error is None else f"{memory_error:+.0%}",
         )
     console.print(table)
-    n_outside = sum(each.outside is not None for each in comparisons)
+    n_outside = sum(each.outside is not None for each in agreements)
     if n_outside:
         console.print(f"{n_outside} of them are outside the range in which the profile is known")
-    errors = overall(comparisons)
+    errors = overall(agreements)
     console.print(
         f"{errors.n_settings} settings that are in no grid: error {errors.mean_error_fraction:.1%} in the mean, "
         f"{errors.worst_error_fraction:.1%} at worst",
     )
 
 
-def _as_plain(profile: DeviceProfile, mode: PowerMode, comparisons: tuple[Comparison, ...]) -> dict[str, Any]:
+def _as_plain(profile: DeviceProfile, mode: PowerMode, agreements: tuple[Agreement, ...]) -> dict[str, Any]:
     return {
         "profile": profile.name,
         "mode": mode.name,
-        **asdict(overall(comparisons)),
+        **asdict(overall(agreements)),
         "settings": [
             {
                 **asdict(each.step.setting),
@@ -125,6 +125,6 @@ def _as_plain(profile: DeviceProfile, mode: PowerMode, comparisons: tuple[Compar
                 "predicted_peak_memory_bytes": each.predicted_memory_bytes,
                 "outside_known_range": each.outside,
             }
-            for each in comparisons
+            for each in agreements
         ],
     }

@@ -79,10 +79,10 @@ def cut_form(model: ModelSpec, *, rank: int, cut: int) -> CutForm:
     """The form that cuts ``model``.
 
     A transformer is cut behind its first ``cut`` layers, all of which have LoRA of ``rank``; 0 means behind the first
-    quarter of them. A network has a cut of its own.
+    quarter of them. A convnet has a cut of its own.
 
     Raises:
-        ValueError: ``rank`` is less than 1, or ``cut`` is given for a network.
+        ValueError: ``rank`` is less than 1, or ``cut`` is given for a convnet.
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, got {rank!r}")

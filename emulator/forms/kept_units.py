@@ -147,10 +147,10 @@ def pruned_to_sparsity(kept: KeptUnits, scores: Arrays, sparsity: float) -> Kept
 
 
 def common_units(before: KeptUnits, kept: Sequence[KeptUnits], weights: Sequence[float]) -> KeptUnits:
-    """One pruned network for all: as sparse as the devices' on average, without the units that most of them pruned.
+    """One pruned model for all: as sparse as the devices' on average, without the units that most of them pruned.
 
     Args:
-        before: what the common network had left so far; nothing comes back.
+        before: what the common model had left so far; nothing comes back.
         kept: what each device has left.
         weights: of the devices.
     """

@@ -1,4 +1,4 @@
-"""LoRA on networks that lack some layers: each device trains a shallower network, made of layers of the whole one."""
+"""LoRA on models that lack some layers: each device trains a shallower model, made of layers of the whole one."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar

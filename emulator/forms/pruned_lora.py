@@ -38,7 +38,7 @@ class PrunedLoraAssignment(LoraAssignment):
 
 @dataclass(frozen=True, kw_only=True)
 class PrunedLoraForm(LoraForm):
-    """LoRA with the masks of the server's own pruned network, by which the server state is evaluated and exported.
+    """LoRA with the masks of the server's own pruned model, by which the server state is evaluated and exported.
 
     The masks, ``layers.{l}.head_mask`` and ``layers.{l}.channel_mask``, are never shipped: which units a device keeps
     is said by its assignment, in a bit for each unit.

@@ -78,7 +78,7 @@ class DeviceHost:
 
     def train(self, task: "Task | str", form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
         """Runs ``task`` (a function, or its import path ``module:function``) over the jobs of one stack."""
-        function: Task = resolve(task) if isinstance(task, str) else task
+        function: Task = imported(task) if isinstance(task, str) else task
         return function(self, form, jobs)
 
     def evaluate(self, form: AdapterForm, state: Arrays, rows: range) -> EvaluationShard:
@@ -101,7 +101,7 @@ class DeviceHost:
         if self._attached is None or self._attached[0] != form:
             if self._attached is not None:
                 self._attached[1].detach()
-            self._attached = (form, resolve(form.attachment)(self.model, self.content.model, form))
+            self._attached = (form, imported(form.attachment)(self.model, self.content.model, form))
         return self._attached[1]
 
     def logits(self, batch: Batch, data: TokenData, first_layer: int = 0) -> Tensor:
@@ -167,7 +167,7 @@ def _keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
 
 
-def resolve(path: str) -> Any:
+def imported(path: str) -> Any:
     """The object at an import path ``module:name``."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)

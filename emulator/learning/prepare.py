@@ -116,7 +116,7 @@ def prepare_images(
     alpha: float,
     run_seed: int,
 ) -> tuple[ConvNetContent, Prepared]:
-    """Loads images and partitions them over ``n_devices``; the built-in network takes on their shape.
+    """Loads images and partitions them over ``n_devices``; the built-in convnet takes on their shape.
 
     Raises:
         DataError: the data cannot be used, or there are fewer training samples than devices.

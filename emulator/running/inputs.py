@@ -30,7 +30,7 @@ def price_name(config: Config) -> str:
 
 
 def check_fit(config: Config, policy: Policy) -> None:
-    """Raise ConfigError if a network is to be trained on texts, priced as a transformer, or the other way round."""
+    """Raise ConfigError if a convnet is to be trained on texts, priced as a transformer, or the other way round."""
     train, price, source = config.model.train, price_name(config), config.data.source
     is_trained = is_convnet(train)
     if is_trained and train != BUILTIN_CONVNET:
@@ -59,7 +59,7 @@ def check_fit(config: Config, policy: Policy) -> None:
 
 
 def check_layers(name: str, priced: ModelSpec, trained: ModelSpec) -> None:
-    """Raise ConfigError if depth would not mean the same for both; networks have a cut of their own."""
+    """Raise ConfigError if depth would not mean the same for both; convnets have a cut of their own."""
     if trained.n_layers != priced.n_layers and trained.family == "transformer":
         raise ConfigError(
             f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must"
@@ -68,7 +68,7 @@ def check_layers(name: str, priced: ModelSpec, trained: ModelSpec) -> None:
 
 
 def _kind(is_trained: bool) -> str:
-    return "a network of convolutions" if is_trained else "a transformer"
+    return "a convnet" if is_trained else "a transformer"
 
 
 WHERE = "testbed.availability"

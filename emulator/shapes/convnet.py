@@ -1,4 +1,4 @@
-"""Shapes of a network whose layers differ, such as a convolutional one: layer by layer, up to a cut and behind it."""
+"""Shapes of a convnet, whose layers differ: layer by layer, up to a cut and behind it."""
 
 import math
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ class ConvNetLayer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvNetSpec(ModelSpec):
-    """A network of ``layers``, of which the first ``cut`` lie below the cut. All of its weights are trained.
+    """A convnet of ``layers``, of which the first ``cut`` lie below the cut. All of its weights are trained.
 
     It has no matrices that adapters attach to, no tokens and no head apart from its layers, so all that is about a
     transformer is empty or 0.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from emulator.shapes.convnet import ConvNetLayer, ConvNetSpec
 
 BUILTIN_CONVNET = "builtin:cnn"
-"""The network that is trained on images."""
+"""The convnet that is trained on images."""
 BUILTIN_IMAGES = "builtin:digits"
 """The images that it is trained on unless the user has others."""
 PRICED_CONVNET = "alexnet"
@@ -13,17 +13,17 @@ PRICED_CONVNET = "alexnet"
 
 
 def convnet_names() -> tuple[str, ...]:
-    """The networks whose shapes can be priced, in alphabetical order."""
+    """The convnets whose shapes can be priced, in alphabetical order."""
     return tuple(sorted(_CONVNETS))
 
 
 def convnet_spec(name: str, n_labels: int) -> ConvNetSpec:
-    """The shapes of one of :func:`convnet_names`, or of the built-in network on images of 8 x 8 grey pixels."""
+    """The shapes of one of :func:`convnet_names`, or of the built-in convnet on images of 8 x 8 grey pixels."""
     return builtin_convnet((1, 8, 8), n_labels) if name == BUILTIN_CONVNET else _CONVNETS[name](n_labels)
 
 
 def is_convnet(name: str) -> bool:
-    """Whether this is the name of a network rather than of a transformer."""
+    """Whether this is the name of a convnet rather than of a transformer."""
     return name == BUILTIN_CONVNET or name in _CONVNETS
 
 
@@ -34,7 +34,7 @@ def builtin_convnet(image_shape: tuple[int, int, int], n_labels: int) -> ConvNet
     """
     channels, height, width = image_shape
     convolutions = _convolutions((16, 32), {2}, channels, (height, width))
-    return _network(BUILTIN_CONVNET, convolutions, (64,), n_labels)
+    return _spec(BUILTIN_CONVNET, convolutions, (64,), n_labels)
 
 
 def _alexnet(n_labels: int) -> ConvNetSpec:
@@ -45,7 +45,7 @@ def _alexnet(n_labels: int) -> ConvNetSpec:
     takes 32 x 32 pixels to the 4 x 4 of the features. Krizhevsky et al. 2012 has other kernels, for larger images.
     """
     convolutions = _convolutions((64, 192, 384, 256, 256), {1, 2, 5}, 3, (32, 32))
-    return _network("alexnet", convolutions, (4096, 4096), n_labels)
+    return _spec("alexnet", convolutions, (4096, 4096), n_labels)
 
 
 def _vgg16_bn(n_labels: int) -> ConvNetSpec:
@@ -56,7 +56,7 @@ def _vgg16_bn(n_labels: int) -> ConvNetSpec:
     """
     channels = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
     convolutions = _convolutions(channels, {2, 4, 7, 10, 13}, 3, (144, 144), has_norm=True)
-    return _network("vgg16-bn", convolutions, (4096, 4096), n_labels)
+    return _spec("vgg16-bn", convolutions, (4096, 4096), n_labels)
 
 
 _CONVNETS: Mapping[str, Callable[[int], ConvNetSpec]] = {"alexnet": _alexnet, "vgg16-bn": _vgg16_bn}
@@ -81,7 +81,7 @@ def _convolutions(
     return layers
 
 
-def _network(name: str, convolutions: list[ConvNetLayer], hidden: tuple[int, ...], n_labels: int) -> ConvNetSpec:
+def _spec(name: str, convolutions: list[ConvNetLayer], hidden: tuple[int, ...], n_labels: int) -> ConvNetSpec:
     """Linear maps of ``hidden`` features and to the labels behind ``convolutions``, with the cut between them."""
     layers, n_inputs = list(convolutions), convolutions[-1].n_outputs
     sizes = (*hidden, n_labels)

@@ -68,7 +68,7 @@ class ModelSpec:
 
     @property
     def family(self) -> str:
-        """``transformer``, or ``network`` where it is one of convolutions."""
+        """``transformer`` or ``convnet``."""
         return "transformer"
 
     @property

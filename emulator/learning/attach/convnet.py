@@ -1,4 +1,4 @@
-"""The learning side of a network's weights: how they are written for other software."""
+"""The learning side of a convnet's weights: how they are written for other software."""
 
 import json
 from dataclasses import asdict
@@ -15,10 +15,10 @@ class ConvNetWeights:
     """Writes ``model.safetensors`` with all weights by name, and ``network.json`` with the layers they belong to."""
 
     @staticmethod
-    def export(network: ConvNetSpec, form: AdapterForm, state: Arrays, folder: Path) -> None:
+    def export(model: ConvNetSpec, form: AdapterForm, state: Arrays, folder: Path) -> None:
         """Writes the server state: bottom and top."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(dict(state), folder / "model.safetensors")
-        layers = [asdict(layer) for layer in network.layers]
-        text = json.dumps({"name": network.name, "cut": network.cut, "layers": layers}, indent=2)
+        layers = [asdict(layer) for layer in model.layers]
+        text = json.dumps({"name": model.name, "cut": model.cut, "layers": layers}, indent=2)
         (folder / "network.json").write_text(f"{text}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""LoRA adapters of devices whose networks have different layers, attached to one frozen model."""
+"""LoRA adapters of devices whose models have different layers, attached to one frozen model."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

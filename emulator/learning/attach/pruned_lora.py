@@ -2,7 +2,7 @@
 
 A pruned head's context and a pruned channel's activation are set to zero before the matrix that reads them. Then
 nothing of the unit reaches the logits, and no gradient the unit: the device trains exactly what it would on the smaller
-network, while all devices of a stack share the products of the whole one.
+model, while all devices of a stack share the products of the whole one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -126,7 +126,7 @@ def _n_inputs(module: Any) -> int:
 
 
 def _widened(payload: Arrays, kept: KeptUnits) -> Arrays:
-    """A device's payload at the size of the whole network, zero where it is pruned, and the masks."""
+    """A device's payload at the size of the whole model, zero where it is pruned, and the masks."""
     whole: dict[str, NDArray[np.float32]] = kept.arrays()
     for name, array in payload.items():
         whole[name] = array

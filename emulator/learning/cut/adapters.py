@@ -24,7 +24,7 @@ class CutTraining(LocalTraining):
 
     def learning_rates(self, assignments: Sequence[Assignment]) -> Tensor:
         rates = self.adapters.learning_rates(assignments).expand_as(self.adapters.stack.values).clone()
-        rates[:, self.top] = torch.tensor([[_split(one).top_learning_rate] for one in assignments]).to(rates)
+        rates[:, self.top] = torch.tensor([[_of_cut(one).top_learning_rate] for one in assignments]).to(rates)
         return rates
 
     @property
@@ -75,6 +75,6 @@ def merged_gradient(gradients: Tensor, batch_sizes: Sequence[int]) -> Tensor:
     return (sizes / sizes.sum()) @ gradients
 
 
-def _split(assignment: Assignment) -> CutAssignment:
+def _of_cut(assignment: Assignment) -> CutAssignment:
     assert isinstance(assignment, CutAssignment)  # the form has refused anything else
     return assignment

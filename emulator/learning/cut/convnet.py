@@ -1,4 +1,4 @@
-"""A host for networks that are cut: their features are merged at the server, their gradients dispatched to the devices.
+"""A host for convnets that are cut: their features are merged at the server, their gradients dispatched to the devices.
 
 The training step of MergeSFL (arXiv 2311.13348, released code): all devices' features are one batch, on whose mean
 cross-entropy the top takes a step of SGD; device i gets its slice of the features' gradient, times ``sum_j d_j / d_i``,
@@ -19,7 +19,7 @@ from emulator.forms.base import AdapterForm
 from emulator.forms.cut import CutAssignment
 from emulator.learning.data.batches import Rows, draw_rows
 from emulator.learning.data.images import ImageData
-from emulator.learning.host import begin_process, resolve
+from emulator.learning.host import begin_process, imported
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, EvaluationShard, Job, Update
 from emulator.seeds import Seeds
@@ -50,7 +50,7 @@ class ConvNetContent:
 
 
 class ConvNetHost:
-    """Trains and evaluates on behalf of devices; as :class:`emulator.learning.host.DeviceHost`, for networks."""
+    """Trains and evaluates on behalf of devices; as :class:`emulator.learning.host.DeviceHost`, for convnets."""
 
     def __init__(self, content: ConvNetContent, settings: NumericSettings) -> None:
         begin_process(settings)
@@ -58,7 +58,7 @@ class ConvNetHost:
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
         """Runs the function at the import path ``task`` over the jobs of one stack."""
-        updates: list[Update] = resolve(task)(self, form, jobs)
+        updates: list[Update] = imported(task)(self, form, jobs)
         return updates
 
     def evaluate(self, form: AdapterForm, state: Arrays, rows: range) -> EvaluationShard:

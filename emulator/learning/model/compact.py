@@ -1,8 +1,8 @@
-"""The pruned network as a smaller one: matrices without the rows and columns of what is gone, in a plain model.
+"""The pruned model as a narrower one: matrices without the rows and columns of what is gone, in a plain model.
 
 transformers has no configuration for layers that differ in their heads, so a smaller model cannot be saved as one. What
 is written is a PEFT adapter for the whole base model, with the masks beside it; :func:`load_pruned` makes the smaller
-model of both. The adapter alone gives the network before its units were cut off.
+model of both. The adapter alone gives the model before its units were cut off.
 """
 
 import copy
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from emulator.forms.kept_units import KINDS, READERS, KeptUnits, kind_of
 from emulator.learning.model.export import save_peft_adapter, to_peft
-from emulator.learning.model.loading import FrozenModel, quiet
+from emulator.learning.model.loading import FrozenModel, silenced_libraries
 from emulator.learning.model.sites import Sites, find_sites
 from emulator.records import Arrays
 
@@ -75,7 +75,7 @@ def load_pruned(base: Any, folder: Path) -> nn.Module:
     """
     from peft import PeftModel  # slow to import
 
-    with quiet():
+    with silenced_libraries():
         merged: Any = PeftModel.from_pretrained(base, folder).merge_and_unload()
     shrink(merged, find_sites(merged, str(folder)), _kept_units(json.loads((folder / UNITS_FILE).read_text("utf-8"))))
     model: nn.Module = merged.eval()

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from emulator.learning.model.attention import first_token_attention, self_attention
-from emulator.learning.model.linear import Map, StackedLowRankLinear, project
+from emulator.learning.model.linear import Map, StackedLowRankLinear, low_rank_map
 from emulator.learning.model.loading import FrozenModel
 
 MOST_JOINED_BYTES = 2**20
@@ -93,18 +93,18 @@ class EncoderLayer:
         return y if self._norm_before else norm_2(y)
 
     def _all_tokens(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return self_attention(self._project(x, ("query", "key", "value"), self._joined), self._n_heads, mask)
+        return self_attention(self._mapped(x, ("query", "key", "value"), self._joined), self._n_heads, mask)
 
     def _first_token(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        query = self._project(x[:, :1], ("query",), None)
+        query = self._mapped(x[:, :1], ("query",), None)
         joined = None
         if self._joined is not None:
             weight, bias = self._joined
             start = len(weight) // 3
             joined = (weight[start:], bias[start:] if bias is not None else None)
-        return first_token_attention(query, self._project(x, ("key", "value"), joined), self._n_heads, mask)
+        return first_token_attention(query, self._mapped(x, ("key", "value"), joined), self._n_heads, mask)
 
-    def _project(self, x: Tensor, names: Sequence[str], joined: Map | None) -> Tensor:
+    def _mapped(self, x: Tensor, names: Sequence[str], joined: Map | None) -> Tensor:
         """The named maps of ``x``, side by side."""
         modules = [self._module(name) for name in names]
         if not all(type(module) in (nn.Linear, StackedLowRankLinear) for module in modules):
@@ -113,7 +113,7 @@ class EncoderLayer:
         adapters = [module.factors() if module else None for module in stacked]
         scaling = next((module.scaling for module in stacked if module), 1.0)
         maps: list[Map] = [joined] if joined is not None else [(module.weight, module.bias) for module in modules]
-        return project(x, maps, adapters, scaling)
+        return low_rank_map(x, maps, adapters, scaling)
 
     def _module(self, name: str) -> Any:
         """What stands at a site at present: a frozen map, or what a form has put in its place."""

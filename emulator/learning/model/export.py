@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from emulator.learning.model.loading import FrozenModel, quiet
+from emulator.learning.model.loading import FrozenModel, silenced_libraries
 from emulator.records import Arrays
 
 ADAPTER_ARRAY = re.compile(r"layers\.(\d+)\.(\w+)\.(lora_[AB])")
@@ -21,7 +21,7 @@ def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder
     Raises:
         ValueError: the state holds no adapter at all.
     """
-    with quiet():
+    with silenced_libraries():
         to_peft(frozen, state, scaling).save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
 
@@ -58,7 +58,7 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
     )
     base = frozen.build() if base is None else base
     base.name_or_path = base.config._name_or_path = frozen.path
-    with quiet():
+    with silenced_libraries():
         model = get_peft_model(base, config)
     with torch.no_grad():
         parameters = dict(model.named_parameters())

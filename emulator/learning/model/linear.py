@@ -32,7 +32,7 @@ class StackedLowRankLinear(nn.Module):
         return self.computed() if self.computed is not None else self.adapter
 
     def forward(self, x: Tensor) -> Tensor:
-        return project(x, [(self.weight, self.bias)], [self.factors()], self.scaling)
+        return low_rank_map(x, [(self.weight, self.bias)], [self.factors()], self.scaling)
 
 
 class StackedHeadLinear(nn.Module):
@@ -51,7 +51,7 @@ class StackedHeadLinear(nn.Module):
         return y.view(*x.shape[:-1], -1)
 
 
-def project(x: Tensor, maps: Sequence[Map], adapters: Sequence[Adapter | None], scaling: float) -> Tensor:
+def low_rank_map(x: Tensor, maps: Sequence[Map], adapters: Sequence[Adapter | None], scaling: float) -> Tensor:
     """Linear maps of the same input, with their adapters: ``(..., in) -> (..., sum of outs)``, results side by side.
 
     Args:
@@ -69,7 +69,7 @@ def project(x: Tensor, maps: Sequence[Map], adapters: Sequence[Adapter | None], 
 
 
 class _Projection(torch.autograd.Function):
-    """The products of :func:`project`. Inner activations are kept rank-major, ``(n, r, rows)``.
+    """The products of :func:`low_rank_map`. Inner activations are kept rank-major, ``(n, r, rows)``.
 
     A product with few rows and many columns is several times as fast as its transpose.
     """

@@ -74,7 +74,7 @@ class FrozenModel:
         """The model with these arrays as its weights, shared rather than copied; frozen, in evaluation mode."""
         settings = {key: value for key, value in self.config.items() if key != "model_type"}
         config = AutoConfig.for_model(self.config["model_type"], **settings)
-        with no_init_weights(), quiet():
+        with no_init_weights(), silenced_libraries():
             model = AutoClassifier.from_config(config, dtype=torch.float32)
         model.config.use_cache = False  # decoders would keep keys and values for a next token
         model.load_state_dict(_as_tensors(self.arrays), assign=True)
@@ -104,7 +104,7 @@ def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output"
             "classification; give an encoder or decoder that AutoModelForSequenceClassification supports"
         )
     # fork_rng: transformers draws what a checkpoint lacks from torch's global generator.
-    with torch.random.fork_rng(devices=[]), quiet():
+    with torch.random.fork_rng(devices=[]), silenced_libraries():
         torch.manual_seed(seed)
         try:
             model, info = AutoClassifier.from_pretrained(
@@ -144,7 +144,7 @@ def load_tokenizer(train: str) -> Any:
         DataError: the model comes without one.
     """
     try:
-        with quiet():
+        with silenced_libraries():
             tokenizer = AutoTokenizer.from_pretrained(model_path(train), trust_remote_code=False)
     except Exception as error:  # the parser of tokenizer.json raises nothing more specific
         raise DataError(
@@ -195,7 +195,7 @@ def _load_config(train: str, path: str, n_labels: int) -> Any:
             f"model.train: the directory {train!r} has no config.json; save the model there with save_pretrained"
         )
     try:
-        with quiet():
+        with silenced_libraries():
             config = AutoConfig.from_pretrained(path, num_labels=n_labels, trust_remote_code=False)
     except Exception as error:  # each transformers configuration checks its values in a way of its own
         remedy = (
@@ -280,7 +280,7 @@ def _remedy(error: BaseException) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced_libraries() -> Iterator[None]:
     """Silences transformers' progress bars, its report of missing weights (a new head is what was asked for), and
     warnings of one library to another."""
     verbosity, has_bar = _logging.get_verbosity(), _logging.is_progress_bar_enabled()

@@ -151,7 +151,7 @@ def cuda_name_and_memory() -> tuple[str, int, int]:
     return torch.cuda.get_device_name(), total_bytes, free_bytes
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Keep the libraries' notices about new models to themselves."""
     for name in ("transformers", "peft"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -28,7 +28,7 @@ def train_and_score(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) ->
 class ScoredTraining(LocalTraining):
     """Reports ``layers.{l}.head_score`` and ``layers.{l}.channel_score``, ``(n_units,)``, 0 for a unit that is gone.
 
-    Metrics: ``kept_fraction``, what is left of a device's network, and, where it measures, ``adapter_importance``, the
+    Metrics: ``kept_fraction``, what is left of a device's model, and, where it measures, ``adapter_importance``, the
     first-order importance ``Σ |θ dL/dθ|`` of its adapters, smoothed in the same way.
     """
 

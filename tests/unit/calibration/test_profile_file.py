@@ -8,7 +8,7 @@ import pytest
 
 from device_profiles.catalog import GIB, load_cluster, load_link, load_profile
 from device_profiles.link_kinds.constant import ConstantLink
-from emulator.calibration.agreement import compare, comparisons_text, overall
+from emulator.calibration.agreement import agreements_of, agreements_text, overall
 from emulator.calibration.fit import fit_steps
 from emulator.calibration.link import MeasuredLink
 from emulator.calibration.machine import Machine
@@ -107,13 +107,13 @@ def test_predictions_are_those_of_the_price(tmp_path: Path) -> None:
     profile = load_profile(tmp_path / "board.toml")
     steps = made_up_steps("in_turn", settings=unseen(quick=False))
 
-    comparisons = compare(profile, profile.mode("15W"), [replace(step, step_s=step.step_s / 1.1) for step in steps])
+    agreements = agreements_of(profile, profile.mode("15W"), [replace(step, step_s=step.step_s / 1.1) for step in steps])
 
-    errors = overall(comparisons)
+    errors = overall(agreements)
     assert errors.mean_error_fraction == pytest.approx(0.1, abs=0.003)
     assert errors.worst_error_fraction == pytest.approx(0.1, abs=0.005)
-    assert {comparison.outside for comparison in comparisons} == {None}
-    heading, names, *rows = comparisons_text(comparisons, "what").splitlines()
+    assert {agreement.outside for agreement in agreements} == {None}
+    heading, names, *rows = agreements_text(agreements, "what").splitlines()
     assert heading == "# what"
     assert {"step_s", "predicted_s", "error_fraction"} <= set(names.split(","))
     assert len(rows) == len(steps)

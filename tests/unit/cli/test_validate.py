@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from device_profiles.catalog import load_profile
-from emulator.calibration.agreement import compare
+from emulator.calibration.agreement import agreements_of
 from emulator.calibration.measurement import MeasuredStep
 from emulator.calibration.step_settings import unseen
 from emulator.cli import validate
@@ -18,11 +18,11 @@ STEPS = [
     )
     for setting, memory_bytes in zip(unseen(quick=False), [None, *[10**8] * 24], strict=True)
 ]
-COMPARISONS = compare(TX2, TX2.mode("MAXN"), STEPS)
+AGREEMENTS = agreements_of(TX2, TX2.mode("MAXN"), STEPS)
 
 
 def test_every_setting_has_a_line_that_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    validate._show(Console(width=80), "jetson_tx2 [MAXN] against this", COMPARISONS)
+    validate._show(Console(width=80), "jetson_tx2 [MAXN] against this", AGREEMENTS)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "jetson_tx2 [MAXN] against this"
     assert sum(" 50 " in line for line in lines) == 25
@@ -31,7 +31,7 @@ def test_every_setting_has_a_line_that_fits_a_terminal(capsys: pytest.CaptureFix
 
 
 def test_scripts_get_each_setting_and_the_errors_together() -> None:
-    found = json.loads(json.dumps(validate._as_plain(TX2, TX2.mode("MAXN"), COMPARISONS), allow_nan=False))
+    found = json.loads(json.dumps(validate._as_plain(TX2, TX2.mode("MAXN"), AGREEMENTS), allow_nan=False))
     errors = [each["error_fraction"] for each in found["settings"]]
     assert found["n_settings"] == 25
     assert found["mean_error_fraction"] == pytest.approx(sum(map(abs, errors)) / 25)

@@ -47,5 +47,5 @@ def test_the_form_follows_from_the_model() -> None:
     assert isinstance(cut_form(tiny_model(), rank=8, cut=0), CutLoraForm)
     with pytest.raises(ValueError, match="alexnet is cut where its convolutions end; leave cut at 0, got 3"):
         cut_form(ALEXNET, rank=8, cut=3)
-    with pytest.raises(ValueError, match="ConvNetForm is for networks of convolutions"):
+    with pytest.raises(ValueError, match="ConvNetForm is for convnets"):
         FORM.check_model(tiny_model())

@@ -1,4 +1,4 @@
-"""Merged training of a network agrees with plain torch: one batch at the server, each device's own loss below."""
+"""Merged training of a convnet agrees with plain torch: one batch at the server, each device's own loss below."""
 
 import json
 from dataclasses import replace

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from emulator.learning.data.batches import make_batch
 from emulator.learning.model import attention, encoder
 from emulator.learning.model.encoder import speed_up
-from emulator.learning.model.linear import project
+from emulator.learning.model.linear import low_rank_map
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
 
@@ -73,7 +73,7 @@ def test_projections_have_the_gradients_of_their_definition(adapted: tuple[int, 
     pairs = {part: (random(n, 2, width + part)[..., :width].requires_grad_(), random(n, width, 2)) for part in adapted}
     for _, lora_b in pairs.values():
         lora_b.requires_grad_()
-    ours = project(x, maps, [pairs.get(part) for part in range(3)], scaling)
+    ours = low_rank_map(x, maps, [pairs.get(part) for part in range(3)], scaling)
     expected = F.linear(x, weight, bias).view(n, -1, 3, width).unbind(2)
     by_device = x.view(n, -1, width)
     theirs = torch.stack(

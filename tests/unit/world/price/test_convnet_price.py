@@ -1,4 +1,4 @@
-"""What a step of a network costs: against PyTorch's own count, autograd's saved tensors, and closed forms."""
+"""What a step of a convnet costs: against PyTorch's own count, autograd's saved tensors, and closed forms."""
 
 from dataclasses import replace
 
