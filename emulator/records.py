@@ -195,6 +195,7 @@ class DeviceReport:
 
     @property
     def compute_s(self) -> float:
+        """Seconds of computation: ``forward_s + backward_s``."""
         return self.forward_s + self.backward_s
 
 

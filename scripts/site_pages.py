@@ -72,6 +72,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(rewritten, markdown)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Write what docstrings say in reStructuredText, :class:`Name` and a double colon, as one reads it."""
+    html = re.sub(r":(?:attr|class|data|func|meth|mod):<code>~?([^<]+)</code>", r"<code>\1</code>", html)
+    return html.replace("Example::</p>", "Example:</p>")
+
+
 def _is_there(entry: Any) -> bool:
     path = next(iter(entry.values())) if isinstance(entry, dict) else entry
     return path in PAGES or (ROOT / "docs" / path).is_file()

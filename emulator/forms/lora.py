@@ -33,6 +33,7 @@ class LoraAssignment(Assignment):
 
     @property
     def trained_layers(self) -> range:
+        """The ``depth`` layers nearest to the output, by number from the input."""
         return range(len(self.ranks) - self.depth, len(self.ranks))
 
     @property
