@@ -106,4 +106,4 @@ def _linked(home: str, text: str) -> Iterator[str]:
 
 def _listing(path: str) -> str:
     text = (ROOT / path).read_text(encoding="utf-8")
-    return f"# {path}\n\n````{SHOWN[Path(path).suffix]}\n{text}````\n"
+    return f"---\nhide: [toc]\n---\n\n# {path}\n\n````{SHOWN[Path(path).suffix]}\n{text}````\n"

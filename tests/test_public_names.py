@@ -25,7 +25,9 @@ def public_names() -> Iterator[tuple[str, Any]]:
     for package in map(importlib.import_module, OF_MODULES):
         for found in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"{package.__name__}.{found.name}")
-            yield from ((f"{module.__name__}.{name}", own) for name, own in vars(module).items() if _is_own(own, module))
+            yield from (
+                (f"{module.__name__}.{name}", own) for name, own in vars(module).items() if _is_own(own, module)
+            )
 
 
 def _is_own(found: Any, module: ModuleType) -> bool:
