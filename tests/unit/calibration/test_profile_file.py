@@ -107,7 +107,9 @@ def test_predictions_are_those_of_the_price(tmp_path: Path) -> None:
     profile = load_profile(tmp_path / "board.toml")
     steps = made_up_steps("in_turn", settings=unseen(quick=False))
 
-    agreements = agreements_of(profile, profile.mode("15W"), [replace(step, step_s=step.step_s / 1.1) for step in steps])
+    agreements = agreements_of(
+        profile, profile.mode("15W"), [replace(step, step_s=step.step_s / 1.1) for step in steps]
+    )
 
     errors = overall(agreements)
     assert errors.mean_error_fraction == pytest.approx(0.1, abs=0.003)
