@@ -94,3 +94,19 @@ def test_a_struck_word_is_found(text: str) -> None:
 )
 def test_other_names_are_free(text: str) -> None:
     assert not any(wrong(name, struck_words()) for name in public_names(text))
+
+
+def classes() -> Iterator[tuple[str, str]]:
+    """Each public class of a module, with the module's path."""
+    for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.ClassDef) and not statement.name.startswith("_"):
+                yield statement.name, path.relative_to(ROOT).as_posix()
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    places: dict[str, list[str]] = {}
+    for name, path in classes():
+        places.setdefault(name, []).append(path)
+    assert len(places) > 150
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}

@@ -15,7 +15,7 @@ from emulator.world.price.memory import peak_memory
 if TYPE_CHECKING:
     from emulator.learning.model.probe import StepBench
 
-Clock = Literal["wall", "cpu"]
+TimedBy = Literal["wall", "cpu"]
 
 VISIT_S = 0.25
 """Each time that it is its turn, a setting is timed for about so long."""
@@ -36,7 +36,7 @@ class How:
     device: str
     n_threads: int
     n_turns: int
-    clock: Clock = "wall"
+    clock: TimedBy = "wall"
     precision: str = "fp32"
 
 

@@ -13,10 +13,10 @@ from emulator.calibration.fit import MOST_MEAN_ERROR_FRACTION, Fit, FitError, fi
 from emulator.calibration.link import MeasuredLink, measure_link, parse_peer, serve
 from emulator.calibration.machine import Machine, this_machine, this_trainer
 from emulator.calibration.measurement import (
-    Clock,
     How,
     MeasuredStep,
     MeasuringProgress,
+    TimedBy,
     expected_s,
     measure,
     probed_flop_per_s,
@@ -36,7 +36,7 @@ _NOISY, _MOST_NOISE = 1.25, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class CalibrationRequest:
     """What is to be measured, as the command line has it; None takes what the machine has."""
 
     out: Path
@@ -45,7 +45,7 @@ class Request:
     device: str | None
     threads: int | None
     quick: bool
-    clock: Clock
+    clock: TimedBy
     watts: str | None
     peer: str | None
 
@@ -65,7 +65,7 @@ def serve_link(port: int) -> None:
         serve(port, ready)
 
 
-def calibrate(request: Request) -> None:
+def calibrate(request: CalibrationRequest) -> None:
     """Measure this machine and write the profile.
 
     Raises:
@@ -109,7 +109,7 @@ def calibrate(request: Request) -> None:
     _show_result(request, machine, fit, calibration.watts, link, write_calibration(request.out, calibration))
 
 
-def how_to_measure(device: str | None, threads: int | None, clock: Clock, *, quick: bool) -> How:
+def how_to_measure(device: str | None, threads: int | None, clock: TimedBy, *, quick: bool) -> How:
     """Where and how steps are timed on this machine.
 
     Raises:
@@ -175,7 +175,7 @@ def _noise(steps: Sequence[MeasuredStep]) -> float:
     return sorted(step.median_step_s / step.step_s for step in steps)[len(steps) // 2] if steps else 1.0
 
 
-def software(clock: Clock) -> str:
+def software(clock: TimedBy) -> str:
     """What computes, with its version, and by which clock that was timed."""
     return f"{this_trainer().version}{', CPU time of the one thread' if clock == 'cpu' else ''}"
 
@@ -269,7 +269,12 @@ def _measured_watts(sensor: PowerSensor | None, idle_w: float | None, compute_w:
 
 
 def _show_result(
-    request: Request, machine: Machine, fit: Fit, watts: Watts, link: MeasuredLink | None, files: tuple[Path, ...]
+    request: CalibrationRequest,
+    machine: Machine,
+    fit: Fit,
+    watts: Watts,
+    link: MeasuredLink | None,
+    files: tuple[Path, ...],
 ) -> None:
     console = terminal()
     lines = [

@@ -279,9 +279,9 @@ def price(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Say what one local step would cost on a device: time, bytes, memory, energy, and how sure that is."""
-    from emulator.cli.price import Request, show_price
+    from emulator.cli.price import PriceRequest, show_price
 
-    request = Request(
+    request = PriceRequest(
         device=device,
         mode=mode,
         model=model,
@@ -330,7 +330,7 @@ def calibrate(
             command.serve_link(serve)
         elif out is not None:
             command.calibrate(
-                command.Request(
+                command.CalibrationRequest(
                     out=out,
                     name=name,
                     mode=mode,
@@ -365,7 +365,7 @@ def validate(
 
     with all_or_nothing():
         command.validate(
-            command.Request(
+            command.ValidationRequest(
                 profile=profile, mode=mode, device=device, threads=threads, quick=quick, clock=clock, csv=csv
             ),
             as_json,

@@ -28,7 +28,7 @@ TARGET_SETS: Mapping[str, tuple[str, ...]] = {"qv": ("query", "value")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class PriceRequest:
     """What is to be priced, as the command line has it; None takes a default that depends on the rest."""
 
     device: str
@@ -49,7 +49,7 @@ class Request:
     inference: bool
 
 
-def show_price(request: Request, as_json: bool) -> None:
+def show_price(request: PriceRequest, as_json: bool) -> None:
     """Print the price of one local step.
 
     Raises:
@@ -68,7 +68,7 @@ def show_price(request: Request, as_json: bool) -> None:
         console.print(f"extrapolated, outside the range in which this profile is known: {price.outside}")
 
 
-def priced(request: Request) -> StepPrice:
+def priced(request: PriceRequest) -> StepPrice:
     """The price that is asked for; errors as for :func:`show_price`."""
     try:
         profile = load_profile(request.device)
@@ -96,7 +96,7 @@ def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
     )
 
 
-def _work(request: Request, model: ModelSpec) -> Work:
+def _work(request: PriceRequest, model: ModelSpec) -> Work:
     if isinstance(model, ConvNetSpec):
         return _convnet_work(request, model)
     if request.full_finetune and request.inference:
@@ -140,7 +140,7 @@ def _work(request: Request, model: ModelSpec) -> Work:
     )
 
 
-def _convnet_work(request: Request, model: ConvNetSpec) -> Work:
+def _convnet_work(request: PriceRequest, model: ConvNetSpec) -> Work:
     """Training of what lies below the cut, all that devices compute of a convnet."""
     for option, value, unused in (
         ("--depth", request.depth, None),

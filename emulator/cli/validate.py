@@ -13,7 +13,7 @@ from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.calibration.agreement import Agreement, agreements_of, agreements_text, overall
 from emulator.calibration.machine import this_machine
-from emulator.calibration.measurement import Clock
+from emulator.calibration.measurement import TimedBy
 from emulator.calibration.step_settings import unseen
 from emulator.cli.calibrate import how_to_measure, software, timed
 from emulator.cli.price import power_mode
@@ -25,7 +25,7 @@ from emulator.report.terminal.units import size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class ValidationRequest:
     """What is to be validated, as the command line has it; None takes what the profile says, or the machine has."""
 
     profile: str
@@ -33,11 +33,11 @@ class Request:
     device: str | None
     threads: int | None
     quick: bool
-    clock: Clock
+    clock: TimedBy
     csv: Path | None
 
 
-def validate(request: Request, as_json: bool) -> None:
+def validate(request: ValidationRequest, as_json: bool) -> None:
     """Time settings that are in no grid, and print predicted beside measured.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from emulator.analysis import METRICS, Comparison
-from emulator.report.markup import Cell, counted, facts, table
+from emulator.report.markup import TableCell, counted, facts, table
 from emulator.report.terminal.units import duration, energy_joules, size
 
 _TO_TARGET = {
@@ -68,11 +68,11 @@ def _group_table(comparison: Comparison, columns: Mapping[str, str], caption: st
         for label, own in comparison.groups.groupby("group", sort=False)
     }
     best = {name: _best(name, [own[name] for own in values.values()]) for name in columns}
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | TableCell]] = []
     for label, own in values.items():
         first = next(iter(own.values()))
         remark = f"{first['n_unfinished']} unfinished" if first["n_unfinished"] else ""
-        count = Cell(str(first["n_runs"]), remark, "missed" if remark else "")
+        count = TableCell(str(first["n_runs"]), remark, "missed" if remark else "")
         rows.append([label, count, *(_cell(name, own[name], best[name]) for name in columns)])
     return table(["group", "runs", *columns.values()], rows, caption)
 
@@ -109,9 +109,9 @@ def _remark(name: str, row: Mapping[Hashable, Any], comparison: Comparison) -> s
     return f"{row['n_rounds']:.0f} rounds" if name == "time_s" else ""
 
 
-def _cell(name: str, row: Mapping[Hashable, Any], best: float | None) -> Cell:
+def _cell(name: str, row: Mapping[Hashable, Any], best: float | None) -> TableCell:
     if row["n_values"] == 0:
-        return Cell("never" if "target" in name else "–", look="missed")
+        return TableCell("never" if "target" in name else "–", look="missed")
     remarks = []
     if not pd.isna(row["low"]) and row["low"] < row["high"]:
         most = 1.0 if name in _HIGHER_IS_BETTER else row["high"]
@@ -120,7 +120,7 @@ def _cell(name: str, row: Mapping[Hashable, Any], best: float | None) -> Cell:
     if is_short:
         remarks.append(f"{row['n_values']} of {row['n_runs']} reach it")
     look = "missed" if is_short else "best" if row["mean"] == best else ""
-    return Cell(shown(name, row["mean"]), "; ".join(remarks), look)
+    return TableCell(shown(name, row["mean"]), "; ".join(remarks), look)
 
 
 def _interval(name: str, low: float, high: float) -> str:

@@ -6,7 +6,7 @@ from html import escape
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """A cell of a table: its text, a remark in small print under it, and the classes that style.css knows."""
 
     text: str
@@ -14,7 +14,7 @@ class Cell:
     look: str = ""
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str | Cell]], caption: str, n_text: int = 1) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[str | TableCell]], caption: str, n_text: int = 1) -> str:
     """A table whose first ``n_text`` columns are text and whose others are numbers; the first column heads its row."""
     looks = ["text" if column < n_text else "" for column in range(len(headers))]
     head = "".join(
@@ -27,10 +27,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str | Cell]], caption:
     )
 
 
-def _row(cells: Sequence[str | Cell], looks: Sequence[str]) -> str:
+def _row(cells: Sequence[str | TableCell], looks: Sequence[str]) -> str:
     parts = []
     for column, (given, look) in enumerate(zip(cells, looks, strict=True)):
-        cell = given if isinstance(given, Cell) else Cell(given)
+        cell = given if isinstance(given, TableCell) else TableCell(given)
         remark = f"<small>{escape(cell.remark)}</small>" if cell.remark else ""
         opening = "th scope='row'" if column == 0 else "td"
         parts.append(

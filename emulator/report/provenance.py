@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emulator.report.markup import Cell, folded, paragraph, table
+from emulator.report.markup import TableCell, folded, paragraph, table
 
 _FACTS = {
     "trained_model": "trained model",
@@ -28,7 +28,10 @@ def provenance(groups: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     differing = [key for key in keys if len({repr(own.get(key)) for own in flat.values()}) > 1]
     parts = []
     if differing:
-        rows = [[Cell(key), *(Cell(_text(own.get(key)), look="text") for own in flat.values())] for key in differing]
+        rows = [
+            [TableCell(key), *(TableCell(_text(own.get(key)), look="text") for own in flat.values())]
+            for key in differing
+        ]
         note = "A dash is a setting that a policy does not have."
         parts += ["<h3>Settings in which the groups differ</h3>", table(["setting", *flat], rows, note, 1 + len(flat))]
     parts.append("<h3>Models, data and devices</h3>")
@@ -48,8 +51,8 @@ def provenance(groups: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 def _table_of(groups: Sequence[tuple[str, Mapping[str, Any]]], names: Mapping[str, str], caption: str) -> str:
     if all(len({_text(info.get(key)) for _, info in groups}) == 1 for key in names):
         groups = [("all groups" if len(groups) > 1 else groups[0][0], groups[0][1])]
-    rows: list[list[str | Cell]] = [
-        [title, *(Cell(_text(info.get(key)), look="text") for _, info in groups)]
+    rows: list[list[str | TableCell]] = [
+        [title, *(TableCell(_text(info.get(key)), look="text") for _, info in groups)]
         for key, title in names.items()
         if any(info.get(key) is not None for _, info in groups)
     ]

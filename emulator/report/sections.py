@@ -10,7 +10,7 @@ import pandas as pd
 from emulator.analysis import Comparison
 from emulator.report.curves import AXES
 from emulator.report.headline import headline_tables, run_facts, shown
-from emulator.report.markup import Cell, Figures, counted, notice, paragraph, plot, section, table
+from emulator.report.markup import Figures, TableCell, counted, notice, paragraph, plot, section, table
 from emulator.report.page_content import GroupContent
 from emulator.report.provenance import provenance
 
@@ -170,14 +170,18 @@ class Page:
         return memory + lost
 
     def _runs(self) -> str:
-        rows: list[list[str | Cell]] = []
+        rows: list[list[str | TableCell]] = []
         for row in self._comparison.runs.to_dict("records"):
             info = self._infos.get(str(row["run"]), {})
             ended = "" if row["status"] == "finished" else "missed"
             figures = ("n_rounds", "final_accuracy", "time_to_target_s", "time_s")
             wall_s = info.get("wall_s")
-            cells: list[str | Cell] = [str(row["run"]), Cell(str(row["group"]), look="text"), str(row["seed"])]
-            cells.append(Cell(str(row["status"]), str(row["error"] or ""), ended))
+            cells: list[str | TableCell] = [
+                str(row["run"]),
+                TableCell(str(row["group"]), look="text"),
+                str(row["seed"]),
+            ]
+            cells.append(TableCell(str(row["status"]), str(row["error"] or ""), ended))
             cells += [shown(name, row[name]) if not pd.isna(row[name]) else "–" for name in figures]
             rows.append([*cells, "–" if wall_s is None else shown("time_s", wall_s)])
         headers = ["run", "group", "seed", "status", "rounds", "final accuracy", "time to target", "emulated", "wall"]

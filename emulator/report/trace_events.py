@@ -21,7 +21,7 @@ from emulator.results.reader import RunFrames
 SERVER, NETWORK, DEVICES = 1, 2, 3
 """The processes. Tracks of SERVER and NETWORK are number 0, a device's track is its id."""
 
-Event = dict[str, Any]
+TraceEvent = dict[str, Any]
 
 _SERVER_FACTS = ("n_cohort", "n_ok", "n_dropped", "n_out_of_memory", "n_late", "n_unavailable")
 _DEVICE_FACTS = ("status", "power_mode", "depth", "n_steps", "batch_size", "train_loss")
@@ -44,7 +44,7 @@ def trace_lines(frames: RunFrames, span: tuple[int, int] | None = None) -> Itera
     yield "\n]}\n"
 
 
-def _metadata(frames: RunFrames) -> Iterator[Event]:
+def _metadata(frames: RunFrames) -> Iterator[TraceEvent]:
     title = f"{frames.info.get('policy') or 'run'}, seed {frames.info.get('seed')}"
     for pid, name in ((SERVER, f"server ({title})"), (NETWORK, "network"), (DEVICES, "devices")):
         yield _meta("process_name", pid, 0, {"name": name})
@@ -57,11 +57,11 @@ def _metadata(frames: RunFrames) -> Iterator[Event]:
         yield _meta("thread_sort_index", DEVICES, device_id, {"sort_index": device_id})
 
 
-def _meta(name: str, pid: int, tid: int, args: Event) -> Event:
+def _meta(name: str, pid: int, tid: int, args: TraceEvent) -> TraceEvent:
     return {"ph": "M", "name": name, "pid": pid, "tid": tid, "ts": 0, "args": args}
 
 
-def _timed(frames: RunFrames, span: tuple[int, int] | None) -> list[Event]:
+def _timed(frames: RunFrames, span: tuple[int, int] | None) -> list[TraceEvent]:
     rounds, devices, activities = (_within(rows, span) for rows in (frames.rounds, frames.devices, frames.activities))
     events = [*_rounds(rounds), *_activities(activities, devices), *_in_flight(activities)]
     # Stable: what begins at the same time stays in this order, rounds before what happens in them.
@@ -72,7 +72,7 @@ def _within(rows: pd.DataFrame, span: tuple[int, int] | None) -> pd.DataFrame:
     return rows if span is None else rows.loc[rows["round_index"].between(*span)]
 
 
-def _rounds(rounds: pd.DataFrame) -> Iterator[Event]:
+def _rounds(rounds: pd.DataFrame) -> Iterator[TraceEvent]:
     start_ns, end_ns = _nanoseconds(rounds["start_s"]), _nanoseconds(rounds["end_s"])
     for position, row in enumerate(rounds.to_dict("records")):
         begin_us, end_us = start_ns[position] / 1e3, end_ns[position] / 1e3
@@ -87,7 +87,7 @@ def _rounds(rounds: pd.DataFrame) -> Iterator[Event]:
                 yield _count(name, SERVER, end_us, {name: row[name]})
 
 
-def _activities(rows: pd.DataFrame, devices: pd.DataFrame) -> Iterator[Event]:
+def _activities(rows: pd.DataFrame, devices: pd.DataFrame) -> Iterator[TraceEvent]:
     device_rounds = devices.set_index(["round_index", "device_id"])[list(_DEVICE_FACTS)]
     facts = {key: _present(row) for key, row in device_rounds.to_dict("index").items()}
     columns = ("round_index", "device_id", "inner_round", "kind", "n_bytes", "energy_j")
@@ -102,7 +102,7 @@ def _activities(rows: pd.DataFrame, devices: pd.DataFrame) -> Iterator[Event]:
         yield _slice(kind, kind, DEVICES, device_id, start_ns, end_ns, args)
 
 
-def _in_flight(activities: pd.DataFrame) -> Iterator[Event]:
+def _in_flight(activities: pd.DataFrame) -> Iterator[TraceEvent]:
     """How many transfers are under way and what they carry together, whenever that changes.
 
     A transfer counts with its mean rate, which is what a table of activities can tell.
@@ -144,7 +144,7 @@ def _at(steps: Steps, times_ns: NDArray[np.int64], position: int) -> tuple[int, 
 
 def _slice(
     name: str, category: str, pid: int, tid: int, start_ns: int, end_ns: int, args: Mapping[str, object]
-) -> Event:
+) -> TraceEvent:
     return {
         "ph": "X",
         "name": name,
@@ -157,7 +157,7 @@ def _slice(
     }
 
 
-def _count(name: str, pid: int, time_us: float, values: Mapping[str, object]) -> Event:
+def _count(name: str, pid: int, time_us: float, values: Mapping[str, object]) -> TraceEvent:
     return {"ph": "C", "name": name, "pid": pid, "tid": 0, "ts": time_us, "args": dict(values)}
 
 

@@ -19,7 +19,7 @@ COORDINATOR_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class SweepEstimate:
     """What is expected of the runs that are left.
 
     Attributes:
@@ -51,7 +51,7 @@ class Estimate:
         return not self.problems and (self.free_bytes is None or self.needed_bytes <= self.free_bytes)
 
 
-def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> Estimate:
+def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> SweepEstimate:
     """Examine one run of each kind, that is, of those that differ in nothing but the seed. Nothing is written.
 
     Raises:
@@ -76,7 +76,7 @@ def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> Estimate:
             wall_s[run.name] = _alone_s(run, found, n_parallel)
             load_s[content_key(run.config, clusters.of(run.config).n_devices)] = _load_s(run, found) / max(1, n_hosts)
     backends = {_backend(run).name: _backend(run) for run in left}
-    return Estimate(
+    return SweepEstimate(
         finished=tuple(finished),
         wall_s={run.name: wall_s[run.name] for run in left},
         start_s=sum(load_s.values()) + sum(backend.start_s for backend in backends.values()),

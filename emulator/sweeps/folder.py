@@ -30,14 +30,14 @@ ANYWHERE = ("kind", "hosts")
 """Settings of ``backend`` that change no result: a sweep may go on with others."""
 WHAT = "the sweep's folder"
 
-Status = Literal["planned", "running", "finished", "failed", "interrupted"]
+RunStatus = Literal["planned", "running", "finished", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
     """How far a run is. ``wall_s`` is its time on the wall without start-up, None as long as it has not ended."""
 
-    status: Status = "planned"
+    status: RunStatus = "planned"
     error: str | None = None
     n_rounds: int = 0
     wall_s: float | None = None

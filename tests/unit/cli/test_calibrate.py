@@ -23,7 +23,7 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(calibrate, name, refuse)
 
 
-def request(**changes: Any) -> calibrate.Request:
+def request(**changes: Any) -> calibrate.CalibrationRequest:
     given: dict[str, Any] = {
         "out": Path("board.toml"),
         "name": None,
@@ -35,7 +35,7 @@ def request(**changes: Any) -> calibrate.Request:
         "watts": None,
         "peer": None,
     }
-    return calibrate.Request(**given | changes)
+    return calibrate.CalibrationRequest(**given | changes)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_mistake_in_what_is_validated_is_one_sentence(changes: dict[str, Any],
         "csv": None,
     }
     with pytest.raises(UserError, match=message):
-        validate.validate(validate.Request(**given | changes), as_json=False)
+        validate.validate(validate.ValidationRequest(**given | changes), as_json=False)
 
 
 @pytest.mark.parametrize(("slow_down", "error", "is_refused"), [(1.9, 0.2, False), (2.1, 0.2, True), (1.1, 0.3, True)])

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import device_profiles
-from emulator.cli.price import Request, priced, show_price
+from emulator.cli.price import PriceRequest, priced, show_price
 from emulator.errors import ConfigError
 from emulator.records import WorkKind
 
-REQUEST = Request(
+REQUEST = PriceRequest(
     device="jetson_tx2",
     mode=None,
     model="roberta-base",

@@ -49,7 +49,7 @@ def test_units_and_limits_are_told() -> None:
     assert rows()["testbed.availability.mean_on_s"][2] == "s"
     assert rows()["testbed.server_tflop_per_s"][2] == "10¹² FLOP/s"
     assert rows()["data.test_fraction"][:3] == ("float, > 0, < 1", "`0.1`", "1")
-    assert rows()["backend.kind"][0] == '`"ray"` or `"inline"`'
+    assert rows()["testbed.precision"][0] == '`"fp32"` or `"amp"`'
 
 
 def test_every_setting_says_what_it_means() -> None:

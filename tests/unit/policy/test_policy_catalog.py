@@ -130,8 +130,8 @@ def test_a_parameter_without_a_default_must_be_given() -> None:
         (".p:P", r"must be given by its full name, package\.module:Class, got '\.p:P'"),
         (":Legend", r"has no class 'Legend', got policy ':Legend'"),
         (
-            "policies.legend:Capacity",
-            r"must be a subclass of emulator\.policy\.Policy, got 'policies\.legend:Capacity'",
+            "policies.legend:Capacities",
+            r"must be a subclass of emulator\.policy\.Policy, got 'policies\.legend:Capacities'",
         ),
         ("policies.legend:rank_law", r"must be a subclass of emulator\.policy\.Policy"),
     ],
