@@ -1,4 +1,4 @@
-"""What holds for all tests: offline, on no cluster but their own, one thread per process, spread over workers by file."""
+"""What holds for all tests: offline, on no cluster but their own, one thread a process, dealt to workers by file."""
 
 import os
 from pathlib import Path

@@ -25,7 +25,7 @@ LEARNING = (
 
 
 def ways_to_learn() -> list[str]:
-    """The policies of which no earlier one has task, form and protocol alike: the others learn through the same code."""
+    """Policies of which no earlier one has task, form and protocol alike; the others learn through the same code."""
     found: dict[tuple[str, type, type], str] = {}
     for name in policy_names():
         policy = build_policy(name, {})

@@ -11,8 +11,8 @@ TIMING_ONLY = ("training.enabled=false", "testbed.n_devices=8")
 
 
 def test_price_answers_scripts() -> None:
-    finished = in_process("price", "jetson_tx2", "--mode", "MAXN", "--model", "bert-base", "--batch", "4", "--seq", "256",
-                      "--full-finetune", "--json")  # fmt: skip
+    step = ("--mode", "MAXN", "--model", "bert-base", "--batch", "4", "--seq", "256", "--full-finetune")
+    finished = in_process("price", "jetson_tx2", *step, "--json")
     assert finished.returncode == 0, finished.stderr
     found = json.loads(finished.stdout)
     assert found["step_s"] == pytest.approx(1.86, rel=0.15)  # published, with the embeddings

@@ -32,6 +32,7 @@ def test_legend_waits_at_most_six_tenths_of_fedlora(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.golden
 def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) -> None:
     legend = default_run(tmp_path / "legend", "legend", "--rounds", "10").rounds
     fedlora = default_run(tmp_path / "fedlora", "fedlora", "--rounds", "10").rounds
@@ -40,6 +41,8 @@ def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) 
     assert time_to(legend, both_reach) < time_to(fedlora, both_reach)
 
 
+@pytest.mark.slow
+@pytest.mark.golden
 def test_accuracy_climbs_well_above_the_majority_class(tmp_path: Path) -> None:
     """On a smaller testbed, so that it is quick: sixteen devices with more steps see as many examples."""
     overrides = ("testbed.n_devices=16", "data.n_train=1600", "data.n_test=300", "training.local_steps=8")

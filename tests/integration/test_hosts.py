@@ -5,11 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.integration.conftest import SMALL, settings, small_run
-from tests.integration.test_runs import digests
+from tests.integration.conftest import SMALL, digests, settings, small_run
+from tests.integration.ray_cluster import RayCluster
 
 N_ROUNDS = 6
 DIES_AFTER = 2
@@ -21,9 +20,11 @@ def command(out: Path, rounds: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_run_that_loses_an_idle_host_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
-    undisturbed = small_run(tmp_path / "undisturbed", "--backend", "inline", rounds=N_ROUNDS)
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+def test_a_run_that_loses_an_idle_host_gives_the_bytes_of_an_undisturbed_one(
+    ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    undisturbed = small_run(tmp_path / "undisturbed", rounds=N_ROUNDS)
+    environment = os.environ | ray_cluster.environment
     process = subprocess.Popen(
         command(tmp_path / "lossy", N_ROUNDS), stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -32,7 +33,7 @@ def test_a_run_that_loses_an_idle_host_gives_the_bytes_of_an_undisturbed_one(tmp
     for line in process.stderr:
         lines.append(line)
         if line.startswith(f"round {DIES_AFTER}/"):
-            family = psutil.Process(process.pid).children(recursive=True)
+            family = ray_cluster.process.children(recursive=True)
             hosts = [child for child in family if child.name().startswith("ray::HostActor")]
             # Without a method after its name, a host's process is waiting for a call.
             idle = [host for host in hosts if "." not in "".join(host.cmdline())] or hosts

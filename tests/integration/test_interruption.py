@@ -21,12 +21,10 @@ def stop_after_round(n_rounds: int, out: Path, send: int, *arguments: str) -> tu
     Returns its exit status, the rounds that it had reported by then, and the processes that it had started.
     """
     command = [sys.executable, "-m", "emulator.cli", "run", "--rounds", "500", "--out", str(out), *settings(SMALL)]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
         [*command, *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
         start_new_session=True,
         # Tests may run under nohup, which ignores SIGHUP here and in all children.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
@@ -56,7 +54,7 @@ def still_alive(processes: list[psutil.Process], within_s: float) -> list[psutil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["inline", "ray"])
+@pytest.mark.parametrize("backend", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, backend: str) -> None:
     status, reported, _ = stop_after_round(3, tmp_path / "run", signal.SIGKILL, "--backend", backend)
     assert status == -signal.SIGKILL
@@ -69,7 +67,12 @@ def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, bac
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "send"),
-    [("inline", signal.SIGINT), ("ray", signal.SIGINT), ("ray", signal.SIGTERM), ("inline", signal.SIGHUP)],
+    [
+        ("inline", signal.SIGINT),
+        pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+        ("inline", signal.SIGHUP),
+    ],
 )
 def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, backend: str, send: int) -> None:
     status, reported, started = stop_after_round(2, tmp_path / "run", send, "--backend", backend)
