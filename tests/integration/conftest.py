@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +62,35 @@ def in_process(*arguments: str, cwd: Path | None = None) -> Finished:
             del sys.modules[name]
     assert ended.value.code is None or isinstance(ended.value.code, int)
     return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def started(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """The command line in a process group of its own, with a standard error to read; it does not outlast the block.
+
+    Tests may run under nohup or in the background, which ignore SIGHUP or SIGINT here and in all children.
+    """
+
+    def heed() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emulator.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "100"} | (environment or {}),
+        start_new_session=True,
+        preexec_fn=heed,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()  # nothing where it has ended
+        process.wait()
+        # Not read to its end: what the process has started may hold the other end for a while.
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def settings(overrides: Sequence[str]) -> list[str]:

@@ -1,9 +1,6 @@
 """Runs that keep pace with the wall: as long as they should be, the same to the byte, and quick to stop."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +11,8 @@ import emulator
 from emulator.config import load_config
 from emulator.execute import execute
 from emulator.running.coordinator import Progress
-from tests.integration.conftest import SMALL, digests, settings, small_run
+from tests.integration.conftest import SMALL, digests, settings, small_run, started
 from tests.integration.ray_cluster import RayCluster
-
-TIMING_ONLY = [*SMALL, "training.enabled=false"]
 
 
 @pytest.mark.slow
@@ -48,18 +43,15 @@ def test_training_on_hosts_does_not_change_a_paced_run(inline_run: Path, tmp_pat
     assert "this machine is too slow for pace = 'realtime(1e+06)'" in emulator.load(run).info["warning"]
 
 
-def interrupted_in_its_first_round(out: Path, command: list[str], environment: Mapping[str, str]) -> str:
+def interrupted_in_its_first_round(out: Path, backend: str, environment: Mapping[str, str]) -> str:
     """What a run says that gets Ctrl-C once its folder is there, hours before the end of its first round."""
-    overrides = ["pace=realtime(0.001)", *SMALL]
-    arguments = ["run", "--out", str(out), *settings(overrides), *command]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emulator.cli", *arguments], stderr=subprocess.PIPE, text=True, env=environment
-    )
-    while not (out / "run.json").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    overrides = settings(["pace=realtime(0.001)", *SMALL])
+    with started("run", "--out", str(out), *overrides, "--backend", backend, environment=environment) as process:
+        while not (out / "run.json").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=60)
     assert process.returncode == 130, message
     return message
 
@@ -69,8 +61,7 @@ def interrupted_in_its_first_round(out: Path, command: list[str], environment: M
 def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(
     ray_cluster: RayCluster, tmp_path: Path, backend: str
 ) -> None:
-    environment = os.environ | ray_cluster.environment
-    message = interrupted_in_its_first_round(tmp_path / "run", ["--backend", backend], environment)
+    message = interrupted_in_its_first_round(tmp_path / "run", backend, ray_cluster.environment)
 
     assert "interrupted" in message
     assert str(tmp_path / "run") in message

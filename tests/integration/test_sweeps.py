@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 import emulator
 from emulator.sweeps.folder import read_info
-from tests.integration.conftest import digests, in_process, jetbed
+from tests.integration.conftest import digests, in_process, jetbed, started
 from tests.integration.ray_cluster import RayCluster
 from tests.integration.test_interruption import still_alive
 
@@ -79,15 +78,6 @@ def undisturbed(sweep_file: Path) -> Path:
     return out
 
 
-def started(sweep_file: Path, out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "emulator.cli", "sweep", str(sweep_file), "--out", str(out)],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def lines_until(process: subprocess.Popen[str], n_finished: int) -> Iterator[str]:
     """What a sweep says until so many of its runs are finished."""
     assert process.stderr is not None
@@ -135,11 +125,10 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(
     sweep_file: Path, undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    process = started(sweep_file, out)
-    list(lines_until(process, n_finished=3))
-    processes = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
+    with started("sweep", str(sweep_file), "--out", str(out)) as process:
+        list(lines_until(process, n_finished=3))
+        processes = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
     before = finished_at(out)
     assert 3 <= len(before) < 9
 
@@ -161,11 +150,11 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(
 @pytest.mark.ray
 def test_an_interrupted_sweep_stops_and_keeps_what_is_finished(sweep_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = started(sweep_file, out)
-    list(lines_until(process, n_finished=1))
-    processes = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with started("sweep", str(sweep_file), "--out", str(out)) as process:
+        list(lines_until(process, n_finished=1))
+        processes = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "the same command goes on" in said
     found = list(statuses(out).values())
