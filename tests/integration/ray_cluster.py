@@ -1,5 +1,6 @@
 """A Ray cluster for tests, started as users start one, and ended without touching any other."""
 
+import ctypes
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ import psutil
 START_S = 120.0
 N_CPUS = 2
 STORE_BYTES = 256 * 2**20
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,7 @@ def started_cluster() -> Iterator[RayCluster]:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_its_parent,
             )
         try:
             address = _address(folder, process)
@@ -56,6 +59,12 @@ def started_cluster() -> Iterator[RayCluster]:
             )
         finally:
             _end(process)
+
+
+def _end_with_its_parent() -> None:
+    """Also where the tests are killed, which tidy nothing up then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _options(folder: Path) -> list[str]:
