@@ -14,6 +14,7 @@ ONCE_PER_SESSION = {"ray_cluster", "inline_runs"}
 """Fixtures that are dear enough for all tests that use any of them to meet in one worker."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under ``-n N --dist loadgroup`` all tests with Ray meet in one worker, and the others file by file."""
     for item in items:
