@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emulator.results.writer import RunWriter
+from tests.columns import columns
 
 GB = 10**9
 PEAKS_BYTES = (3 * GB, 1 * GB)
@@ -50,7 +51,7 @@ def write_run(
         devices = [_device(index, number, now_s, length_s, fate if number else "ok") for number in (0, 1)]
         for device in devices:
             device |= {"download_bytes": down_bytes // 2, "upload_bytes": up_bytes // 2, "energy_j": energy_j / 2}
-        writer.write("devices", {name: [device[name] for device in devices] for name in devices[0]})
+        writer.write("devices", columns("devices", devices))
         row = {
             "round_index": index,
             "start_s": now_s,
@@ -66,9 +67,8 @@ def write_run(
             "download_bytes": down_bytes,
             "upload_bytes": up_bytes,
             "energy_j": energy_j,
-            "train_loss": None,
         }
-        writer.write("rounds", {name: [value] for name, value in row.items()})
+        writer.write("rounds", columns("rounds", [row]))
         now_s += length_s
     if status != "running":
         writer.close(status, error)  # type: ignore[arg-type]
@@ -83,29 +83,21 @@ def _device(round_index: int, device_id: int, start_s: float, length_s: float, s
         "profile": ("slow", "fast")[device_id],
         "power_mode": "maxn",
         "status": status,
-        "group": 0,
         "n_inner_rounds": 1,
         "depth": 2,
-        "quantized_layers": 0,
         "ranks": [8, 8],
         "n_steps": 4,
         "batch_size": 8,
         "learning_rate": 1e-3,
         "start_s": start_s,
-        "download_s": 0.0,
         "forward_s": compute_s / 2,
         "backward_s": compute_s / 2,
         "compute_s": compute_s,
-        "upload_s": 0.0,
         "waiting_s": length_s - compute_s,
-        "downlink_bytes_per_s": None,
-        "uplink_bytes_per_s": None,
         "work_flop": 1e12,
         "peak_memory_bytes": 2 * LIMIT_BYTES if status == "out_of_memory" else PEAKS_BYTES[device_id],
         "memory_limit_bytes": LIMIT_BYTES,
         "n_examples": 32,
-        "train_loss": None,
-        "metrics": {},
     }
 
 

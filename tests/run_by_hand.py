@@ -24,6 +24,7 @@ import pytest
 
 from emulator.results.reader import RunFrames, load
 from emulator.results.writer import RunWriter
+from tests.columns import columns
 
 N_ROUNDS = 3
 ROUND_S = 20.0
@@ -61,7 +62,6 @@ def _activities(round_index: int) -> list[dict[str, Any]]:
                 {
                     "round_index": round_index,
                     "device_id": device_id,
-                    "inner_round": 0,
                     "kind": kind,
                     "start_s": now_s,
                     "end_s": now_s + length_s,
@@ -87,7 +87,6 @@ def _device(round_index: int, device_id: int) -> dict[str, Any]:
         "group": 0 if asked else -1,
         "n_inner_rounds": 1,
         "depth": device_id + 1 if asked else 0,
-        "quantized_layers": 0,
         "ranks": [0, 8] if asked else [],
         "n_steps": 4 if asked else 0,
         "batch_size": 8 if asked else 0,
@@ -124,8 +123,6 @@ def _round(round_index: int) -> dict[str, Any]:
         "n_ok": 3,
         "n_dropped": (0, 1, 0)[round_index],
         "n_out_of_memory": (0, 0, 1)[round_index],
-        "n_late": 0,
-        "n_unavailable": 0,
         # Waiting of devices 0 to 2 is 0 + 5 + 13 = 18 s, device 3 adds its 19 or 20 s where it is in the cohort.
         "mean_waiting_s": (18 / 3, (18 + 19) / 4, (18 + 20) / 4)[round_index],
         "download_bytes": (3000, 4000, 3000)[round_index],
@@ -142,22 +139,17 @@ def _host(round_index: int) -> list[dict[str, Any]]:
     phases.append(("coordinator", "round", 1.25, 0))
     return [
         {"round_index": round_index, "host": host, "phase": phase, "wall_s": wall_s, "n_jobs": n, "memory_bytes": 10**8}
-        | {"prefix_layers": 0, "prefix_cache_bytes": 0}
         for host, phase, wall_s, n in phases
     ]
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def tables_of_round(round_index: int) -> Tables:
     """All columns of one round, in the order in which a run writes its tables."""
     return {
-        "host": _columns(_host(round_index)),
-        "activities": _columns(_activities(round_index)),
-        "devices": _columns([_device(round_index, device_id) for device_id in range(4)]),
-        "rounds": _columns([_round(round_index)]),
+        "host": columns("host", _host(round_index)),
+        "activities": columns("activities", _activities(round_index)),
+        "devices": columns("devices", [_device(round_index, device_id) for device_id in range(4)]),
+        "rounds": columns("rounds", [_round(round_index)]),
     }
 
 
@@ -175,8 +167,8 @@ def write_run() -> Callable[..., Path]:
         writer = RunWriter(folder, rounds_per_part)
         writer.open(RUN_INFO)
         for round_index in range(N_ROUNDS):
-            for table, columns in tables_of_round(round_index).items():
-                writer.write(table, columns)
+            for table, written in tables_of_round(round_index).items():
+                writer.write(table, written)
         writer.close("finished")
         return folder
 

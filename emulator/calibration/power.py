@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +49,12 @@ class RaplSensor:
 
     source: str
     counters: tuple[tuple[Path, int], ...]
+    clock: Callable[[], float] = time.perf_counter
     _last_s: float = 0.0
     _last_uj: list[int] = field(default_factory=list)
 
     def watts(self) -> float:
-        now_s = time.perf_counter()
+        now_s = self.clock()
         now_uj = [int(file.read_text()) for file, _ in self.counters]
         spent_uj = sum(
             (now - last) % wrap for now, last, (_, wrap) in zip(now_uj, self._last_uj, self.counters, strict=False)
@@ -74,9 +75,11 @@ class DrawnPower:
         return sum(self.samples_w) / len(self.samples_w) if self.samples_w else None
 
 
-def find_sensor(hwmon: Path = _HWMON, iio: Path = _IIO, rapl: Path = _RAPL) -> PowerSensor | None:
-    """The sensor of this machine that covers most; None where none can be read."""
-    for sensor in (_hwmon_rails(hwmon), _iio_rails(iio), _rapl_counters(rapl)):
+def find_sensor(
+    hwmon: Path = _HWMON, iio: Path = _IIO, rapl: Path = _RAPL, clock: Callable[[], float] = time.perf_counter
+) -> PowerSensor | None:
+    """The sensor of this machine that covers most; None where none can be read. ``clock`` gives seconds."""
+    for sensor in (_hwmon_rails(hwmon), _iio_rails(iio), _rapl_counters(rapl, clock)):
         if sensor is not None and _can_be_read(sensor):
             return sensor
     return None
@@ -96,7 +99,7 @@ def sampled(sensor: PowerSensor | None) -> Iterator[DrawnPower]:
             drawn.samples_w.append(sensor.watts())
 
     sensor.watts()  # counters count from here
-    thread = threading.Thread(target=sample, daemon=True)
+    thread = threading.Thread(target=sample, name="power samples", daemon=True)
     thread.start()
     try:
         yield drawn
@@ -134,7 +137,7 @@ def _rail_sensor(rails: dict[str, tuple[Path, ...]]) -> RailSensor | None:
     return RailSensor(f"INA3221, {what} {', '.join(chosen)}", tuple(rails[name] for name in chosen))
 
 
-def _rapl_counters(folder: Path) -> RaplSensor | None:
+def _rapl_counters(folder: Path, clock: Callable[[], float]) -> RaplSensor | None:
     domains = {_text(zone / "name"): zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1}
     whole = {name: zone for name, zone in domains.items() if name.startswith("psys")} or domains
     counters = []
@@ -143,7 +146,7 @@ def _rapl_counters(folder: Path) -> RaplSensor | None:
         if wrap.isdigit():
             counters.append((zone / "energy_uj", int(wrap) + 1))
     source = f"RAPL, {', '.join(whole)}, without the rest of the machine"
-    return RaplSensor(source, tuple(counters)) if counters else None
+    return RaplSensor(source, tuple(counters), clock) if counters else None
 
 
 def _can_be_read(sensor: PowerSensor) -> bool:

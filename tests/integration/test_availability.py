@@ -1,13 +1,13 @@
 """Runs whose devices come and go and do not wait for one another: the same bytes wherever they run, and true books."""
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import SMALL, jetbed, settings, small_run
+from tests.integration.conftest import SMALL, digests, in_process, settings, small_run
+from tests.integration.ray_cluster import RayCluster
 
 UNSTEADY = (
     *SMALL,
@@ -18,29 +18,19 @@ UNSTEADY = (
 )
 
 
-def digests(run_dir: Path) -> dict[str, str]:
-    tables = ("rounds", "devices", "activities")
-    files = sorted(path for table in tables for path in (run_dir / table).glob("*.parquet"))
-    return {str(path.relative_to(run_dir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [("fedbuff", "policy.buffer_size=4"), ("legend", "rounds=4")])
 def test_unsteady_devices_give_the_same_bytes_on_ray_and_in_one_process(
-    tmp_path: Path, policy: tuple[str, str]
+    ray_cluster: RayCluster, tmp_path: Path, policy: tuple[str, str]
 ) -> None:
-    runs = [
-        small_run(
-            tmp_path / backend,
-            *("--policy", policy[0], "--backend", backend, *hosts),
-            rounds=4,
-            overrides=[*UNSTEADY, policy[1]],
-        )
-        for backend, hosts in (("inline", ()), ("ray", ("--hosts", "2")))
-    ]
+    name, overrides = policy[0], [*UNSTEADY, policy[1]]
+    inline = small_run(tmp_path / "inline", "--policy", name, rounds=4, overrides=overrides)
+    on_ray = small_run(
+        *(tmp_path / "ray", "--policy", name, "--hosts", "2"), rounds=4, overrides=overrides, cluster=ray_cluster
+    )
 
-    assert digests(runs[0]) == digests(runs[1])
-    frames = emulator.load(runs[0])
+    assert digests(on_ray) == digests(inline)
+    frames = emulator.load(inline)
     verify(frames)
     assert {"ok", "unavailable", "dropped"} <= set(frames.devices["status"])
 
@@ -54,7 +44,7 @@ def test_a_run_whose_trace_ends_keeps_the_rounds_before(tmp_path: Path) -> None:
         "testbed.availability.kind=trace",
         "testbed.availability.trace=trace.csv",
     ]
-    finished = jetbed("run", "--rounds", "500", "--out", "run", *settings(overrides), cwd=tmp_path)
+    finished = in_process("run", "--rounds", "500", "--out", "run", *settings(overrides), cwd=tmp_path)
 
     assert finished.returncode == 2
     assert "from 100 s of emulated time on no device can be reached any more" in finished.stderr
@@ -74,7 +64,7 @@ def test_a_run_whose_trace_ends_keeps_the_rounds_before(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_settings_are_refused(tmp_path: Path, override: str, message: str) -> None:
-    finished = jetbed("run", "--out", str(tmp_path / "run"), "--set", override)
+    finished = in_process("run", "--out", str(tmp_path / "run"), "--set", override)
 
     assert finished.returncode == 2
     assert message in finished.stderr

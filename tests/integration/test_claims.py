@@ -7,12 +7,12 @@ import pytest
 
 import emulator
 from emulator.results import RunFrames
-from tests.integration.conftest import jetbed, small_run
+from tests.integration.conftest import in_process, small_run
 
 
 def default_run(out: Path, policy: str, *arguments: str) -> RunFrames:
     """A run of the default testbed under ``policy``."""
-    finished = jetbed("run", "--policy", policy, "--out", str(out), *arguments)
+    finished = in_process("run", "--policy", policy, "--out", str(out), "--backend", "inline", *arguments)
     assert finished.returncode == 0, finished.stderr
     return emulator.load(out)
 
@@ -32,6 +32,7 @@ def test_legend_waits_at_most_six_tenths_of_fedlora(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.golden
 def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) -> None:
     legend = default_run(tmp_path / "legend", "legend", "--rounds", "10").rounds
     fedlora = default_run(tmp_path / "fedlora", "fedlora", "--rounds", "10").rounds
@@ -40,8 +41,10 @@ def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) 
     assert time_to(legend, both_reach) < time_to(fedlora, both_reach)
 
 
+@pytest.mark.slow
+@pytest.mark.golden
 def test_accuracy_climbs_well_above_the_majority_class(tmp_path: Path) -> None:
     """On a smaller testbed, so that it is quick: sixteen devices with more steps see as many examples."""
     overrides = ("testbed.n_devices=16", "data.n_train=1600", "data.n_test=300", "training.local_steps=8")
-    frames = emulator.load(small_run(tmp_path / "run", "--backend", "inline", rounds=8, overrides=overrides))
+    frames = emulator.load(small_run(tmp_path / "run", rounds=8, overrides=overrides))
     assert frames.rounds["accuracy"].iloc[-1] > 2 * frames.info["majority_accuracy"]

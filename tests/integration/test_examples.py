@@ -11,7 +11,7 @@ import emulator
 from emulator.analysis import METRICS, Question, compare
 from emulator.sweeps.expansion import expand
 from emulator.sweeps.spec import read_spec
-from tests.integration.conftest import jetbed, settings
+from tests.integration.conftest import in_process, settings
 from tests.made_runs import write_sweep
 from tests.unit.analysis.test_metrics_reference import OF_GROUPS, OF_RUNS, TEXT, run_queries
 
@@ -35,7 +35,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = text.replace('["fedlora", "legend", "fedbuff"]', '["fedlora", "legend"]').replace("[0, 1, 2]", "[0, 1]")
     (folder / "study.toml").write_text(text)
     arguments = ["--out", str(folder / "runs" / "study"), "--backend", "inline", *settings(SMALL_STUDY)]
-    finished = jetbed("sweep", str(folder / "study.toml"), *arguments)
+    finished = in_process("sweep", str(folder / "study.toml"), *arguments)
     assert finished.returncode == 0, finished.stderr
     return folder
 

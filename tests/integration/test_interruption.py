@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import SMALL, settings
+from tests.integration.conftest import SMALL, settings, started
 
 
 def stop_after_round(n_rounds: int, out: Path, send: int, *arguments: str) -> tuple[int, int, list[psutil.Process]]:
@@ -20,29 +18,20 @@ def stop_after_round(n_rounds: int, out: Path, send: int, *arguments: str) -> tu
 
     Returns its exit status, the rounds that it had reported by then, and the processes that it had started.
     """
-    command = [sys.executable, "-m", "emulator.cli", "run", "--rounds", "500", "--out", str(out), *settings(SMALL)]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    process = subprocess.Popen(
-        [*command, *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-        # Tests may run under nohup, which ignores SIGHUP here and in all children.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )
-    assert process.stderr is not None
-    reported, started = 0, []
-    for line in process.stderr:
-        if line.startswith("round "):
-            reported = int(line.split()[1].partition("/")[0])
-        if reported == n_rounds and not started:
-            started = psutil.Process(process.pid).children(recursive=True)
-            # A terminal sends Ctrl-C and its hang-up to the whole group; kill hits one process.
-            to_one = send in (signal.SIGKILL, signal.SIGTERM)
-            os.kill(process.pid, send) if to_one else os.killpg(process.pid, send)
-            started.append(psutil.Process(process.pid))
-    return process.wait(timeout=120), reported, started
+    command = ("run", "--rounds", "500", "--out", str(out), *settings(SMALL), *arguments)
+    with started(*command) as process:
+        assert process.stderr is not None
+        reported, family = 0, []
+        for line in process.stderr:
+            if line.startswith("round "):
+                reported = int(line.split()[1].partition("/")[0])
+            if reported == n_rounds and not family:
+                family = psutil.Process(process.pid).children(recursive=True)
+                # A terminal sends Ctrl-C and its hang-up to the whole group; kill hits one process.
+                to_one = send in (signal.SIGKILL, signal.SIGTERM)
+                os.kill(process.pid, send) if to_one else os.killpg(process.pid, send)
+                family.append(psutil.Process(process.pid))
+        return process.wait(timeout=120), reported, family
 
 
 def still_alive(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
@@ -56,7 +45,7 @@ def still_alive(processes: list[psutil.Process], within_s: float) -> list[psutil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["inline", "ray"])
+@pytest.mark.parametrize("backend", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, backend: str) -> None:
     status, reported, _ = stop_after_round(3, tmp_path / "run", signal.SIGKILL, "--backend", backend)
     assert status == -signal.SIGKILL
@@ -69,12 +58,17 @@ def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, bac
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "send"),
-    [("inline", signal.SIGINT), ("ray", signal.SIGINT), ("ray", signal.SIGTERM), ("inline", signal.SIGHUP)],
+    [
+        ("inline", signal.SIGINT),
+        pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+        ("inline", signal.SIGHUP),
+    ],
 )
 def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, backend: str, send: int) -> None:
-    status, reported, started = stop_after_round(2, tmp_path / "run", send, "--backend", backend)
+    status, reported, family = stop_after_round(2, tmp_path / "run", send, "--backend", backend)
     assert status == 130
-    assert still_alive(started, within_s=60) == []
+    assert still_alive(family, within_s=60) == []
     frames = emulator.load(tmp_path / "run")
     assert frames.info["status"] == "interrupted"
     assert len(frames.rounds) >= reported

@@ -1,10 +1,8 @@
 """Runs that keep pace with the wall: as long as they should be, the same to the byte, and quick to stop."""
 
-import hashlib
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,15 +11,8 @@ import emulator
 from emulator.config import load_config
 from emulator.execute import execute
 from emulator.running.coordinator import Progress
-from tests.integration.conftest import SMALL, settings, small_run
-
-TABLES = ("rounds", "devices", "activities")
-TIMING_ONLY = [*SMALL, "training.enabled=false"]
-
-
-def digests(run_dir: Path) -> dict[str, str]:
-    files = sorted(path for table in TABLES for path in (run_dir / table).glob("*.parquet"))
-    return {str(path.relative_to(run_dir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+from tests.integration.conftest import SMALL, digests, settings, small_run, started
+from tests.integration.ray_cluster import RayCluster
 
 
 @pytest.mark.slow
@@ -46,22 +37,34 @@ def test_the_wall_follows_emulated_time_and_the_results_are_those_of_virtual_pac
 @pytest.mark.slow
 def test_training_on_hosts_does_not_change_a_paced_run(inline_run: Path, tmp_path: Path) -> None:
     # At this pace no machine keeps up, which the run says and its tables do not show.
-    run = small_run(tmp_path / "paced", "--backend", "inline", overrides=[*SMALL, "pace=realtime(1e6)"])
+    run = small_run(tmp_path / "paced", overrides=[*SMALL, "pace=realtime(1e6)"])
 
     assert digests(run) == digests(inline_run)
     assert "this machine is too slow for pace = 'realtime(1e+06)'" in emulator.load(run).info["warning"]
 
 
+def interrupted_in_its_first_round(out: Path, backend: str, environment: Mapping[str, str]) -> str:
+    """What a run says that gets Ctrl-C once its folder is there, hours before the end of its first round."""
+    overrides = settings(["pace=realtime(0.001)", *SMALL])
+    with started("run", "--out", str(out), *overrides, "--backend", backend, environment=environment) as process:
+        while not (out / "run.json").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == 130, message
+    return message
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["inline", "ray"])
-def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(tmp_path: Path, backend: str) -> None:
-    overrides = [*(TIMING_ONLY if backend == "inline" else SMALL), "pace=realtime(0.001)"]
-    command = [sys.executable, "-m", "emulator.cli", "run", "--out", str(tmp_path / "run"), "--backend", backend]
-    process = subprocess.Popen([*command, *settings(overrides)], stderr=subprocess.PIPE, text=True)
-    time.sleep(6.0 if backend == "inline" else 20.0)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(
+    ray_cluster: RayCluster, tmp_path: Path, backend: str
+) -> None:
+    message = interrupted_in_its_first_round(tmp_path / "run", backend, ray_cluster.environment)
 
-    assert process.returncode == 130
     assert "interrupted" in message
+    assert str(tmp_path / "run") in message
+    info = emulator.load(tmp_path / "run").info
+    assert info["status"] == "interrupted"
+    assert list((tmp_path / "run" / "rounds").glob("*.parquet")) == []

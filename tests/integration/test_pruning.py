@@ -20,9 +20,10 @@ PRUNING = ("policy.target_sparsity=0.3", "policy.pruning_rounds=3")
 
 
 @pytest.mark.slow
+@pytest.mark.golden
 def test_the_pruned_network_that_a_run_writes_has_the_accuracy_of_its_last_round(tmp_path: Path) -> None:
     overrides = (*(f"{name}={value}" for name, value in SETTINGS.items()), *PRUNING)
-    out = small_run(tmp_path / "run", "--policy", "fedspine", "--backend", "inline", rounds=9, overrides=overrides)
+    out = small_run(tmp_path / "run", "--policy", "fedspine", rounds=9, overrides=overrides)
     run = emulator.load(out)
     content, prepared = load_content(load_config(None, list(SETTINGS.items())), n_devices=8)
     base = AutoModelForSequenceClassification.from_pretrained(model_path("builtin:tiny-12"), num_labels=8)

@@ -10,7 +10,7 @@ import pytest
 
 from emulator.cli.report import write_report
 from emulator.results.reader import load_run
-from tests.integration.conftest import jetbed, small_run
+from tests.integration.conftest import in_process, small_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -59,7 +59,7 @@ def runs(inline_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
     """Two policies with two seeds each; the first is LEGEND with seed 0."""
     folder = tmp_path_factory.mktemp("report")
     others = [
-        small_run(folder / f"{policy}-s{seed}", "--backend", "inline", "--policy", policy, "--seed", str(seed))
+        small_run(folder / f"{policy}-s{seed}", "--policy", policy, "--seed", str(seed))
         for policy, seed in (("legend", 1), ("fedlora", 0), ("fedlora", 1))
     ]
     return [inline_run, *others]
@@ -229,8 +229,8 @@ def test_the_page_fits_paper_and_small_screens(four: Tab) -> None:
 
 
 def test_the_command_line_writes_a_page_and_refuses_with_one_line(runs: list[Path], tmp_path: Path) -> None:
-    made = jetbed("report", *map(str, runs), "--out", "page.html", "--target", "0.2", cwd=tmp_path)
-    refused = jetbed("report", str(tmp_path), "--out", "other.html", cwd=tmp_path)
+    made = in_process("report", *map(str, runs), "--out", "page.html", "--target", "0.2", cwd=tmp_path)
+    refused = in_process("report", str(tmp_path), "--out", "other.html", cwd=tmp_path)
 
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "page.html").stat().st_size < 8e6

@@ -1,6 +1,5 @@
 """Whole runs: the same bytes wherever they run, books that balance, an adapter that others load."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,40 +7,47 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import SMALL, small_run
-
-TABLES = ("rounds", "devices", "activities")
-
-
-def digests(run_dir: Path) -> dict[str, str]:
-    """SHA-256 of every Parquet part of the three tables that hold nothing measured on the wall."""
-    files = sorted(path for table in TABLES for path in (run_dir / table).glob("*.parquet"))
-    return {str(path.relative_to(run_dir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+from tests.integration.conftest import N_ROUNDS, SMALL, TABLES, digests, jetbed, settings, small_run
+from tests.integration.ray_cluster import RayCluster
 
 
-def test_a_second_run_with_the_same_seed_gives_the_same_bytes(inline_run: Path, tmp_path: Path) -> None:
-    again = small_run(tmp_path / "again", "--backend", "inline")
-    assert len(digests(inline_run)) == 3 * len(TABLES)
-    assert digests(again) == digests(inline_run)
+def test_a_second_run_with_the_same_seed_gives_the_same_bytes_in_another_process(
+    inline_run: Path, tmp_path: Path
+) -> None:
+    arguments = ("--rounds", str(N_ROUNDS), "--out", "again", "--backend", "inline", *settings(SMALL))
+    again = jetbed("run", *arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert len(digests(inline_run)) == N_ROUNDS * len(TABLES)
+    assert digests(tmp_path / "again") == digests(inline_run)
 
 
 def test_another_seed_gives_other_bytes(inline_run: Path, tmp_path: Path) -> None:
-    other = small_run(tmp_path / "other", "--backend", "inline", "--seed", "1")
+    other = small_run(tmp_path / "other", "--seed", "1")
     first, second = digests(inline_run), digests(other)
     assert all(second[name] != digest for name, digest in first.items())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hosts", ["1", "2"])
-def test_hosts_on_ray_give_the_same_bytes_as_one_process(inline_run: Path, tmp_path: Path, hosts: str) -> None:
-    run = small_run(tmp_path / "ray", "--backend", "ray", "--hosts", hosts)
+def test_one_host_on_a_cluster_gives_the_same_bytes_as_one_process(
+    inline_run: Path, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    run = small_run(tmp_path / "ray", "--hosts", "1", cluster=ray_cluster)
     assert digests(run) == digests(inline_run)
 
 
 @pytest.mark.slow
-def test_an_actor_for_every_device_agrees(inline_run: Path, tmp_path: Path) -> None:
+@pytest.mark.ray
+def test_a_run_without_a_cluster_starts_one_and_gives_the_same_bytes(inline_run: Path, tmp_path: Path) -> None:
+    arguments = ("--rounds", str(N_ROUNDS), "--out", "run", "--backend", "ray", *settings(SMALL))
+    finished = jetbed("run", *arguments, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert digests(tmp_path / "run") == digests(inline_run)
+
+
+@pytest.mark.slow
+def test_an_actor_for_every_device_agrees(inline_run: Path, ray_cluster: RayCluster, tmp_path: Path) -> None:
     """A device alone is trained alone, so the numbers agree to float tolerance and all else to the byte."""
-    run = small_run(tmp_path / "actors", "--devices-per-actor", "1")
+    run = small_run(tmp_path / "actors", "--devices-per-actor", "1", cluster=ray_cluster)
     shared, alone = emulator.load(inline_run), emulator.load(run)
     assert json.loads((run / "run.json").read_text())["backend"]["n_hosts"] == 8
     assert digests(run).keys() == digests(inline_run).keys()

@@ -6,8 +6,7 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import small_run
-from tests.integration.test_runs import digests
+from tests.integration.conftest import digests, small_run
 
 CLUSTER = """
 inherits = "jetson80-shared-wifi"

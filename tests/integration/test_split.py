@@ -6,8 +6,8 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import SMALL, small_run
-from tests.integration.test_runs import digests
+from tests.integration.conftest import SMALL, digests, small_run
+from tests.integration.ray_cluster import RayCluster
 
 POLICIES = ("mergesfl", "splitfed")
 CUT = (*SMALL, "policy.n_selected=5")
@@ -25,8 +25,8 @@ IMAGES = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_books_of_a_split_run_balance(tmp_path: Path, policy: str) -> None:
-    run = small_run(tmp_path / "run", "--backend", "inline", "--policy", policy, overrides=CUT)
+def test_the_books_of_a_split_run_balance(inline_runs: dict[str, Path], policy: str) -> None:
+    run = inline_runs[policy]
     frames = emulator.load(run)
     verify(frames)
     steps = frames.activities.query("kind == 'upload'").groupby(["round_index", "device_id"]).size()
@@ -37,14 +37,11 @@ def test_the_books_of_a_split_run_balance(tmp_path: Path, policy: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.golden
 @pytest.mark.parametrize("policy", POLICIES)
 def test_images_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path, policy: str) -> None:
-    run = small_run(
-        tmp_path / "run",
-        *("--backend", "inline", "--policy", policy),
-        rounds=10,
-        overrides=[*IMAGES, "training.local_steps=20"],
-    )
+    overrides = [*IMAGES, "training.local_steps=20"]
+    run = small_run(tmp_path / "run", "--policy", policy, rounds=10, overrides=overrides)
     frames = emulator.load(run)
     verify(frames)
     assert frames.rounds["accuracy"].iloc[-1] > 3 * frames.info["majority_accuracy"]
@@ -53,25 +50,13 @@ def test_images_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
-def test_texts_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path, policy: str) -> None:
-    settings = ("testbed.n_devices=8", "data.n_train=2000", "data.n_test=200", "training.learning_rate=2e-3")
-    run = small_run(
-        tmp_path / "run",
-        *("--backend", "inline", "--policy", policy),
-        rounds=8,
-        overrides=[*settings, "training.local_steps=20", "training.batch_size=16"],
-    )
-    frames = emulator.load(run)
-    assert frames.rounds["accuracy"].max() > 2 * frames.info["majority_accuracy"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", POLICIES)
-def test_images_give_the_same_bytes_on_ray_as_in_one_process(tmp_path: Path, policy: str) -> None:
+def test_images_give_the_same_bytes_on_ray_as_in_one_process(
+    ray_cluster: RayCluster, tmp_path: Path, policy: str
+) -> None:
     arguments = ("--policy", policy)
-    inline = digests(small_run(tmp_path / "inline", "--backend", "inline", *arguments, overrides=IMAGES))
+    inline = digests(small_run(tmp_path / "inline", *arguments, overrides=IMAGES))
     for hosts in ("1", "2"):
-        run = small_run(tmp_path / hosts, "--backend", "ray", "--hosts", hosts, *arguments, overrides=IMAGES)
+        run = small_run(tmp_path / hosts, "--hosts", hosts, *arguments, overrides=IMAGES, cluster=ray_cluster)
         assert digests(run) == inline
 
 
@@ -85,9 +70,7 @@ def test_losses_in_the_middle_of_a_step_keep_the_books_in_balance(tmp_path: Path
         "testbed.cluster=jetson80-shared-wifi",
     )
     for policy in POLICIES:
-        run = small_run(
-            tmp_path / policy, "--backend", "inline", "--policy", policy, rounds=6, overrides=[*CUT, *trouble]
-        )
+        run = small_run(tmp_path / policy, "--policy", policy, rounds=6, overrides=[*CUT, *trouble])
         frames = emulator.load(run)
         verify(frames)
         assert frames.rounds["n_dropped"].sum() > 0

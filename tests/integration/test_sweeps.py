@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import pytest
 
 import emulator
 from emulator.sweeps.folder import read_info
-from tests.integration.conftest import jetbed
+from tests.integration.conftest import digests, in_process, jetbed, started
+from tests.integration.ray_cluster import RayCluster
 from tests.integration.test_interruption import still_alive
 
-TABLES = ("rounds", "devices", "activities")
 SWEEP = """
 [base]
 rounds = 4
@@ -48,15 +47,6 @@ class Broken(Policy):
 """
 
 
-def tables(sweep_dir: Path) -> dict[str, bytes]:
-    """The bytes of every part of the tables that may not differ, by their path in the folder."""
-    return {
-        path.relative_to(sweep_dir).as_posix(): path.read_bytes()
-        for table in TABLES
-        for path in sweep_dir.glob(f"run=*/{table}/*.parquet")
-    }
-
-
 def statuses(sweep_dir: Path) -> Mapping[str, str]:
     index = pq.read_table(sweep_dir / "index.parquet")
     return dict(zip(index["run"].to_pylist(), index["status"].to_pylist(), strict=True))
@@ -83,20 +73,9 @@ def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(sweep_file: Path) -> Path:
     """The sweep in one process, run after run."""
     out = sweep_file.parent / "undisturbed"
-    done = jetbed("sweep", str(sweep_file), "--backend", "inline", "--out", str(out))
+    done = in_process("sweep", str(sweep_file), "--backend", "inline", "--out", str(out))
     assert done.returncode == 0, done.stderr
     return out
-
-
-def started(sweep_file: Path, out: Path) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "emulator.cli", "sweep", str(sweep_file), "--out", str(out)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
 
 
 def lines_until(process: subprocess.Popen[str], n_finished: int) -> Iterator[str]:
@@ -112,7 +91,7 @@ def lines_until(process: subprocess.Popen[str], n_finished: int) -> Iterator[str
 def test_bad_input_is_one_message_before_anything_starts(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(SWEEP.replace("seed =", "sede ="), encoding="utf-8")
-    done = jetbed("sweep", str(path), "--out", str(tmp_path / "out"))
+    done = in_process("sweep", str(path), "--out", str(tmp_path / "out"))
 
     assert done.returncode == 2
     assert done.stderr == f"jetbed: {path}, [axes]: sede is not a setting; did you mean seed? the top level takes: " + (
@@ -122,6 +101,7 @@ def test_bad_input_is_one_message_before_anything_starts(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.ray  # for the worker that makes the sweep
 def test_the_same_seed_has_the_same_partition_and_start_under_every_policy(undisturbed: Path) -> None:
     runs = {path.name.removeprefix("run="): emulator.load(path) for path in undisturbed.glob("run=*")}
 
@@ -141,38 +121,40 @@ def test_the_same_seed_has_the_same_partition_and_start_under_every_policy(undis
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_where_it_was(sweep_file: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_sweep_that_is_killed_goes_on_where_it_was(
+    sweep_file: Path, undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    process = started(sweep_file, out)
-    list(lines_until(process, n_finished=3))
-    processes = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
+    with started("sweep", str(sweep_file), "--out", str(out)) as process:
+        list(lines_until(process, n_finished=3))
+        processes = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
     before = finished_at(out)
     assert 3 <= len(before) < 9
 
-    again = jetbed("sweep", str(sweep_file), "--out", str(out))
+    again = jetbed("sweep", str(sweep_file), "--out", str(out), environment=ray_cluster.environment)
     assert again.returncode == 0, again.stderr
     assert set(statuses(out).values()) == {"finished"}
     assert {name: finished_at(out)[name] for name in before} == before
     for name in before:
         assert f"run {name.removeprefix('run=')}: running" not in again.stderr
-    assert tables(out) == tables(undisturbed)
+    assert digests(out) == digests(undisturbed)
     # Agents of the killed Ray look for the rest of it about once a minute.
     assert still_alive(processes, within_s=180) == []
 
-    third = jetbed("sweep", str(sweep_file), "--out", str(out))
+    third = in_process("sweep", str(sweep_file), "--out", str(out))
     assert (third.returncode, third.stderr) == (0, "9 runs: 9 finished\n")
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_an_interrupted_sweep_stops_and_keeps_what_is_finished(sweep_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = started(sweep_file, out)
-    list(lines_until(process, n_finished=1))
-    processes = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with started("sweep", str(sweep_file), "--out", str(out)) as process:
+        list(lines_until(process, n_finished=1))
+        processes = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "the same command goes on" in said
     found = list(statuses(out).values())
@@ -182,12 +164,15 @@ def test_an_interrupted_sweep_stops_and_keeps_what_is_finished(sweep_file: Path,
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_kept_and_stops_no_other(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_that_fails_is_kept_and_stops_no_other(
+    undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(BROKEN, encoding="utf-8")
     (tmp_path / "study.toml").write_text(
         SWEEP.replace('"fedbuff"', '"mine:Broken"').replace("[0, 1, 2]", "[0, 1]"), encoding="utf-8"
     )
-    done = jetbed("sweep", "study.toml", "--out", "out", "--max-parallel", "2", cwd=tmp_path)
+    arguments = ("sweep", "study.toml", "--out", "out", "--max-parallel", "2")
+    done = jetbed(*arguments, cwd=tmp_path, environment=ray_cluster.environment)
 
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -198,6 +183,6 @@ def test_a_run_that_fails_is_kept_and_stops_no_other(undisturbed: Path, tmp_path
         assert "ZeroDivisionError: nobody knows why" in run["error"]
         assert run["n_rounds"] == 1
     assert sum(run["status"] == "finished" for run in index) == 4
-    expected = tables(undisturbed)
-    found = {path: part for path, part in tables(tmp_path / "out").items() if "Broken" not in path}
+    expected = digests(undisturbed)
+    found = {path: part for path, part in digests(tmp_path / "out").items() if "Broken" not in path}
     assert found == {path: part for path, part in expected.items() if "fedbuff" not in path and "seed-2" not in path}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from emulator.results.writer import RunWriter
+from tests.columns import columns
 
 ROUND_S = 10.0
 FAST, SLOW = "fast", "slow"
@@ -73,18 +74,14 @@ def write_run(
         start_s = round_index * round_s
         activities = [row for device in range(4) for row in _activities(round_index, device, start_s, round_s)]
         devices = [_device(round_index, device, start_s, round_s) for device in range(4)]
-        writer.write("activities", _columns(activities))
-        writer.write("devices", _columns(devices))
-        writer.write("rounds", _columns([_round(round_index, devices, start_s, round_s, reached)]))
+        writer.write("activities", columns("activities", activities))
+        writer.write("devices", columns("devices", devices))
+        writer.write("rounds", columns("rounds", [_round(round_index, devices, start_s, round_s, reached)]))
     if status == "running":
         writer.flush()
     else:
         writer.close(status, error)
     return folder
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _lengths_s(device: int, round_s: float) -> dict[str, float]:
@@ -99,7 +96,6 @@ def _activities(round_index: int, device: int, now_s: float, round_s: float) -> 
             {
                 "round_index": round_index,
                 "device_id": device,
-                "inner_round": 0,
                 "kind": kind,
                 "start_s": now_s,
                 "end_s": now_s + length_s,
@@ -121,10 +117,8 @@ def _device(round_index: int, device: int, start_s: float, round_s: float) -> di
         "profile": profile,
         "power_mode": "full",
         "status": "ok",
-        "group": 0,
         "n_inner_rounds": 1,
         "depth": DEPTH[profile],
-        "quantized_layers": 0,
         "ranks": ranks,
         "n_steps": 1,
         "batch_size": 8,
@@ -146,7 +140,6 @@ def _device(round_index: int, device: int, start_s: float, round_s: float) -> di
         "energy_j": sum(WATTS[kind] * length_s for kind, length_s in lengths_s.items()),
         "n_examples": 10,
         "train_loss": 1.0,
-        "metrics": {},
     }
 
 
@@ -161,10 +154,6 @@ def _round(
         "loss": 1 - accuracy,
         "n_cohort": 4,
         "n_ok": 4,
-        "n_dropped": 0,
-        "n_out_of_memory": 0,
-        "n_late": 0,
-        "n_unavailable": 0,
         "mean_waiting_s": sum(row["waiting_s"] for row in devices) / 4,
         "download_bytes": 4000,
         "upload_bytes": 2000,

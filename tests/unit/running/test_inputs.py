@@ -2,22 +2,31 @@
 
 import pytest
 
-from emulator.config import load_config, parse_setting
+from emulator.config import Config, load_config, parse_setting
 from emulator.errors import ConfigError
-from emulator.running.compose import check_settings, price_name, priced_model
+from emulator.forms.cut import CutForm
+from emulator.running.compose import check_settings, policy_of, price_name, priced_model
 
 NETWORK = ("model.train=builtin:cnn", "data.source=builtin:digits", "policy.path=mergesfl")
 
 
-def check(*settings: str) -> None:
-    check_settings(load_config(None, [parse_setting(text) for text in settings]))
+def checked(*settings: str) -> Config:
+    config = load_config(None, [parse_setting(text) for text in settings])
+    check_settings(config)
+    return config
 
 
 @pytest.mark.parametrize("policy", ["mergesfl", "splitfed"])
-def test_split_policies_take_networks_and_transformers(policy: str) -> None:
-    check(*NETWORK, f"policy.path={policy}")
-    check(f"policy.path={policy}")
-    check(*NETWORK, f"policy.path={policy}", "model.price=vgg16-bn")
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [(NETWORK, "alexnet"), ((), "roberta-base"), ((*NETWORK, "model.price=vgg16-bn"), "vgg16-bn")],
+)
+def test_policies_that_cut_take_networks_and_transformers(policy: str, settings: tuple[str, ...], name: str) -> None:
+    config = checked(*settings, f"policy.path={policy}")
+    priced = priced_model(config, n_labels=10, trained=None)
+
+    assert priced.name == name
+    assert isinstance(policy_of(config).form(priced), CutForm)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +47,7 @@ def test_split_policies_take_networks_and_transformers(policy: str) -> None:
 )
 def test_what_does_not_fit_is_refused(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check(*settings)
+        checked(*settings)
 
 
 def test_a_network_is_priced_as_alexnet_unless_said_otherwise() -> None:
@@ -51,4 +60,8 @@ def test_a_network_is_priced_as_alexnet_unless_said_otherwise() -> None:
 
 
 def test_without_training_the_data_do_not_matter() -> None:
-    check("model.train=builtin:cnn", "policy.path=splitfed", "training.enabled=false")
+    texts_for_a_network = ("model.train=builtin:cnn", "policy.path=splitfed")
+    with pytest.raises(ConfigError, match=r"data\.source.*images"):
+        checked(*texts_for_a_network)
+
+    assert price_name(checked(*texts_for_a_network, "training.enabled=false")) == "alexnet"

@@ -2,7 +2,6 @@
 
 import csv
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,9 @@ from device_profiles.catalog import load_profile
 from device_profiles.records import PowerMode, StepLaw
 from emulator.records import Work, WorkKind
 from emulator.shapes.catalog import model_spec, model_spec_from_config
-from emulator.world.price.cost import CostModel, backward_flop, forward_flop, price, step_demand, step_time
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price import cost
+from emulator.world.price.cost import CostModel, StepDemand, backward_flop, forward_flop, price, step_demand, step_time
 from emulator.world.price.operations import n_backward_operations, n_forward_operations
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=256, head="output")
@@ -158,21 +159,19 @@ def test_quantizing_costs_a_pass_over_the_kept_activations_each_way() -> None:
     assert quantized.forward_flop == plain.forward_flop
 
 
-def test_pricing_remembered_work_takes_microseconds() -> None:
-    costs = CostModel(ROBERTA, "fp32")
-    works = [lora(depth) for depth in range(13)]
-    for work in works:
-        costs.price(work, MODE)
-    fastest_s = min(_seconds_per_price(costs, works) for _ in range(5))
-    assert fastest_s < 15e-6
+def test_work_is_counted_once_however_often_it_is_priced(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[Work] = []
 
+    def counting(model: ModelSpec, work: Work, precision: str) -> StepDemand:
+        counted.append(work)
+        return step_demand(model, work, precision)
 
-def _seconds_per_price(costs: CostModel, works: Sequence[Work]) -> float:
-    start_s = time.perf_counter()
-    for _ in range(20):
-        for work in works:
-            costs.price(work, MODE)
-    return (time.perf_counter() - start_s) / (20 * len(works))
+    monkeypatch.setattr(cost, "step_demand", counting)
+    costs, works = CostModel(ROBERTA, "fp32"), [lora(depth) for depth in range(13)]
+    priced = [[costs.price(work, MODE) for work in works] for _ in range(3)]
+
+    assert counted == works
+    assert priced[0] == priced[1] == priced[2]
 
 
 def tx2_steps() -> Sequence[Mapping[str, str]]:
