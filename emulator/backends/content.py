@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from emulator.config import Config
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
-from emulator.shapes.convnet_catalog import is_convnet
+from emulator.shapes.names import ModelName
 
 if TYPE_CHECKING:
     from emulator.learning.cut.convnet import ConvNetContent
@@ -69,7 +69,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         DataError: the model or the data cannot be used.
     """
     data = config.data
-    if is_convnet(config.model.train):
+    if ModelName(config.model.train).is_convnet:
         from emulator.learning.prepare import prepare_images
 
         return prepare_images(

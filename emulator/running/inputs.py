@@ -11,8 +11,10 @@ from emulator.errors import ConfigError
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path, policy_class, policy_names
 from emulator.seeds import Seeds
-from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names, is_convnet
+from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names
+from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
+from emulator.shapes.transformer_catalog import PRICED_TRANSFORMER
 from emulator.world.availability import Always, Availability, OnOff, Trace
 from emulator.world.availability_trace import read_trace
 
@@ -21,40 +23,39 @@ IMAGE_FILES = (".npz",)
 
 def price_name(config: Config) -> str:
     """``model.price`` with ``auto`` resolved."""
-    train = config.model.train
     if config.model.price != "auto":
         return config.model.price
-    if is_convnet(train):
+    trained = ModelName(config.model.train)
+    if trained.is_convnet:
         return PRICED_CONVNET
-    return "roberta-base" if train.startswith("builtin:") else "trained"
+    return PRICED_TRANSFORMER if trained.is_builtin else "trained"
 
 
 def check_fit(config: Config, policy: Policy) -> None:
     """Raise ConfigError if a convnet is to be trained on texts, priced as a transformer, or the other way round."""
-    train, price, source = config.model.train, price_name(config), config.data.source
-    is_trained = is_convnet(train)
-    if is_trained and train != BUILTIN_CONVNET:
+    trained, price, source = ModelName(config.model.train), price_name(config), config.data.source
+    train, family = trained.text, trained.family
+    if trained.kind is ModelKind.PRICED_CONVNET:
         raise ConfigError(
             f"model.train: {train} has shapes to be priced, but no weights to be trained; give {BUILTIN_CONVNET!r} with"
             f" model.price = {train!r}, got {train!r}"
         )
-    if price != "trained" and is_convnet(price) != is_trained:
-        allowed = f"one of {', '.join(convnet_names())}, or 'trained'" if is_trained else "a transformer, or 'trained'"
+    if price != "trained" and ModelName(price).family != family:
+        priced = f"one of {', '.join(convnet_names())}" if trained.is_convnet else "a transformer"
         raise ConfigError(
-            f"model.price must be {allowed}, since {train} is {_kind(is_trained)}, got {config.model.price!r}"
+            f"model.price must be {priced}, or 'trained', since {train} is a {family}, got {config.model.price!r}"
         )
     has_images = source == BUILTIN_IMAGES or source.endswith(IMAGE_FILES)
-    if config.training.enabled and has_images != is_trained:
-        needed = f"images, {BUILTIN_IMAGES!r} or an npz file" if is_trained else "texts"
+    if config.training.enabled and has_images != trained.is_convnet:
+        needed = f"images, {BUILTIN_IMAGES!r} or an npz file" if trained.is_convnet else "texts"
         raise ConfigError(
-            f"data.source must hold {needed}, since model.train = {train!r} is {_kind(is_trained)}, got {source!r}"
+            f"data.source must hold {needed}, since model.train = {train!r} is a {family}, got {source!r}"
         )
-    family = "convnet" if is_trained else "transformer"
     if family not in policy.families:
         others = ", ".join(name for name in policy_names() if family in policy_class(name).families)
         raise ConfigError(
             f"policy {import_path(type(policy))} is for {' and '.join(sorted(policy.families))} models, and model.train"
-            f" is {_kind(is_trained)}; choose another model, or one of the policies {others}"
+            f" is a {family}; choose another model, or one of the policies {others}"
         )
 
 
@@ -65,10 +66,6 @@ def check_layers(name: str, priced: ModelSpec, trained: ModelSpec) -> None:
             f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must"
             f" mean the same for both: choose one of {trained.n_layers} layers or model.price = 'trained', got {name!r}"
         )
-
-
-def _kind(is_trained: bool) -> str:
-    return "a convnet" if is_trained else "a transformer"
 
 
 WHERE = "testbed.availability"

@@ -10,67 +10,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator.errors import ConfigError, did_you_mean
-from emulator.shapes.convnet_catalog import convnet_names, convnet_spec, is_convnet
+from emulator.shapes.convnet_catalog import convnet_names, convnet_spec
+from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import LinearShape, ModelSpec
+from emulator.shapes.transformer_catalog import TRANSFORMERS
 
 Head = Literal["output", "full"]
 
-BUILTIN_PREFIX = "builtin:"
-"""Marks the models that come with the package, such as ``builtin:tiny-12``."""
-
 BUILTIN_MODELS = Path(__file__).parents[1] / "learning" / "builtin"
-"""Where they lie, a folder each."""
-
-_PRICES: Mapping[str, Mapping[str, Any]] = {
-    # Devlin et al. 2019, arXiv 1810.04805, section 3; config.json of google-bert/bert-base-uncased
-    "bert-base": {
-        "model_type": "bert",
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "vocab_size": 30522,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-    },
-    # Sanh et al. 2019, arXiv 1910.01108, section 3; config.json of distilbert/distilbert-base-uncased
-    "distilbert": {
-        "model_type": "distilbert",
-        "dim": 768,
-        "n_layers": 6,
-        "n_heads": 12,
-        "hidden_dim": 3072,
-        "vocab_size": 30522,
-        "max_position_embeddings": 512,
-    },
-    # Liu et al. 2019, arXiv 1907.11692, table 9; config.json of FacebookAI/roberta-base
-    "roberta-base": {
-        "model_type": "roberta",
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "vocab_size": 50265,
-        "max_position_embeddings": 514,
-        "type_vocab_size": 1,
-    },
-    # Liu et al. 2019, arXiv 1907.11692, table 9; config.json of FacebookAI/roberta-large
-    "roberta-large": {
-        "model_type": "roberta",
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "vocab_size": 50265,
-        "max_position_embeddings": 514,
-        "type_vocab_size": 1,
-    },
-}
+"""Where the models that come with the package lie, a folder each."""
 
 
 def price_names() -> tuple[str, ...]:
     """The built-in models whose shapes can be priced, in alphabetical order."""
-    return tuple(sorted({*_PRICES, *convnet_names()}))
+    return tuple(sorted({*TRANSFORMERS, *convnet_names()}))
 
 
 def family_names() -> tuple[str, ...]:
@@ -92,16 +45,18 @@ def model_spec(name_or_path: str, *, n_labels: int, seq_len: int, head: Head) ->
     Raises:
         ConfigError: there is no such model, its family is not known, or it cannot take ``seq_len`` tokens.
     """
-    if is_convnet(name_or_path):
-        return convnet_spec(name_or_path, n_labels)
-    if name_or_path in _PRICES:
-        config = _PRICES[name_or_path]
-    elif name_or_path.startswith(BUILTIN_PREFIX):
-        config = _read_config(BUILTIN_MODELS / name_or_path.removeprefix(BUILTIN_PREFIX), name_or_path)
-    elif Path(name_or_path).is_dir():
-        config = _read_config(Path(name_or_path), name_or_path)
-    else:
-        config = _hub_config(name_or_path)
+    name = ModelName(name_or_path)
+    match name.kind:
+        case ModelKind.BUILTIN_CONVNET | ModelKind.PRICED_CONVNET:
+            return convnet_spec(name_or_path, n_labels)
+        case ModelKind.PRICED_TRANSFORMER:
+            config = TRANSFORMERS[name_or_path]
+        case ModelKind.BUILTIN_TRANSFORMER:
+            config = _read_config(BUILTIN_MODELS / name.without_prefix, name_or_path)
+        case ModelKind.DIRECTORY:
+            config = _read_config(name.path, name_or_path)
+        case _:
+            config = _hub_config(name_or_path)
     return model_spec_from_config(config, name=name_or_path, n_labels=n_labels, seq_len=seq_len, head=head)
 
 
@@ -346,7 +301,7 @@ def _hub_config(name: str) -> Mapping[str, Any]:
     """The config of a model on the hub, or of one that is in the local cache."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ConfigError(
-            f"there is no model {name!r}{did_you_mean(name, _PRICES)}; give one of {', '.join(price_names())}, a "
+            f"there is no model {name!r}{did_you_mean(name, TRANSFORMERS)}; give one of {', '.join(price_names())}, a "
             "directory with a config.json, or a hub id written organisation/name"
         )
     from transformers import AutoConfig

@@ -22,11 +22,6 @@ def convnet_spec(name: str, n_labels: int) -> ConvNetSpec:
     return builtin_convnet((1, 8, 8), n_labels) if name == BUILTIN_CONVNET else _CONVNETS[name](n_labels)
 
 
-def is_convnet(name: str) -> bool:
-    """Whether this is the name of a convnet rather than of a transformer."""
-    return name == BUILTIN_CONVNET or name in _CONVNETS
-
-
 def builtin_convnet(image_shape: tuple[int, int, int], n_labels: int) -> ConvNetSpec:
     """Two convolutions of 16 and 32 channels below the cut, pooling behind the second; linear maps of 64 and labels.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emulator.errors import DataError, did_you_mean
 from emulator.seeds import Seeds
+from emulator.shapes.names import BUILTIN_PREFIX
 
 Column = str | int
 """A column's name, or its index in a csv or tsv file that has no header line."""
@@ -62,7 +63,7 @@ def load_data(
     seeds = Seeds(seed)
     if source == BUILTIN:
         return _builtin(n_train or BUILTIN_TRAIN, n_test or BUILTIN_TEST, seeds)
-    if source.startswith("builtin:"):
+    if source.startswith(BUILTIN_PREFIX):
         raise DataError(f"data.source: there is no built-in data set {source!r}; there is: {BUILTIN}")
     if not 0 < test_fraction < 1:
         raise DataError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")

@@ -20,7 +20,8 @@ from transformers.utils import logging as transformers_logging
 from emulator.errors import DataError
 from emulator.learning.model.sites import Sites, find_head, find_sites
 from emulator.records import Arrays
-from emulator.shapes.catalog import BUILTIN_MODELS, BUILTIN_PREFIX
+from emulator.shapes.catalog import BUILTIN_MODELS
+from emulator.shapes.names import BUILTIN_PREFIX, ModelName
 
 HeadChoice = Literal["output", "full"]
 
@@ -170,8 +171,8 @@ def model_path(train: str) -> str:
     Raises:
         DataError: no built-in model or directory has this name, and it cannot be a hub id either.
     """
-    if train.startswith(BUILTIN_PREFIX):
-        name = train.removeprefix(BUILTIN_PREFIX)
+    if ModelName(train).is_builtin:
+        name = ModelName(train).without_prefix
         models = sorted(config.parent.name for config in BUILTIN_MODELS.glob("*/config.json"))
         if name not in models:
             raise DataError(

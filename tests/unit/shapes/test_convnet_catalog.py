@@ -3,7 +3,7 @@
 import pytest
 
 from emulator.shapes.catalog import model_spec, price_names
-from emulator.shapes.convnet_catalog import builtin_convnet, convnet_names, convnet_spec, is_convnet
+from emulator.shapes.convnet_catalog import builtin_convnet, convnet_names, convnet_spec
 
 
 def test_alexnet_has_the_parameters_and_the_cut_of_the_released_code() -> None:
@@ -47,5 +47,3 @@ def test_the_built_in_network_takes_on_the_shape_of_the_images() -> None:
 def test_networks_are_found_among_the_priced_models() -> None:
     assert set(convnet_names()) == {"alexnet", "vgg16-bn"} <= set(price_names())
     assert model_spec("alexnet", n_labels=10, seq_len=128, head="full") == convnet_spec("alexnet", 10)
-    assert is_convnet("builtin:cnn")
-    assert not is_convnet("roberta-base")
