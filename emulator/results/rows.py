@@ -1,30 +1,23 @@
-"""The rows that a closed round adds to the tables ``rounds``, ``devices`` and ``activities``, as columns."""
+"""The rows that a closed round adds to the tables ``rounds``, ``devices`` and ``activities``, as columns.
 
-from collections.abc import Mapping
+Only what must be computed is named here. Every other column of a schema is the attribute of the same name of what the
+table has a row of, so that a column that a ledger or report has needs no mention.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from emulator.records import RoundPlan, RoundReport, Status
+from emulator.records import Evaluation, RoundPlan, RoundReport, Status
+from emulator.results.schemas import SCHEMAS
 from emulator.world.ledger import ActivityLog, Ledger
 from emulator.world.testbed import Conditions, Device
 
 Columns = dict[str, Any]
 
-COPIED = (
-    "n_inner_rounds",
-    "download_s",
-    "forward_s",
-    "backward_s",
-    "upload_s",
-    "waiting_s",
-    "download_bytes",
-    "upload_bytes",
-    "work_flop",
-    "peak_memory_bytes",
-    "energy_j",
-    "n_examples",
-)
+_EVALUATED = frozenset(field.name for field in fields(Evaluation))
 
 
 def device_columns(
@@ -37,10 +30,9 @@ def device_columns(
 ) -> Columns:
     """One row per device, reachable or not, in the order of device ids."""
     n_devices = len(devices)
-    columns: Columns = {name: [getattr(ledger, name) for ledger in ledgers] for name in COPIED}
     works = [ledger.work for ledger in ledgers]
     assignments = [plan.assignments.get(device_id) for device_id in range(n_devices)]
-    columns |= {
+    computed: Columns = {
         "round_index": np.full(n_devices, round_index, np.int32),
         "device_id": np.arange(n_devices, dtype=np.int32),
         "profile": [device.profile.name for device in devices],
@@ -61,19 +53,22 @@ def device_columns(
         "train_loss": [ledger.metrics.get("train_loss") for ledger in ledgers],
         "metrics": [_other_metrics(ledger.metrics) for ledger in ledgers],
     }
-    return columns
+    return _completed("devices", computed, lambda name: [getattr(ledger, name) for ledger in ledgers])
 
 
 def activity_columns(round_index: int, log: ActivityLog) -> Columns:
     """One row per activity, by device and then by time."""
     order = np.lexsort((log.start_s, log.device_id))
-    columns: Columns = {
+    computed: Columns = {
         "round_index": np.full(len(order), round_index, np.int32),
         "kind": [log.kind[i] for i in order],
     }
-    for name in ("device_id", "inner_round", "start_s", "end_s", "n_bytes", "energy_j"):
-        columns[name] = np.asarray(getattr(log, name))[order]
-    return columns
+    return _completed("activities", computed, lambda name: np.asarray(getattr(log, name))[order])
+
+
+def _completed(table: str, computed: Columns, copied: Callable[[str], Any]) -> Columns:
+    """All columns of ``table``: those that are ``computed``, and the others as ``copied`` finds them by name."""
+    return computed | {name: copied(name) for name in SCHEMAS[table].names if name not in computed}
 
 
 def _group_numbers(plan: RoundPlan, n_devices: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
@@ -90,29 +85,27 @@ def _other_metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def round_columns(report: RoundReport, energy_j: float) -> dict[str, list[Any]]:
-    """The row that a closed round adds to the table ``rounds``."""
+    """The row that a closed round adds to the table ``rounds``.
+
+    ``n_<status>`` counts devices. What neither the report nor its evaluation has is the sum over its devices.
+    """
     devices = report.devices.values()
-    counts = {status: sum(device.status is status for device in devices) for status in Status}
     # Not the keys of the plan: a device may still be busy with what an earlier round asked it for.
     cohort = [device for device in devices if device.status not in (Status.IDLE, Status.UNAVAILABLE)]
     losses = [device.metrics["train_loss"] for device in devices if "train_loss" in device.metrics]
-    evaluation = report.evaluation
-    row: dict[str, Any] = {
-        "round_index": report.round_index,
-        "start_s": report.start_s,
-        "end_s": report.end_s,
-        "accuracy": evaluation.accuracy if evaluation else None,
-        "loss": evaluation.loss if evaluation else None,
+    counts = {f"n_{status.value}": sum(device.status is status for device in devices) for status in Status}
+    computed: dict[str, Any] = {
         "n_cohort": len(cohort),
-        "n_ok": counts[Status.OK],
-        "n_dropped": counts[Status.DROPPED],
-        "n_out_of_memory": counts[Status.OUT_OF_MEMORY],
-        "n_late": counts[Status.LATE],
-        "n_unavailable": counts[Status.UNAVAILABLE],
         "mean_waiting_s": sum(device.waiting_s for device in cohort) / len(cohort) if cohort else None,
-        "download_bytes": sum(device.download_bytes for device in devices),
-        "upload_bytes": sum(device.upload_bytes for device in devices),
         "energy_j": energy_j,
         "train_loss": sum(losses) / len(losses) if losses else None,
     }
-    return {name: [value] for name, value in row.items()}
+
+    def copied(name: str) -> Any:
+        if name in counts:
+            return counts[name]
+        if name in _EVALUATED:
+            return getattr(report.evaluation, name, None)
+        return getattr(report, name) if hasattr(report, name) else sum(getattr(device, name) for device in devices)
+
+    return {name: [value] for name, value in _completed("rounds", computed, copied).items()}

@@ -1,7 +1,9 @@
 """The layout of a sweep's folder, and what it says about itself: sweep.json, and the index with a row for each run."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -16,8 +18,10 @@ INDEX_FILE = "index.parquet"
 RUN_PREFIX = "run="
 """Before the name of a run, where datasets find it."""
 RUN_STATUSES = ("planned", *STATUSES)
-STATE_COLUMNS = ("run", "status", "error", "n_rounds", "wall_s")
-"""What the index says of a run beside its place on each axis."""
+STATE_COLUMNS: Mapping[str, pa.DataType] = MappingProxyType(
+    {"run": pa.string(), "status": pa.string(), "error": pa.string(), "n_rounds": pa.int32(), "wall_s": pa.float64()}
+)
+"""What the index says of a run beside its place on each axis, and of which type."""
 _NAME = re.compile(r"[\w,.-]{1,80}")
 """Names of runs; none leads out of the folder of the sweep."""
 _ADVICE = "start the sweep again to have the index written anew"

@@ -18,7 +18,7 @@ from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.files import replaced, unwritable, write_text
 from emulator.results.info import LaterVersionError, read_info
-from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, SWEEP_FILE, is_sweep
+from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS, SWEEP_FILE, is_sweep
 from emulator.results.writer import check_out_dir
 from emulator.running.compose import input_digests, resolved_settings
 from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
@@ -35,7 +35,10 @@ RunStatus = Literal["planned", "running", "finished", "failed", "interrupted"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
-    """How far a run is. ``wall_s`` is its time on the wall without start-up, None as long as it has not ended."""
+    """How far a run is, under the names of the index's columns.
+
+    ``wall_s`` is its time on the wall without start-up, None as long as it has not ended.
+    """
 
     status: RunStatus = "planned"
     error: str | None = None
@@ -149,13 +152,10 @@ def write_index(sweep: Sweep, sweep_dir: Path, states: Mapping[str, RunState]) -
 def index_table(runs: Sequence[PlannedRun], states: Mapping[str, RunState]) -> pa.Table:
     """The index: state and labels of each run."""
     of_runs = [states.get(run.name, RunState()) for run in runs]
-    columns: dict[str, pa.Array] = {
-        "run": pa.array([run.name for run in runs], pa.string()),
-        "status": pa.array([state.status for state in of_runs], pa.string()),
-        "error": pa.array([state.error for state in of_runs], pa.string()),
-        "n_rounds": pa.array([state.n_rounds for state in of_runs], pa.int32()),
-        "wall_s": pa.array([state.wall_s for state in of_runs], pa.float64()),
-    }
+    columns: dict[str, pa.Array] = {"run": pa.array([run.name for run in runs], STATE_COLUMNS["run"])}
+    for name, kind in STATE_COLUMNS.items():
+        if name not in columns:
+            columns[name] = pa.array([getattr(state, name) for state in of_runs], kind)
     for key in runs[0].labels:
         columns[key] = _column([run.labels[key] for run in runs])
     return pa.table(columns)
