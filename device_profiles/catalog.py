@@ -36,7 +36,6 @@ from device_profiles.tables import (
 __all__ = [
     "ProfileError",
     "cluster_names",
-    "content_hash",
     "link_names",
     "load_cluster",
     "load_link",
@@ -93,11 +92,6 @@ def cluster_names() -> tuple[str, ...]:
 def link_names() -> tuple[str, ...]:
     """The built-in links, in alphabetical order."""
     return _names(_LINKS)
-
-
-def content_hash(spec: DeviceProfile | ClusterSpec | LinkSpec) -> str:
-    """The SHA-256 digest, in hexadecimal, of the file (and of those it inherits from) that ``spec`` was read from."""
-    return spec.sha256
 
 
 def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> DeviceProfile:

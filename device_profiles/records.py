@@ -201,14 +201,6 @@ class ClusterSpec:
     def n_devices(self) -> int:
         return sum(entry.count for entry in self.entries)
 
-    def entry_of(self, device_id: int) -> ClusterEntry:
-        """The entry that a device belongs to.
-
-        Raises:
-            IndexError: the cluster has fewer devices.
-        """
-        return self.entry_by_device[device_id]
-
     def resized(self, n_devices: int) -> "ClusterSpec":
         """This cluster with ``n_devices`` in the same proportions, as far as whole devices allow.
 

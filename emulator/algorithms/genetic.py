@@ -27,11 +27,6 @@ class SubsetSearch:
     n_generations: int = 60
     n_elite: int = 2
 
-    @property
-    def n_evaluations(self) -> int:
-        """How often a subset is evaluated at most."""
-        return self.population * (self.n_generations + 1)
-
     def run(
         self, costs: Callable[[Masks], Vector], rng: np.random.Generator, good_enough: float = -np.inf
     ) -> NDArray[np.int64]:

@@ -21,15 +21,6 @@ def random_groups(n_devices: int, n_groups: int, rng: np.random.Generator) -> Gr
     return rng.permutation(np.arange(n_devices) % n_groups)
 
 
-def group_divergences(histograms: Vector, groups: Groups) -> Vector:
-    """``KL(Phi_g || Phi_0)`` of each group, in nat: its mixture of labels against that of all devices.
-
-    ``histograms (n_devices, n_labels)`` count each device's examples by label.
-    """
-    sums = _sums_by_group(histograms, groups)
-    return kl_divergence(_shares(sums), _shares(sums.sum(axis=0)))
-
-
 def near_iid_groups(
     histograms: Vector, log_speeds: Vector, n_groups: int, speed_weight: float, rng: np.random.Generator
 ) -> Groups:

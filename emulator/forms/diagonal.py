@@ -154,10 +154,6 @@ class DiagonalLoraForm(AdapterForm):
                 f"n_votes must be between 0 and the {assignment.n_kept} ranks kept, got {assignment.n_votes!r}"
             )
 
-    def all_ranks(self, model: ModelSpec) -> KeptRanks:
-        """Nothing is switched off."""
-        return ((tuple(range(self.rank)),) * len(self.targets),) * model.n_layers
-
     def _held(self, assignment: Assignment) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The names of the arrays that a device holds, each with its ranks."""
         for layer, targets in enumerate(_diagonal(assignment).kept):

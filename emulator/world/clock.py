@@ -88,11 +88,10 @@ class Clock:
         """Take away an event's time: it will not happen, unless it is told to later, and time does not stop there."""
         event.due_serial = 0
 
-    def failure(self, error: BaseException, delay_s: float = 0.0) -> Event:
-        """An event ``delay_s`` from now that raises ``error`` in the process that waits for it."""
+    def failure(self, error: BaseException) -> Event:
+        """An event of this moment that raises ``error`` in the process that waits for it."""
         event = Event()
-        event.error = error
-        self._schedule(event, delay_s)
+        self.fail(event, error)
         return event
 
     def process(self, generator: Process[Any]) -> Event:

@@ -36,7 +36,3 @@ class Heat:
         final_k = thermal.rise_k_per_w * watts
         share = math.exp(-duration_s / thermal.time_constant_s)
         self._excess_k[device_id] = min(final_k + (self._excess_k[device_id] - final_k) * share, thermal.limit_k)
-
-    def excess_k(self, device_id: int) -> float:
-        """The board's temperature above its surroundings."""
-        return self._excess_k[device_id]

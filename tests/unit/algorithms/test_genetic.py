@@ -29,7 +29,8 @@ def test_it_beats_as_many_random_subsets() -> None:
         members = search.run(lambda masks, shares=shares: divergences(masks, shares), rng)
         found = divergences(np.isin(np.arange(N_DEVICES), members)[None], shares)[0]
 
-        random = np.zeros((search.n_evaluations, N_DEVICES), dtype=bool)
+        n_evaluations = search.population * (search.n_generations + 1)
+        random = np.zeros((n_evaluations, N_DEVICES), dtype=bool)
         for mask in random:
             mask[rng.permutation(N_DEVICES)[:N_MOST]] = True
         by_chance = divergences(random, shares)

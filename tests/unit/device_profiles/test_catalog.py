@@ -10,7 +10,6 @@ import pytest
 from device_profiles.catalog import (
     ProfileError,
     cluster_names,
-    content_hash,
     link_names,
     load_cluster,
     load_link,
@@ -205,8 +204,8 @@ def test_an_unknown_name_is_answered_with_what_there_is(load, given: str, messag
         load(given)
 
 
-def test_the_content_hash_is_that_of_the_file(board: Path) -> None:
-    assert content_hash(load_profile(board)) == hashlib.sha256(board.read_bytes()).hexdigest()
+def test_the_digest_of_a_profile_is_that_of_its_file(board: Path) -> None:
+    assert load_profile(board).sha256 == hashlib.sha256(board.read_bytes()).hexdigest()
 
 
 def test_a_cluster_finds_boards_beside_its_own_file(board: Path, tmp_path: Path) -> None:
@@ -302,8 +301,8 @@ def test_jetson80_is_the_testbed_of_the_papers() -> None:
     ]
     assert cluster.n_devices == 80
     assert cluster.power_mode_redraw_rounds == 20
-    assert [mode.mode_id for mode in cluster.entry_of(0).modes] == [0, 1, 2, 3]
-    assert [cluster.entry_of(device_id).device for device_id in (29, 30, 69, 70)] == [
+    assert [mode.mode_id for mode in cluster.entry_by_device[0].modes] == [0, 1, 2, 3]
+    assert [cluster.entry_by_device[device_id].device for device_id in (29, 30, 69, 70)] == [
         "jetson_tx2",
         "jetson_xavier_nx",
         "jetson_xavier_nx",

@@ -17,6 +17,7 @@ from emulator.world.price.memory import peak_memory
 
 FORM = DiagonalLoraForm(rank=4)
 MODEL = tiny_model(3)
+ALL: KeptRanks = (((0, 1, 2, 3), (0, 1, 2, 3)),) * 3
 SOME: KeptRanks = (((), ()), ((1, 3), ()), ((0, 1, 2, 3), (2,)))
 
 
@@ -63,12 +64,12 @@ def test_bytes_are_those_of_the_kept_ranks_and_a_bit_for_each_rank() -> None:
     assert FORM.download_bytes(held, MODEL) == arrays + 3  # 24 ranks
     assert FORM.upload_bytes(held, MODEL) == arrays + 1  # 7 ranks that are voted on
     assert FORM.upload_bytes(assignment(SOME), MODEL) == arrays  # no vote
-    whole = assignment(FORM.all_ranks(MODEL))
+    whole = assignment(ALL)
     assert FORM.download_bytes(whole, MODEL) == 4 * (24 * 33 + 51)  # nothing is switched off: nothing to tell
 
 
 def test_a_layer_without_ranks_ends_the_backward_pass_above_it() -> None:
-    assert assignment(FORM.all_ranks(MODEL)).depth == 3
+    assert assignment(ALL).depth == 3
     work = FORM.work(assignment(SOME), MODEL)
     assert (work.backward_layers, work.ranks, work.target_ranks) == (2, (0, 2, 4), ((0, 0), (2, 0), (4, 1)))
     assert FORM.work(assignment((((), ()),) * 3), MODEL).backward_layers == 0

@@ -14,6 +14,11 @@ def sleeper(clock: Clock, delays_s: list[float], log: list[tuple[float, str]], n
     return name
 
 
+def failing(clock: Clock, delay_s: float, text: str) -> Process[None]:
+    yield clock.timeout(delay_s)
+    raise ValueError(text)
+
+
 def test_processes_interleave_by_time_and_ties_keep_the_order_in_which_they_were_scheduled() -> None:
     clock, log = Clock(), []
 
@@ -64,7 +69,7 @@ def test_a_failure_is_raised_in_the_process_that_waits_and_can_be_caught_there()
 
     def careful() -> Process[str]:
         try:
-            yield clock.failure(ValueError("lost"), delay_s=1.0)
+            yield clock.process(failing(clock, 1.0, "lost"))
         except ValueError as error:
             return f"{error} at {clock.now_s}"
         return "not reached"
@@ -72,12 +77,24 @@ def test_a_failure_is_raised_in_the_process_that_waits_and_can_be_caught_there()
     assert clock.run(careful()) == "lost at 1.0"
 
 
+def test_a_failure_of_this_moment_is_raised_without_time_going_by() -> None:
+    clock = Clock()
+
+    def careful() -> Process[float]:
+        yield clock.timeout(2.0)
+        with pytest.raises(ValueError, match="gone"):
+            yield clock.failure(ValueError("gone"))
+        return clock.now_s
+
+    assert clock.run(careful()) == 2.0
+
+
 def test_all_of_fails_as_soon_as_one_fails() -> None:
     clock = Clock()
 
     def waiter() -> Process[float]:
         try:
-            yield clock.all_of([clock.timeout(5.0), clock.failure(ValueError("x"), delay_s=1.0)])
+            yield clock.all_of([clock.timeout(5.0), clock.process(failing(clock, 1.0, "x"))])
         except ValueError:
             return clock.now_s
         return -1.0
@@ -222,7 +239,7 @@ def test_time_does_not_stop_at_a_cancelled_event() -> None:
 
     def waiter() -> Process[float]:
         try:
-            yield clock.failure(ValueError("late"), delay_s=3.0)
+            yield clock.process(failing(clock, 3.0, "late"))
         except ValueError:
             return clock.now_s
         return -1.0
