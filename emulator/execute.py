@@ -6,8 +6,8 @@ from pathlib import Path
 from emulator.backends.environment import quieten
 from emulator.config import Config
 from emulator.running.compose import build_coordinator, check
-from emulator.running.coordinator import OnProgress
 from emulator.running.hosts import Backend
+from emulator.running.progress import OnProgress
 
 
 def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda progress: None) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import emulator
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.running.coordinator import Progress
+from emulator.running.progress import Progress
 from tests.integration.conftest import SMALL, settings, small_run
 
 TABLES = ("rounds", "devices", "activities")
