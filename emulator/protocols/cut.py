@@ -21,6 +21,9 @@ from emulator.world.clock import Event, Process
 from emulator.world.devices import DeviceLost
 from emulator.world.testbed import Testbed
 
+_Done = tuple[dict[int, int], list[int]]
+"""How many steps each device has been part of, and who has delivered."""
+
 
 @dataclass(frozen=True)
 class CutRounds(RoundProtocol):
@@ -53,8 +56,8 @@ class CutRounds(RoundProtocol):
         updates = [update for update in testbed.resolve(jobs) if update.device_id in delivered]
         return policy.aggregate(state, updates) if updates else state
 
-    def _merged(self, testbed: Testbed, parts: dict[int, _DevicePart]) -> Process[tuple[dict[int, int], list[int]]]:
-        """Play the round; how many steps each device has been part of, and who has delivered."""
+    def _merged(self, testbed: Testbed, parts: dict[int, _DevicePart]) -> Process[_Done]:
+        """Play the round."""
         if len({part.n_steps for part in parts.values()}) > 1:
             raise PlanError(f"round {testbed.round.round_index}: devices that merge must take equally many steps")
         n_done, present = dict.fromkeys(parts, 0), list(parts)
@@ -67,9 +70,7 @@ class CutRounds(RoundProtocol):
             yield testbed.serve(sum(parts[device].top_flop for device in present))
         return n_done, (yield from _together(testbed, {device: parts[device].finish() for device in present}))
 
-    def _side_by_side(
-        self, testbed: Testbed, parts: dict[int, _DevicePart]
-    ) -> Process[tuple[dict[int, int], list[int]]]:
+    def _side_by_side(self, testbed: Testbed, parts: dict[int, _DevicePart]) -> Process[_Done]:
         """As above. Every device has a server of its own."""
 
         def play(part: _DevicePart) -> Process[None]:

@@ -1,4 +1,4 @@
-"""Keeps the books of a round: what devices do goes to their ledgers and the log as it ends, is cut, or the round ends."""
+"""The books of a round: what devices do goes to their ledgers and the log when it ends, is cut, or the round ends."""
 
 from emulator.records import ActivityKind, Evaluation, RoundReport
 from emulator.world.clock import Clock

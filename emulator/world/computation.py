@@ -1,4 +1,4 @@
-"""What a computation comes to on a board in a round: whether it fits in memory, how long it takes, where it may fail."""
+"""What a computation comes to on a board in a round: whether it fits in memory, how long it takes, where it fails."""
 
 import math
 from dataclasses import dataclass

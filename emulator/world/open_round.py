@@ -82,4 +82,4 @@ class OpenRound:
     ledgers: list[Ledger]
     activities: ActivityLog = field(default_factory=ActivityLog)
     available: tuple[int, ...] = ()
-    plan: RoundPlan = RoundPlan(assignments={})
+    plan: RoundPlan = field(default_factory=lambda: RoundPlan(assignments={}))
