@@ -60,16 +60,14 @@ FLOORS: tuple[Room, ...] = (
         _names("errors forms records seeds shapes world/clock world/price world/network /device_profiles"),
         ("pyarrow",),
     ),
-    Room("emulator/validation", "checks of plans and states", _names("errors forms records shapes")),
-    Room("emulator/policy_calls", "safe calls of policies", _names("errors")),
     Room(
         "emulator/protocols",
         "who waits for whom: rounds as generators over the testbed's verbs",
-        _names("algorithms errors forms policy_calls records validation world world/clock"),
+        _names("algorithms errors forms records world world/clock"),
     ),
     Room(
         "emulator/policy",
-        "the contract of policies, safe calls of them, and where they are found",
+        "the contract of policies, safe calls of them, a round of one, and where they are found",
         _names("algorithms errors forms protocols records shapes world world/clock"),
         ("pydantic",),
     ),
@@ -81,7 +79,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/testing",
         "the conformance suite for policies, and small testbeds",
-        _names("errors forms policy records seeds shapes validation world world/clock world/network /device_profiles"),
+        _names("errors forms policy records seeds shapes world world/clock world/network /device_profiles"),
         reads_clock=True,
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result"),
@@ -158,7 +156,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "config errors forms policy policy_calls records results seeds shapes validation "
+            "config errors forms policy records results seeds shapes "
             "world world/clock world/network /device_profiles",
         ),
         reads_clock=True,
@@ -180,8 +178,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/preflight",
         "a look at a run before it is started",
-        _names("backends backends/kinds config errors policy policy_calls records results running shapes validation "
-               "world"),
+        _names("backends backends/kinds config errors policy records results running shapes world world/clock"),
         reads_clock=True,
     ),
     Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),

@@ -20,8 +20,8 @@ from emulator.backends.ray_run import GRACE_S, POLL_S, connected
 from emulator.errors import UserError
 from emulator.running.capacity import n_cores
 from emulator.running.compose import build_coordinator
-from emulator.running.coordinator import Progress
 from emulator.running.hosts import Backend
+from emulator.running.progress import Progress
 
 
 class CoordinatorSlot:

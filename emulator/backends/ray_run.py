@@ -18,8 +18,8 @@ from emulator.backends.ray import DIED, RayBackend, first_line, result
 from emulator.config import Config
 from emulator.errors import UserError
 from emulator.running.compose import build_coordinator
-from emulator.running.coordinator import OnProgress, Progress
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
+from emulator.running.progress import OnProgress, Progress
 
 POLL_S = 0.2
 """How often the display is refreshed."""
