@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulator.validation import aggregated, check_form, validated
 
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm
+from emulator.policy.validation import aggregated, check_form, validated
 from emulator.records import ClusterView, Group, RoundPlan, TrainingDefaults
 from emulator.testing import tiny_model
 
