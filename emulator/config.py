@@ -57,6 +57,9 @@ class AvailabilityConfig(Section):
     trace: str = ""
     """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
     device can be reached."""
+    origin_s: Annotated[float, Field(ge=0)] | Literal["first"] = 0.0
+    """For trace: the moment of the trace at which the run begins, in seconds; first: that at which the first of its
+    devices can be reached. What the trace has before it is left out."""
     drop_out_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
 
@@ -349,8 +352,14 @@ def _put(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
 
 def _explain(error: ValidationError, origin: str, overrides: set[str], overrides_origin: str) -> str:
     """The first thing that is wrong, in one sentence."""
-    detail = error.errors(include_url=False)[0]
+    details = error.errors(include_url=False)
+    detail = details[0]
     location = [str(part) for part in detail["loc"]]
+    # Of a setting that takes values of several types, each type has something to say.
+    alternatives = [each["msg"] for each in details if each["loc"][:-1] == detail["loc"][:-1]]
+    if len(location) > 1 and location[0] != "policy" and not _settings_of(location[:-1]):
+        location.pop()
+        detail["msg"] = " or ".join([alternatives[0], *(text[:1].lower() + text[1:] for text in alternatives[1:])])
     key = ".".join(location)
     is_overridden = any(key == given or key.startswith(f"{given}.") for given in overrides)
     where = overrides_origin if is_overridden else origin

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from device_profiles.records import ClusterSpec, TraceLink
 from emulator.backends.content import numeric_settings
 from emulator.backends.inline import InlineBackend
 from emulator.backends.kinds import backend_kind
@@ -21,6 +22,8 @@ from emulator.running.capacity import HOST_BYTES, available_bytes, n_cores, n_gp
 from emulator.running.compose import build_coordinator, check_settings, cluster_of
 from emulator.running.coordinator import Coordinator
 from emulator.running.hosts import Backend
+from emulator.running.inputs import availability_of
+from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.validation import validated
 from emulator.world.ledger import Ledger
@@ -123,6 +126,7 @@ def examine(config: Config, out_dir: Path) -> Preflight:
     except ShortageError as error:
         return Preflight(checks=(*checks, Check(name="data", is_fine=False, detail=str(error))), outside_known_range={})
     load_s = time.perf_counter() - start_s
+    checks += _traces(config, cluster)
     if coordinator.backend:
         n_examples = coordinator.backend.prepared.n_examples
         checks.append(
@@ -143,6 +147,30 @@ def examine(config: Config, out_dir: Path) -> Preflight:
         outside_known_range=dict(coordinator.testbed.outside_known_range),
         wall=WallTime(start_s=load_s, round_s=round_s, n_rounds=config.rounds),
     )
+
+
+def _traces(config: Config, cluster: ClusterSpec) -> list[Check]:
+    """What was understood of the traces that the run replays."""
+    checks = []
+    availability = config.testbed.availability
+    if availability.kind == "trace":
+        traced = availability_of(availability, cluster.n_devices, Seeds(config.seed))
+        ends_s = traced.until_s(0.0)
+        n_now = int((ends_s > 0).sum())
+        first = (
+            f"{n_now} can be reached as the run begins" if n_now else f"the first comes at {traced.next_s(0.0):,.10g} s"
+        )
+        said = "; ".join([f"{cluster.n_devices} devices, of which {first}", *traced.notes])
+        checks.append(Check(name="availability", is_fine=True, detail=f"{availability.trace}: {said}"))
+    for link in {entry.link.name: entry.link for entry in cluster.entries}.values():
+        if isinstance(link, TraceLink):
+            both = "; ".join(
+                f"{way}: {len(trace.start_s):,} rates over {trace.period_s:,.6g} s, "
+                f"{8e-6 * trace.mean_bytes_per_s:,.4g} Mb/s in the mean"
+                for way, trace in (("down", link.download), ("up", link.upload))
+            )
+            checks.append(Check(name="link", is_fine=True, detail=f"{link.name}: {both}"))
+    return checks
 
 
 def _output_folder(out_dir: Path) -> Check:

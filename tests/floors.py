@@ -186,8 +186,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/preflight",
         "a look at a run before it is started",
-        _names("backends backends/kinds config errors policy policy_calls records results running shapes validation "
-               "world"),
+        _names("backends backends/kinds config errors policy policy_calls records results running seeds shapes validation "
+               "world /device_profiles"),
         reads_clock=True,
     ),
     Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),

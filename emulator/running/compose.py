@@ -135,6 +135,7 @@ def build_coordinator(
     form = _form_of(policy, priced, trained)
     entries, n_devices = cluster.entry_by_device, cluster.n_devices
     clock = PacedClock(config.pace_factor, stop) if config.pace_factor else Clock()
+    availability = availability_of(config.testbed.availability, n_devices, seeds)
     testbed = Testbed(
         devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
         links=Links([entry.link for entry in entries], seeds),
@@ -159,7 +160,7 @@ def build_coordinator(
         mode_switch_penalty_s=cluster.mode_switch_penalty_s,
         thermal=cluster.thermal,
         clock=clock,
-        availability=availability_of(config.testbed.availability, n_devices, seeds),
+        availability=availability,
         drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
     )
     state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
@@ -176,6 +177,8 @@ def build_coordinator(
     )
     if backend:
         testbed.resolver = coordinator.train
+    if availability.notes:
+        coordinator.warn("; ".join(availability.notes))
     if isinstance(clock, PacedClock):
         clock.on_late = coordinator.warn
     return coordinator
