@@ -63,7 +63,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/world",
         "the testbed: devices, ledgers, availability, power modes",
-        _names("errors forms records seeds shapes world/clock world/price world/network /device_profiles"),
+        _names("errors forms records seeds shapes world/clock world/price world/network /device_profiles "
+               "/device_profiles/text_files"),
         ("pyarrow",),
     ),
     Room("emulator/validation", "checks of plans and states", _names("errors forms records shapes")),
@@ -156,6 +157,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
         _names("errors files records world"),
+        _names("errors records world /device_profiles/text_files"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
@@ -165,7 +167,7 @@ FLOORS: tuple[Room, ...] = (
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
             "config errors forms policy policy_calls records results seeds shapes validation "
-            "world world/clock world/network /device_profiles",
+            "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
     ),
@@ -190,11 +192,12 @@ FLOORS: tuple[Room, ...] = (
                "world /device_profiles"),
         reads_clock=True,
     ),
-    Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),
+    Room("emulator/scripting", "a run from Python", _names("config execute results running /device_profiles/text_files"), reads_clock=True),
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors execute files preflight results running shapes /device_profiles"),
+        _names("backends backends/kinds config errors execute files preflight results running shapes "
+               "/device_profiles /device_profiles/text_files"),
         ("pyarrow",),
         reads_clock=True,
     ),
@@ -223,7 +226,8 @@ FLOORS: tuple[Room, ...] = (
         "emulator/cli",
         "the command line",
         _names("analysis backends/kinds calibration config errors execute files policy preflight records report "
-               "report/terminal results running shapes sweeps world/price /device_profiles"),
+               "report/terminal results running shapes sweeps world/price /device_profiles "
+               "/device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

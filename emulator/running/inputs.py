@@ -128,9 +128,8 @@ def _traced(config: AvailabilityConfig, n_devices: int) -> Trace:
     recorded = read_trace(path)
     own = {device_id: spans for device_id, spans in recorded.by_device.items() if device_id < n_devices}
     if not own:
-        raise ValueError(
-            f"{path}: lists none of the devices {_devices(range(n_devices))}, got {_devices(sorted(recorded.by_device))}"
-        )
+        got = _devices(sorted(recorded.by_device))
+        raise ValueError(f"{path}: lists none of the devices {_devices(range(n_devices))}, got {got}")
     first_s = min(spans[0][0] for spans in own.values())
     origin_s = first_s if config.origin_s == "first" else float(config.origin_s)
     spans = {

@@ -141,8 +141,8 @@ def test_a_parquet_trace_is_read_alike(tmp_path: Path) -> None:
         ("device_id,start_s,end_s\n100,0,5\n", "lists none of the devices 0 to 2, got 100"),
         (
             "device_id,start_s,end_s\n0,2400000,2400600\n2,2400050,2400900\n",
-            "can reach nobody before 2,400,000 s, more than a day after the run begins; if its times count from another "
-            "moment, set testbed.availability.origin_s = 2400000",
+            "can reach nobody before 2,400,000 s, more than a day after the run begins; if its times count from "
+            "another moment, set testbed.availability.origin_s = 2400000",
         ),
         ("device_id,start_s,end_s\n0.5,1,2\n", "line 2: device_id must be a whole number of at least 0, got 0.5"),
         ("device_id,start_s,end_s\nnan,1,2\n", "line 2: device_id must be a whole number of at least 0, got nan"),
