@@ -156,8 +156,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors files records world"),
-        _names("errors records world /device_profiles/text_files"),
+        _names("errors files records world /device_profiles/text_files"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
@@ -192,7 +191,7 @@ FLOORS: tuple[Room, ...] = (
                "world /device_profiles"),
         reads_clock=True,
     ),
-    Room("emulator/scripting", "a run from Python", _names("config execute results running /device_profiles/text_files"), reads_clock=True),
+    Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),
     Room(
         "emulator/sweeps",
         "many runs from one file",
