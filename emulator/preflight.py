@@ -18,13 +18,20 @@ from emulator.policy.catalog import import_path
 from emulator.policy_calls import calling
 from emulator.records import Job, Status
 from emulator.results.writer import check_out_dir
-from emulator.running.capacity import HOST_BYTES, available_bytes, n_cores, n_gpus, n_hosts
+from emulator.running.capacity import (
+    HOST_BYTES,
+    RAY_BYTES,
+    available_bytes,
+    n_cores,
+    n_gpus,
+    n_hosts,
+    trained_bytes,
+)
 from emulator.running.compose import build_coordinator, check_settings, cluster_of
 from emulator.running.coordinator import Coordinator
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of
 from emulator.seeds import Seeds
-from emulator.shapes.catalog import model_spec
 from emulator.validation import validated
 from emulator.world.ledger import Ledger
 
@@ -187,8 +194,9 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
         return [Check(name="hosts", is_fine=True, detail="none, since nothing is trained")]
     number = _n_hosts(config, n_devices)
     per_host = -(-n_devices // number)
-    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
-    needed_bytes = number * HOST_BYTES + 4 * trained.n_parameters
+    model_bytes = trained_bytes(config)
+    ray_bytes = RAY_BYTES * (config.backend.kind == "ray")
+    needed_bytes = ray_bytes + number * HOST_BYTES + model_bytes
     free_bytes = available_bytes()
     detail = f"{number} of up to {per_host} devices each, on {n_cores()} cores"
     if os.environ.get("RAY_ADDRESS"):
@@ -202,8 +210,8 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
     if free_bytes is None:
         return [*checks, Check(name="host memory", is_fine=True, detail="not told by this system")]
     detail = (
-        f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {4 * trained.n_parameters / 2**20:.0f} MiB, "
-        f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free"
+        f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {model_bytes / 2**20:.0f} MiB, "
+        f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free to this process"
     )
     if needed_bytes > free_bytes:
         detail += "; raise backend.devices_per_actor or lower backend.hosts"
@@ -214,6 +222,8 @@ def _n_hosts(config: Config, n_devices: int) -> int:
     if not backend_kind(config.backend.kind).has_host_processes:
         return 1
     free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
+    if (free_bytes := available_bytes()) is not None:
+        free["memory"] = float(max(0, free_bytes - RAY_BYTES))
     return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
 
 

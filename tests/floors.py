@@ -49,6 +49,7 @@ FLOORS: tuple[Room, ...] = (
     Room("emulator/errors", "what a user can mend, said in one sentence"),
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
     Room("emulator/files", "files that are whole or not there", _names("errors")),
+    Room("emulator/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes", "models without weights: sizes by name", _names("errors"), ("transformers",)),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
@@ -165,7 +166,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "config errors forms policy policy_calls records results seeds shapes validation "
+            "config errors forms limits policy policy_calls records results seeds shapes validation "
             "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
@@ -174,7 +175,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/backends",
         "hosts in this process or on Ray",
         _names("config errors forms learning/cut learning/host learning/model learning/prepare learning/settings "
-               "learning/data records running shapes"),
+               "limits learning/data records running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),
@@ -217,7 +218,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors files learning/model learning/model/probe records shapes world/price /device_profiles"),
+        _names("errors files limits learning/model learning/model/probe records shapes world/price /device_profiles"),
         ("tomli_w",),
         reads_clock=True,
     ),
