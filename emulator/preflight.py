@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from device_profiles.link_kinds.trace import TraceLink
+from device_profiles.records import ClusterSpec
 from emulator.backends.content import numeric_settings
 from emulator.backends.inline import InlineBackend
 from emulator.backends.kinds import backend_kind
@@ -16,11 +18,20 @@ from emulator.errors import ConfigError, ShortageError
 from emulator.policy.rounds import play_round
 from emulator.records import Job, Status
 from emulator.results.writer import check_out_dir
-from emulator.running.capacity import HOST_BYTES, available_bytes, n_cores, n_gpus, n_hosts
+from emulator.running.capacity import (
+    HOST_BYTES,
+    RAY_BYTES,
+    available_bytes,
+    n_cores,
+    n_gpus,
+    n_hosts,
+    trained_bytes,
+)
 from emulator.running.compose import build_emulation, check_settings, cluster_of
 from emulator.running.coordinator import Emulation
 from emulator.running.hosts import Backend
-from emulator.shapes.catalog import model_spec
+from emulator.running.inputs import availability_of
+from emulator.seeds import Seeds
 from emulator.world.clock import Clock
 from emulator.world.ledger import Ledger
 
@@ -117,6 +128,7 @@ def examine(config: Config, out_dir: Path) -> Preflight:
     except ShortageError as error:
         return Preflight(checks=(*checks, Check(name="data", is_fine=False, detail=str(error))), outside_known_range={})
     load_s = time.perf_counter() - start_s
+    checks += _traces(config, cluster)
     if emulation.backend:
         n_examples = emulation.backend.prepared.n_examples
         checks.append(
@@ -139,6 +151,30 @@ def examine(config: Config, out_dir: Path) -> Preflight:
     )
 
 
+def _traces(config: Config, cluster: ClusterSpec) -> list[Check]:
+    """What was understood of the traces that the run replays."""
+    checks = []
+    availability = config.testbed.availability
+    if availability.kind == "trace":
+        traced = availability_of(availability, cluster.n_devices, Seeds(config.seed))
+        ends_s = traced.until_s(0.0)
+        n_now = int((ends_s > 0).sum())
+        first = (
+            f"{n_now} can be reached as the run begins" if n_now else f"the first comes at {traced.next_s(0.0):,.10g} s"
+        )
+        said = "; ".join([f"{cluster.n_devices} devices, of which {first}", *traced.notes])
+        checks.append(Check(name="availability", is_fine=True, detail=f"{availability.trace}: {said}"))
+    for link in {entry.link.name: entry.link for entry in cluster.entries}.values():
+        if isinstance(link, TraceLink):
+            both = "; ".join(
+                f"{way}: {len(trace.start_s):,} rates over {trace.period_s:,.6g} s, "
+                f"{8e-6 * trace.mean_bytes_per_s:,.4g} Mb/s in the mean"
+                for way, trace in (("down", link.download), ("up", link.upload))
+            )
+            checks.append(Check(name="link", is_fine=True, detail=f"{link.name}: {both}"))
+    return checks
+
+
 def _output_folder(out_dir: Path) -> Check:
     try:
         check_out_dir(out_dir)
@@ -153,8 +189,9 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
         return [Check(name="hosts", is_fine=True, detail="none, since nothing is trained")]
     number = _n_hosts(config, n_devices)
     per_host = -(-n_devices // number)
-    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
-    needed_bytes = number * HOST_BYTES + 4 * trained.n_parameters
+    model_bytes = trained_bytes(config)
+    ray_bytes = RAY_BYTES * (config.backend.kind == "ray")
+    needed_bytes = ray_bytes + number * HOST_BYTES + model_bytes
     free_bytes = available_bytes()
     detail = f"{number} of up to {per_host} devices each, on {n_cores()} cores"
     if os.environ.get("RAY_ADDRESS"):
@@ -168,8 +205,8 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
     if free_bytes is None:
         return [*checks, Check(name="host memory", is_fine=True, detail="not told by this system")]
     detail = (
-        f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {4 * trained.n_parameters / 2**20:.0f} MiB, "
-        f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free"
+        f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {model_bytes / 2**20:.0f} MiB, "
+        f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free to this process"
     )
     if needed_bytes > free_bytes:
         detail += "; raise backend.devices_per_actor or lower backend.hosts"
@@ -180,6 +217,8 @@ def _n_hosts(config: Config, n_devices: int) -> int:
     if not backend_kind(config.backend.kind).has_host_processes:
         return 1
     free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
+    if (free_bytes := available_bytes()) is not None:
+        free["memory"] = float(max(0, free_bytes - RAY_BYTES))
     return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
 
 

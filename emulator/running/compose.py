@@ -143,6 +143,9 @@ def build_coordinator(
         progress=progress,
         start_timings=emulation.backend.timings() if emulation.backend else [],
     )
+    n_devices = len(emulation.testbed.devices)
+    if notes := availability_of(config.testbed.availability, n_devices, Seeds(config.seed)).notes:
+        progress.warn("; ".join(notes))
     return Coordinator(config, emulation, log, stop)
 
 
