@@ -10,7 +10,7 @@ run: install
 	$(VENV)/bin/jetbed run $(ARGS)
 
 test: install
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
 
 docs: install
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/docs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.running.coordinator import Progress
+from emulator.running.progress import Progress
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from emulator import load
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.running.coordinator import Progress
+from emulator.running.progress import Progress
 
 RUNS: dict[str, list[tuple[str, Any]]] = {
     "timing only, 80 devices, 20 rounds": [("training.enabled", False)],

@@ -32,6 +32,7 @@ from device_profiles.tables import (
     read_toml,
     require_provenance,
 )
+from device_profiles.text_files import shortened, user_path
 
 __all__ = [
     "ProfileError",
@@ -226,9 +227,15 @@ def _find(what: str, name_or_path: str | Path, folder: Path, relative_to: Path |
     """The file of a built-in name, or the path itself, which is told by its ``.toml`` or a separator."""
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
-        path = Path(text) if relative_to is None else relative_to / text
-        if not path.is_file():
-            raise ProfileError(f"there is no {what} at {str(path)!r}; built-in are {', '.join(_names(folder))}")
+        path = user_path(text, relative_to)
+        try:
+            is_there = path.exists()
+        except (OSError, ValueError):  # too long a name, or one with a null byte
+            is_there = False
+        if not is_there:
+            raise ProfileError(
+                f"there is no {what} at {shortened(str(path), 300)}; built-in are {', '.join(_names(folder))}"
+            )
         return path
     names = _names(folder)
     if text not in names:

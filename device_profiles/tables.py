@@ -2,12 +2,12 @@
 
 import difflib
 import hashlib
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
 from device_profiles.provenance import PROVENANCE_KINDS, Provenance, ProvenanceKind
+from device_profiles.text_files import MOST_TEXT_BYTES, FileError, decoded, parsed_toml, read_bytes
 
 LARGEST = 1e30
 """The largest number in a file; in any unit it stays far from where floats end."""
@@ -30,16 +30,10 @@ def read_toml(path: Path) -> tuple["Table", str]:
         ProfileError: the file cannot be read or is not TOML.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ProfileError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    try:
-        values = tomllib.loads(content.decode())
-        repr(values)  # a message must be able to say each value
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path.name} is not TOML: {error}") from None
-    except ValueError:
-        raise ProfileError(f"{path.name}: a number has too many digits to be read") from None
+        content = read_bytes(path, MOST_TEXT_BYTES)
+        values = parsed_toml(decoded(content))
+    except FileError as error:
+        raise ProfileError(f"{path.name}: {error}") from None
     return Table(path.name, values), hashlib.sha256(content).hexdigest()
 
 

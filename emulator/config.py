@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from device_profiles.text_files import parsed_toml, read_text
 from emulator.backends.kinds import KINDS, backend_kind
 from emulator.errors import ConfigError, did_you_mean
 
@@ -56,6 +57,9 @@ class AvailabilityConfig(Section):
     trace: str = ""
     """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
     device can be reached."""
+    origin_s: Annotated[float, Field(ge=0)] | Literal["first"] = 0.0
+    """For trace: the moment of the trace at which the run begins, in seconds; first: that at which the first of its
+    devices can be reached. What the trace has before it is left out."""
     drop_out_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
 
@@ -309,6 +313,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
         repr(parsed)  # a message must be able to say the value
     except tomllib.TOMLDecodeError:
         return key, value
+    except RecursionError:
+        raise ConfigError(f"--set {key}: the value is nested too deeply to be read") from None
     except ValueError:
         raise ConfigError(
             f"--set {key}: a number has too many digits to be read, got {len(value)} characters"
@@ -323,17 +329,11 @@ def read_toml(path: Path, what: str = "configuration file") -> dict[str, Any]:
         ConfigError: it cannot be read.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        repr(table)  # a message must be able to say each value
-        return table
-    except FileNotFoundError:
-        raise ConfigError(f"there is no {what} {str(path)!r}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the {what} cannot be read ({error}): {str(path)!r}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except ValueError:
-        raise ConfigError(f"{path}: a number has too many digits to be read") from None
+        if not path.exists():
+            raise ConfigError(f"there is no {what} {str(path)!r}")
+        return parsed_toml(read_text(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _policy_path(table: Mapping[str, Any]) -> Any:
@@ -352,8 +352,14 @@ def _put(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
 
 def _explain(error: ValidationError, origin: str, overrides: set[str], overrides_origin: str) -> str:
     """The first thing that is wrong, in one sentence."""
-    detail = error.errors(include_url=False)[0]
+    details = error.errors(include_url=False)
+    detail = details[0]
     location = [str(part) for part in detail["loc"]]
+    # Of a setting that takes values of several types, each type has something to say.
+    alternatives = [each["msg"] for each in details if each["loc"][:-1] == detail["loc"][:-1]]
+    if len(location) > 1 and location[0] != "policy" and not _settings_of(location[:-1]):
+        location.pop()
+        detail["msg"] = " or ".join([alternatives[0], *(text[:1].lower() + text[1:] for text in alternatives[1:])])
     key = ".".join(location)
     is_overridden = any(key == given or key.startswith(f"{given}.") for given in overrides)
     where = overrides_origin if is_overridden else origin

@@ -7,7 +7,7 @@ from emulator.backends.environment import set_environment
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
 from emulator.running.compose import build_coordinator, check
-from emulator.running.coordinator import OnProgress
+from emulator.running.progress import OnProgress
 
 
 def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda progress: None) -> Path:

@@ -1,28 +1,38 @@
 """Looks at a run before it is started: plays its first rounds without training, and times a stack of jobs."""
 
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from device_profiles.link_kinds.trace import TraceLink
+from device_profiles.records import ClusterSpec
 from emulator.backends.content import numeric_settings
 from emulator.backends.inline import InlineBackend
 from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, ShortageError
-from emulator.policy.catalog import import_path
-from emulator.policy_calls import calling
+from emulator.policy.rounds import play_round
 from emulator.records import Job, Status
 from emulator.results.writer import check_out_dir
-from emulator.running.capacity import HOST_BYTES, available_bytes, n_cores, n_gpus, n_hosts
-from emulator.running.compose import build_coordinator, check_settings, cluster_of
-from emulator.running.coordinator import Coordinator
+from emulator.running.capacity import (
+    HOST_BYTES,
+    RAY_BYTES,
+    available_bytes,
+    n_cores,
+    n_gpus,
+    n_hosts,
+    trained_bytes,
+)
+from emulator.running.compose import build_emulation, check_settings, cluster_of
+from emulator.running.coordinator import Emulation
 from emulator.running.hosts import Backend
-from emulator.shapes.catalog import model_spec
-from emulator.validation import validated
+from emulator.running.inputs import availability_of
+from emulator.seeds import Seeds
+from emulator.world.clock import Clock
 from emulator.world.ledger import Ledger
 
 MOST_ROUNDS = 3
@@ -60,7 +70,7 @@ class BoardPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _PlayedRound:
+class _RoundAhead:
     """A round as it was played: its length, the ledgers of its cohort, and what it would train in an inner round."""
 
     length_s: float
@@ -113,36 +123,56 @@ def examine(config: Config, out_dir: Path) -> Preflight:
         return Preflight(checks=tuple(checks), outside_known_range={})
     start_s = time.perf_counter()
     try:
-        coordinator = build_coordinator(
-            config,
-            out_dir,
-            (lambda n_devices: InlineBackend(config, n_devices)) if config.training.enabled else None,
-            on_progress=lambda progress: None,
-            stop=threading.Event(),
-        )
+        start_backend = partial(InlineBackend, config) if config.training.enabled else None
+        emulation = build_emulation(config, start_backend, Clock())
     except ShortageError as error:
         return Preflight(checks=(*checks, Check(name="data", is_fine=False, detail=str(error))), outside_known_range={})
     load_s = time.perf_counter() - start_s
-    if coordinator.backend:
-        n_examples = coordinator.backend.prepared.n_examples
+    checks += _traces(config, cluster)
+    if emulation.backend:
+        n_examples = emulation.backend.prepared.n_examples
         checks.append(
             Check(name="data", is_fine=True, detail=f"{n_examples.min()} to {n_examples.max()} examples per device")
         )
     start_s = time.perf_counter()
-    played = _played_rounds(coordinator)
+    played = _played_rounds(emulation, min(MOST_ROUNDS, config.rounds))
     round_s = (time.perf_counter() - start_s) / len(played)
-    boards = _boards(coordinator, played)
+    boards = _boards(emulation, played)
     checks.append(_device_memory(boards))
-    if coordinator.backend:
-        round_s += _training_s(config, coordinator, coordinator.backend, played)
+    if emulation.backend:
+        round_s += _training_s(config, emulation, emulation.backend, played)
         load_s += backend_kind(config.backend.kind).start_s
     return Preflight(
         checks=tuple(checks),
         boards=boards,
         rounds_s=tuple(each.length_s for each in played),
-        outside_known_range=dict(coordinator.testbed.outside_known_range),
+        outside_known_range=dict(emulation.testbed.outside_known_range),
         wall=WallTime(start_s=load_s, round_s=round_s, n_rounds=config.rounds),
     )
+
+
+def _traces(config: Config, cluster: ClusterSpec) -> list[Check]:
+    """What was understood of the traces that the run replays."""
+    checks = []
+    availability = config.testbed.availability
+    if availability.kind == "trace":
+        traced = availability_of(availability, cluster.n_devices, Seeds(config.seed))
+        ends_s = traced.until_s(0.0)
+        n_now = int((ends_s > 0).sum())
+        first = (
+            f"{n_now} can be reached as the run begins" if n_now else f"the first comes at {traced.next_s(0.0):,.10g} s"
+        )
+        said = "; ".join([f"{cluster.n_devices} devices, of which {first}", *traced.notes])
+        checks.append(Check(name="availability", is_fine=True, detail=f"{availability.trace}: {said}"))
+    for link in {entry.link.name: entry.link for entry in cluster.entries}.values():
+        if isinstance(link, TraceLink):
+            both = "; ".join(
+                f"{way}: {len(trace.start_s):,} rates over {trace.period_s:,.6g} s, "
+                f"{8e-6 * trace.mean_bytes_per_s:,.4g} Mb/s in the mean"
+                for way, trace in (("down", link.download), ("up", link.upload))
+            )
+            checks.append(Check(name="link", is_fine=True, detail=f"{link.name}: {both}"))
+    return checks
 
 
 def _output_folder(out_dir: Path) -> Check:
@@ -159,8 +189,9 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
         return [Check(name="hosts", is_fine=True, detail="none, since nothing is trained")]
     number = _n_hosts(config, n_devices)
     per_host = -(-n_devices // number)
-    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
-    needed_bytes = number * HOST_BYTES + 4 * trained.n_parameters
+    model_bytes = trained_bytes(config)
+    ray_bytes = RAY_BYTES * (config.backend.kind == "ray")
+    needed_bytes = ray_bytes + number * HOST_BYTES + model_bytes
     free_bytes = available_bytes()
     detail = f"{number} of up to {per_host} devices each, on {n_cores()} cores"
     if os.environ.get("RAY_ADDRESS"):
@@ -174,8 +205,8 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
     if free_bytes is None:
         return [*checks, Check(name="host memory", is_fine=True, detail="not told by this system")]
     detail = (
-        f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {4 * trained.n_parameters / 2**20:.0f} MiB, "
-        f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free"
+        f"{number} x {HOST_BYTES / 2**20:.0f} MiB and the model's {model_bytes / 2**20:.0f} MiB, "
+        f"{needed_bytes / 2**30:.1f} GiB in all; {free_bytes / 2**30:.1f} GiB are free to this process"
     )
     if needed_bytes > free_bytes:
         detail += "; raise backend.devices_per_actor or lower backend.hosts"
@@ -186,52 +217,48 @@ def _n_hosts(config: Config, n_devices: int) -> int:
     if not backend_kind(config.backend.kind).has_host_processes:
         return 1
     free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
+    if (free_bytes := available_bytes()) is not None:
+        free["memory"] = float(max(0, free_bytes - RAY_BYTES))
     return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
 
 
-def _played_rounds(coordinator: Coordinator) -> tuple[_PlayedRound, ...]:
+def _played_rounds(emulation: Emulation, n_rounds: int) -> tuple[_RoundAhead, ...]:
     """Play the first rounds without training: at least one, and those that are planned without what training tells.
 
     Raises:
         UserError: the policy fails in the first round, or in any of a run that trains nothing anyway.
     """
-    coordinator.testbed.resolver = None
-    played: list[_PlayedRound] = []
-    for round_index in range(min(MOST_ROUNDS, coordinator.config.rounds)):
+    played: list[_RoundAhead] = []
+    for round_index in range(n_rounds):
         try:
-            played.append(_play(coordinator, round_index))
+            played.append(_play(emulation, round_index))
         except Exception:
-            if not played or coordinator.backend is None:
+            if not played or emulation.backend is None:
                 raise
             break
     return tuple(played)
 
 
-def _play(coordinator: Coordinator, round_index: int) -> _PlayedRound:
-    testbed, policy, state = coordinator.testbed, coordinator.policy, coordinator.initial_state
+def _play(emulation: Emulation, round_index: int) -> _RoundAhead:
+    testbed, policy, state = emulation.testbed, emulation.policy, emulation.initial_state
     if round_index > 0:
-        with calling(policy, "observe", round_index - 1):
-            policy.observe(testbed.close_round())
-    view = testbed.view(round_index, state, policy.declares)
-    with calling(policy, "plan", round_index):
-        proposed = policy.plan(view)
-    plan = validated(proposed, view, testbed.form, import_path(type(policy)))
-    testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
-    cohort = {device_id: testbed.ledgers[device_id] for device_id in plan.assignments}
-    return _PlayedRound(
-        length_s=testbed.clock.now_s - testbed.start_s,
+        policy.observe(testbed.close_round())
+    opened = play_round(testbed, policy, round_index, state, train=None).opened
+    cohort = {device_id: opened.ledgers[device_id] for device_id in opened.plan.assignments}
+    return _RoundAhead(
+        length_s=testbed.clock.now_s - opened.start_s,
         cohort=cohort,
         jobs=tuple(
             testbed.job(assignment, state)
-            for assignment in plan.assignments.values()
+            for assignment in opened.plan.assignments.values()
             if cohort[assignment.device_id].status is Status.OK
         ),
-        n_inner_rounds=max(ledger.n_inner_rounds for ledger in testbed.ledgers),
+        n_inner_rounds=max(ledger.n_inner_rounds for ledger in opened.ledgers),
     )
 
 
-def _boards(coordinator: Coordinator, played: Sequence[_PlayedRound]) -> tuple[BoardPlan, ...]:
-    testbed = coordinator.testbed
+def _boards(emulation: Emulation, played: Sequence[_RoundAhead]) -> tuple[BoardPlan, ...]:
+    testbed = emulation.testbed
     ids_by_name: dict[str, list[int]] = {}
     for device in testbed.devices:
         ids_by_name.setdefault(device.profile.name, []).append(device.device_id)
@@ -269,9 +296,9 @@ def _device_memory(boards: Sequence[BoardPlan]) -> Check:
     return Check(name="device memory", is_fine=False, detail=f"out of memory: {said}; {advice}")
 
 
-def _training_s(config: Config, coordinator: Coordinator, backend: Backend, played: Sequence[_PlayedRound]) -> float:
+def _training_s(config: Config, emulation: Emulation, backend: Backend, played: Sequence[_RoundAhead]) -> float:
     """Wall time of a round's training and evaluation, from a stack of the dearest round that is really trained."""
-    testbed, form, state = coordinator.testbed, coordinator.testbed.form, coordinator.initial_state
+    testbed, form, state = emulation.testbed, emulation.testbed.form, emulation.initial_state
     settings, model = numeric_settings(config), backend.prepared.model
     most_cost = 0.0
     stacks: list[list[Job]] = []
@@ -289,7 +316,7 @@ def _training_s(config: Config, coordinator: Coordinator, backend: Backend, play
 
     def seconds(work: Sequence[Job]) -> float:
         start_s = time.perf_counter()
-        backend.train(coordinator.policy.task, form, work, lambda done, total: None)
+        backend.train(emulation.policy.task, form, work, lambda done, total: None)
         return time.perf_counter() - start_s
 
     seconds(single)  # warms up

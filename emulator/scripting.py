@@ -10,7 +10,7 @@ from emulator.config import Config, load_config
 from emulator.execute import execute
 from emulator.results.reader import RunFrames, load_run
 from emulator.results.writer import claim_default_out_dir
-from emulator.running.coordinator import OnProgress
+from emulator.running.progress import OnProgress
 
 
 def emulate(

@@ -1,7 +1,9 @@
 """What holds for all tests: offline, on no cluster but their own, one thread a process, dealt to workers by file."""
 
 import os
-from pathlib import Path
+import re
+from functools import cache
+from typing import Any
 
 import pytest
 
@@ -9,18 +11,27 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 # A cluster of the user's is not for tests; those that need one start it, and name it to what they run.
 os.environ.pop("RAY_ADDRESS", None)
 
+TOGETHER = re.compile(r"\b(ray_cluster|mark\.ray|inline_runs)\b")
+"""Who starts a Ray cluster, or uses what is dear and made once per session, stands in the text of a file."""
 
-ONCE_PER_SESSION = {"ray_cluster", "inline_runs"}
-"""Fixtures that are dear enough for all tests that use any of them to meet in one worker."""
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Who uses the cluster is a test with Ray, and need not say so."""
+    if "ray_cluster" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.ray)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under ``-n N --dist loadgroup`` all tests with Ray meet in one worker, and the others file by file."""
-    for item in items:
-        used = set(getattr(item, "fixturenames", ()))
-        if "ray_cluster" in used:
-            item.add_marker(pytest.mark.ray)
-        together = item.get_closest_marker("ray") or ONCE_PER_SESSION & used
-        group = "ray" if together else str(Path(item.path).relative_to(item.config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under ``-n``, whole files go to workers, and all that are :data:`TOGETHER` to the same one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    @cache
+    def group(file: str) -> str:
+        return "together" if TOGETHER.search((config.rootpath / file).read_text(encoding="utf-8")) else file
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid.partition("::")[0])
+
+    return ByFile(config, log)

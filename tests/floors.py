@@ -38,11 +38,18 @@ def _names(words: str) -> tuple[str, ...]:
 
 
 FLOORS: tuple[Room, ...] = (
-    Room("device_profiles", "boards, clusters and links as TOML; the catalog that reads them", (), ("pyarrow",)),
+    Room("device_profiles/text_files", "the files that users name, and their text"),
+    Room(
+        "device_profiles",
+        "boards, clusters and links as TOML; the catalog that reads them",
+        ("device_profiles/text_files",),
+        ("pyarrow",),
+    ),
     Room("emulator/version", "the version"),
     Room("emulator/errors", "what a user can mend, said in one sentence"),
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
     Room("emulator/files", "files that are whole or not there", _names("errors")),
+    Room("emulator/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes", "models without weights: sizes by name", _names("errors"), ("transformers",)),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
@@ -57,19 +64,18 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/world",
         "the testbed: devices, ledgers, availability, power modes",
-        _names("errors forms records seeds shapes world/clock world/price world/network /device_profiles"),
+        _names("errors forms records seeds shapes world/clock world/price world/network /device_profiles "
+               "/device_profiles/text_files"),
         ("pyarrow",),
     ),
-    Room("emulator/validation", "checks of plans and states", _names("errors forms records shapes")),
-    Room("emulator/policy_calls", "safe calls of policies", _names("errors")),
     Room(
         "emulator/protocols",
         "who waits for whom: rounds as generators over the testbed's verbs",
-        _names("algorithms errors forms policy_calls records validation world world/clock"),
+        _names("algorithms errors forms records world world/clock"),
     ),
     Room(
         "emulator/policy",
-        "the contract of policies, safe calls of them, and where they are found",
+        "the contract of policies, safe calls of them, a round of one, and where they are found",
         _names("algorithms errors forms protocols records shapes world world/clock"),
         ("pydantic",),
     ),
@@ -81,7 +87,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/testing",
         "the conformance suite for policies, and small testbeds",
-        _names("errors forms policy records seeds shapes validation world world/clock world/network /device_profiles"),
+        _names("errors forms policy records seeds shapes world world/clock world/network /device_profiles"),
         reads_clock=True,
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result"),
@@ -145,11 +151,16 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/learning", "the only place of torch"),
     Room("emulator/backends/kinds", "kinds of backends: what is asked of one before it starts", _names("errors")),
-    Room("emulator/config", "a run's configuration", _names("backends/kinds errors"), ("pydantic",)),
+    Room(
+        "emulator/config",
+        "a run's configuration",
+        _names("backends/kinds errors /device_profiles/text_files"),
+        ("pydantic",),
+    ),
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors files records world"),
+        _names("errors files records world /device_profiles/text_files"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
@@ -158,8 +169,8 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "config errors forms policy policy_calls records results seeds shapes validation "
-            "world world/clock world/network /device_profiles",
+            "config errors forms limits policy records results seeds shapes "
+            "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
     ),
@@ -167,7 +178,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/backends",
         "hosts in this process or on Ray",
         _names("config errors forms learning/cut learning/host learning/model learning/prepare learning/settings "
-               "learning/data records running shapes"),
+               "limits learning/data records running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),
@@ -180,15 +191,16 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/preflight",
         "a look at a run before it is started",
-        _names("backends backends/kinds config errors policy policy_calls records results running shapes validation "
-               "world"),
+        _names("backends backends/kinds config errors policy records results running seeds shapes world world/clock "
+               "/device_profiles"),
         reads_clock=True,
     ),
     Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors execute files preflight results running shapes /device_profiles"),
+        _names("backends backends/kinds config errors execute files preflight results running shapes "
+               "/device_profiles /device_profiles/text_files"),
         ("pyarrow",),
         reads_clock=True,
     ),
@@ -209,7 +221,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors files learning/model learning/model/probe records shapes world/price /device_profiles"),
+        _names("errors files limits learning/model learning/model/probe records shapes world/price /device_profiles"),
         ("tomli_w",),
         reads_clock=True,
     ),
@@ -217,7 +229,8 @@ FLOORS: tuple[Room, ...] = (
         "emulator/cli",
         "the command line",
         _names("analysis backends/kinds calibration config errors execute files policy preflight records report "
-               "report/terminal results running shapes sweeps world/price /device_profiles"),
+               "report/terminal results running shapes sweeps world/price /device_profiles "
+               "/device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

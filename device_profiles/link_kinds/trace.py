@@ -13,6 +13,7 @@ from device_profiles.link_kinds.base import LinkSampler, LinkSpec, Streams, read
 from device_profiles.link_kinds.replay import RateCurve, RateTrace, Replay
 from device_profiles.link_kinds.trace_files import file_sha256, read_mahimahi, read_parquet, read_time_rate
 from device_profiles.tables import Table, require_provenance
+from device_profiles.text_files import user_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,18 +29,21 @@ class TraceLink(LinkSpec):
         """Trace files are named relative to the link's own; their digests become part of the link's."""
         kind = root.text("format", allowed=("mahimahi", "time_rate", "parquet"))
         keys = ("trace",) if kind == "parquet" else ("download", "upload")
-        files = [path.parent / root.text(key) for key in keys]
-        common = read_common(root, path, sha256, ("bin_ms",) if kind == "mahimahi" else (), also=keys)
+        files = [user_path(root.text(key), path.parent) for key in keys]
+        origin_s = root.optional_number("origin_s")
+        root.allow("origin_s")
+        figures = ("bin_ms",) if kind == "mahimahi" else ()
+        common = read_common(root, path, sha256, figures, also=(*keys, "origin_s"))
         require_provenance(root, keys, common["provenance"])
         download: RateTrace
         upload: RateTrace
         if kind == "parquet":
-            download, upload = read_parquet(files[0])
+            download, upload = read_parquet(files[0], origin_s)
         elif kind == "time_rate":
-            download, upload = map(read_time_rate, files)
+            download, upload = (read_time_rate(file, origin_s) for file in files)
         else:
             bin_s = 1e-3 * root.number("bin_ms", positive=True)
-            download, upload = (read_mahimahi(file, bin_s) for file in files)
+            download, upload = (read_mahimahi(file, bin_s, origin_s or 0.0) for file in files)
         common["sha256"] = hashlib.sha256("".join([sha256, *map(file_sha256, files)]).encode()).hexdigest()
         return cls(download=download, upload=upload, **common)
 

@@ -4,11 +4,13 @@ import pandas as pd
 
 from emulator.records import Status
 
-COHORT = (Status.OK, Status.DROPPED, Status.OUT_OF_MEMORY, Status.LATE)
-"""The states of a device that was in a round's plan."""
-
 MEMORY_COLUMNS = ("device_id", "status", "peak_memory_bytes")
 """What of the table ``devices`` is needed for the peaks of memory."""
+
+
+def in_cohort(devices: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows of the table ``devices`` are those of devices that were asked for something in the round."""
+    return devices["status"].isin([str(status) for status in Status if status.is_in_cohort])
 
 
 def mean_waiting_s(rounds: pd.DataFrame) -> float | None:
@@ -33,7 +35,7 @@ def peak_memory_bytes(devices: pd.DataFrame) -> "pd.Series[float]":
     Args:
         devices: the table ``devices`` of one run, at least ``MEMORY_COLUMNS``.
     """
-    held = devices["status"].isin([status for status in COHORT if status != Status.OUT_OF_MEMORY])
+    held = in_cohort(devices) & (devices["status"] != Status.OUT_OF_MEMORY)
     peaks: pd.Series[float] = devices[held].groupby("device_id")["peak_memory_bytes"].max()
     return peaks
 

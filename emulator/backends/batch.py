@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emulator.config import Config
-from emulator.running.coordinator import Progress
+from emulator.running.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

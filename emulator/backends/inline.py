@@ -13,8 +13,8 @@ from emulator.forms.base import AdapterForm
 from emulator.learning.host import imported
 from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.compose import build_coordinator
-from emulator.running.coordinator import OnProgress
 from emulator.running.hosts import Backend, HostTiming, OnJobs
+from emulator.running.progress import OnProgress
 
 
 def run_inline(config: Config, out_dir: Path, on_progress: OnProgress) -> None:

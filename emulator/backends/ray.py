@@ -30,6 +30,7 @@ from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
 from emulator.running.capacity import HOST_BYTES, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
+from emulator.running.paths import located
 
 if TYPE_CHECKING:
     from emulator.backends.content import Content
@@ -272,7 +273,8 @@ class RayBackend(RayHosts):
 
     def _load(self, n_devices: int) -> tuple[Any, Any, Prepared]:
         """Let the first host load model and data; content and weights stay references, which hosts share."""
-        content, weights, prepared = self._hosts[0].load.options(num_returns=3).remote(self._config, n_devices, True)
+        load = self._hosts[0].load.options(num_returns=3)
+        content, weights, prepared = load.remote(located(self._config), n_devices, True)
         try:
             return content, weights, result(prepared)
         except DIED as error:

@@ -1,5 +1,6 @@
 """Runs side by side on Ray: a coordinator process for each that is under way, and one pool of hosts for all of them."""
 
+import os
 import queue
 import threading
 from collections.abc import Sequence
@@ -9,25 +10,27 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.batch import BatchRun, Listener, alike, lease_size, next_run
 from emulator.backends.environment import set_environment
 from emulator.backends.locks import hold_shared
 from emulator.backends.ray import DIED, first_line, result
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
-from emulator.backends.ray_run import GRACE_S, POLL_S, connected
+from emulator.backends.ray_run import GRACE_S, POLL_S, connected, here
+from emulator.backends.ray_start import check_room
 from emulator.errors import UserError
-from emulator.running.capacity import n_cores
+from emulator.running.capacity import least_hosts, n_cores, trained_bytes
 from emulator.running.compose import build_coordinator
-from emulator.running.coordinator import Progress
 from emulator.running.hosts import Backend
+from emulator.running.progress import Progress
 
 
 class CoordinatorSlot:
     """Carries out one run after another. Its other methods run beside :meth:`run`."""
 
-    def __init__(self, lock: Path) -> None:
+    def __init__(self, lock: Path, folder: Path) -> None:
+        # Paths are relative to the user's working directory, wherever the cluster was started.
+        os.chdir(folder)
         # As long as this process lives, nobody else takes its runs for abandoned.
         self._lock = hold_shared(lock)
         set_environment()
@@ -83,6 +86,9 @@ def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel:
         UserError: there is no cluster, or no room for the hosts. What goes wrong in a run is told to the listener.
         KeyboardInterrupt: the batch was interrupted; what was written is whole.
     """
+    trained = [run.config for run in runs if run.config.training.enabled]
+    if trained:
+        check_room(max(map(least_hosts, trained)), max(map(trained_bytes, trained)))
     with connected():
         for group in alike(runs):
             batch = _Batch(group, listener, max_parallel, lock)
@@ -199,10 +205,8 @@ class _Batch:
             ray.wait([under.end for under in self._under], num_returns=len(self._under), timeout=GRACE_S)
 
     def _new_slot(self) -> Any:
-        # On this machine, since runs are written here.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        remote: Any = ray.remote(CoordinatorSlot)
-        return remote.options(num_cpus=0, max_concurrency=2, scheduling_strategy=here).remote(self._lock)
+        remote: Any = ray.remote(CoordinatorSlot).options(num_cpus=0, max_concurrency=2, scheduling_strategy=here())
+        return remote.remote(self._lock, Path.cwd())
 
 
 def _error_of(end: Any) -> tuple[BaseException | None, bool]:

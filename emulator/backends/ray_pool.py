@@ -19,6 +19,7 @@ from emulator.forms.base import AdapterForm
 from emulator.records import Job, Prepared, Update
 from emulator.running.capacity import HOST_BYTES, most_hosts
 from emulator.running.hosts import OnJobs
+from emulator.running.paths import located
 
 Granted = queue.SimpleQueue[tuple[str, Any]]
 """Hosts that a run is given while it goes on, by name; it takes them when it next trains."""
@@ -44,7 +45,7 @@ class Loaded:
             del self._weights[model]
         if key not in self._contents:
             load = host.load.options(num_returns=3)
-            content, weights, prepared = load.remote(run.config, run.n_devices, model not in self._weights)
+            content, weights, prepared = load.remote(located(run.config), run.n_devices, model not in self._weights)
             self._contents[key] = content, prepared
             self._weights.setdefault(model, (weights, prepared))
         content, prepared = self._contents[key]

@@ -1,8 +1,6 @@
 """A run on Ray: a coordinator actor, watched from this process, on a cluster that is left as it was found."""
 
-import logging
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,29 +10,29 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emulator.backends.environment import set_environment
 from emulator.backends.ray import DIED, RayBackend, first_line, result
+from emulator.backends.ray_start import check_room, connect
 from emulator.config import Config
 from emulator.errors import UserError
+from emulator.running.capacity import least_hosts, trained_bytes
 from emulator.running.compose import build_coordinator
-from emulator.running.coordinator import OnProgress, Progress
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
+from emulator.running.progress import OnProgress, Progress
 
 POLL_S = 0.2
 """How often the display is refreshed."""
 GRACE_S = 30.0
 """How long an interrupted run may take to finish the stack that it is training."""
-OBJECT_STORE_BYTES = 512 * 2**20
-"""Shared memory of a cluster of our own; updates are dropped round by round, models beyond it spill to disk."""
-REACH_S = 3.0
-"""How long the address in RAY_ADDRESS may take to answer before Ray, which is more patient, is asked to connect."""
 
 
 class CoordinatorActor:
     """The actor around :class:`~emulator.running.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
 
-    def __init__(self, config: Config, out_dir: Path) -> None:
+    def __init__(self, config: Config, out_dir: Path, folder: Path) -> None:
+        # A cluster that was started elsewhere has another working directory, and paths are relative to the user's.
+        os.chdir(folder)
         self._config = config
         self._out_dir = out_dir
         self._stop = threading.Event()
@@ -62,9 +60,12 @@ def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
         UserError: something that the user gave cannot be used.
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
+    if config.training.enabled:
+        check_room(least_hosts(config), trained_bytes(config))
     with connected():
-        remote: Any = ray.remote(CoordinatorActor).options(num_cpus=0, max_concurrency=2)
-        actor = remote.remote(config, out_dir.absolute())
+        options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
+        remote: Any = ray.remote(CoordinatorActor).options(**options)
+        actor = remote.remote(config, out_dir.absolute(), Path.cwd())
         running = actor.run.remote()
         try:
             is_done = False
@@ -86,12 +87,17 @@ def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
             raise UserError(f"the coordinator died, most likely for want of memory ({first_line(error)})") from error
 
 
+def here() -> NodeAffinitySchedulingStrategy:
+    """Places an actor on this machine, where the user's files are and results are written."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 @contextmanager
 def connected() -> Iterator[None]:
     """Connected to the cluster that RAY_ADDRESS names, else to one of our own, which ends with the block.
 
     Raises:
-        UserError: there is no cluster at RAY_ADDRESS.
+        UserError: there is no cluster at RAY_ADDRESS, or none can be started here.
     """
     if ray.is_initialized():
         yield
@@ -99,41 +105,9 @@ def connected() -> Iterator[None]:
     with interruptible():
         try:
             with hang_up_kept_from_children():
-                _connect()
+                connect()
             # Ray has put a handler of its own in the place of ours.
             heed_signals()
             yield
         finally:
             ray.shutdown()
-
-
-def _connect() -> None:
-    environment = set_environment()
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        # "local" and not the default, which would join any cluster that happens to run on this machine.
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        ray.init(**options)
-        return
-    try:
-        _check_reachable(address)
-        ray.init(**options, address=address, runtime_env={"env_vars": environment})
-    # Ray raises many kinds of error here, asserts among them, and documents none.
-    except Exception as error:
-        raise UserError(
-            f"cannot connect to the Ray cluster at RAY_ADDRESS ({first_line(error)}); set it to the host:port of a "
-            f"running cluster, or unset it to run on this machine, got {address!r}"
-        ) from error
-
-
-def _check_reachable(address: str) -> None:
-    """Try the socket, where ``address`` names one.
-
-    Raises:
-        OSError: nothing listens there.
-        OverflowError: there is no such port.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()

@@ -47,8 +47,8 @@ def longest_first(costs: Sequence[float], n_hosts: int) -> list[list[int]]:
 
 def in_order(updates: Sequence[Update], jobs: Sequence[Job]) -> list[Update]:
     """``updates`` in the order of their ``jobs``, whoever was done first."""
-    by_device = {update.device_id: update for update in updates}
-    return [by_device[job.device_id] for job in jobs]
+    by_key = {update.key: update for update in updates}
+    return [by_key[job.key] for job in jobs]
 
 
 def evaluation_of(shards: Sequence[EvaluationShard]) -> Evaluation:

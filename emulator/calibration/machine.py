@@ -5,6 +5,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.limits import memory_left_bytes
+
 _MEMINFO = Path("/proc/meminfo")
 _CPUINFO = Path("/proc/cpuinfo")
 _BOARD_NAME = Path("/proc/device-tree/model")  # on Jetson, Raspberry Pi and other boards of that kind
@@ -65,7 +67,7 @@ def this_trainer() -> Trainer:
 
 def available_memory_bytes() -> int | None:
     """Memory that programs can still take without swapping; None where the system does not say."""
-    return _meminfo_bytes("MemAvailable")
+    return memory_left_bytes(meminfo=_MEMINFO)
 
 
 def _meminfo_bytes(key: str) -> int | None:

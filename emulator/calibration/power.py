@@ -1,46 +1,48 @@
-"""Reads what the machine draws: the rails of a Jetson's INA3221 monitors, or the energy counters of x86 (RAPL)."""
+"""Reads what the machine draws: the rails that a Jetson monitors, or the energy counters of x86 (RAPL)."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from emulator.calibration.rails import Rail, hwmon_rails, iio_rails, names_of, text_of, whole_board
+from emulator.errors import ConfigError, did_you_mean
+
 _HWMON = Path("/sys/class/hwmon")
 _IIO = Path("/sys/bus/i2c/drivers/ina3221x")  # Linux for Tegra before release 34
 _RAPL = Path("/sys/class/powercap")
 
-_WHOLE_BOARD_RAILS = ("VDD_IN", "VIN_SYS_5V0", "POM_5V_IN", "VDD_5V_IN")
-"""Rails through which a module is fed whole; without one of them, all that are monitored are added up."""
-
+RAPL = "rapl"
+"""The name by which the counters are chosen."""
 _SAMPLE_S = 0.2
 
 
 class PowerSensor(Protocol):
-    """Something that says what the machine draws."""
+    """Something that says what the machine draws. ``source`` names what is read, and what of it cannot be."""
 
     source: str
 
     def watts(self) -> float:
-        """Mean power since the last call, or at this moment where the sensor tells that (W)."""
+        """Mean power since the last call, or at this moment where the sensor tells that (W).
+
+        Raises:
+            OSError, ValueError: it cannot be read now, or says what cannot be.
+        """
         ...
 
 
 @dataclass(slots=True)
 class RailSensor:
-    """Monitored rails; ``rails`` are pairs of files with millivolts and milliamperes, or one with milliwatts."""
+    """Monitored rails, added up."""
 
     source: str
-    rails: tuple[tuple[Path, ...], ...]
+    rails: Sequence[Rail]
 
     def watts(self) -> float:
-        milliwatts = 0.0
-        for files in self.rails:
-            values = [float(file.read_text()) for file in files]
-            milliwatts += values[0] * values[1] / 1e3 if len(values) == 2 else values[0]
-        return milliwatts / 1e3
+        return sum(rail.watts() for rail in self.rails)
 
 
 @dataclass(slots=True)
@@ -66,9 +68,11 @@ class RaplSensor:
 
 @dataclass(slots=True)
 class DrawnPower:
-    """Samples of what was drawn (W)."""
+    """Samples of what was drawn (W); ``n_unread`` more could not be read, the last of them because of ``reason``."""
 
     samples_w: list[float] = field(default_factory=list)
+    n_unread: int = 0
+    reason: str = ""
 
     @property
     def mean_w(self) -> float | None:
@@ -76,13 +80,59 @@ class DrawnPower:
 
 
 def find_sensor(
-    hwmon: Path = _HWMON, iio: Path = _IIO, rapl: Path = _RAPL, clock: Callable[[], float] = time.perf_counter
+    hwmon: Path = _HWMON,
+    iio: Path = _IIO,
+    rapl: Path = _RAPL,
+    clock: Callable[[], float] = time.perf_counter,
+    chosen: str | None = None,
 ) -> PowerSensor | None:
-    """The sensor of this machine that covers most; None where none can be read. ``clock`` gives seconds."""
-    for sensor in (_hwmon_rails(hwmon), _iio_rails(iio), _rapl_counters(rapl, clock)):
-        if sensor is not None and _can_be_read(sensor):
-            return sensor
-    return None
+    """The sensor of this machine that covers most; None where none can be read.
+
+    ``chosen`` names other rails, separated by commas, or ``rapl``; all must be readable. ``clock`` gives seconds.
+
+    Raises:
+        ConfigError: this machine does not have what is chosen, or it cannot be read.
+    """
+    rails = [*hwmon_rails(hwmon)] or [*iio_rails(iio)]
+    counters = _rapl_counters(rapl, clock)
+    if chosen is not None:
+        return _chosen(chosen, rails, counters)
+    if rails and (sensor := _of_the_whole_board(rails)):
+        return sensor
+    return counters if counters and not _why_unread(counters) else None
+
+
+def _of_the_whole_board(rails: Sequence[Rail]) -> RailSensor | None:
+    unread = {rail: why for rail in rails if (why := _why_unread(rail))}
+    readable = [rail for rail in rails if rail not in unread]
+    if not readable:
+        return None
+    wanted = whole_board(rails)
+    chosen = wanted if all(rail in readable for rail in wanted) else whole_board(readable)
+    missing = [why for rail, why in unread.items() if rail in wanted]
+    without = f", without what cannot be read: {'; '.join(missing)}; not the whole board" if missing else ""
+    what = "rail" if len(chosen) == 1 else "sum of the rails"
+    return RailSensor(f"{what} {', '.join(names_of(chosen))}{without}", chosen)
+
+
+def _chosen(names: str, rails: Sequence[Rail], counters: "RaplSensor | None") -> PowerSensor:
+    if names == RAPL and counters is not None:
+        sensor: PowerSensor = counters
+    else:
+        wanted = [name.strip() for name in names.split(",")]
+        own = [rail for rail in rails if rail.label in wanted]
+        there = [*dict.fromkeys(rail.label for rail in rails), *([RAPL] if counters else [])]
+        for name in wanted:
+            if name not in [rail.label for rail in own]:
+                hint = did_you_mean(name, there)
+                raise ConfigError(
+                    f"--sensor takes rails that this machine monitors, separated by commas, or {RAPL}{hint}; it has: "
+                    f"{', '.join(there) or 'none'}; got {name!r}"
+                )
+        sensor = RailSensor(f"chosen rails {', '.join(names_of(own))}", own)
+    if why := _why_unread(sensor):
+        raise ConfigError(f"--sensor: {why}; choose another one, or give --watts, got {names!r}")
+    return sensor
 
 
 @contextmanager
@@ -96,9 +146,13 @@ def sampled(sensor: PowerSensor | None) -> Iterator[DrawnPower]:
 
     def sample() -> None:
         while not done.wait(_SAMPLE_S):
-            drawn.samples_w.append(sensor.watts())
+            try:
+                drawn.samples_w.append(sensor.watts())
+            except (OSError, ValueError) as error:
+                drawn.n_unread += 1
+                drawn.reason = str(error)
 
-    sensor.watts()  # counters count from here
+    _why_unread(sensor)  # counters count from here
     thread = threading.Thread(target=sample, name="power samples", daemon=True)
     thread.start()
     try:
@@ -108,57 +162,24 @@ def sampled(sensor: PowerSensor | None) -> Iterator[DrawnPower]:
         thread.join()
 
 
-def _hwmon_rails(folder: Path) -> RailSensor | None:
-    rails: dict[str, tuple[Path, ...]] = {}
-    for monitor in sorted(folder.glob("hwmon*")):
-        if _text(monitor / "name").startswith("ina3221"):
-            for label in sorted(monitor.glob("in*_label")):
-                number = label.name.removeprefix("in").removesuffix("_label")
-                files = (monitor / f"in{number}_input", monitor / f"curr{number}_input")
-                if all(file.exists() for file in files):
-                    rails[_text(label)] = files
-    return _rail_sensor(rails)
-
-
-def _iio_rails(folder: Path) -> RailSensor | None:
-    rails: dict[str, tuple[Path, ...]] = {}
-    for name in sorted(folder.glob("*/iio:device*/rail_name_*")):
-        rails[_text(name)] = (name.parent / f"in_power{name.name.removeprefix('rail_name_')}_input",)
-    return _rail_sensor(rails)
-
-
-def _rail_sensor(rails: dict[str, tuple[Path, ...]]) -> RailSensor | None:
-    whole = [name for name in _WHOLE_BOARD_RAILS if name in rails][:1]
-    # The sum of other rails is a share of a rail that feeds them, so it is left out where that one is monitored.
-    chosen = whole or [name for name in rails if name and name.casefold() != "sum of shunt voltages"]
-    if not chosen:
-        return None
-    what = "rail" if len(chosen) == 1 else "sum of the rails"
-    return RailSensor(f"INA3221, {what} {', '.join(chosen)}", tuple(rails[name] for name in chosen))
-
-
 def _rapl_counters(folder: Path, clock: Callable[[], float]) -> RaplSensor | None:
-    domains = {_text(zone / "name"): zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1}
-    whole = {name: zone for name, zone in domains.items() if name.startswith("psys")} or domains
+    zones = [zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1]
+    names = {zone: text_of(zone / "name") for zone in zones}
+    whole = [zone for zone in zones if names[zone].startswith("psys")] or zones
     counters = []
-    for zone in whole.values():
-        wrap = _text(zone / "max_energy_range_uj")
+    for zone in whole:
+        wrap = text_of(zone / "max_energy_range_uj")
         if wrap.isdigit():
             counters.append((zone / "energy_uj", int(wrap) + 1))
-    source = f"RAPL, {', '.join(whole)}, without the rest of the machine"
+    source = f"RAPL, {', '.join(names[zone] for zone in whole)}, without the rest of the machine"
     return RaplSensor(source, tuple(counters), clock) if counters else None
 
 
-def _can_be_read(sensor: PowerSensor) -> bool:
+def _why_unread(source: PowerSensor | Rail) -> str:
+    """Why it cannot be read; nothing where it can."""
     try:
-        sensor.watts()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
+        source.watts()
+    except (OSError, ValueError) as error:
+        name = f"{source.label} " if isinstance(source, Rail) and isinstance(error, OSError) else ""
+        return f"{name}{error}"
+    return ""

@@ -21,7 +21,7 @@ from emulator.calibration.measurement import (
     measure,
     probed_flop_per_s,
 )
-from emulator.calibration.power import PowerSensor, find_sensor, sampled
+from emulator.calibration.power import DrawnPower, PowerSensor, find_sensor, sampled
 from emulator.calibration.profile_file import KEYS, Calibration, Watts, check_out, write_calibration
 from emulator.calibration.step_settings import StepSetting, grid
 from emulator.errors import ConfigError
@@ -47,6 +47,7 @@ class CalibrationRequest:
     quick: bool
     clock: TimedBy
     watts: str | None
+    sensor: str | None
     peer: str | None
 
 
@@ -76,6 +77,9 @@ def calibrate(request: CalibrationRequest) -> None:
     if not request.mode.strip():
         raise ConfigError(f"--mode must be a name of at least one letter, got {request.mode!r}")
     given_watts = parse_watts(request.watts)
+    if given_watts and request.sensor is not None:
+        raise ConfigError(f"--watts and --sensor exclude one another; give one of them, got {request.sensor!r}")
+    sensor = None if given_watts else find_sensor(chosen=request.sensor)
     peer = None if request.peer is None else parse_peer(request.peer)
     how = how_to_measure(request.device, request.threads, request.clock, quick=request.quick)
     console = terminal(stderr=True)
@@ -84,8 +88,9 @@ def calibrate(request: CalibrationRequest) -> None:
         console.print(f"measuring the link to {request.peer}")
         link = measure_link(*peer, _LINK_S)
     machine = this_machine(how.device)
-    sensor = None if given_watts else find_sensor()
-    idle_w = _idle_w(sensor)
+    if sensor is not None:
+        console.print(f"power: {sensor.source}", soft_wrap=True, markup=False)
+    idle = _idle(sensor)
     with sampled(sensor) as drawn:
         steps = timed(grid(quick=request.quick), how, console)
     amp_steps: tuple[MeasuredStep, ...] = ()
@@ -100,7 +105,7 @@ def calibrate(request: CalibrationRequest) -> None:
         fit=fit,
         steps=(*steps, *amp_steps),
         amp_flop_per_s=fit_rate(amp_steps, fit) if amp_steps else None,
-        watts=given_watts or _measured_watts(sensor, idle_w, drawn.mean_w),
+        watts=given_watts or _measured_watts(sensor, idle, drawn),
         n_threads=how.n_threads if how.device == "cpu" else None,
         software=software(how.clock),
         link=link,
@@ -241,14 +246,18 @@ class _Display:
             self._console.print(f"{progress.n_done}/{progress.n_visits}  {left}")
 
 
-def _idle_w(sensor: PowerSensor | None) -> float | None:
+def _idle(sensor: PowerSensor | None) -> DrawnPower:
     with sampled(sensor) as drawn:
         if sensor is not None:
             time.sleep(_IDLE_S)
-    return drawn.mean_w
+    return drawn
 
 
-def _measured_watts(sensor: PowerSensor | None, idle_w: float | None, compute_w: float | None) -> Watts:
+def _measured_watts(sensor: PowerSensor | None, idle: DrawnPower, busy: DrawnPower) -> Watts:
+    idle_w, compute_w = idle.mean_w, busy.mean_w
+    n_unread = idle.n_unread + busy.n_unread
+    n_read = len(idle.samples_w) + len(busy.samples_w)
+    unread = f" {n_unread} of {n_unread + n_read} samples could not be read ({busy.reason or idle.reason})."
     if sensor is None or idle_w is None or compute_w is None:
         return Watts(
             idle_w=0.0,
@@ -256,7 +265,8 @@ def _measured_watts(sensor: PowerSensor | None, idle_w: float | None, compute_w:
             transfer_w=0.0,
             kind="assumed",
             source="none: this machine has no power sensor that can be read",
-            note="0 W leaves energy out of account; --watts IDLE,COMPUTE,TRANSFER takes what a meter says.",
+            note="0 W leaves energy out of account; --watts IDLE,COMPUTE,TRANSFER takes what a meter says."
+            + (f"{unread} The sensor was: {sensor.source}." if sensor else ""),
         )
     return Watts(
         idle_w=idle_w,
@@ -264,7 +274,8 @@ def _measured_watts(sensor: PowerSensor | None, idle_w: float | None, compute_w:
         transfer_w=idle_w,
         kind="measured",
         source=f"jetbed calibrate: {sensor.source}",
-        note="Means before and while steps were timed. Transfers were not measured: the idle figure is repeated.",
+        note="Means before and while steps were timed. Transfers were not measured: the idle figure is repeated."
+        + (unread if n_unread else ""),
     )
 
 
@@ -291,6 +302,8 @@ def _show_result(
             f"link: {link.download_bytes_per_s * 8e-6:.4g} Mb/s down, {link.upload_bytes_per_s * 8e-6:.4g} Mb/s up, "
             f"{link.latency_s * 1e3:.3g} ms"
         )
+    if " samples could not be read" in watts.note:
+        lines.append(f"energy: {watts.note}")
     if watts.kind != "measured":
         lines.append("energy: no power sensor could be read, so the profile has 0 W; --watts takes a meter's figures")
     lines += [f"written: {file}" for file in files]

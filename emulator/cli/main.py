@@ -314,6 +314,10 @@ def calibrate(
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
     watts: Annotated[str | None, typer.Option(metavar="IDLE,COMPUTE,TRANSFER", help="As read off a meter.")] = None,
+    sensor: Annotated[
+        str | None,
+        typer.Option(metavar="RAIL,...", help="Power rails to add up, or rapl; without it, those of the whole board."),
+    ] = None,
     peer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Measure the link to there, too.")] = None,
     serve: Annotated[
         int | None, typer.Option(metavar="PORT", help="Be the peer of another machine; measures nothing here.")
@@ -339,6 +343,7 @@ def calibrate(
                     quick=quick,
                     clock=clock,
                     watts=watts,
+                    sensor=sensor,
                     peer=peer,
                 )
             )

@@ -16,8 +16,8 @@ from emulator.report.terminal.streams import OutputError, give_up_output
 from emulator.report.terminal.summary import render, summarise
 from emulator.report.terminal.units import duration, size
 from emulator.results.reader import load_run
-from emulator.running.coordinator import Progress as RunProgress
 from emulator.running.interruption import interruptible
+from emulator.running.progress import Progress as RunProgress
 
 
 def run_with_display(config: Config, out_dir: Path) -> None:

@@ -73,8 +73,10 @@ class LocalTraining:
         self.adapters.load([self.held(job) for job in self.jobs], assignments)
         self._train(assignments)
         updates = {
-            job.device_id: Update(
+            job.key: Update(
                 device_id=job.device_id,
+                round_index=job.round_index,
+                inner_round=job.inner_round,
                 assignment=job.assignment,
                 payload=payload,
                 n_examples=len(self.host.content.local_rows(job.device_id)),
@@ -83,7 +85,7 @@ class LocalTraining:
             )
             for row, (job, payload) in enumerate(zip(self.jobs, self.adapters.read(), strict=True))
         }
-        return [updates[job.device_id] for job in self._given]
+        return [updates[job.key] for job in self._given]
 
     def _train(self, assignments: Sequence[Assignment]) -> None:
         host, settings, stack = self.host, self.host.settings, self.adapters.stack

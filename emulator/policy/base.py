@@ -38,7 +38,7 @@ class Policy(ABC):
     """
 
     declares: ClassVar[frozenset[str]] = frozenset()
-    """Facts about devices that the policy needs to know, of :data:`emulator.world.testbed.DEVICE_FACTS`."""
+    """Facts about devices that the policy needs to know, of :data:`emulator.world.devices.DEVICE_FACTS`."""
 
     families: ClassVar[frozenset[str]] = frozenset({"transformer"})
     """Which models it is for: ``transformer``, ``convnet``, or both."""

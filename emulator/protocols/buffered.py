@@ -8,22 +8,15 @@ it. Devices that are at work when a round ends stay at work, on the state that t
 The timeline does not depend on what training yields, so it is only the updates in a full buffer that are ever trained.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from emulator.errors import PlanError
-from emulator.protocols.base import RoundProtocol, aggregate
+from emulator.protocols.base import Aggregator, RoundProtocol
 from emulator.records import Arrays, Assignment, Job, RoundPlan, Update
 from emulator.world.clock import Event, Process
-from emulator.world.testbed import DeviceLost
-
-if TYPE_CHECKING:
-    from emulator.policy.base import Policy
-    from emulator.world.testbed import Testbed
+from emulator.world.devices import DeviceLost
+from emulator.world.testbed import Testbed
 
 
 class BufferedAsync(RoundProtocol):
@@ -34,7 +27,7 @@ class BufferedAsync(RoundProtocol):
     starts again in the next round whose plan has it. The log has one row for each device and round, as ever: what a
     device does is split where a round ends, and its ``n_steps`` and ``depth`` are those of the work that it began last.
 
-    A round ends early, with what has arrived, when nobody is left at work. An instance belongs to one run.
+    A round ends early, with what has arrived, when nobody is left at work.
     """
 
     def __init__(self, buffer_size: int) -> None:
@@ -53,12 +46,8 @@ class BufferedAsync(RoundProtocol):
         self._state: Arrays = {}
         self._round_ends: Event | None = None
 
-    def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
-        if plan.groups or plan.deadline_s is not None or plan.n_wanted is not None:
-            raise PlanError(
-                f"round {testbed.round_index}: {type(self).__name__} has no groups, deadline_s or n_wanted; devices do"
-                " not wait for one another"
-            )
+    def run_round(self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
+        self.refuse_groups_and_ends(testbed, plan, "devices do not wait for one another")
         self._plan, self._state = plan, state
         self._n_starts.clear()
         for device_id in plan.assignments:
@@ -73,7 +62,7 @@ class BufferedAsync(RoundProtocol):
         self._plan = RoundPlan(assignments={})
         arrived, self._arrived = self._arrived[: self.buffer_size], self._arrived[self.buffer_size :]
         updates = resolved(testbed, arrived, state)
-        return aggregate(testbed, policy, state, updates) if updates else state
+        return policy.aggregate(state, updates) if updates else state
 
     @property
     def _is_over(self) -> bool:
@@ -98,17 +87,15 @@ class BufferedAsync(RoundProtocol):
 
 def resolved(testbed: Testbed, jobs: Sequence[Job], state: Arrays) -> list[Update]:
     """The updates of ``jobs`` by device id and then by start, with what they have missed on their way to ``state``."""
-    updates: list[Update] = []
-    waiting = sorted(jobs, key=lambda job: (job.device_id, job.round_index, job.inner_round))
-    while waiting:
-        # A device may have delivered twice; what is trained together is told apart by its device.
-        first = {job.device_id: job for job in reversed(waiting)}
-        batch = [job for job in waiting if job is first[job.device_id]]
-        waiting = [job for job in waiting if job is not first[job.device_id]]
-        for job, update in zip(batch, testbed.resolve(batch), strict=testbed.resolves):
-            staleness = testbed.round_index - job.round_index
-            updates.append(replace(update, staleness=staleness, base=None if job.state is state else job.state))
-    return sorted(updates, key=lambda update: update.device_id)
+    ordered = sorted(jobs, key=lambda job: job.key)
+    return [
+        replace(
+            update,
+            staleness=testbed.round.round_index - job.round_index,
+            base=None if job.state is state else job.state,
+        )
+        for job, update in zip(ordered, testbed.resolve(ordered), strict=testbed.resolves)
+    ]
 
 
 def _work(testbed: Testbed, assignment: Assignment) -> Process[None]:

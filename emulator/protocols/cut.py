@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from emulator.errors import PlanError
 from emulator.forms.cut import CutForm
-from emulator.protocols.base import RoundProtocol, aggregate
+from emulator.protocols.base import Aggregator, RoundProtocol
 from emulator.records import Arrays, Assignment, RoundPlan
 from emulator.world.clock import Event, Process
-from emulator.world.testbed import DeviceLost
+from emulator.world.devices import DeviceLost
+from emulator.world.testbed import Testbed
 
-if TYPE_CHECKING:
-    from emulator.policy.base import Policy
-    from emulator.world.testbed import Testbed
+_Done = tuple[dict[int, int], list[int]]
+"""How many steps each device has been part of, and who has delivered."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,17 @@ class CutRounds(RoundProtocol):
         """The import path of what hosts have to compute in such rounds, for ``Policy.task``."""
         return f"emulator.learning.tasks.cut:{'train_merged' if self.merges else 'train_copies'}"
 
-    def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
+    def run_round(self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         form = testbed.form
-        if plan.groups or plan.deadline_s is not None or plan.n_wanted is not None:
-            raise PlanError(
-                f"round {testbed.round_index}: {type(self).__name__} has no groups, deadline_s or n_wanted; a step"
-                " needs the whole cohort"
-            )
+        self.refuse_groups_and_ends(testbed, plan, "a step needs the whole cohort")
         if not isinstance(form, CutForm):
             raise PlanError(
-                f"round {testbed.round_index}: {type(self).__name__} needs a form that cuts the model,"
+                f"round {testbed.round.round_index}: {type(self).__name__} needs a form that cuts the model,"
                 f" {type(form).__name__} does not"
             )
-        links = {device: _Link(testbed, form, assignment) for device, assignment in plan.assignments.items()}
+        parts = {device: _DevicePart(testbed, form, assignment) for device, assignment in plan.assignments.items()}
         play = self._merged if self.merges else self._side_by_side
-        n_done, delivered = yield from play(testbed, links)
+        n_done, delivered = yield from play(testbed, parts)
         if not testbed.resolves:
             return state
         jobs = [
@@ -64,36 +59,36 @@ class CutRounds(RoundProtocol):
             if n_done[device]
         ]
         updates = [update for update in testbed.resolve(jobs) if update.device_id in delivered]
-        return aggregate(testbed, policy, state, updates) if updates else state
+        return policy.aggregate(state, updates) if updates else state
 
-    def _merged(self, testbed: Testbed, links: dict[int, _Link]) -> Process[tuple[dict[int, int], list[int]]]:
-        """Play the round; how many steps each device has been part of, and who has delivered."""
-        if len({link.n_steps for link in links.values()}) > 1:
-            raise PlanError(f"round {testbed.round_index}: devices that merge must take equally many steps")
-        n_done, present = dict.fromkeys(links, 0), list(links)
-        for step in range(max((link.n_steps for link in links.values()), default=0)):
-            present = yield from _together(testbed, {device: links[device].send(step) for device in present})
+    def _merged(self, testbed: Testbed, parts: dict[int, _DevicePart]) -> Process[_Done]:
+        """Play the round."""
+        if len({part.n_steps for part in parts.values()}) > 1:
+            raise PlanError(f"round {testbed.round.round_index}: devices that merge must take equally many steps")
+        n_done, present = dict.fromkeys(parts, 0), list(parts)
+        for step in range(max((part.n_steps for part in parts.values()), default=0)):
+            present = yield from _together(testbed, {device: parts[device].send(step) for device in present})
             if not present:
                 return n_done, []
             for device in present:
                 n_done[device] += 1
-            yield testbed.serve(sum(links[device].top_flop for device in present))
-        return n_done, (yield from _together(testbed, {device: links[device].finish() for device in present}))
+            yield testbed.serve(sum(parts[device].top_flop for device in present))
+        return n_done, (yield from _together(testbed, {device: parts[device].finish() for device in present}))
 
-    def _side_by_side(self, testbed: Testbed, links: dict[int, _Link]) -> Process[tuple[dict[int, int], list[int]]]:
+    def _side_by_side(self, testbed: Testbed, parts: dict[int, _DevicePart]) -> Process[_Done]:
         """As above. Every device has a server of its own."""
 
-        def play(link: _Link) -> Process[None]:
-            for step in range(link.n_steps):
-                yield from link.send(step)
-                yield testbed.serve(link.top_flop)
-            yield from link.finish()
+        def play(part: _DevicePart) -> Process[None]:
+            for step in range(part.n_steps):
+                yield from part.send(step)
+                yield testbed.serve(part.top_flop)
+            yield from part.finish()
 
-        delivered = yield from _together(testbed, {device: play(link) for device, link in links.items()})
-        return {device: link.n_steps if device in delivered else 0 for device, link in links.items()}, delivered
+        delivered = yield from _together(testbed, {device: play(part) for device, part in parts.items()})
+        return {device: part.n_steps if device in delivered else 0 for device, part in parts.items()}, delivered
 
 
-class _Link:
+class _DevicePart:
     """What one device and the server do for one another in a round."""
 
     def __init__(self, testbed: Testbed, form: CutForm, assignment: Assignment) -> None:

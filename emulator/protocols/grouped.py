@@ -11,17 +11,13 @@ late. A group whose round is cut in its second or a later inner round keeps what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from emulator.algorithms.aggregation import group_contribution
-from emulator.protocols.base import RoundProtocol, aggregate, aggregate_groups
+from emulator.protocols.base import Aggregator, RoundProtocol
 from emulator.records import Arrays, Group, RoundPlan, Status, Update
 from emulator.world.clock import Process
-from emulator.world.testbed import DeviceLost
-
-if TYPE_CHECKING:
-    from emulator.policy.base import Policy
-    from emulator.world.testbed import Testbed
+from emulator.world.devices import DeviceLost
+from emulator.world.testbed import Testbed
 
 Delivered = list[list[int]]  # for each inner round, the devices whose updates arrived, in ascending order
 
@@ -29,47 +25,47 @@ Delivered = list[list[int]]  # for each inner round, the devices whose updates a
 class GroupedRounds(RoundProtocol):
     """Groups work side by side; a barrier ends every inner round of a group, and another one the round."""
 
-    def run_round(self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
+    def run_round(self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         groups = plan.groups or (Group(members=tuple(plan.assignments)),)
-        call = _Call(testbed, plan)
+        under_way = _RoundUnderWay(testbed, plan)
         if plan.deadline_s is not None:
-            testbed.process(call.end_after(plan.deadline_s))
+            testbed.process(under_way.end_after(plan.deadline_s))
         delivered: list[Delivered] = yield testbed.all_of(
-            [testbed.process(self._play_group(call, group)) for group in groups]
+            [testbed.process(self._play_group(under_way, group)) for group in groups]
         )
         if not testbed.resolves:
             return state
         return self._learn(testbed, policy, plan, state, delivered)
 
-    def _play_group(self, call: _Call, group: Group) -> Process[Delivered]:
-        alive, testbed = sorted(group.members), call.testbed
+    def _play_group(self, under_way: _RoundUnderWay, group: Group) -> Process[Delivered]:
+        alive, testbed = sorted(group.members), under_way.testbed
         delivered: Delivered = []
         for _ in range(group.inner_rounds):
-            if call.is_over:
+            if under_way.is_over:
                 break
-            call.pending.update(alive)
+            under_way.pending.update(alive)
             arrived: list[bool] = yield testbed.all_of(
-                [testbed.process(self._play_device(call, device_id)) for device_id in alive]
+                [testbed.process(self._play_device(under_way, device_id)) for device_id in alive]
             )
             alive = [device_id for device_id, ok in zip(alive, arrived, strict=True) if ok]
             delivered.append(alive)
         return delivered
 
-    def _play_device(self, call: _Call, device_id: int) -> Process[bool]:
-        assignment, testbed = call.plan.assignments[device_id], call.testbed
+    def _play_device(self, under_way: _RoundUnderWay, device_id: int) -> Process[bool]:
+        assignment, testbed = under_way.plan.assignments[device_id], under_way.testbed
         form, model = testbed.form, testbed.model
         try:
             yield testbed.download(device_id, form.download_bytes(assignment, model))
             yield testbed.compute(device_id, form.work(assignment, model))
             yield testbed.upload(device_id, form.upload_bytes(assignment, model))
         except DeviceLost:
-            call.pending.discard(device_id)
+            under_way.pending.discard(device_id)
             return False
-        call.deliver(device_id)
+        under_way.deliver(device_id)
         return True
 
     def _learn(
-        self, testbed: Testbed, policy: Policy, plan: RoundPlan, state: Arrays, delivered: Sequence[Delivered]
+        self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays, delivered: Sequence[Delivered]
     ) -> Arrays:
         # A group's later inner round starts from what its earlier one gave, so inner rounds are resolved in order.
         states = [state for _ in delivered]
@@ -84,13 +80,11 @@ class GroupedRounds(RoundProtocol):
             resolved = testbed.resolve(jobs)
             for group in sorted(set(owners)):
                 own = [update for update, owner in zip(resolved, owners, strict=True) if owner == group]
-                states[group] = aggregate(testbed, policy, states[group], own)
+                states[group] = policy.aggregate(states[group], own)
                 updates[group] += own
         if not plan.groups:
             return states[0]
-        return aggregate_groups(
-            testbed,
-            policy,
+        return policy.aggregate_groups(
             state,
             [
                 group_contribution(testbed.form, state, after, own)
@@ -100,7 +94,7 @@ class GroupedRounds(RoundProtocol):
         )
 
 
-class _Call:
+class _RoundUnderWay:
     """A round under way: who still owes an update, and whether it is over for those who do."""
 
     def __init__(self, testbed: Testbed, plan: RoundPlan) -> None:

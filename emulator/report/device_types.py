@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from emulator.analysis.devices import COHORT
+from emulator.analysis.devices import in_cohort
 from emulator.records import Status
 from emulator.report.packing import numbers
 from emulator.report.round_bars import KINDS
-
-LOST = (Status.OUT_OF_MEMORY, Status.DROPPED, Status.LATE, Status.UNAVAILABLE)
 
 _SECONDS = {"download": "download_s", "compute": "compute_s", "upload": "upload_s", "wait": "waiting_s"}
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -40,7 +38,7 @@ def type_records(devices: pd.DataFrame, activities: pd.DataFrame) -> dict[str, T
     joules = activities.groupby([activities["device_id"].map(profile_of), "kind"])["energy_j"].sum().to_dict()
     records = {}
     for profile, rows in devices.groupby("profile"):
-        cohort = rows.loc[rows["status"].isin(list(COHORT))]
+        cohort = rows.loc[in_cohort(rows)]
         records[str(profile)] = TypeRecord(
             n_devices=int(rows["device_id"].nunique()),
             waiting_s=cohort["waiting_s"].to_numpy(np.float64),
@@ -50,7 +48,7 @@ def type_records(devices: pd.DataFrame, activities: pd.DataFrame) -> dict[str, T
             energy_j={kind: float(joules.get((profile, kind), 0.0)) for kind in KINDS},
             peak_memory_bytes=cohort["peak_memory_bytes"].to_numpy(np.int64),
             memory_limit_bytes=int(rows["memory_limit_bytes"].min()),
-            n_lost={str(status): int((rows["status"] == status).sum()) for status in LOST},
+            n_lost={str(status): int((rows["status"] == status).sum()) for status in Status if status.is_lost},
         )
     return records
 
@@ -75,7 +73,7 @@ def over_seeds(profile: str, records: Sequence[TypeRecord]) -> dict[str, Any]:
         "energy_j": {kind: sum(r.energy_j[kind] for r in records) / n_devices for kind in KINDS},
         "peak_bytes": [int(peaks.min()), float(np.median(peaks)), int(peaks.max())] if len(peaks) else None,
         "limit_bytes": min(record.memory_limit_bytes for record in records),
-        "n_lost": {status: sum(record.n_lost[status] for record in records) for status in map(str, LOST)},
+        "n_lost": {status: sum(record.n_lost[status] for record in records) for status in records[0].n_lost},
     }
 
 

@@ -13,12 +13,7 @@ TIME_TOLERANCE_S = 1e-6
 ENERGY_TOLERANCE_FRACTION = 1e-6
 SHORTEST_WAIT_S = 1e-3
 
-_COHORT_COUNTS = {
-    "n_ok": Status.OK,
-    "n_dropped": Status.DROPPED,
-    "n_out_of_memory": Status.OUT_OF_MEMORY,
-    "n_late": Status.LATE,
-}
+_COHORT_COUNTS = {f"n_{status}": status for status in Status if status.is_in_cohort}
 _KIND_COLUMNS = {
     ActivityKind.DOWNLOAD: ("download_s", "download_bytes"),
     ActivityKind.COMPUTE: ("compute_s", None),

@@ -12,28 +12,21 @@ import numpy as np
 
 from emulator.records import Evaluation, RoundPlan, RoundReport, Status
 from emulator.results.schemas import SCHEMAS
-from emulator.world.ledger import ActivityLog, Ledger
-from emulator.world.testbed import Conditions, Device
+from emulator.world.open_round import OpenRound
 
 Columns = dict[str, Any]
 
 _EVALUATED = frozenset(field.name for field in fields(Evaluation))
 
 
-def device_columns(
-    round_index: int,
-    start_s: float,
-    devices: tuple[Device, ...],
-    conditions: Conditions,
-    ledgers: list[Ledger],
-    plan: RoundPlan,
-) -> Columns:
+def device_columns(closed: OpenRound) -> Columns:
     """One row per device, reachable or not, in the order of device ids."""
+    devices, conditions, ledgers, plan = closed.devices, closed.conditions, closed.ledgers, closed.plan
     n_devices = len(devices)
     works = [ledger.work for ledger in ledgers]
     assignments = [plan.assignments.get(device_id) for device_id in range(n_devices)]
     computed: Columns = {
-        "round_index": np.full(n_devices, round_index, np.int32),
+        "round_index": np.full(n_devices, closed.round_index, np.int32),
         "device_id": np.arange(n_devices, dtype=np.int32),
         "profile": [device.profile.name for device in devices],
         "power_mode": [mode.name for mode in conditions.modes],
@@ -45,7 +38,7 @@ def device_columns(
         "n_steps": [work.n_steps if work else 0 for work in works],
         "batch_size": [work.batch_size if work else 0 for work in works],
         "learning_rate": [assignment.learning_rate if assignment else None for assignment in assignments],
-        "start_s": np.full(n_devices, start_s),
+        "start_s": np.full(n_devices, closed.start_s),
         "compute_s": [ledger.forward_s + ledger.backward_s for ledger in ledgers],
         "downlink_bytes_per_s": conditions.rates.down_bytes_per_s,
         "uplink_bytes_per_s": conditions.rates.up_bytes_per_s,
@@ -56,11 +49,12 @@ def device_columns(
     return _completed("devices", computed, lambda name: [getattr(ledger, name) for ledger in ledgers])
 
 
-def activity_columns(round_index: int, log: ActivityLog) -> Columns:
+def activity_columns(closed: OpenRound) -> Columns:
     """One row per activity, by device and then by time."""
+    log = closed.activities
     order = np.lexsort((log.start_s, log.device_id))
     computed: Columns = {
-        "round_index": np.full(len(order), round_index, np.int32),
+        "round_index": np.full(len(order), closed.round_index, np.int32),
         "kind": [log.kind[i] for i in order],
     }
     return _completed("activities", computed, lambda name: np.asarray(getattr(log, name))[order])
@@ -91,7 +85,7 @@ def round_columns(report: RoundReport, energy_j: float) -> dict[str, list[Any]]:
     """
     devices = report.devices.values()
     # Not the keys of the plan: a device may still be busy with what an earlier round asked it for.
-    cohort = [device for device in devices if device.status not in (Status.IDLE, Status.UNAVAILABLE)]
+    cohort = [device for device in devices if device.status.is_in_cohort]
     losses = [device.metrics["train_loss"] for device in devices if "train_loss" in device.metrics]
     counts = {f"n_{status.value}": sum(device.status is status for device in devices) for status in Status}
     computed: dict[str, Any] = {

@@ -53,7 +53,7 @@ class RunWriter:
         if rounds_per_part < 1:
             raise ValueError(f"rounds_per_part must be at least 1: {rounds_per_part!r}")
         self.out_dir = Path(out_dir)
-        self._rounds_per_part = rounds_per_part
+        self.rounds_per_part = rounds_per_part
         self._parts: dict[str, _Part] = {}
         self._info: dict[str, Any] | None = None
         self._n_rounds = 0
@@ -119,11 +119,11 @@ class RunWriter:
         rounds = batch["round_index"].to_numpy()
         if np.any(np.diff(rounds) < 0):
             raise ValueError(f"{table}: rows must be in ascending order of round_index")
-        indices = np.maximum(rounds, 0) // self._rounds_per_part
+        indices = np.maximum(rounds, 0) // self.rounds_per_part
         for index in np.unique(indices):
             first, end = np.searchsorted(indices, [index, index + 1])
             self._append(table, int(index), batch.slice(first, end - first))
-            if rounds[end - 1] + 1 == (index + 1) * self._rounds_per_part:
+            if rounds[end - 1] + 1 == (index + 1) * self.rounds_per_part:
                 self._write_part(table)
         if table == "rounds":
             self._n_rounds += batch.num_rows

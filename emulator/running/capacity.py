@@ -6,7 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emulator.config import Config
+from emulator.limits import memory_left_bytes as available_bytes
+from emulator.limits import n_cores
+from emulator.shapes.catalog import model_spec
 
+__all__ = [
+    "HOST_BYTES",
+    "RAY_BYTES",
+    "available_bytes",
+    "least_hosts",
+    "most_hosts",
+    "n_cores",
+    "n_gpus",
+    "n_hosts",
+    "trained_bytes",
+]
+
+RAY_BYTES = 400 * 2**20
+"""What Ray's own processes and the coordinator need beside this one (measured)."""
 HOST_BYTES = 300 * 2**20
 """What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
 
@@ -21,17 +38,15 @@ def n_hosts(config: Config, n_devices: int, devices_stacked: int, free: Mapping[
     resource, per_host = (
         ("GPU", backend.gpus_per_host) if backend.gpus_per_host else ("CPU", config.training.threads_per_host)
     )
-    return max(1, min(int(free.get(resource, 1) // per_host), most_hosts(n_devices, devices_stacked)))
+    room = int(free.get(resource, 1) // per_host)
+    if "memory" in free:
+        room = min(room, int(free["memory"] // HOST_BYTES))
+    return max(1, min(room, most_hosts(n_devices, devices_stacked)))
 
 
 def most_hosts(n_devices: int, devices_stacked: int) -> int:
     """How many hosts a run can use: more than it has stacks of devices would have nothing to do."""
     return math.ceil(n_devices / devices_stacked)
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_gpus() -> int:
@@ -41,11 +56,12 @@ def n_gpus() -> int:
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def available_bytes() -> int | None:
-    """Memory of this machine that a new process could take, None where the system does not tell (Linux does)."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    values = dict(line.split(":", 1) for line in lines)
-    return 1024 * int(values["MemAvailable"].split()[0]) if "MemAvailable" in values else None
+def least_hosts(config: Config) -> int:
+    """The fewest hosts with which a run begins."""
+    return config.backend.hosts or 1
+
+
+def trained_bytes(config: Config) -> int:
+    """The trained model's weights, as they are loaded once for all hosts."""
+    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
+    return 4 * trained.n_parameters

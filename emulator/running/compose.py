@@ -1,7 +1,7 @@
 """Composes a run from its configuration: cluster, models, policy, testbed, hosts and the folder it is written to."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,26 +16,33 @@ from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
+from emulator.policy.checked import CheckedPolicy
+from emulator.policy.validation import check_form
 from emulator.records import TrainingDefaults
 from emulator.results.writer import RunWriter, check_out_dir
-from emulator.running.coordinator import Coordinator, OnProgress
+from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
 from emulator.running.interruption import StopSignal
 from emulator.running.pace import PacedClock
+from emulator.running.progress import LiveProgress, OnProgress
+from emulator.running.run_log import RunLog
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
-from emulator.validation import check_form
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
+from emulator.world.devices import DEVICE_FACTS, HARDWARE_FACTS, Boards, Device
 from emulator.world.network.links import Links
 from emulator.world.network.shared_network import shared_capacity
 from emulator.world.power_modes import PowerModes
-from emulator.world.testbed import DEVICE_FACTS, HARDWARE_FACTS, Device, Testbed
+from emulator.world.testbed import Testbed
 
 PRICED_SEQ_LEN = 128
 """Tokens that devices pay for where the priced model is not the trained one; papers use 128 to 256 (from memory)."""
+
+StartBackend = Callable[[int], Backend]
+"""Starts the hosts for so many devices."""
 
 
 def cluster_of(config: Config) -> ClusterSpec:
@@ -118,7 +125,7 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
 def build_coordinator(
     config: Config,
     out_dir: Path,
-    start_backend: Callable[[int], Backend] | None,
+    start_backend: StartBackend | None,
     on_progress: OnProgress,
     stop: StopSignal,
 ) -> Coordinator:
@@ -127,21 +134,56 @@ def build_coordinator(
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
     """
-    cluster, policy, seeds = cluster_of(config), policy_of(config), Seeds(config.seed)
+    progress = LiveProgress(config.rounds, on_progress)
+    clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
+    emulation = build_emulation(config, start_backend, clock)
+    log = RunLog(
+        writer=RunWriter(out_dir, config.rounds_per_part),
+        run_info=run_info(config, emulation),
+        progress=progress,
+        start_timings=emulation.backend.timings() if emulation.backend else [],
+    )
+    n_devices = len(emulation.testbed.devices)
+    if notes := availability_of(config.testbed.availability, n_devices, Seeds(config.seed)).notes:
+        progress.warn("; ".join(notes))
+    return Coordinator(config, emulation, log, stop)
+
+
+def build_emulation(config: Config, start_backend: StartBackend | None, clock: Clock) -> Emulation:
+    """The policy, the boards and the hosts of a run, on which nothing has happened yet.
+
+    Raises:
+        UserError: something in the configuration, the model or the data cannot be used.
+    """
+    cluster, policy = cluster_of(config), policy_of(config)
     backend = start_backend(cluster.n_devices) if start_backend else None
     trained = backend.prepared.model if backend else None
-    n_labels = len(backend.prepared.label_names) if backend else 2
-    priced = priced_model(config, n_labels, trained)
+    priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = _form_of(policy, priced, trained)
-    entries, n_devices = cluster.entry_by_device, cluster.n_devices
-    clock = PacedClock(config.pace_factor, stop) if config.pace_factor else Clock()
-    testbed = Testbed(
-        devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
-        links=Links([entry.link for entry in entries], seeds),
-        power_modes=PowerModes(
-            np.array([len(entry.modes) for entry in entries]), cluster.power_mode_redraw_rounds, seeds
+    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
+    state = {**form.initial(trained, Seeds(config.seed)), **backend.prepared.head} if backend and trained else {}
+    return Emulation(policy=CheckedPolicy(policy, form), testbed=testbed, backend=backend, initial_state=state)
+
+
+def _testbed(
+    config: Config,
+    cluster: ClusterSpec,
+    priced: ModelSpec,
+    form: AdapterForm,
+    facts: Mapping[str, Sequence[Any]],
+    clock: Clock,
+) -> Testbed:
+    entries, n_devices, seeds = cluster.entry_by_device, cluster.n_devices, Seeds(config.seed)
+    n_modes = np.array([len(entry.modes) for entry in entries])
+    return Testbed(
+        boards=Boards(
+            devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
+            power_modes=PowerModes(n_modes, cluster.power_mode_redraw_rounds, seeds),
+            jitter_fraction=cluster.compute_jitter_fraction,
+            mode_switch_penalty_s=cluster.mode_switch_penalty_s,
+            thermal=cluster.thermal,
         ),
-        jitter_fraction=cluster.compute_jitter_fraction,
+        links=Links([entry.link for entry in entries], seeds),
         model=priced,
         form=form,
         training=TrainingDefaults(
@@ -151,44 +193,24 @@ def build_coordinator(
             precision=config.testbed.precision,
             dropout=config.training.dropout,
         ),
-        precision=config.testbed.precision,
         seeds=seeds,
-        facts=_facts(cluster, backend),
-        shared=shared_capacity(cluster),
-        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
-        mode_switch_penalty_s=cluster.mode_switch_penalty_s,
-        thermal=cluster.thermal,
+        facts=facts,
         clock=clock,
         availability=availability_of(config.testbed.availability, n_devices, seeds),
         drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
+        shared=shared_capacity(cluster),
+        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
     )
-    state = {**form.initial(trained, seeds), **backend.prepared.head} if backend and trained else {}
-    coordinator = Coordinator(
-        config=config,
-        policy=policy,
-        testbed=testbed,
-        backend=backend,
-        initial_state=state,
-        writer=RunWriter(out_dir, config.rounds_per_part),
-        run_info=run_info(config, cluster, policy, priced, backend),
-        on_progress=on_progress,
-        stop=stop,
-    )
-    if backend:
-        testbed.resolver = coordinator.train
-    if isinstance(clock, PacedClock):
-        clock.on_late = coordinator.warn
-    return coordinator
 
 
-def run_info(
-    config: Config, cluster: ClusterSpec, policy: Policy, priced: ModelSpec, backend: Backend | None
-) -> dict[str, Any]:
+def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
     """What ``run.json`` says: all that is needed to understand the run and to repeat it."""
+    cluster, policy, backend = cluster_of(config), emulation.policy, emulation.backend
+    priced = emulation.testbed.model
     prepared = backend.prepared if backend else None
     return {
         "policy": config.policy.path,
-        "policy_class": import_path(type(policy)),
+        "policy_class": policy.name,
         "policy_declares": sorted(policy.declares),
         "seed": config.seed,
         "trained_model": config.model.train if backend else None,

@@ -11,7 +11,7 @@ from emulator.backends.locks import exclusive
 from emulator.errors import ConfigError, UserError
 from emulator.execute import execute
 from emulator.results.sweep_folder import is_sweep, run_dir
-from emulator.running.coordinator import Progress
+from emulator.running.progress import Progress
 from emulator.sweeps.expansion import Clusters, Sweep
 from emulator.sweeps.folder import (
     RunState,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+from emulator.errors import PolicyError
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path
 from emulator.records import Arrays, Status, Update
@@ -16,8 +17,7 @@ from emulator.testing.guards import no_global_random_state, no_wall_clock
 from emulator.testing.small_testbed import SmallTestbed, sent_back, small_testbed
 from emulator.testing.small_world import tiny_state
 from emulator.testing.trouble import Trouble, no_trouble
-from emulator.validation import validated
-from emulator.world.testbed import DEVICE_FACTS
+from emulator.world.devices import DEVICE_FACTS
 
 
 class PolicyConformance(ABC):
@@ -55,6 +55,7 @@ class PolicyConformance(ABC):
             view = small.view()
             strangers = sorted(set(small.policy.plan(view).assignments) - set(view.available))
             require(not strangers, f"{self._round(view.round_index)}: planned for unavailable devices: {strangers}")
+            small.testbed.close_round()
 
     def test_plans_are_valid(self) -> None:
         small = self.emulated()
@@ -140,7 +141,7 @@ class PolicyConformance(ABC):
             before = copy.deepcopy(view.state)
             small.policy.plan(view)
             require(_same_arrays(view.state, before), f"{self._round(round_index)}: plan() modifies view.state")
-            small.policy.observe(small.testbed.close_round(None))
+            small.policy.observe(small.testbed.close_round())
 
     def test_projecting_then_embedding_gives_the_state_back(self) -> None:
         small = self.emulated()
@@ -189,12 +190,14 @@ class PolicyConformance(ABC):
         for _ in range(self.n_rounds):
             view = small.view()
             try:
-                plan = policy.plan(view)
-            except KeyError as error:
+                small.checked.plan(view)
+            except PolicyError as error:
+                if not isinstance(error.__cause__, KeyError):
+                    raise
                 declared = ", ".join(sorted(policy.declares)) or "nothing"
-                raise ConformanceError(f"plan() looks up {error}, but the policy declares {declared}") from error
-            validated(plan, view, small.testbed.form, import_path(type(policy)))
-            policy.observe(small.testbed.close_round(None))
+                message = f"plan() looks up {error.__cause__}, but the policy declares {declared}"
+                raise ConformanceError(message) from error.__cause__
+            small.checked.observe(small.testbed.close_round())
 
     def _half(self, status: Status) -> Trouble:
         """Nobody, then the even devices, then the odd ones, then all, and so on."""

@@ -1,6 +1,6 @@
 """Rounds of a policy on a few made-up devices with made-up training, in milliseconds: no torch, no Ray, no files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from emulator.errors import PolicyError
 from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
-from emulator.policy.catalog import import_path
+from emulator.policy.checked import CheckedPolicy
+from emulator.policy.rounds import play_round
 from emulator.records import (
     Arrays,
     Assignment,
@@ -24,7 +25,7 @@ from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.testing.small_world import made_up_devices, made_up_links, tiny_model, tiny_state
 from emulator.testing.trouble import Trouble, TroubledDevices, no_trouble
-from emulator.validation import validated
+from emulator.world.devices import Boards
 from emulator.world.network.links import Links
 from emulator.world.power_modes import PowerModes
 from emulator.world.testbed import Testbed
@@ -45,26 +46,56 @@ class PlayedRound:
     report: RoundReport
 
 
+Reports = Callable[[Job, Update], Update]
+
+
+class _RememberingPolicy(CheckedPolicy):
+    """Keeps what the policy returned last, which the engine copies before it plays it."""
+
+    def __init__(self, policy: Policy, form: AdapterForm) -> None:
+        super().__init__(policy, form)
+        self.proposed = RoundPlan(assignments={})
+
+    def propose(self, view: ClusterView) -> RoundPlan:
+        self.proposed = super().propose(view)
+        return self.proposed
+
+
 class SmallTestbed:
-    """Drives a policy through rounds exactly as a run does. Use :func:`small_testbed` to make one."""
+    """Drives a policy through rounds exactly as a run does. Use :func:`small_testbed` to make one.
+
+    Attributes:
+        policy: the policy itself.
+        checked: the policy as a run calls it.
+        state: the server state that the next round begins with.
+    """
 
     def __init__(
-        self, policy: Policy, testbed: Testbed, troubled: TroubledDevices, state: Arrays, seeds: Seeds
+        self,
+        policy: Policy,
+        testbed: Testbed,
+        troubled: TroubledDevices,
+        state: Arrays,
+        seeds: Seeds,
+        *,
+        trains: bool,
+        reports: Reports,
     ) -> None:
         self.policy = policy
+        self.checked = _RememberingPolicy(policy, testbed.form)
         self.testbed = testbed
-        self._troubled = troubled
         self.state = state
+        self._troubled = troubled
         self._seeds = seeds
+        self._train = self.train if trains else None
+        self._reports = reports
         self._n_rounds = 0
         self._first_updates: Sequence[Update] = ()
 
     def view(self) -> ClusterView:
         """Open the next round; for tests that call the policy themselves."""
-        self._first_updates = ()
-        self._n_rounds += 1
-        self.testbed.devices = self._troubled.begin_round(self._n_rounds - 1, self.testbed.clock.now_s)
-        return self.testbed.view(self._n_rounds - 1, self.state, self.policy.declares)
+        self.testbed.open_round(self._next_round(), self._train)
+        return self.testbed.view(self.state, self.policy.declares)
 
     def play_round(self) -> PlayedRound:
         """Plan, play, aggregate and observe the next round.
@@ -73,19 +104,20 @@ class SmallTestbed:
             PlanError: the policy planned something impossible.
             Exception: whatever the policy's own code raised, as it is.
         """
-        view = self.view()
-        plan = self.policy.plan(view)
-        checked = validated(plan, view, self.testbed.form, import_path(type(self.policy)))
-        before = self.state
-        process = self.policy.protocol.run_round(self.testbed, self.policy, checked, before)
         try:
-            self.state = self.testbed.clock.run(process)
+            played = play_round(self.testbed, self.checked, self._next_round(), self.state, self._train)
+            self.state = played.after
+            report = self.testbed.close_round(self._evaluation())
+            self.checked.observe(report)
         except PolicyError as error:
             raise error.__cause__ or error from None
-        report = self.testbed.close_round(self._evaluation())
-        self.policy.observe(report)
         return PlayedRound(
-            view=view, plan=plan, updates=self._first_updates, before=before, after=self.state, report=report
+            view=played.view,
+            plan=self.checked.proposed,
+            updates=self._first_updates,
+            before=played.before,
+            after=played.after,
+            report=report,
         )
 
     def play(self, n_rounds: int) -> list[PlayedRound]:
@@ -93,8 +125,8 @@ class SmallTestbed:
         return [self.play_round() for _ in range(n_rounds)]
 
     def train(self, jobs: Sequence[Job]) -> list[Update]:
-        """The testbed's resolver: training that adds seeded noise to what a device would have trained."""
-        updates = [self._update(job) for job in jobs]
+        """Made-up training: adds seeded noise to what a device would have trained."""
+        updates = [self._reports(job, self._update(job)) for job in jobs]
         self._first_updates = self._first_updates or sorted(updates, key=lambda update: update.device_id)
         return updates
 
@@ -107,14 +139,22 @@ class SmallTestbed:
         }
         return Update(
             device_id=job.device_id,
+            round_index=job.round_index,
+            inner_round=job.inner_round,
             assignment=job.assignment,
             payload=noisy,
             n_examples=_n_examples(job.device_id),
             metrics={"train_loss": 1.0 / (1 + job.round_index)},
         )
 
+    def _next_round(self) -> int:
+        self._first_updates = ()
+        self._n_rounds += 1
+        self._troubled.begin_round(self._n_rounds - 1, self.testbed.clock.now_s)
+        return self._n_rounds - 1
+
     def _evaluation(self) -> Evaluation | None:
-        if not self.testbed.resolves:
+        if self._train is None:
             return None
         return Evaluation(accuracy=1 - 1 / (1 + self._n_rounds), loss=1 / self._n_rounds, n_examples=100)
 
@@ -127,6 +167,7 @@ def small_testbed(
     seed: int = 0,
     trouble: Trouble = no_trouble,
     trains: bool = True,
+    reports: Reports = lambda job, update: update,
 ) -> SmallTestbed:
     """A testbed of ``n_devices`` devices of three speeds for ``policy``, on a model of ``n_layers`` layers.
 
@@ -143,19 +184,19 @@ def small_testbed(
         trouble: which devices are lost, by round.
         trains: whether devices send back arrays; without, the state is empty and reports have no metrics, as in a run
             with ``training.enabled = false``.
+        reports: what becomes of a job's update, for policies whose task measures something while it trains.
     """
     seeds, model = Seeds(seed), tiny_model(n_layers)
     form = policy.form(model)
     troubled = TroubledDevices(made_up_devices(n_devices), trouble, seeds)
     testbed = Testbed(
-        devices=made_up_devices(n_devices),
+        boards=Boards(
+            devices=troubled, power_modes=PowerModes(np.ones(n_devices, np.int64), 0, seeds), jitter_fraction=0.05
+        ),
         links=Links(made_up_links(n_devices), seeds),
-        power_modes=PowerModes(np.ones(n_devices, np.int64), 0, seeds),
-        jitter_fraction=0.05,
         model=model,
         form=form,
         training=TrainingDefaults(n_steps=2, batch_size=4, learning_rate=1e-3),
-        precision="fp32",
         seeds=seeds,
         facts={
             "memory_bytes": [device.profile.usable_memory_bytes for device in made_up_devices(n_devices)],
@@ -165,10 +206,8 @@ def small_testbed(
         availability=troubled.availability,
         drop_outs=troubled.drop_outs,
     )
-    small = SmallTestbed(policy, testbed, troubled, tiny_state(form, model, seeds) if trains else {}, seeds)
-    if trains:
-        testbed.resolver = small.train
-    return small
+    state = tiny_state(form, model, seeds) if trains else {}
+    return SmallTestbed(policy, testbed, troubled, state, seeds, trains=trains, reports=reports)
 
 
 def sent_back(form: AdapterForm, payload: Arrays, assignment: Assignment, model: ModelSpec) -> Arrays:

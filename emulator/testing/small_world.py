@@ -8,7 +8,7 @@ from emulator.forms.base import AdapterForm
 from emulator.records import Arrays
 from emulator.seeds import Seeds
 from emulator.shapes.spec import LinearShape, ModelSpec
-from emulator.world.testbed import Device
+from emulator.world.devices import Device
 
 SPEEDS = (1.0, 2.0, 4.0)
 """Relative speeds that devices have in turn, both of their computation and of their link."""

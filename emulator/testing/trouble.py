@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 
 from emulator.records import Status
 from emulator.seeds import Seeds
 from emulator.world.availability import Availability, DropOuts, Vector
-from emulator.world.testbed import Device
+from emulator.world.devices import Device
 
 Trouble = Callable[[int], Mapping[int, Status]]
 """For each round the devices in trouble, and what becomes of them: unavailable, dropped or out_of_memory."""
@@ -23,17 +24,23 @@ def no_trouble(round_index: int) -> Mapping[int, Status]:
     return {}
 
 
-class TroubledDevices:
-    """Devices, their availability and their drop-outs, all as the trouble of the round under way has it."""
+class TroubledDevices(Sequence[Device]):
+    """Devices as the trouble of the round under way has them: those that will run out of memory have hardly any.
+
+    Attributes:
+        availability: says which of them are away.
+        drop_outs: says which of them fail while they compute.
+    """
 
     def __init__(self, devices: Sequence[Device], trouble: Trouble, seeds: Seeds) -> None:
         self.availability = _TroubledAvailability(len(devices))
-        self.drop_outs = _TroubledDropOuts(len(devices), 0.0, seeds)
-        self._devices = tuple(devices)
+        self.drop_outs = _TroubledDropOuts(len(devices), seeds)
+        self._well = tuple(devices)
+        self._now = self._well
         self._trouble = trouble
 
-    def begin_round(self, round_index: int, now_s: float) -> tuple[Device, ...]:
-        """Change to the trouble of a round; returns the devices, those that will run out of memory with hardly any."""
+    def begin_round(self, round_index: int, now_s: float) -> None:
+        """Change to the trouble of a round."""
         found: dict[Status, list[int]] = {}
         for device_id, status in self._trouble(round_index).items():
             found.setdefault(status, []).append(device_id)
@@ -43,7 +50,17 @@ class TroubledDevices:
         self.availability.back_s = now_s + AWAY_S
         self.drop_outs.failing = found.get(Status.DROPPED, [])
         short = found.get(Status.OUT_OF_MEMORY, [])
-        return tuple(_short_of_memory(device) if device.device_id in short else device for device in self._devices)
+        self._now = tuple(_short_of_memory(device) if device.device_id in short else device for device in self._well)
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    @overload
+    def __getitem__(self, index: int) -> Device: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Device, ...]: ...
+    def __getitem__(self, index: int | slice) -> Device | tuple[Device, ...]:
+        return self._now[index]
 
 
 class _TroubledAvailability(Availability):
@@ -63,7 +80,9 @@ class _TroubledAvailability(Availability):
 
 
 class _TroubledDropOuts(DropOuts):
-    failing: Sequence[int] = ()
+    def __init__(self, n_devices: int, seeds: Seeds) -> None:
+        super().__init__(n_devices, 0.0, seeds)
+        self.failing: Sequence[int] = ()
 
     def shares(self, round_index: int) -> Mapping[int, float]:
         return dict.fromkeys(self.failing, 0.5)

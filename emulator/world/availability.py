@@ -25,6 +25,9 @@ class Availability(ABC):
     end.
     """
 
+    notes: Sequence[str] = ()
+    """What whoever runs it should know, in sentences."""
+
     @abstractmethod
     def until_s(self, now_s: float) -> Vector:
         """When each device will have gone, shape ``(n_devices,)``: ``now_s`` or before where it is not there now."""
@@ -93,8 +96,9 @@ class OnOff(Availability):
 class Trace(Availability):
     """Devices can be reached in given spans of time; one of which nothing is given, never."""
 
-    def __init__(self, n_devices: int, spans: Mapping[int, Intervals]) -> None:
+    def __init__(self, n_devices: int, spans: Mapping[int, Intervals], notes: Sequence[str] = ()) -> None:
         """``spans[device_id]``; devices beyond ``n_devices`` are left out."""
+        self.notes = tuple(notes)
         own = [spans.get(device_id, ()) for device_id in range(n_devices)]
         self._starts_s = [np.array([start_s for start_s, _ in each]) for each in own]
         self._ends_s = [np.array([end_s for _, end_s in each]) for each in own]

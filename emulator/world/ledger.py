@@ -1,8 +1,9 @@
 """What happened to each device in the round under way: spans of emulated time, bytes and joules."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from emulator.records import ActivityKind, Status, Work
+from emulator.records import ActivityKind, DeviceReport, Status, Work
 from emulator.world.clock import Event
 from emulator.world.network.transfers import Transfer
 
@@ -41,6 +42,15 @@ class ActivityLog:
         return energy_j
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an activity that goes into the books at once: its seconds, its share of the whole, and its bytes."""
+
+    spent_s: float
+    share: float
+    n_bytes: int
+
+
 @dataclass(slots=True, eq=False)
 class Ongoing:
     """What a device is doing, and how much of it is in the books; it may be cut, or go on beyond the round's end.
@@ -61,8 +71,8 @@ class Ongoing:
     booked_share: float = 0.0
     booked_bytes: int = 0
 
-    def book(self, now_s: float, has_ended: bool, arrived_bytes: int) -> tuple[float, float, int]:
-        """Seconds, share of the work, and bytes since the last call; over all calls they add up to the whole.
+    def book(self, now_s: float, has_ended: bool, arrived_bytes: int) -> Part:
+        """What has been done since the last call; over all calls, the parts add up to the whole.
 
         ``arrived_bytes`` are all that have arrived by now.
         """
@@ -70,9 +80,9 @@ class Ongoing:
         spent_s = self.duration_s if is_done else now_s - self.start_s
         share = 1.0 if is_done else spent_s / self.duration_s
         n_bytes = self.transfer.n_bytes if self.transfer and is_done else arrived_bytes
-        news = max(0.0, spent_s - self.booked_s), share - self.booked_share, n_bytes - self.booked_bytes
+        part = Part(max(0.0, spent_s - self.booked_s), share - self.booked_share, n_bytes - self.booked_bytes)
         self.booked_s, self.booked_share, self.booked_bytes = spent_s, share, n_bytes
-        return news
+        return part
 
 
 @dataclass(slots=True)
@@ -85,7 +95,6 @@ class Ledger:
 
     busy_until_s: float
     status: Status = Status.IDLE
-    is_lost: bool = False
     n_inner_rounds: int = 0
     computed_share: float = 0.0
     download_s: float = 0.0
@@ -102,15 +111,46 @@ class Ledger:
     n_examples: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def add(self, ongoing: Ongoing, spent_s: float, share: float, n_bytes: int) -> None:
+    def add(self, ongoing: Ongoing, part: Part) -> None:
         """Add a part of an activity."""
         if ongoing.kind is ActivityKind.DOWNLOAD:
-            self.download_s += spent_s
-            self.download_bytes += n_bytes
+            self.download_s += part.spent_s
+            self.download_bytes += part.n_bytes
         elif ongoing.kind is ActivityKind.UPLOAD:
-            self.upload_s += spent_s
-            self.upload_bytes += n_bytes
+            self.upload_s += part.spent_s
+            self.upload_bytes += part.n_bytes
         else:
-            self.forward_s += ongoing.forward_s * share
-            self.backward_s += ongoing.backward_s * share
-            self.work_flop += ongoing.work_flop * share
+            self.forward_s += ongoing.forward_s * part.share
+            self.backward_s += ongoing.backward_s * part.share
+            self.work_flop += ongoing.work_flop * part.share
+
+    def report(self, device_id: int) -> DeviceReport:
+        """What the server can observe of the device."""
+        return DeviceReport(
+            device_id=device_id,
+            status=self.status,
+            n_steps=self.work.n_steps if self.work else 0,
+            batch_size=self.work.batch_size if self.work else 0,
+            download_s=self.download_s,
+            forward_s=self.forward_s,
+            backward_s=self.backward_s,
+            upload_s=self.upload_s,
+            waiting_s=self.waiting_s,
+            download_bytes=self.download_bytes,
+            upload_bytes=self.upload_bytes,
+            n_examples=self.n_examples,
+            metrics=self.metrics,
+        )
+
+
+def opened_ledgers(now_s: float, n_devices: int, busy: Mapping[int, Ledger]) -> list[Ledger]:
+    """Empty ledgers for a round that is opened at ``now_s``.
+
+    Devices that are ``busy`` with what an earlier round asked of them bring that along.
+    """
+    ledgers = [Ledger(busy_until_s=now_s) for _ in range(n_devices)]
+    for device_id, last in busy.items():
+        ledgers[device_id].status = Status.OK
+        ledgers[device_id].work = last.work
+        ledgers[device_id].peak_memory_bytes = last.peak_memory_bytes
+    return ledgers

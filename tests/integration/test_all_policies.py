@@ -60,6 +60,7 @@ def test_the_books_of_every_policy_balance(inline_runs: dict[str, Path], name: s
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ways_to_learn())
 def test_every_way_to_learn_beats_the_majority_class_clearly(learning_runs: dict[str, Path], name: str) -> None:
+    """Seen: 0.77 (fedbuff) to 0.89 (mergesfl), where the majority class has 0.18."""
     run = learning_runs[name]
     majority = json.loads((run / "run.json").read_text())["majority_accuracy"]
-    assert emulator.load(run).rounds["accuracy"].max() > majority + 0.15
+    assert emulator.load(run).rounds["accuracy"].max() > majority + 0.4

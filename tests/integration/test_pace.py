@@ -10,7 +10,7 @@ import pytest
 import emulator
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.running.coordinator import Progress
+from emulator.running.progress import Progress
 from tests.integration.conftest import SMALL, digests, settings, small_run, started
 from tests.integration.ray_cluster import RayCluster
 

@@ -101,7 +101,6 @@ def test_bad_input_is_one_message_before_anything_starts(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.ray  # for the worker that makes the sweep
 def test_the_same_seed_has_the_same_partition_and_start_under_every_policy(undisturbed: Path) -> None:
     runs = {path.name.removeprefix("run="): emulator.load(path) for path in undisturbed.glob("run=*")}
 

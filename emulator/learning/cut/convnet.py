@@ -109,6 +109,8 @@ class MergedConvNet:
         return [
             Update(
                 device_id=job.device_id,
+                round_index=job.round_index,
+                inner_round=job.inner_round,
                 assignment=job.assignment,
                 payload={**_arrays(bottom), **top},
                 n_examples=len(host.content.local_rows(job.device_id)),

@@ -19,11 +19,11 @@ def train_with_tail_penalty(host: DeviceHost, form: AdapterForm, jobs: Sequence[
     The metrics ``tail_before`` and ``tail_after`` are the sum of ``||B_tail||_F * ||A_tail||_F`` over the trained
     adapters as received, and as sent back.
     """
-    received = {job.device_id: form.project(job.state, job.assignment) for job in jobs}
+    received = {job.key: form.project(job.state, job.assignment) for job in jobs}
     updates = []
     for update in TailTraining(host, form, jobs).run():
         assignment = _tail(update)
-        before = {name: received[update.device_id][name] for name in update.payload}
+        before = {name: received[update.key][name] for name in update.payload}
         tails = {
             "tail_before": tail_product(before, assignment),
             "tail_after": tail_product(update.payload, assignment),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emulator.analysis.costs import cost_to_target, spent
-from emulator.analysis.devices import COHORT
+from emulator.analysis.devices import in_cohort
 from emulator.analysis.metrics import measure
 from emulator.records import Status
 from emulator.report.terminal.console import FittedTable
@@ -130,7 +130,7 @@ def _wall_s(host: pd.DataFrame) -> float | None:
 
 
 def _profile(name: str, rows: pd.DataFrame) -> ProfileSummary:
-    cohort = rows.loc[rows["status"].isin(list(COHORT))]
+    cohort = rows.loc[in_cohort(rows)]
     return ProfileSummary(
         profile=name,
         n_devices=rows["device_id"].nunique(),

@@ -33,7 +33,15 @@ def job(device_id: int, depth: int = 4) -> Job:
 
 
 def update(of: Job) -> Update:
-    return Update(device_id=of.device_id, assignment=of.assignment, payload={}, n_examples=1, metrics={})
+    return Update(
+        device_id=of.device_id,
+        round_index=of.round_index,
+        inner_round=of.inner_round,
+        assignment=of.assignment,
+        payload={},
+        n_examples=1,
+        metrics={},
+    )
 
 
 @given(st.lists(st.integers(1, 100), max_size=20), st.integers(1, 6))
@@ -90,6 +98,14 @@ def test_updates_come_back_in_the_order_of_the_jobs() -> None:
     updates = in_order([update(found) for found in reversed(jobs)], jobs)
 
     assert [found.device_id for found in updates] == [4, 1, 3]
+
+
+def test_two_updates_of_one_device_are_told_apart() -> None:
+    jobs = [replace(job(4), round_index=2), job(1), replace(job(4), round_index=2, inner_round=1)]
+
+    updates = in_order([update(found) for found in reversed(jobs)], jobs)
+
+    assert [found.key for found in updates] == [(4, 2, 0), (1, 0, 0), (4, 2, 1)]
 
 
 def test_an_evaluation_is_the_mean_over_all_examples_of_all_shards() -> None:

@@ -12,7 +12,7 @@ from emulator.config import Config, config_of
 from emulator.errors import ConfigError
 from emulator.execute import execute
 from emulator.results.info import read_info
-from emulator.running.coordinator import OnProgress
+from emulator.running.progress import OnProgress
 from emulator.sweeps.estimate import estimate
 from emulator.sweeps.execution import run_sweep
 from emulator.sweeps.expansion import expand

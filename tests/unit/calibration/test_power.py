@@ -1,11 +1,13 @@
 """Sensors are found where the kernel puts them, and watts follow from what they count."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from emulator.calibration.power import find_sensor, sampled
+from emulator.errors import ConfigError
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -43,6 +45,95 @@ def test_without_such_a_rail_all_are_added_up(folders: dict[str, Path]) -> None:
     sensor = find_sensor(**folders)
     assert sensor is not None
     assert sensor.watts() == 14.0
+
+
+def rails(folder: Path, *monitors: dict[str, str], kind: str = "ina3221") -> None:
+    """Monitors of 1 V, whose rails draw so many milliamperes."""
+    for number, monitor in enumerate(monitors):
+        files = {"name": kind}
+        for channel, (label, milliamperes) in enumerate(monitor.items(), start=1):
+            files |= {f"in{channel}_label": label, f"in{channel}_input": "1000", f"curr{channel}_input": milliamperes}
+        write(folder / f"hwmon{number}", files)
+
+
+@pytest.mark.parametrize(
+    ("monitors", "watts", "named"),
+    [
+        # AGX Orin has no total; its memory's rail is fed by VIN_SYS_5V0.
+        (
+            [
+                {"VDD_GPU_SOC": "5139", "VDD_CPU_CV": "3268", "VIN_SYS_5V0": "5500"},
+                {"NC": "0", "VDDQ_VDD2_1V8AO": "1091"},
+            ],
+            13.907,
+            "sum of the rails VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0",
+        ),
+        # AGX Xavier: six inputs.
+        (
+            [{"GPU": "1000", "CPU": "2000", "SOC": "3000"}, {"CV": "100", "VDDRQ": "200", "SYS5V": "300"}],
+            6.6,
+            "sum of the rails GPU, CPU, SOC, CV, VDDRQ, SYS5V",
+        ),
+        ([{"POM_5V_IN": "4000", "POM_5V_GPU": "1000", "POM_5V_CPU": "900"}], 4.0, "rail POM_5V_IN"),
+        ([{"VDD_A": "1000"}, {"VDD_A": "2000"}], 3.0, "sum of the rails VDD_A (hwmon0), VDD_A (hwmon1)"),
+    ],
+)
+def test_the_rails_of_a_family_of_boards_add_up_to_the_board(
+    folders: dict[str, Path], monitors: list[dict[str, str]], watts: float, named: str
+) -> None:
+    rails(folders["hwmon"], *monitors)
+    sensor = find_sensor(**folders)
+    assert sensor is not None
+    assert (sensor.source, sensor.watts()) == (named, pytest.approx(watts))
+
+
+def test_a_monitor_of_the_input_is_the_board_beside_those_of_its_rails(folders: dict[str, Path]) -> None:
+    rails(folders["hwmon"], {"VDD_GPU": "9000"})
+    write(folders["hwmon"], {"hwmon1/name": "ina238", "hwmon1/curr1_input": "2500", "hwmon1/power1_input": "30000000"})
+    sensor = find_sensor(**folders)
+    assert sensor is not None
+    assert (sensor.source, sensor.watts()) == ("rail ina238", 30.0)
+
+
+@pytest.mark.parametrize(("reads", "said"), [("-20", "VDD_IN reads -0.02 W"), ("abc", "reads '1000' and 'abc'")])
+def test_a_rail_that_cannot_be_right_is_left_out_and_named(folders: dict[str, Path], reads: str, said: str) -> None:
+    rails(folders["hwmon"], {"VDD_IN": reads, "VDD_CPU": "30"})
+    sensor = find_sensor(**folders)
+    assert sensor is not None
+    assert sensor.watts() == pytest.approx(0.03)
+    assert said in sensor.source
+    assert "not the whole board" in sensor.source
+
+
+def test_a_monitor_that_cannot_be_read_at_all_is_no_sensor(folders: dict[str, Path]) -> None:
+    rails(folders["hwmon"], {"VDD_IN": "abc"})
+    assert find_sensor(**folders) is None
+
+
+def test_rails_can_be_chosen(folders: dict[str, Path]) -> None:
+    rails(folders["hwmon"], {"VDD_IN": "5000", "VDD_CPU": "30", "VDD_SOC": "-4"})
+    sensor = find_sensor(**folders, chosen="VDD_CPU")
+    assert sensor is not None
+    assert (sensor.source, sensor.watts()) == ("chosen rails VDD_CPU", pytest.approx(0.03))
+    with pytest.raises(ConfigError, match=r"did you mean VDD_CPU\?; it has: VDD_IN, VDD_CPU, VDD_SOC; got 'VDD_CPV'"):
+        find_sensor(**folders, chosen="VDD_IN,VDD_CPV")
+    with pytest.raises(ConfigError, match=r"--sensor: VDD_SOC reads -0.004 W; choose another one, or give --watts"):
+        find_sensor(**folders, chosen="VDD_SOC")
+
+
+def test_samples_that_fail_are_counted_and_the_others_go_on(folders: dict[str, Path]) -> None:
+    rails(folders["hwmon"], {"VDD_IN": "5000"})
+    current = folders["hwmon"] / "hwmon0/curr1_input"
+    sensor = find_sensor(**folders)
+    with sampled(sensor) as drawn:
+        current.write_text("?")
+        while not drawn.n_unread:
+            time.sleep(0.01)
+        current.write_text("7000")
+        while not drawn.samples_w:
+            time.sleep(0.01)
+    assert drawn.reason == "VDD_IN reads '1000' and '?'"
+    assert drawn.samples_w[-1] == 7.0
 
 
 def test_older_kernels_state_milliwatts(folders: dict[str, Path]) -> None:

@@ -33,6 +33,7 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
         "quick": True,
         "clock": "wall",
         "watts": None,
+        "sensor": None,
         "peer": None,
     }
     return calibrate.CalibrationRequest(**given | changes)
@@ -48,7 +49,7 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
         ({"watts": "3,2"}, "--watts takes three numbers.*got '3,2'"),
         ({"watts": "9,5,4"}, "the first is the least.*got '9,5,4'"),
         ({"watts": "nan,5,4"}, "got 'nan,5,4'"),
-        ({"peer": "board"}, "HOST:PORT.*got 'board'"),
+        ({"sensor": None, "peer": "board"}, "HOST:PORT.*got 'board'"),
         ({"mode": " "}, "--mode must be a name.*got ' '"),
     ],
 )

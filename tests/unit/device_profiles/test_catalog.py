@@ -116,7 +116,7 @@ def test_a_board_of_the_users_own_is_read_into_si_units(board: Path) -> None:
         ('kind = "assumed"', 'kind = "guessed"', r"provenance.all.kind must be one of measured, published, derived"),
         ('source = "a test"', "", r"board.toml: provenance.all.source is missing"),
         ("[device]", "[devise]", r"board.toml: device is missing"),
-        ("[device]", "[device", r"board.toml is not TOML"),
+        ("[device]", "[device", r"board.toml: is not valid TOML"),
     ],
 )
 def test_a_mistake_in_a_profile_names_the_file_and_the_key(board: Path, old: str, new: str, message: str) -> None:

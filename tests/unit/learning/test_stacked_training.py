@@ -1,6 +1,7 @@
 """Stacked training agrees with peft and torch.optim.AdamW, one device at a time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,22 @@ def jobs(state: Arrays, **varying: Sequence[Any]) -> list[Job]:
         )
         for device in range(n_devices)
     ]
+
+
+def test_a_device_with_two_jobs_of_a_call_has_an_update_for_each(content: HostContent) -> None:
+    state = server_state(content, FORM)
+    [first] = jobs(state, n_steps=[4])
+    second = replace(first, inner_round=1)
+
+    together = DeviceHost(content, SETTINGS).train(TASK, FORM, [second, first])
+
+    assert [update.key for update in together] == [second.key, first.key]
+    for update, job in zip(together, (second, first), strict=True):
+        [alone] = DeviceHost(content, SETTINGS).train(TASK, FORM, [job])
+        for name, array in alone.payload.items():
+            assert update.payload[name] == pytest.approx(array, abs=1e-5)
+    # They draw other batches, so that what they have learnt differs.
+    assert together[0].metrics != together[1].metrics
 
 
 def largest_difference(content: HostContent, form: LoraForm, work: list[Job], settings: NumericSettings) -> float:

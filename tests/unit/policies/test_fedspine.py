@@ -1,6 +1,5 @@
 """FedSpine: pruning is cumulative, controls end at the target, and the common network follows the devices."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,24 +21,19 @@ N_HEADS, N_CHANNELS = 4 * 2, 4 * 32  # of the tiny model on four layers
 
 def scoring(policy: FedSpine, trouble: Trouble = no_trouble, n_devices: int = 3) -> SmallTestbed:
     """A testbed whose devices report random scores where they are asked to measure."""
-    small = small_testbed(policy, n_devices=n_devices, trouble=trouble)
+    small = small_testbed(policy, n_devices=n_devices, trouble=trouble, reports=scored)
     small.state = {**small.state, **KeptUnits.whole({}, tiny_model(4)).arrays()}  # made-up states have made-up masks
-
-    def train(jobs: Sequence[Job]) -> list[Update]:
-        return [scored(update, job.round_index) for update, job in zip(small.train(jobs), jobs, strict=True)]
-
-    small.testbed.resolver = train
     return small
 
 
-def scored(update: Update, round_index: int) -> Update:
+def scored(job: Job, update: Update) -> Update:
     own = update.assignment
     assert isinstance(own, PrunedLoraAssignment)
     if own.importance == "none":
         return update
-    rng = np.random.default_rng((round_index, update.device_id))
+    rng = np.random.default_rng((job.round_index, update.device_id))
     reported = {name: rng.random(a.shape).astype(np.float32) for name, a in own.kept.equal_scores().items()}
-    metrics = {"train_loss": 2.0 / (1 + round_index), "adapter_importance": float(1 + update.device_id)}
+    metrics = {"train_loss": 2.0 / (1 + job.round_index), "adapter_importance": float(1 + update.device_id)}
     return replace(update, reported=reported, metrics=metrics)
 
 

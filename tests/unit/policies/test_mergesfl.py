@@ -77,9 +77,10 @@ def test_priority_falls_with_how_often_a_device_took_part() -> None:
 
 def test_merged_labels_come_close_to_those_of_all() -> None:
     small = small_testbed(MergeSfl(n_selected=3, divergence_bound=0.0, waiting_fraction=0.0), n_devices=9)
-    histograms = np.stack([small.testbed._facts["label_histogram"][device] for device in range(9)])
+    first, *later = small.play(6)
+    histograms = np.stack([first.view.declared[device]["label_histogram"] for device in range(9)])
     shares, chosen, random = label_distributions(histograms), [], []
-    for played in small.play(6)[1:]:
+    for played in later:
         sizes = batches(played.plan)
         weights = np.array([sizes.get(device, 0) for device in range(9)], dtype=float)
         chosen.append(kl_divergence(mixtures(weights, shares), shares.mean(axis=0)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from emulator.forms.cut import LABEL_BYTES
 from emulator.forms.cut_lora import CutLoraForm
 from emulator.forms.lora import LoraForm
 from emulator.policy import Policy
+from emulator.policy.checked import CheckedPolicy
+from emulator.policy.rounds import play_round
 from emulator.protocols.cut import CutRounds
 from emulator.records import ClusterView, Group, Job, RoundPlan, RoundReport, Status, Update
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.testing import exact_testbed, tiny_model, tiny_state
 from emulator.world.availability import DropOuts
+from emulator.world.open_round import OpenRound, Train
 from emulator.world.price.cost import backward_flop, forward_flop
 from emulator.world.testbed import Testbed
 
@@ -60,7 +64,7 @@ class Cut(Policy):
         return RoundPlan(assignments=assignments, groups=self.groups, deadline_s=self.deadline_s)
 
 
-def make_testbed(*speeds: float, memory: Sequence[int] = (), drop_outs: DropOuts | None = None) -> Testbed:
+def make_testbed(*speeds: float, **settings: Any) -> Testbed:
     """A step takes ``1 / speed`` seconds, a byte ``1 / (1000 speed)`` in either direction."""
     return exact_testbed(
         FORM,
@@ -68,15 +72,18 @@ def make_testbed(*speeds: float, memory: Sequence[int] = (), drop_outs: DropOuts
         step_s=[1 / speed for speed in speeds],
         download_bytes_per_s=[1e3 * speed for speed in speeds],
         upload_bytes_per_s=[1e3 * speed for speed in speeds],
-        usable_memory_bytes=memory,
-        drop_outs=drop_outs,
+        **settings,
     )
 
 
-def play(testbed: Testbed, policy: Cut) -> RoundReport:
-    view = testbed.view(0, tiny_state(FORM, MODEL, Seeds(0)), frozenset())
-    testbed.clock.run(policy.protocol.run_round(testbed, policy, policy.plan(view), view.state))
-    return testbed.close_round(None)
+def play(testbed: Testbed, policy: Cut, train: Train | None = None) -> RoundReport:
+    return played_and_closed(testbed, policy, train)[1]
+
+
+def played_and_closed(testbed: Testbed, policy: Cut, train: Train | None = None) -> tuple[OpenRound, RoundReport]:
+    state = tiny_state(FORM, MODEL, Seeds(0))
+    opened = play_round(testbed, CheckedPolicy(policy, testbed.form), 0, state, train).opened
+    return opened, testbed.close_round()
 
 
 def alone_s(speed: float) -> float:
@@ -129,25 +136,28 @@ def test_with_merging_every_step_waits_for_its_slowest_device() -> None:
 
 
 def test_the_server_takes_its_time_for_the_top() -> None:
-    slow, free = make_testbed(1.0, 1.0), make_testbed(1.0, 1.0)
-    slow._server_flop_per_s = 1e6
-    whole = FORM.whole_work(Cut().plan(free.view(0, {}, frozenset())).assignments[0], MODEL)
+    assignment = FORM.assignment(
+        0, n_steps=N_STEPS, batch_size=BATCH, learning_rate=0.1, top_learning_rate=0.1, merges=True
+    )
+    whole = FORM.whole_work(assignment, MODEL)
     bottom = replace(whole, forward_layers=1, backward_layers=1)
     flop = forward_flop(MODEL, whole) + backward_flop(MODEL, whole)
     flop -= forward_flop(MODEL, bottom) + backward_flop(MODEL, bottom)
 
     # One after another for two devices in each merged step; side by side where each has its own top.
-    added_s = {merges: play(slow, Cut(merges=merges)).end_s - slow.start_s for merges in (True, False)}
-    free_s = play(free, Cut()).end_s
+    slow_s = {
+        merges: play(make_testbed(1.0, 1.0, server_flop_per_s=1e6), Cut(merges=merges)).end_s
+        for merges in (True, False)
+    }
+    free_s = play(make_testbed(1.0, 1.0), Cut()).end_s
     assert flop > 0
-    assert added_s[True] - free_s == pytest.approx(N_STEPS * 2 * flop / 1e6, rel=1e-6)
-    assert added_s[False] - free_s == pytest.approx(N_STEPS * flop / 1e6, rel=1e-6)
+    assert slow_s[True] - free_s == pytest.approx(N_STEPS * 2 * flop / 1e6, rel=1e-6)
+    assert slow_s[False] - free_s == pytest.approx(N_STEPS * flop / 1e6, rel=1e-6)
 
 
 def test_activities_add_up_to_what_a_device_did() -> None:
-    testbed = make_testbed(1.0, 4.0)
-    report = play(testbed, Cut())
-    log = testbed.activities
+    closed, report = played_and_closed(make_testbed(1.0, 4.0), Cut())
+    log = closed.activities
     for device, seen in report.devices.items():
         own = [i for i, owner in enumerate(log.device_id) if owner == device]
         by_kind = {
@@ -161,7 +171,7 @@ def test_activities_add_up_to_what_a_device_did() -> None:
 
 
 class Recorder:
-    """A resolver that changes nothing, and remembers who was asked to train."""
+    """Trains nothing, and remembers who was asked to train."""
 
     def __init__(self) -> None:
         self.n_steps: dict[int, int] = {}
@@ -188,8 +198,8 @@ class LateFailure(DropOuts):
 def test_a_lost_device_has_been_part_of_the_merged_steps_that_it_saw(merges: bool, trained: dict[int, int]) -> None:
     """Of three steps of a second, half is 1.5 s: in its second step. Whoever is left goes on alone."""
     testbed = make_testbed(1.0, 1.0, drop_outs=LateFailure())
-    testbed.resolver = recorder = Recorder()
-    report = play(testbed, Cut(merges=merges))
+    recorder = Recorder()
+    report = play(testbed, Cut(merges=merges), recorder)
 
     assert recorder.n_steps == trained
     assert (report.devices[1].status, report.devices[1].compute_s) == (Status.DROPPED, pytest.approx(1.5))
@@ -198,9 +208,9 @@ def test_a_lost_device_has_been_part_of_the_merged_steps_that_it_saw(merges: boo
 
 @pytest.mark.parametrize("merges", [True, False])
 def test_a_round_whose_devices_are_all_lost_leaves_the_state_alone(merges: bool) -> None:
-    testbed = make_testbed(1.0, 1.0, memory=[1, 1])
-    testbed.resolver = recorder = Recorder()
-    report = play(testbed, Cut(merges=merges))
+    testbed = make_testbed(1.0, 1.0, usable_memory_bytes=[1, 1])
+    recorder = Recorder()
+    report = play(testbed, Cut(merges=merges), recorder)
 
     assert recorder.n_steps == {}
     assert {seen.status for seen in report.devices.values()} == {Status.OUT_OF_MEMORY}
@@ -218,7 +228,8 @@ def test_groups_and_deadlines_are_refused(policy: Cut) -> None:
 
 
 def test_a_form_that_cuts_nothing_is_refused() -> None:
-    testbed = make_testbed(1.0, 1.0)
-    testbed.form = LoraForm(ranks=(2,) * 4)
+    speed = [1.0, 1.0]
+    form = LoraForm(ranks=(2,) * 4)
+    testbed = exact_testbed(form, MODEL, step_s=speed, download_bytes_per_s=speed, upload_bytes_per_s=speed)
     with pytest.raises(PlanError, match="needs a form that cuts the model, LoraForm does not"):
         play(testbed, Cut())

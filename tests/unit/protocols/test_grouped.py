@@ -1,6 +1,5 @@
 """Grouped rounds: their length in closed form, who waits for whom, who is lost, and how groups merge."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,12 +9,13 @@ import pytest
 from emulator.algorithms.aggregation import Contribution
 from emulator.forms.base import AdapterForm, Embedded
 from emulator.policy import Policy
+from emulator.policy.checked import CheckedPolicy
+from emulator.policy.rounds import play_round
 from emulator.records import Arrays, Assignment, ClusterView, Group, Job, RoundPlan, RoundReport, Status, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.testing import exact_testbed, small_testbed, tiny_model
-from emulator.world.clock import Event
-from emulator.world.testbed import DeviceLost
+from emulator.world.availability import DropOuts
 
 N_EXAMPLES = (1, 3, 4)
 
@@ -107,20 +107,22 @@ def play(
         download_bytes_per_s=[100.0, 50.0, 50.0][:n_devices],
         upload_bytes_per_s=[50.0, 25.0, 25.0][:n_devices],
         usable_memory_bytes=memory,
+        drop_outs=FailingWhenItComputesAgain(lost_at_second_compute),
     )
-    testbed.resolver = train if trains else None
-    compute, n_computes = testbed.compute, Counter[int]()
+    state = FlatForm().initial(tiny_model(), Seeds(0))
+    after = play_round(testbed, CheckedPolicy(policy, FlatForm()), 0, state, train if trains else None).after
+    return testbed.close_round(), float(after["w"][0])
 
-    def compute_or_lose(device_id: int, work: Work) -> Event:
-        n_computes[device_id] += 1
-        if device_id == lost_at_second_compute and n_computes[device_id] == 2:
-            return testbed.clock.failure(DeviceLost(device_id))
-        return compute(device_id, work)
 
-    testbed.compute = compute_or_lose  # type: ignore[method-assign]
-    view = testbed.view(0, FlatForm().initial(tiny_model(), Seeds(0)), frozenset())
-    after = testbed.clock.run(policy.protocol.run_round(testbed, policy, policy.plan(view), view.state))
-    return testbed.close_round(None), float(after["w"][0])
+class FailingWhenItComputesAgain(DropOuts):
+    """One device drops out as its second computation of a round begins; nobody where ``device_id`` is negative."""
+
+    def __init__(self, device_id: int) -> None:
+        super().__init__(3, 0.0, Seeds(0))
+        self._shares = {device_id: 1.0}
+
+    def shares(self, round_index: int) -> dict[int, float]:
+        return self._shares
 
 
 def waiting_s(report: RoundReport) -> list[float]:

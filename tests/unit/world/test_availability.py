@@ -112,7 +112,7 @@ def test_a_text_trace_is_sorted_and_its_overlaps_joined(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text(TEXT)
     (tmp_path / "trace.txt").write_text("end_s start_s device_id\n25 5 1\n30 20 0\n12 0 0\n")
 
-    assert read_trace(tmp_path / "trace.csv") == {0: [(0, 12), (20, 30)], 1: [(5, 25)]}
+    assert read_trace(tmp_path / "trace.csv").by_device == {0: [(0, 12), (20, 30)], 1: [(5, 25)]}
     assert read_trace(tmp_path / "trace.txt") == read_trace(tmp_path / "trace.csv")
 
 
@@ -120,7 +120,7 @@ def test_a_parquet_trace_is_read_alike(tmp_path: Path) -> None:
     columns = {"device_id": [1, 0, 0], "start_s": [5.0, 0.0, 20.0], "end_s": [25.0, 12.0, 30.0], "note": ["", "", ""]}
     pq.write_table(pa.table(columns), tmp_path / "trace.parquet")
 
-    assert read_trace(tmp_path / "trace.parquet") == {0: [(0, 12), (20, 30)], 1: [(5, 25)]}
+    assert read_trace(tmp_path / "trace.parquet").by_device == {0: [(0, 12), (20, 30)], 1: [(5, 25)]}
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,17 @@ def test_a_parquet_trace_is_read_alike(tmp_path: Path) -> None:
         ),
         ("device_id,start_s,end_s\n0,1\n", "line 2: must have 3 numbers, got '0,1'"),
         ("device_id,start_s,end_s\n0,1,x\n", "line 2: device_id, start_s, end_s must be numbers"),
-        ("device_id,start_s,end_s\n0,2,2\n", "line 2: start_s must be at least 0 and before end_s, got 2.0, 2.0"),
-        ("device_id,start_s,end_s\n0,0,inf\n", "line 2: start_s must be at least 0 and before end_s, got 0.0, inf"),
+        ("device_id,start_s,end_s\n0,2,2\n", "lists no span"),
+        ("device_id,start_s,end_s\n0,2,1\n", "line 2: start_s must be at least 0 and not after end_s"),
+        ("device_id,start_s,end_s\n0,-1,1\n", "line 2: start_s must be at least 0 and not after end_s"),
+        ("device_id,start_s,end_s\n0,0,inf\n", "which must be at most 1e+15, got 0.0, inf"),
+        ("device_id,start_s,end_s\n\n1e400,0,5\n", "line 3: device_id must be a whole number of at least 0, got inf"),
+        ("device_id,start_s,end_s\n100,0,5\n", "lists none of the devices 0 to 2, got 100"),
+        (
+            "device_id,start_s,end_s\n0,2400000,2400600\n2,2400050,2400900\n",
+            "can reach nobody before 2,400,000 s, more than a day after the run begins; if its times count from "
+            "another moment, set testbed.availability.origin_s = 2400000",
+        ),
         ("device_id,start_s,end_s\n0.5,1,2\n", "line 2: device_id must be a whole number of at least 0, got 0.5"),
         ("device_id,start_s,end_s\nnan,1,2\n", "line 2: device_id must be a whole number of at least 0, got nan"),
     ],
@@ -157,6 +166,53 @@ def test_a_trace_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> No
         availability_of(AvailabilityConfig(kind="trace", trace=str(tmp_path / name)), 3, Seeds(0))
 
 
+def made(path: Path, origin_s: float | str, n_devices: int = 4) -> Availability:
+    config = AvailabilityConfig(kind="trace", trace=str(path), origin_s=origin_s)  # type: ignore[arg-type]
+    return availability_of(config, n_devices, Seeds(0))
+
+
+def test_a_run_begins_at_the_origin_of_its_trace_and_what_was_before_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    path.write_text("device_id,start_s,end_s\n0,2400000,2400600\n2,2400050,2400900\n9,5,6\n")
+
+    first = made(path, "first")  # the first moment of the run's own devices
+    later = made(path, 2400100.0)
+
+    assert first.until_s(0.0).tolist() == [600, -math.inf, -math.inf, -math.inf]
+    assert first.next_s(0.0) == 50
+    assert later.until_s(0.0).tolist() == [500, -math.inf, 800, -math.inf]
+    with pytest.raises(
+        ConfigError, match=r"ends before testbed.availability.origin_s = 9,000,000 s; .* at 2,400,900 s"
+    ):
+        made(path, 9e6)
+
+
+def test_devices_that_a_trace_does_not_know_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text('"device_id";"start_s";"end_s"\n0;0;500\n1;100;100\n7;0;5\n')
+
+    assert made(path, 0.0).notes == (
+        "some.csv never has 3 of 4 devices: 1 to 3",
+        "some.csv has 1 more devices than the run's 4, which are left out",
+        "some.csv: 1 spans that end as they begin are left out",
+    )
+
+
+def test_a_trace_may_begin_with_a_mark_and_end_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    pq.write_table(pa.table({"device_id": [0], "start_s": [0.0], "end_s": [5.0]}), tmp_path / "trace.PARQUET")
+
+    assert read_trace(tmp_path / "trace.csv").by_device[1] == [(5, 25)]
+    assert read_trace(tmp_path / "trace.PARQUET").by_device == {0: [(0, 5)]}
+
+
+def test_a_parquet_file_of_texts_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"device_id": ["0"], "start_s": [0.0], "end_s": [5.0]}), tmp_path / "trace.parquet")
+
+    with pytest.raises(ValueError, match="device_id must be a column of numbers, got string"):
+        read_trace(tmp_path / "trace.parquet")
+
+
 def test_a_parquet_file_without_the_columns_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"device_id": [0], "start": [0.0]}), tmp_path / "trace.parquet")
 
@@ -173,6 +229,7 @@ def test_a_parquet_file_without_the_columns_is_refused(tmp_path: Path) -> None:
             "mean_on_s must be at least 0.001 seconds, got 1e-300",
         ),
         ({"kind": "trace"}, "trace must be given where"),
+        ({"origin_s": "first"}, "origin_s is for testbed.availability.kind = 'trace'; the kind is 'always'"),
         ({"mean_on_s": 1.0}, "mean_on_s is for testbed.availability.kind = 'on_off'; the kind is 'always', got 1.0"),
     ],
 )

@@ -1,5 +1,6 @@
 """The testbed's verbs in closed form: seconds, bytes, joules, waiting, losses, and what a policy may see."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,9 +19,10 @@ from emulator.seeds import Seeds
 from emulator.testing import exact_testbed, small_testbed, tiny_model
 from emulator.testing.exact_testbed import COMPUTE_W, IDLE_W, TRANSFER_W
 from emulator.testing.small_world import made_up_devices
-from emulator.world import testbed as world
 from emulator.world.clock import Process
+from emulator.world.devices import DeviceLost
 from emulator.world.network.shared_network import SharedCapacity
+from emulator.world.open_round import Train
 from emulator.world.power_modes import PowerModes
 from emulator.world.price.cost import price
 from emulator.world.price.memory import peak_memory
@@ -34,7 +36,7 @@ ASSIGNMENT = lora_assignment(0, TrainingDefaults(n_steps=3, batch_size=8, learni
 WORK = FORM.work(ASSIGNMENT, MODEL)  # 3 steps
 
 
-def opened(n_devices: int = 2, **settings: Any) -> "Testbed":
+def opened(n_devices: int = 2, train: Train | None = None, **settings: Any) -> "Testbed":
     """A testbed in its first round: 2 s per step, 100 bytes/s down, 50 bytes/s up."""
     testbed = exact_testbed(
         FORM,
@@ -44,7 +46,7 @@ def opened(n_devices: int = 2, **settings: Any) -> "Testbed":
         upload_bytes_per_s=[50.0] * n_devices,
         **settings,
     )
-    testbed.view(0, {}, frozenset())
+    testbed.open_round(0, train)
     return testbed
 
 
@@ -54,7 +56,7 @@ def run(testbed: "Testbed", device_id: int = 0, down: int = 200, up: int = 25, w
         yield testbed.download(device_id, down)
         yield testbed.compute(device_id, work)
         yield testbed.upload(device_id, up)
-    except world.DeviceLost:
+    except DeviceLost:
         pass
     return testbed.clock.now_s
 
@@ -70,7 +72,7 @@ def test_computing_takes_the_steps_at_the_device_s_speed() -> None:
 
     testbed.clock.run(run(testbed))
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     assert (seen.forward_s, seen.backward_s, seen.compute_s, seen.n_steps, seen.batch_size) == (6.0, 0.0, 6.0, 3, 8)
 
 
@@ -99,22 +101,24 @@ def test_a_round_s_jitter_is_drawn_anew_for_every_piece_of_work_and_the_same_in_
 
 def test_energy_is_power_times_time_of_each_activity() -> None:
     testbed = opened()
+    under_way = testbed.round
     testbed.clock.run(run(testbed))
-    testbed.close_round(None)
+    testbed.close_round()
 
     # Device 0: 2 s download, 6 s computation, 0.5 s upload. Device 1 idles through all 8.5 s.
     busy_j = TRANSFER_W * (2 + 0.5) + COMPUTE_W * 6
-    assert [ledger.energy_j for ledger in testbed.ledgers] == [busy_j, IDLE_W * 8.5]
-    assert sum(testbed.activities.energy_j) == busy_j + IDLE_W * 8.5
+    assert [ledger.energy_j for ledger in under_way.ledgers] == [busy_j, IDLE_W * 8.5]
+    assert sum(under_way.activities.energy_j) == busy_j + IDLE_W * 8.5
 
 
 def test_bytes_are_counted_per_direction_and_activity() -> None:
     testbed = opened()
+    under_way = testbed.round
     testbed.clock.run(run(testbed))
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     assert (seen.download_bytes, seen.upload_bytes) == (200, 25)
-    by_kind = dict(zip(testbed.activities.kind, testbed.activities.n_bytes, strict=True))
+    by_kind = dict(zip(under_way.activities.kind, under_way.activities.n_bytes, strict=True))
     assert by_kind == {"download": 200, "compute": 0, "upload": 25, "wait": 0}
 
 
@@ -123,41 +127,43 @@ def test_devices_that_share_capacity_are_charged_for_the_time_that_their_transfe
     # bytes at their links' 50 bytes/s each: all fits.
     shared = SharedCapacity(np.array([0, 0]), (100.0,), (float("inf"), float("inf")))
     testbed = opened(shared=shared)
+    under_way = testbed.round
 
     assert testbed.clock.run(both(testbed)) == [10.5, 10.5]
 
-    seen = testbed.close_round(None).devices[1]
+    seen = testbed.close_round().devices[1]
     assert (seen.download_s, seen.compute_s, seen.upload_s, seen.waiting_s) == (4.0, 6.0, 0.5, 0.0)
     assert (seen.download_bytes, seen.upload_bytes) == (200, 25)
-    log = testbed.activities
+    log = under_way.activities
     spans = [
         (kind, start_s, end_s)
         for device_id, kind, start_s, end_s in zip(log.device_id, log.kind, log.start_s, log.end_s, strict=True)
         if device_id == 1
     ]
     assert spans == [("download", 0.0, 4.0), ("compute", 4.0, 10.0), ("upload", 10.0, 10.5)]
-    assert testbed.ledgers[1].energy_j == TRANSFER_W * (4 + 0.5) + COMPUTE_W * 6
+    assert under_way.ledgers[1].energy_j == TRANSFER_W * (4 + 0.5) + COMPUTE_W * 6
 
 
 def test_a_device_without_an_assignment_is_idle_and_waits_the_whole_round() -> None:
     testbed = opened()
     testbed.clock.run(run(testbed))
 
-    seen = testbed.close_round(None).devices[1]
+    seen = testbed.close_round().devices[1]
     assert (seen.status, seen.waiting_s, seen.n_steps, seen.download_bytes) == (Status.IDLE, 8.5, 0, 0)
 
 
 def test_work_beyond_the_usable_memory_is_an_event_and_takes_no_time() -> None:
     needed = peak_memory(MODEL, WORK, "fp32").total_bytes
     testbed = opened(usable_memory_bytes=[needed - 1, needed])
+    under_way = testbed.round
 
     ends = testbed.clock.run(both(testbed))
 
-    seen = testbed.close_round(None).devices
+    seen = testbed.close_round().devices
     assert ends == [2.0, 8.5]
     assert [seen[0].status, seen[1].status] == [Status.OUT_OF_MEMORY, Status.OK]
     assert (seen[0].compute_s, seen[0].upload_s, seen[0].waiting_s) == (0.0, 0.0, 8.5 - 2.0)
-    assert [ledger.peak_memory_bytes for ledger in testbed.ledgers] == [needed, needed]
+    assert [ledger.peak_memory_bytes for ledger in under_way.ledgers] == [needed, needed]
 
 
 def both(testbed: "Testbed") -> Process[list[float]]:
@@ -167,6 +173,7 @@ def both(testbed: "Testbed") -> Process[list[float]]:
 
 def test_waiting_between_activities_counts_as_waiting() -> None:
     testbed = opened()
+    under_way = testbed.round
 
     def late() -> Process[None]:
         yield testbed.download(0, 100)  # 1 s
@@ -175,9 +182,9 @@ def test_waiting_between_activities_counts_as_waiting() -> None:
 
     testbed.clock.run(late())
 
-    assert testbed.close_round(None).devices[0].waiting_s == 5.0
-    assert testbed.activities.kind[:3] == ["download", "wait", "upload"]
-    assert (testbed.activities.start_s[1], testbed.activities.end_s[1]) == (1.0, 6.0)
+    assert testbed.close_round().devices[0].waiting_s == 5.0
+    assert under_way.activities.kind[:3] == ["download", "wait", "upload"]
+    assert (under_way.activities.start_s[1], under_way.activities.end_s[1]) == (1.0, 6.0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 40), st.integers(0, 10_000)), min_size=1, max_size=6))
@@ -193,7 +200,7 @@ def test_the_times_of_every_device_add_up_to_the_round(assignments: list[tuple[i
     events: list[Any] = []
     testbed.clock.run(cohort())
 
-    report = testbed.close_round(None)
+    report = testbed.close_round()
     for seen in report.devices.values():
         total_s = seen.download_s + seen.compute_s + seen.upload_s + seen.waiting_s
         assert total_s == pytest.approx(report.end_s - report.start_s, abs=1e-9)
@@ -215,14 +222,14 @@ FACTS: dict[str, list[Any]] = {"memory_bytes": [10, 20], "label_histogram": [[1]
 
 @pytest.mark.parametrize("declares", [frozenset({"n_examples"}), frozenset({"memory_bytes", "label_histogram"})])
 def test_a_view_shows_what_is_declared_and_nothing_else(declares: frozenset[str]) -> None:
-    view = opened(facts=FACTS).view(1, {}, declares)
+    view = opened(facts=FACTS).view({}, declares)
 
     expected = {device_id: {fact: FACTS[fact][device_id] for fact in declares} for device_id in (0, 1)}
     assert view.declared == expected
 
 
 def test_a_policy_that_declares_nothing_is_told_nothing() -> None:
-    assert opened(facts=FACTS).view(1, {}, frozenset()).declared == {}
+    assert opened(facts=FACTS).view({}, frozenset()).declared == {}
 
 
 def test_a_view_has_no_way_to_the_devices_or_their_links() -> None:
@@ -235,11 +242,35 @@ def test_a_view_has_no_way_to_the_devices_or_their_links() -> None:
 
 
 def test_the_random_stream_of_a_view_belongs_to_its_round() -> None:
-    testbed = opened()
-    first, second = (testbed.view(round_index, {}, frozenset()).rng.random() for round_index in (1, 2))
+    testbed, draws = opened(), []
+    for round_index in (1, 2):
+        testbed.close_round()
+        testbed.open_round(round_index)
+        draws.append(testbed.view({}, frozenset()).rng.random())
 
-    assert first != second
-    assert opened().view(2, {}, frozenset()).rng.random() == second
+    assert draws[0] != draws[1]
+    assert testbed.view({}, frozenset()).rng.random() == draws[1]
+
+
+def test_looking_at_a_round_changes_nothing_of_it() -> None:
+    testbed = opened()
+    testbed.clock.run(run(testbed))
+    before = copy.deepcopy((testbed.clock.now_s, testbed.round.ledgers, testbed.round.activities))
+
+    first, second = testbed.view({}, frozenset()), testbed.view({}, frozenset())
+
+    assert (testbed.clock.now_s, testbed.round.ledgers, testbed.round.activities) == before
+    assert replace(first, rng=second.rng) == second
+
+
+def test_a_round_is_closed_before_the_next_is_opened() -> None:
+    testbed = opened()
+
+    with pytest.raises(RuntimeError, match="round 0 is still open"):
+        testbed.open_round(1)
+    testbed.close_round()
+    with pytest.raises(RuntimeError, match="no round is open"):
+        testbed.close_round()
 
 
 def updates_of(jobs: Sequence[Job]) -> list[Update]:
@@ -256,27 +287,25 @@ def updates_of(jobs: Sequence[Job]) -> list[Update]:
 
 
 def test_resolved_jobs_put_their_metrics_into_the_report() -> None:
-    testbed = opened()
-    testbed.resolver = updates_of
+    testbed = opened(train=updates_of)
     job = testbed.job(ASSIGNMENT, {}, inner_round=1)
 
     testbed.resolve([job])
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     assert (seen.n_examples, seen.metrics) == (7, {"train_loss": 0.5})
     assert (job.round_index, job.inner_round, job.device_id) == (0, 1, 0)
 
 
-def test_without_a_resolver_nothing_is_trained() -> None:
+def test_a_round_without_training_trains_nothing() -> None:
     testbed = opened()
 
     assert not testbed.resolves
     assert testbed.resolve([testbed.job(ASSIGNMENT, {})]) == []
 
 
-def test_a_resolver_is_not_called_for_nothing() -> None:
-    testbed = opened()
-    testbed.resolver = lambda jobs: pytest.fail("called")
+def test_nobody_is_asked_to_train_nothing() -> None:
+    testbed = opened(train=lambda jobs: pytest.fail("called"))
 
     assert testbed.resolve([]) == []
 
@@ -290,11 +319,11 @@ def test_an_evaluation_is_handed_on() -> None:
 def test_a_new_round_starts_with_clean_ledgers() -> None:
     testbed = opened()
     testbed.clock.run(run(testbed))
-    testbed.close_round(None)
+    testbed.close_round()
 
-    testbed.view(1, {}, frozenset())
+    testbed.open_round(1)
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     assert (seen.status, seen.compute_s, seen.waiting_s, seen.upload_bytes) == (Status.IDLE, 0.0, 0.0, 0)
 
 
@@ -310,44 +339,24 @@ def test_the_first_setting_outside_the_known_range_is_noted_once_for_each_kind_o
 
 
 def test_where_devices_drop_out_the_masks_take_memory() -> None:
-    testbed = opened(1)
-    testbed._training = replace(testbed._training, dropout=True)
+    testbed = opened(1, dropout=True)
+    under_way = testbed.round
 
     testbed.clock.run(run(testbed))
 
-    assert testbed.ledgers[0].peak_memory_bytes == peak_memory(MODEL, WORK, "fp32", dropout=True).total_bytes
-    assert testbed.ledgers[0].peak_memory_bytes > peak_memory(MODEL, WORK, "fp32").total_bytes
-
-
-def hot_testbed(**settings: Any) -> "Testbed":
-    """One device as in :func:`opened`, in one of two equal modes that are drawn anew each round."""
-    plain = opened(1)
-    device = plain.devices[0]
-    modes = (device.modes[0], replace(device.modes[0], name="other", mode_id=1))
-    return world.Testbed(
-        devices=[replace(device, modes=modes)],
-        links=plain._links,
-        power_modes=PowerModes(np.array([2]), 1, Seeds(0)),
-        jitter_fraction=0.0,
-        model=MODEL,
-        form=FORM,
-        training=TrainingDefaults(n_steps=1, batch_size=1, learning_rate=0.1),
-        precision="fp32",
-        seeds=Seeds(0),
-        facts={},
-        **settings,
-    )
+    assert under_way.ledgers[0].peak_memory_bytes == peak_memory(MODEL, WORK, "fp32", dropout=True).total_bytes
+    assert under_way.ledgers[0].peak_memory_bytes > peak_memory(MODEL, WORK, "fp32").total_bytes
 
 
 def test_the_first_work_after_a_change_of_mode_takes_the_penalty_longer() -> None:
-    testbed = hot_testbed(mode_switch_penalty_s=5.0)
+    testbed = opened(1, n_modes=2, mode_switch_penalty_s=5.0)
     modes, compute_s = [], []
     for round_index in range(12):
-        testbed.view(round_index, {}, frozenset())
-        modes.append(testbed.conditions.modes[0].name)
+        modes.append(testbed.round.conditions.modes[0].name)
         testbed.clock.run(run(testbed))
         testbed.clock.run(run(testbed))
-        compute_s.append(testbed.close_round(None).devices[0].compute_s)
+        compute_s.append(testbed.close_round().devices[0].compute_s)
+        testbed.open_round(round_index + 1)
 
     changed = [False] + [now != before for before, now in pairwise(modes)]
     assert compute_s == [2 * 6.0 + 5.0 * has_changed for has_changed in changed]
@@ -357,12 +366,11 @@ def test_the_first_work_after_a_change_of_mode_takes_the_penalty_longer() -> Non
 def test_a_hot_board_slows_down_and_cools_while_it_waits() -> None:
     # 10 W bring 100 K in the end: the limit comes ln 2 time constants after a cold start, that is at 3 s of 6
     thermal = Thermal(rise_k_per_w=10, time_constant_s=3 / np.log(2), limit_k=50, throttled_speed_fraction=0.5)
-    testbed = hot_testbed(thermal=thermal)
-    testbed.view(0, {}, frozenset())
+    testbed = opened(1, thermal=thermal)
 
     testbed.clock.run(run(testbed, down=0))
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     assert seen.compute_s == pytest.approx(3 + 3 / 0.5)
     assert seen.forward_s + seen.backward_s == seen.compute_s
 

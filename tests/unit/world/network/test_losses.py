@@ -12,9 +12,9 @@ from emulator.records import Status, TrainingDefaults
 from emulator.seeds import Seeds
 from emulator.testing import exact_testbed, tiny_model
 from emulator.testing.exact_testbed import COMPUTE_W, IDLE_W, TRANSFER_W
-from emulator.world import testbed as world
 from emulator.world.availability import DropOuts, Trace
 from emulator.world.clock import Event, Process
+from emulator.world.devices import DeviceLost
 from emulator.world.network.shared_network import SharedCapacity
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def opened(**settings: Any) -> "Testbed":
         latency_s=0.5,
         **settings,
     )
-    testbed.view(0, {}, frozenset())
+    testbed.open_round(0)
     return testbed
 
 
@@ -60,7 +60,7 @@ def run(testbed: "Testbed", device_id: int = 0) -> Process[float]:
         yield testbed.download(device_id, 200)
         yield testbed.compute(device_id, WORK)
         yield testbed.upload(device_id, 50)
-    except world.DeviceLost:
+    except DeviceLost:
         pass
     return testbed.clock.now_s
 
@@ -79,14 +79,15 @@ def reachable_until(end_s: float) -> dict[str, Any]:
 
 def test_a_device_that_becomes_unreachable_in_its_download_has_received_a_part() -> None:
     testbed = opened(**reachable_until(1.5))
+    under_way = testbed.round
 
     assert testbed.clock.run(both(testbed)) == [1.5, 10.0]
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     # After the latency of 0.5 s, 1 s at 100 bytes/s.
     assert (seen.status, seen.download_bytes, seen.download_s) == (Status.DROPPED, 100, 1.5)
     assert (seen.compute_s, seen.waiting_s, seen.n_steps) == (0.0, 10 - 1.5, 0)
-    assert testbed.ledgers[0].energy_j == 1.5 * TRANSFER_W + 8.5 * IDLE_W
+    assert under_way.ledgers[0].energy_j == 1.5 * TRANSFER_W + 8.5 * IDLE_W
 
 
 def test_who_is_lost_in_a_shared_download_leaves_its_capacity_to_the_others() -> None:
@@ -95,7 +96,8 @@ def test_who_is_lost_in_a_shared_download_leaves_its_capacity_to_the_others() ->
     # From 0.5 s to 1.5 s each receives 50 of its 200 bytes; the other 150 take 1.5 s. Then 6 s, and 1.5 s of upload.
     assert testbed.clock.run(both(testbed)) == [1.5, 10.5]
 
-    lost, other = (testbed.close_round(None).devices[device_id] for device_id in (0, 1))
+    devices = testbed.close_round().devices
+    lost, other = devices[0], devices[1]
     assert (lost.status, lost.download_bytes, lost.download_s) == (Status.DROPPED, 50, 1.5)
     assert (other.status, other.download_bytes, other.download_s, other.upload_s) == (Status.OK, 200, 3.0, 1.5)
 
@@ -104,10 +106,10 @@ def test_a_shared_download_that_goes_on_beyond_the_rounds_end_is_divided_between
     testbed = opened(shared=SHARED)
     downloads = [testbed.download(device_id, 200) for device_id in (0, 1)]
     testbed.clock.run(waiting_for(testbed.clock.timeout(1.5)))
-    first = testbed.close_round(None).devices[0]
-    testbed.view(1, {}, frozenset())
+    first = testbed.close_round().devices[0]
+    testbed.open_round(1)
     testbed.clock.run(waiting_for(testbed.all_of(downloads)))
-    second = testbed.close_round(None).devices[0]
+    second = testbed.close_round().devices[0]
 
     assert [(seen.download_bytes, seen.download_s) for seen in (first, second)] == [(50, 1.5), (150, 3.0)]
 
@@ -119,34 +121,35 @@ def test_a_round_that_ends_between_two_transfers_that_end_together_has_all_of_bo
         downloads = [testbed.download(device_id, 200) for device_id in (0, 1)]
         yield downloads[0]
         assert not downloads[1].processed
-        seen = testbed.close_round(None).devices[1]
+        seen = testbed.close_round().devices[1]
         assert (seen.download_bytes, seen.download_s) == (200, 4.5)
-        testbed.view(1, {}, frozenset())
+        testbed.open_round(1)
         yield downloads[1]
 
     testbed.clock.run(close_with_the_first())
 
-    assert not testbed.activities.kind
+    assert not testbed.round.activities.kind
 
 
 def test_nothing_has_arrived_before_the_latency_is_over() -> None:
     testbed = opened(**reachable_until(0.25))
     testbed.clock.run(both(testbed))
 
-    assert testbed.close_round(None).devices[0].download_bytes == 0
+    assert testbed.close_round().devices[0].download_bytes == 0
 
 
 def test_a_device_that_becomes_unreachable_in_its_computation_has_done_a_part_of_the_work() -> None:
     whole = opened()
     whole.clock.run(both(whole))
     testbed = opened(**reachable_until(4.0))
+    under_way = testbed.round
     testbed.clock.run(both(testbed))
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     # 1.5 of 6 s.
     assert (seen.compute_s, seen.upload_bytes, seen.waiting_s) == (1.5, 0, 6.0)
-    assert testbed.ledgers[0].work_flop == whole.ledgers[0].work_flop / 4
-    assert testbed.ledgers[0].energy_j == 2.5 * TRANSFER_W + 1.5 * COMPUTE_W + 6.0 * IDLE_W
+    assert under_way.ledgers[0].work_flop == whole.round.ledgers[0].work_flop / 4
+    assert under_way.ledgers[0].energy_j == 2.5 * TRANSFER_W + 1.5 * COMPUTE_W + 6.0 * IDLE_W
 
 
 @pytest.mark.parametrize(("end_s", "status", "sent"), [(10.0, Status.OK, 50), (9.5, Status.DROPPED, 25)])
@@ -154,23 +157,24 @@ def test_what_ends_as_the_device_goes_has_ended(end_s: float, status: Status, se
     testbed = opened(**reachable_until(end_s))
     testbed.clock.run(both(testbed))
 
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     assert (seen.status, seen.upload_bytes) == (status, sent)
 
 
 def test_a_device_that_goes_while_it_has_nothing_to_do_is_lost_when_it_is_next_asked() -> None:
     testbed = opened(**reachable_until(4.0))
+    under_way = testbed.round
 
     def idle_in_between() -> Process[None]:
         yield testbed.download(0, 200)
         yield testbed.clock.timeout(5.0)
-        assert testbed.ledgers[0].status is Status.OK
-        with pytest.raises(world.DeviceLost):
+        assert under_way.ledgers[0].status is Status.OK
+        with pytest.raises(DeviceLost):
             yield testbed.compute(0, WORK)
 
     testbed.clock.run(idle_in_between())
 
-    assert testbed.close_round(None).devices[0].status is Status.DROPPED
+    assert testbed.close_round().devices[0].status is Status.DROPPED
 
 
 def test_a_lost_device_stays_lost_until_the_next_round() -> None:
@@ -179,12 +183,12 @@ def test_a_lost_device_stays_lost_until_the_next_round() -> None:
 
     def again() -> Process[None]:
         for ask in (lambda: testbed.download(0, 1), lambda: testbed.compute(0, WORK), lambda: testbed.upload(0, 1)):
-            with pytest.raises(world.DeviceLost):
+            with pytest.raises(DeviceLost):
                 yield ask()
 
     testbed.clock.run(again())
-    assert testbed.close_round(None).devices[0].download_bytes == 50
-    assert testbed.view(1, {}, frozenset()).available == (0, 1)
+    assert testbed.close_round().devices[0].download_bytes == 50
+    assert testbed.open_round(1).available == (0, 1)
     assert testbed.clock.run(run(testbed)) == 20.0
 
 
@@ -192,7 +196,7 @@ def test_a_device_drops_out_after_its_share_of_its_first_computation() -> None:
     testbed = opened(drop_outs=Failing(0.25))
 
     assert testbed.clock.run(both(testbed)) == [2.5 + 6 / 4, 10.0]
-    seen = testbed.close_round(None).devices
+    seen = testbed.close_round().devices
     assert (seen[0].status, seen[0].compute_s, seen[1].status) == (Status.DROPPED, 1.5, Status.OK)
 
 
@@ -203,13 +207,13 @@ def test_a_drop_out_hits_nothing_but_that_computation() -> None:
         computing = testbed.compute(0, WORK)
         yield testbed.clock.timeout(1.0)
         testbed.lose(0, Status.LATE)
-        with pytest.raises(world.DeviceLost):
+        with pytest.raises(DeviceLost):
             yield computing
         yield testbed.clock.timeout(10.0)
 
     testbed.clock.run(lost_before_it_drops_out())
 
-    assert testbed.close_round(None).devices[0].status is Status.LATE
+    assert testbed.close_round().devices[0].status is Status.LATE
 
 
 def test_a_protocol_can_lose_a_device_at_any_time() -> None:
@@ -222,7 +226,7 @@ def test_a_protocol_can_lose_a_device_at_any_time() -> None:
         return (yield running)
 
     assert testbed.clock.run(cut()) == 8.5
-    seen = testbed.close_round(None).devices[0]
+    seen = testbed.close_round().devices[0]
     assert (seen.status, seen.compute_s, seen.upload_bytes) == (Status.LATE, 6.0, 0)
 
 
@@ -242,30 +246,32 @@ def test_a_device_does_one_thing_at_a_time() -> None:
 
 def test_unreachable_devices_are_not_in_the_view_and_idle_at_idle_power() -> None:
     testbed = opened(availability=Trace(2, {0: [(0, 1e6)], 1: [(5, 1e6)]}))
+    under_way = testbed.round
     testbed.clock.run(run(testbed))
 
-    seen = testbed.close_round(None).devices[1]
-    assert (seen.status, seen.waiting_s, testbed.ledgers[1].energy_j) == (Status.UNAVAILABLE, 10.0, 10 * IDLE_W)
-    assert testbed.view(1, {}, frozenset()).available == (0, 1)
+    seen = testbed.close_round().devices[1]
+    assert (seen.status, seen.waiting_s, under_way.ledgers[1].energy_j) == (Status.UNAVAILABLE, 10.0, 10 * IDLE_W)
+    assert testbed.open_round(1).available == (0, 1)
 
 
 def test_a_round_waits_for_the_first_device_that_comes_back() -> None:
     testbed = opened(availability=Trace(2, {0: [(0, 1), (30, 40)], 1: [(20, 25)]}))
     testbed.clock.run(run(testbed))
-    testbed.close_round(None)
+    testbed.close_round()
 
-    view = testbed.view(1, {}, frozenset())
+    second = testbed.open_round(1)
+    view = testbed.view({}, frozenset())
 
-    assert (testbed.start_s, view.now_s, view.available) == (1.0, 20.0, (1,))
+    assert (second.start_s, view.now_s, view.available) == (1.0, 20.0, (1,))
 
 
 def test_a_run_ends_with_a_message_when_nobody_ever_comes_back() -> None:
     testbed = opened(availability=Trace(2, {0: [(0, 4)]}))
     testbed.clock.run(run(testbed))
-    testbed.close_round(None)
+    testbed.close_round()
 
     with pytest.raises(UserError, match="round 1: from 4 s of emulated time on no device can be reached any more"):
-        testbed.view(1, {}, frozenset())
+        testbed.open_round(1)
 
 
 def test_what_goes_on_beyond_a_round_is_booked_where_it_happens() -> None:
@@ -279,15 +285,16 @@ def test_what_goes_on_beyond_a_round_is_booked_where_it_happens() -> None:
 
     for number, end_s in enumerate((1.0, 2.0, 4.0, 9.5, 12.0)):
         testbed.clock.run(until(end_s))
-        report = testbed.close_round(None)
+        under_way = testbed.round
+        report = testbed.close_round()
         seen = report.devices[0]
         assert seen.status is Status.OK
         total_s = seen.download_s + seen.compute_s + seen.upload_s + seen.waiting_s
         assert total_s == pytest.approx(report.end_s - report.start_s, abs=1e-12)
         sums = {name: total + getattr(seen, name) for name, total in sums.items()}
-        energy_j += testbed.ledgers[0].energy_j
-        flop += testbed.ledgers[0].work_flop
-        testbed.view(number + 1, {}, frozenset())
+        energy_j += under_way.ledgers[0].energy_j
+        flop += under_way.ledgers[0].work_flop
+        testbed.open_round(number + 1)
 
     assert running.processed
     assert sums == pytest.approx(
@@ -296,4 +303,4 @@ def test_what_goes_on_beyond_a_round_is_booked_where_it_happens() -> None:
     assert energy_j == pytest.approx(4 * TRANSFER_W + 6 * COMPUTE_W + 2 * IDLE_W, rel=1e-12)
     whole = opened()
     whole.clock.run(run(whole))
-    assert flop == pytest.approx(whole.ledgers[0].work_flop, rel=1e-12)
+    assert flop == pytest.approx(whole.round.ledgers[0].work_flop, rel=1e-12)

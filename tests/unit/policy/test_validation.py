@@ -8,9 +8,9 @@ import pytest
 
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm
+from emulator.policy.validation import aggregated, check_form, validated
 from emulator.records import ClusterView, Group, RoundPlan, TrainingDefaults
 from emulator.testing import tiny_model
-from emulator.validation import aggregated, check_form, validated
 
 FORM = LoraForm(ranks=(2, 3, 4, 5))
 VIEW = ClusterView(

@@ -1,0 +1,107 @@
+"""A policy as the engine calls it: what it raises says where, and only what can be used is handed on."""
+
+import copy
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from emulator.algorithms.aggregation import Contribution
+from emulator.errors import PolicyError, UserError
+from emulator.forms.base import AdapterForm
+from emulator.policy.base import Policy
+from emulator.policy.catalog import import_path
+from emulator.policy.validation import aggregated, validated
+from emulator.protocols.base import RoundProtocol
+from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
+
+
+class CheckedPolicy:
+    """One policy in one run.
+
+    Its protocol is a copy of the policy's: what a protocol keeps from round to round belongs to one run, however many
+    the policy, or a class of policies that states it once for all, is used in.
+
+    Attributes:
+        form: what the policy trains and ships in this run.
+        protocol: who waits for whom.
+        name: where the policy is found, such as ``policies.legend:Legend``.
+    """
+
+    def __init__(self, policy: Policy, form: AdapterForm) -> None:
+        self.form = form
+        self.protocol: RoundProtocol = copy.deepcopy(policy.protocol)
+        self.name = import_path(type(policy))
+        self._policy = policy
+        self._round_index = 0
+
+    @property
+    def declares(self) -> frozenset[str]:
+        """Facts about devices that the policy is shown."""
+        return self._policy.declares
+
+    @property
+    def task(self) -> str:
+        """What a host computes for a job, as an import path."""
+        return self._policy.task
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        """What the policy decides for the round that ``view`` shows, with assignments in the order of device ids.
+
+        Raises:
+            PlanError: it cannot be played.
+            PolicyError: the policy failed.
+        """
+        self._round_index = view.round_index
+        return validated(self.propose(view), view, self.form, self.name)
+
+    def propose(self, view: ClusterView) -> RoundPlan:
+        """What the policy itself returns for :meth:`plan`, unchecked.
+
+        Raises:
+            PolicyError: the policy failed.
+        """
+        with self._calling("plan", view.round_index):
+            return self._policy.plan(view)
+
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        """The server state that the policy makes of ``updates`` in the round that it has planned last.
+
+        Raises:
+            AggregationError: it is no server state.
+            PolicyError: the policy failed.
+        """
+        with self._calling("aggregate", self._round_index):
+            merged = self._policy.aggregate(self.form, state, updates)
+        return aggregated(state, merged, self._where(self._round_index))
+
+    def aggregate_groups(self, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
+        """What the policy makes of the ``groups`` of a round; errors as for :meth:`aggregate`."""
+        with self._calling("aggregate_groups", self._round_index):
+            merged = self._policy.aggregate_groups(state, groups)
+        return aggregated(state, merged, self._where(self._round_index))
+
+    def observe(self, report: RoundReport) -> None:
+        """Let the policy learn from a closed round.
+
+        Raises:
+            PolicyError: the policy failed.
+        """
+        with self._calling("observe", report.round_index):
+            self._policy.observe(report)
+
+    def _where(self, round_index: int) -> str:
+        return f"{self.name}, round {round_index}"
+
+    @contextmanager
+    def _calling(self, method: str, round_index: int) -> Iterator[None]:
+        """Runs a block that calls ``method``; all but a :class:`UserError` that the policy raises is a PolicyError."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise PolicyError(
+                f"{self._where(round_index)}: {method}() raised {type(error).__name__}: {error} "
+                f"({last.filename}, line {last.lineno})"
+            ) from error

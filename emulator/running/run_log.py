@@ -1,0 +1,122 @@
+"""What a run leaves behind and tells as it goes: tables, ``run.json``, wall times, warnings, progress."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from emulator.records import RoundReport
+from emulator.results.rows import activity_columns, device_columns, round_columns
+from emulator.results.writer import RunWriter
+from emulator.running.hosts import HostTiming
+from emulator.running.progress import LiveProgress
+from emulator.world.open_round import OpenRound
+
+Tables = Mapping[str, Mapping[str, Any]]
+"""Columns by the name of their table."""
+
+
+class RunLog:
+    """The log of one run. ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start."""
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        run_info: Mapping[str, Any],
+        progress: LiveProgress,
+        start_timings: Sequence[HostTiming],
+    ) -> None:
+        self._writer = writer
+        self._run_info = run_info
+        self._progress = progress
+        self._start_timings = start_timings
+        self._timings: list[HostTiming] = []
+        self._round_start_s = time.perf_counter()
+        self._n_outside_known_range = 0
+        self._noted: str | None = None
+
+    @property
+    def out_dir(self) -> Path:
+        """The run's folder."""
+        return self._writer.out_dir
+
+    def begin_round(self) -> None:
+        """The wall time of a round counts from here."""
+        self._round_start_s = time.perf_counter()
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """What happens within is a phase of the round under way."""
+        start_s = time.perf_counter()
+        yield
+        self._timings.append(HostTiming.since(start_s, "coordinator", phase))
+
+    def tell_jobs(self, n_done: int, n_jobs: int) -> None:
+        """So many jobs of the call under way are done."""
+        self._progress.tell(jobs_done=n_done, n_jobs=n_jobs)
+
+    def write_round(
+        self,
+        report: RoundReport,
+        tables: Tables,
+        host_timings: Sequence[HostTiming],
+        outside_known_range: Mapping[str, str],
+    ) -> None:
+        """Write a closed round, of which ``tables`` are the rows of activities and devices, and tell of it."""
+        if report.round_index == 0:
+            # Not earlier: a run that fails in its first round leaves no folder behind.
+            self._writer.open(self._run_info)
+            self._write_timings(-1, self._start_timings)
+        self._note(outside_known_range)
+        rounds = round_columns(report, float(sum(tables["devices"]["energy_j"])))
+        with self.timed("write"):
+            for name, columns in tables.items():
+                self._writer.write(name, columns)
+            self._writer.write("rounds", rounds)
+        self._timings.append(HostTiming.since(self._round_start_s, "coordinator", "round"))
+        self._write_timings(report.round_index, [*self._timings, *host_timings])
+        self._timings = []
+        self._tell_round(report, rounds)
+
+    def finish(self, n_rounds: int) -> None:
+        """All rounds are done and written."""
+        self._writer.close("finished")
+        self._progress.tell(rounds_done=n_rounds)
+
+    def end(self, status: Literal["failed", "interrupted"], error: str | None = None) -> None:
+        """The run has ended before its time."""
+        self._writer.close(status, error)
+
+    def _note(self, outside_known_range: Mapping[str, str]) -> None:
+        """Put into ``run.json`` what the run has come to warn of."""
+        if len(outside_known_range) > self._n_outside_known_range:
+            self._n_outside_known_range = len(outside_known_range)
+            self._writer.note("outside_known_range", dict(outside_known_range))
+        if self._progress.latest.warning != self._noted:
+            self._noted = self._progress.latest.warning
+            self._writer.note("warning", self._noted)
+
+    def _write_timings(self, round_index: int, timings: Sequence[HostTiming]) -> None:
+        columns: dict[str, list[Any]] = {
+            name: [getattr(timing, name) for timing in timings] for name in HostTiming.__slots__
+        }
+        self._writer.write("host", {"round_index": [round_index] * len(timings), **columns})
+
+    def _tell_round(self, report: RoundReport, rounds: Mapping[str, Sequence[Any]]) -> None:
+        before, n_done, evaluation = self._progress.latest, report.round_index + 1, report.evaluation
+        self._progress.tell(
+            rounds_done=n_done if n_done % self._writer.rounds_per_part == 0 else before.rounds_done,
+            jobs_done=0,
+            n_jobs=0,
+            now_s=report.end_s,
+            accuracy=evaluation.accuracy if evaluation else before.accuracy,
+            mean_waiting_s=rounds["mean_waiting_s"][0],
+            energy_j=before.energy_j + rounds["energy_j"][0],
+            transferred_bytes=before.transferred_bytes + rounds["download_bytes"][0] + rounds["upload_bytes"][0],
+        )
+
+
+def round_tables(closed: OpenRound) -> Tables:
+    """The rows of a closed round that do not wait for its evaluation."""
+    return {"activities": activity_columns(closed), "devices": device_columns(closed)}

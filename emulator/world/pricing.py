@@ -1,0 +1,50 @@
+"""What the work that a run asks for costs on its boards: each price is computed once."""
+
+from device_profiles.records import DeviceProfile, PowerMode
+from emulator.records import TrainingDefaults, Work
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.cost import ComputeCost, CostModel, backward_flop, forward_flop
+from emulator.world.price.known_range import outside_known_range
+from emulator.world.price.memory import peak_memory
+
+
+class Pricing:
+    """Prices of work on the priced model, in the arithmetic of the run.
+
+    Attributes:
+        outside_known_range: by device profile, the first setting that was asked for and that it is not known for.
+    """
+
+    def __init__(self, model: ModelSpec, training: TrainingDefaults) -> None:
+        self.outside_known_range: dict[str, str] = {}
+        self._model = model
+        self._training = training
+        self._costs = CostModel(model, training.precision)
+        self._memory_bytes: dict[Work, int] = {}
+        self._in_known_range: dict[str, set[Work]] = {}
+
+    def cost(self, work: Work, mode: PowerMode) -> ComputeCost:
+        """Seconds and FLOP of all steps of ``work`` on a board in ``mode``."""
+        return self._costs.price(work, mode)
+
+    def peak_memory_bytes(self, work: Work) -> int:
+        """What a device needs at the most while it computes ``work``."""
+        if work not in self._memory_bytes:
+            use = peak_memory(self._model, work, self._training.precision, dropout=self._training.dropout)
+            self._memory_bytes[work] = use.total_bytes
+        return self._memory_bytes[work]
+
+    def note_range(self, profile: DeviceProfile, work: Work) -> None:
+        """Remember if ``work`` is asked of a board whose figures are not known to hold for it."""
+        if profile.name in self.outside_known_range:
+            return
+        checked = self._in_known_range.setdefault(profile.name, set())
+        if work not in checked:
+            checked.add(work)
+            if setting := outside_known_range(profile, self._model, work, self._training.precision):
+                self.outside_known_range[profile.name] = setting
+
+    def top_flop(self, whole: Work, bottom: Work) -> float:
+        """FLOP that are left to the server in one step of ``whole`` where a device computes ``bottom``."""
+        forward = forward_flop(self._model, whole) - forward_flop(self._model, bottom)
+        return forward + backward_flop(self._model, whole) - backward_flop(self._model, bottom)
