@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded, is_whole_number
-from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name
+from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name, low_rank_adapters
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
@@ -110,9 +110,7 @@ class DiagonalLoraForm(AdapterForm):
             seq_len=model.seq_len,
             forward_layers=model.n_layers,
             backward_layers=held.depth,
-            ranks=tuple(max(ranks) for ranks in target_ranks),
-            targets=self.targets,
-            target_ranks=target_ranks,
+            adapters=low_rank_adapters(model, self.targets, target_ranks),
         )
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import Embedded
 from emulator.forms.kept_units import KINDS, MATRICES_OF, READERS, KeptUnits, Kind, Mask, kind_of, n_units_elsewhere
-from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm
+from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, low_rank_adapters
 from emulator.records import Arrays, Assignment, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
@@ -84,7 +84,10 @@ class PrunedLoraForm(LoraForm):
 
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:
         """At a width that keeps the FLOP of all layers' matrices; layers may keep different shares."""
-        return replace(super().work(assignment, model), width_fraction=width_fraction(_pruned(assignment).kept, model))
+        held = _pruned(assignment)
+        width = width_fraction(held.kept, model)
+        adapters = low_rank_adapters(model, self.targets, held.ranks, width)
+        return replace(super().work(assignment, model), width_fraction=width, adapters=adapters)
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         held = _pruned(assignment)

@@ -17,7 +17,7 @@ from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.testing import exact_testbed, tiny_model, tiny_state
 from emulator.world.availability import DropOuts
-from emulator.world.price.cost import backward_flop, forward_flop
+from emulator.world.price.steps import step_of
 from emulator.world.testbed import Testbed
 
 MODEL = tiny_model(n_layers=4)  # width 16, 8 tokens
@@ -133,8 +133,8 @@ def test_the_server_takes_its_time_for_the_top() -> None:
     slow._server_flop_per_s = 1e6
     whole = FORM.whole_work(Cut().plan(free.view(0, {}, frozenset())).assignments[0], MODEL)
     bottom = replace(whole, forward_layers=1, backward_layers=1)
-    flop = forward_flop(MODEL, whole) + backward_flop(MODEL, whole)
-    flop -= forward_flop(MODEL, bottom) + backward_flop(MODEL, bottom)
+    flop = step_of(MODEL, whole).forward_flop + step_of(MODEL, whole).backward_flop
+    flop -= step_of(MODEL, bottom).forward_flop + step_of(MODEL, bottom).backward_flop
 
     # One after another for two devices in each merged step; side by side where each has its own top.
     added_s = {merges: play(slow, Cut(merges=merges)).end_s - slow.start_s for merges in (True, False)}

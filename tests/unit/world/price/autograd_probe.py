@@ -15,7 +15,6 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from emulator.records import Work, WorkKind
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.gradient_flow import adapters_at
 
 N_LABELS = 3
 N_LAYERS = 3
@@ -173,7 +172,7 @@ def _attach(model: nn.Module, work: Work) -> None:
             or int(layer[1]) < N_LAYERS - work.backward_layers
         ):
             continue
-        for target, rank in adapters_at(work, int(layer[1])):
-            if re.search(rf"{_MODULES[target]}$", layer[2]):
+        for adapter, rank in work.adapters.at(int(layer[1])):
+            if re.search(rf"{_MODULES[adapter.place]}$", layer[2]):
                 parent, _, name = path.rpartition(".")
                 setattr(model.get_submodule(parent), name, _Lora(module, rank))
