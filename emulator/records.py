@@ -176,6 +176,11 @@ class Assignment:
     learning_rate: float
 
     @property
+    def backward_layers(self) -> int:
+        """How many layers the backward pass goes through; where a form does not say, all devices train alike deep."""
+        return 0
+
+    @property
     def stack_key(self) -> tuple[int, ...]:
         """Devices share a forward and backward pass only where this is equal."""
         return ()

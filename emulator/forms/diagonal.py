@@ -36,8 +36,8 @@ class DiagonalAssignment(Assignment):
     orthogonality: float = 0.0
 
     @property
-    def depth(self) -> int:
-        """How many layers the backward pass goes through: down to the lowest that has a rank left."""
+    def backward_layers(self) -> int:
+        """Down to the lowest layer that has a rank left."""
         active = [layer for layer, targets in enumerate(self.kept) if any(targets)]
         return len(self.kept) - min(active, default=len(self.kept))
 
@@ -109,7 +109,7 @@ class DiagonalLoraForm(AdapterForm):
             batch_size=held.batch_size,
             seq_len=model.seq_len,
             forward_layers=model.n_layers,
-            backward_layers=held.depth,
+            backward_layers=held.backward_layers,
             adapters=low_rank_adapters(model, self.targets, target_ranks),
         )
 

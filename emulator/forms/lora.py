@@ -49,6 +49,10 @@ class LoraAssignment(Assignment):
         return range(len(self.ranks) - self.depth, len(self.ranks))
 
     @property
+    def backward_layers(self) -> int:
+        return self.depth
+
+    @property
     def stack_key(self) -> tuple[int, ...]:
         if not self.quantized_layers:
             return ()

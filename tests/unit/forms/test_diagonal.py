@@ -68,7 +68,7 @@ def test_bytes_are_those_of_the_kept_ranks_and_a_bit_for_each_rank() -> None:
 
 
 def test_a_layer_without_ranks_ends_the_backward_pass_above_it() -> None:
-    assert assignment(FORM.all_ranks(MODEL)).depth == 3
+    assert assignment(FORM.all_ranks(MODEL)).backward_layers == 3
     work = FORM.work(assignment(SOME), MODEL)
     assert (work.backward_layers, work.adapters.ranks) == (2, (0, 2, 4))
     held = [{adapter.place: rank for adapter, rank in layer} for layer in work.adapters.layers]
