@@ -76,6 +76,7 @@ class Adapter:
         reads_input: whether it computes with the input of the matrix, which is then kept, once for all that read it.
         n_forward_elements: read and written by its element-wise operations.
         n_backward_elements: the same, of its backward pass.
+        n_input_backward_elements: the same, of the gradient of its input, where that is formed.
         n_forward_operations: what is dispatched for it, one by one, views left out.
         n_backward_operations: the same, of its backward pass.
     """
@@ -89,6 +90,7 @@ class Adapter:
     reads_input: bool = False
     n_forward_elements: float = 0.0
     n_backward_elements: float = 0.0
+    n_input_backward_elements: float = 0.0
     n_forward_operations: int = 0
     n_backward_operations: int = 0
 

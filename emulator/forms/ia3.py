@@ -46,9 +46,9 @@ class Ia3Form(LayerwiseForm):
                 n_parameters=size,
                 n_kept=size,
                 n_forward_elements=2 * size,  # read, written
-                # Multiplied by the gradient (two read, one written), which is summed over tokens (read); the gradient
-                # of what is scaled (read, written).
-                n_backward_elements=6 * size,
+                # Multiplied by the gradient (two read, one written), and that summed over tokens (read).
+                n_backward_elements=4 * size,
+                n_input_backward_elements=2 * size,  # scaled like the output
                 n_forward_operations=1,
                 n_backward_operations=3,
             )

@@ -54,11 +54,12 @@ def _layer_forward(layers: Layers) -> float:
 
 
 def _layer_backward(layers: Layers, kind: LayerKind, *, lowest: bool) -> float:
-    """Elements for each token of one differentiated layer without its adapters' own."""
+    """Elements for each token of one differentiated layer without what its adapters always touch."""
     model, flow = layers.model, layers.flow(kind, lowest=lowest)
     hidden, channels, scores, heads = model.hidden_size, layers.channels, layers.scores, layers.heads
     kv = heads * model.n_kv_heads / model.n_heads
     n_elements = _gradient_sums(layers, kind, flow)
+    n_elements += sum(each.n_input_backward_elements for each in kind if flow.into_adapter(each.place))
     n_elements += _COPY * heads * (flow.query + flow.key + flow.value + flow.context)
     n_elements += (_SUM + _COPY) * scores * flow.scores  # softmax, and the scaling in front of it
     if model.is_decoder:

@@ -12,15 +12,21 @@ from emulator.world.price.layers import Layers
 
 @dataclass(frozen=True, slots=True)
 class _LayerOperations:
-    """Operations of one layer: forward; backward where it is frozen but for adapters, and where it is trained whole."""
+    """Operations of one layer: forward; backward where it is frozen but for adapters, and where it is trained whole.
+
+    ``behind_backward`` are those behind its feed-forward part, all that a backward pass comes to if the layer is the
+    lowest and nothing in front of that is trained; ``feed_forward_backward`` those of that part without its input.
+    """
 
     forward: int
     frozen_backward: int
     whole_backward: int
+    behind_backward: int
+    feed_forward_backward: int
 
 
-_ENCODER = _LayerOperations(21, 23, 40)
-_DECODER = _LayerOperations(57, 65, 85)
+_ENCODER = _LayerOperations(21, 23, 40, 3, 2)
+_DECODER = _LayerOperations(57, 65, 85, 11, 2)
 _OUTSIDE_FORWARD, _OUTSIDE_BACKWARD = 12, 6  # embeddings, mask, head and loss
 
 
@@ -41,4 +47,10 @@ def n_backward_operations(layers: Layers) -> int:
     if layers.is_whole:
         return _OUTSIDE_BACKWARD + work.backward_layers * layer.whole_backward
     n_added = sum(adapter.n_backward_operations for each in layers.differentiated for adapter in layers.kind(each))
-    return _OUTSIDE_BACKWARD + work.backward_layers * layer.frozen_backward + n_added
+    n_entered = work.backward_layers * layer.frozen_backward
+    if work.backward_layers:
+        flow = layers.flow(layers.kind(layers.first), lowest=True)
+        if not flow.attended:  # attention of the lowest layer is not entered
+            n_lowest = layer.behind_backward + layer.feed_forward_backward * flow.mlp_product
+            n_entered -= layer.frozen_backward - n_lowest
+    return _OUTSIDE_BACKWARD + n_entered + n_added

@@ -19,6 +19,8 @@ ALL = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
         (QUERY_VALUE, 3, WorkKind.ADAPTERS),
         (QUERY_VALUE, 1, WorkKind.ADAPTERS),
         (ALL, 2, WorkKind.ADAPTERS),
+        (("mlp_down",), 1, WorkKind.ADAPTERS),
+        (("mlp_up",), 2, WorkKind.ADAPTERS),
         ((), 3, WorkKind.WEIGHTS),
     ],
 )
