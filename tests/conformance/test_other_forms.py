@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from emulator.forms.bottleneck import BottleneckForm
 from emulator.forms.ia3 import Ia3Form
 from emulator.forms.layerwise import layerwise_plan
 from emulator.policy import Policy
@@ -21,6 +22,24 @@ class FedIa3(Policy):
 
     def plan(self, view: ClusterView) -> RoundPlan:
         return layerwise_plan(view, dict.fromkeys(view.available, self.depth or view.model.n_layers))
+
+
+@dataclass(kw_only=True)
+class FedBottleneck(Policy):
+    """Every device trains the same adapters, a part of the devices only those of the upper layers."""
+
+    width: int = 6
+
+    def form(self, model: ModelSpec) -> BottleneckForm:
+        return BottleneckForm(width=self.width)
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        return layerwise_plan(view, {device: 1 + device % view.model.n_layers for device in view.available})
+
+
+class TestFedBottleneck(PolicyConformance):
+    def policy(self) -> Policy:
+        return FedBottleneck()
 
 
 class TestFedIa3(PolicyConformance):
