@@ -29,7 +29,7 @@ def round_flop(workload: Workload) -> float:
     """FLOP of a round by the same count that prices emulated devices (see ``emulator.world.price.cost``)."""
     from emulator.forms.lora import LoraAssignment, LoraForm
     from emulator.shapes.catalog import model_spec_from_config
-    from emulator.world.price.cost import backward_flop, forward_flop
+    from emulator.world.price.steps import step_of
 
     config = {"model_type": "bert", "type_vocab_size": 2, **model_config(workload)}
     model = model_spec_from_config(config, name="workload", n_labels=4, seq_len=workload.seq_len, head="output")
@@ -44,4 +44,5 @@ def round_flop(workload: Workload) -> float:
         depth=workload.depth,
     )
     work = LoraForm(ranks=ranks).work(assignment, model)
-    return workload.n_devices * workload.n_steps * (forward_flop(model, work) + backward_flop(model, work))
+    step = step_of(model, work)
+    return workload.n_devices * workload.n_steps * (step.forward_flop + step.backward_flop)

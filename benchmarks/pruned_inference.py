@@ -85,8 +85,6 @@ def priced_ratio(spec: ModelSpec, kept: KeptUnits, batch_size: int, board: str) 
             seq_len=spec.seq_len,
             forward_layers=spec.n_layers,
             backward_layers=0,
-            ranks=(0,) * spec.n_layers,
-            targets=(),
             width_fraction=width,
             kind=WorkKind.INFERENCE,
         )

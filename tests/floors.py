@@ -221,14 +221,14 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors files limits learning/model learning/model/probe records shapes world/price /device_profiles"),
+        _names("errors files forms limits learning/model learning/model/probe records shapes world/price /device_profiles"),
         ("tomli_w",),
         reads_clock=True,
     ),
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors execute files policy preflight records report "
+        _names("analysis backends/kinds calibration config errors execute files forms policy preflight records report "
                "report/terminal results running shapes sweeps world/price /device_profiles "
                "/device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from device_profiles.catalog import load_profile
-from emulator.records import Work, WorkKind
+from emulator.forms.lora import low_rank_adapters
+from emulator.records import NO_ADAPTERS, Work, WorkKind
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.memory import peak_memory
@@ -34,8 +35,7 @@ def lora(model: ModelSpec, depth: int, batch_size: int) -> Work:
         seq_len=model.seq_len,
         forward_layers=model.n_layers,
         backward_layers=depth,
-        ranks=(0,) * (model.n_layers - depth) + (8,) * depth,
-        targets=("query", "value"),
+        adapters=low_rank_adapters(model, ("query", "value"), (0,) * (model.n_layers - depth) + (8,) * depth),
     )
 
 
@@ -87,7 +87,7 @@ def draw_tx2_published(axes: Any) -> None:
         depths = [int(row["depth"]) for row in rows]
         works = [lora(model, depth, 4) for depth in depths]
         if kind is WorkKind.WEIGHTS:
-            works = [replace(work, kind=kind, ranks=(0,) * model.n_layers) for work in works]
+            works = [replace(work, kind=kind, adapters=NO_ADAPTERS) for work in works]
         prices = [price_step(tx2, tx2.mode("MAXN"), model, work, "fp32").step_s.value for work in works]
         axes.plot(depths, [float(row[column]) for row in rows], "o", color=color, label=f"{kind.value}, published")
         axes.plot(depths, prices, "-", color=color, label=f"{kind.value}, priced")

@@ -102,6 +102,6 @@ def evaluation_shards(n_rows: int, shard_size: int) -> list[range]:
 
 def _shape(job: Job) -> tuple[int, int, int, int, int, int]:
     """What makes two jobs cheap to run side by side; the largest come first, ids break ties."""
-    depth = getattr(job.assignment, "depth", 0)  # assignments of forms without a depth train alike deep
     assignment = job.assignment
-    return (-depth, -assignment.n_steps, -assignment.batch_size, job.round_index, job.inner_round, job.device_id)
+    sizes = (-assignment.backward_layers, -assignment.n_steps, -assignment.batch_size)
+    return (*sizes, job.round_index, job.inner_round, job.device_id)

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from device_profiles.records import PowerMode, StepLaw
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import UserError
-from emulator.world.price.cost import StepDemand, pass_time, step_demand, step_time
+from emulator.world.price.cost import pass_time, step_time
+from emulator.world.price.step import StepDemand
+from emulator.world.price.steps import step_of
 
 FIGURES = ("flop_per_s", "memory_bytes_per_s", "dispatch_s", "step_overhead_s")
 _FASTEST_BYTES_PER_S = 1e13
@@ -90,7 +92,7 @@ def fit_steps(steps: Sequence[MeasuredStep], law: StepLaw) -> Fit:
             "does the machine have enough free memory for the others?"
         )
     precision = steps[0].precision
-    demands = [step_demand(step.setting.model, step.setting.work, precision) for step in steps]
+    demands = [step_of(step.setting.model, step.setting.work, precision).demand() for step in steps]
     seconds = np.array([step.step_s for step in steps])
     figures = _fitted(demands, seconds, law, precision)
     models = sorted({(step.setting.hidden_size, step.setting.n_layers) for step in steps})
@@ -121,7 +123,7 @@ def fit_steps(steps: Sequence[MeasuredStep], law: StepLaw) -> Fit:
 def fit_rate(steps: Sequence[MeasuredStep], known: Fit) -> float:
     """FLOP per second in the precision of ``steps`` if all else is as ``known``: the one of the least mean error."""
     precision = steps[0].precision
-    demands = [step_demand(step.setting.model, step.setting.work, precision) for step in steps]
+    demands = [step_of(step.setting.model, step.setting.work, precision).demand() for step in steps]
     rates = known.flop_per_s * np.geomspace(0.2, 40, 400)
     rest = (known.memory_bytes_per_s, known.dispatch_s, known.step_overhead_s)
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from emulator.calibration.machine import available_memory_bytes
 from emulator.calibration.step_settings import StepSetting, shape_of
-from emulator.world.price.cost import step_demand
-from emulator.world.price.memory import peak_memory
+from emulator.world.price.steps import step_of
 
 if TYPE_CHECKING:
     from emulator.learning.model.probe import StepBench
@@ -172,7 +171,7 @@ def _visit_s(step_s: float) -> float:
 
 
 def _guessed_step_s(setting: StepSetting, precision: str, flop_per_s: float) -> float:
-    demand = step_demand(setting.model, setting.work, precision)
+    demand = step_of(setting.model, setting.work, precision).demand()
     n_operations = demand.n_forward_operations + demand.n_backward_operations
     return _flop(setting, precision) / flop_per_s + n_operations * _GUESSED_DISPATCH_S
 
@@ -183,11 +182,11 @@ def _build_s(settings: Sequence[StepSetting]) -> float:
 
 
 def _flop(setting: StepSetting, precision: str) -> float:
-    demand = step_demand(setting.model, setting.work, precision)
+    demand = step_of(setting.model, setting.work, precision).demand()
     return demand.forward_flop + demand.backward_flop
 
 
 def _fits(setting: StepSetting, precision: str) -> bool:
     free_bytes = available_memory_bytes()
-    needed_bytes = _MEMORY_MARGIN * peak_memory(setting.model, setting.work, precision).total_bytes
+    needed_bytes = _MEMORY_MARGIN * step_of(setting.model, setting.work, precision).memory().total_bytes
     return free_bytes is None or needed_bytes <= free_bytes

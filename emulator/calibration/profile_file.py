@@ -19,8 +19,7 @@ from emulator.calibration.machine import Machine
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import ConfigError
 from emulator.files import check_writable, replaced
-from emulator.world.price.cost import step_demand
-from emulator.world.price.memory import peak_memory
+from emulator.world.price.steps import step_of
 
 KEYS = {
     "flop_per_s": "fp32_tflop_per_s",
@@ -184,7 +183,7 @@ def steps_text(steps: Sequence[MeasuredStep]) -> str:
 def step_row(step: MeasuredStep) -> Mapping[str, Any]:
     """What a table says of a timed step, by column."""
     setting = step.setting
-    demand = step_demand(setting.model, setting.work, step.precision)
+    demand = step_of(setting.model, setting.work, step.precision).demand()
     return {
         "hidden_size": setting.hidden_size,
         "n_layers": setting.n_layers,
@@ -199,7 +198,7 @@ def step_row(step: MeasuredStep) -> Mapping[str, Any]:
         "median_step_s": f"{step.median_step_s:.6g}",
         "n_steps": step.n_steps,
         "peak_memory_bytes": "" if step.peak_memory_bytes is None else step.peak_memory_bytes,
-        "priced_memory_bytes": peak_memory(setting.model, setting.work, step.precision).total_bytes,
+        "priced_memory_bytes": step_of(setting.model, setting.work, step.precision).memory().total_bytes,
         "step_flop": f"{demand.forward_flop + demand.backward_flop:.6g}",
         "element_bytes": f"{demand.forward_element_bytes + demand.backward_element_bytes:.6g}",
         "weight_bytes": f"{demand.forward_bytes + demand.backward_bytes:.6g}",

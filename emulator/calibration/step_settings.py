@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from emulator.forms.lora import low_rank_adapters
 from emulator.records import Work, WorkKind
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.spec import ModelSpec
@@ -49,14 +50,14 @@ class StepSetting:
     def work(self) -> Work:
         n_frozen = self.n_layers - self.depth
         rank = 0 if self.kind is WorkKind.WEIGHTS else self.rank
+        ranks = (0,) * n_frozen + (rank,) * self.depth
         return Work(
             n_steps=1,
             batch_size=self.batch_size,
             seq_len=self.seq_len,
             forward_layers=self.n_layers,
             backward_layers=0 if self.kind is WorkKind.INFERENCE else self.depth,
-            ranks=(0,) * n_frozen + (rank,) * self.depth,
-            targets=TARGETS[self.targets],
+            adapters=low_rank_adapters(self.model, TARGETS[self.targets], ranks),
             kind=self.kind,
         )
 

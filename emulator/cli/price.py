@@ -3,8 +3,8 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rich import box
@@ -15,11 +15,11 @@ from rich.text import Text
 from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
+from emulator.forms.lora import low_rank_adapters
 from emulator.records import ACTIVATION_BITS, Work, WorkKind
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
 from emulator.shapes.catalog import model_spec
-from emulator.shapes.convnet import ConvNetSpec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step_price import Band, StepPrice, price_step
 
@@ -77,7 +77,8 @@ def priced(request: PriceRequest) -> StepPrice:
     mode = power_mode(profile, request.mode)
     _at_least("--seq", request.seq, 1)
     model = model_spec(request.model, n_labels=2, seq_len=request.seq, head="output")
-    return price_step(profile, mode, model, _work(request, model), request.precision, dropout=request.dropout)
+    work = _OF_FAMILY[model.family].work(request, model)
+    return price_step(profile, mode, model, work, request.precision, dropout=request.dropout)
 
 
 def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
@@ -96,9 +97,7 @@ def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
     )
 
 
-def _work(request: PriceRequest, model: ModelSpec) -> Work:
-    if isinstance(model, ConvNetSpec):
-        return _convnet_work(request, model)
+def _transformer_work(request: PriceRequest, model: ModelSpec) -> Work:
     if request.full_finetune and request.inference:
         raise ConfigError("--full-finetune and --inference exclude one another; give one of them")
     if request.cut is not None and not 1 <= request.cut <= model.n_layers:
@@ -131,8 +130,7 @@ def _work(request: PriceRequest, model: ModelSpec) -> Work:
         seq_len=request.seq,
         forward_layers=n_layers,
         backward_layers=0 if kind is WorkKind.INFERENCE else depth,
-        ranks=(0,) * (n_layers - depth) + (rank,) * depth,
-        targets=targets,
+        adapters=low_rank_adapters(model, targets, (0,) * (n_layers - depth) + (rank,) * depth, request.width),
         quantized_layers=request.quantized_layers,
         activation_bits=request.activation_bits,
         width_fraction=request.width,
@@ -140,8 +138,9 @@ def _work(request: PriceRequest, model: ModelSpec) -> Work:
     )
 
 
-def _convnet_work(request: PriceRequest, model: ConvNetSpec) -> Work:
+def _convnet_work(request: PriceRequest, model: ModelSpec) -> Work:
     """Training of what lies below the cut, all that devices compute of a convnet."""
+    n_bottom = model.n_bottom_layers
     for option, value, unused in (
         ("--depth", request.depth, None),
         ("--quantized-layers", request.quantized_layers, 0),
@@ -151,7 +150,7 @@ def _convnet_work(request: PriceRequest, model: ConvNetSpec) -> Work:
     ):
         if value != unused:
             raise ConfigError(
-                f"{model.name} is a convnet, of which devices train the {model.cut} layers below its "
+                f"{model.name} is a convnet, of which devices train the {n_bottom} layers below its "
                 f"cut; {option} is for transformers, got {value!r}"
             )
     _at_least("--batch", request.batch, 1)
@@ -159,10 +158,8 @@ def _convnet_work(request: PriceRequest, model: ConvNetSpec) -> Work:
         n_steps=1,
         batch_size=request.batch,
         seq_len=model.seq_len,
-        forward_layers=model.cut,
-        backward_layers=0 if request.inference else model.cut,
-        ranks=(),
-        targets=(),
+        forward_layers=n_bottom,
+        backward_layers=0 if request.inference else n_bottom,
         kind=WorkKind.INFERENCE if request.inference else WorkKind.WEIGHTS,
     )
 
@@ -193,7 +190,7 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         "mode": price.mode.name,
         "model": price.model.name,
         "precision": price.precision,
-        "work": asdict(price.work),
+        "work": _work_as_plain(price.work),
         "step_s": price.step_s.value,
         "step_s_band": [price.step_s.low, price.step_s.high],
         "forward_s": time.forward_s,
@@ -228,16 +225,27 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
     }
 
 
+def _work_as_plain(work: Work) -> dict[str, Any]:
+    plain = {each.name: getattr(work, each.name) for each in fields(work) if each.name != "adapters"}
+    return plain | {"ranks": work.adapters.ranks, "targets": work.adapters.places}
+
+
 def _show_heading(console: Console, price: StepPrice) -> None:
-    work = price.work
     console.print(Text.assemble((price.profile.name, "bold"), f" in mode {price.mode.name}, {price.precision}"))
-    if isinstance(price.model, ConvNetSpec):
-        verb = "inference" if work.kind is WorkKind.INFERENCE else "training"
-        what = f"{verb} of the {price.model.cut} of {price.model.n_layers} layers below the cut"
-        console.print(f"one local step of {price.model.name}, batch {work.batch_size}; {what}")
-        return
-    n_adapted = sum(rank > 0 for rank in work.ranks)
-    adapters = f"rank {max(work.ranks)} on {', '.join(work.targets)}"
+    console.print(f"one local step of {price.model.name}, batch {_OF_FAMILY[price.model.family].heading(price)}")
+
+
+def _convnet_heading(price: StepPrice) -> str:
+    work = price.work
+    verb = "inference" if work.kind is WorkKind.INFERENCE else "training"
+    return f"{work.batch_size}; {verb} of the {work.forward_layers} of {price.model.n_layers} layers below the cut"
+
+
+def _transformer_heading(price: StepPrice) -> str:
+    work = price.work
+    ranks = work.adapters.ranks
+    n_adapted = sum(rank > 0 for rank in ranks)
+    adapters = f"rank {max(ranks, default=0)} on {', '.join(work.adapters.places)}"
     layers = f"{work.forward_layers} layers"
     if work.forward_layers < price.model.n_layers:
         layers += f" below a cut of {price.model.n_layers}"
@@ -251,10 +259,21 @@ def _show_heading(console: Console, price: StepPrice) -> None:
     if work.width_fraction < 1:
         what += f", {work.width_fraction:.0%} of heads and channels kept"
     n_tokens = work.batch_size * work.seq_len
-    console.print(
-        f"one local step of {price.model.name}, batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens; "
-        f"{what}",
-    )
+    return f"{work.batch_size} x length {work.seq_len} = {n_tokens} tokens; {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _OfFamily:
+    """What depends on the family of the model: the work that options ask for, and how it is told."""
+
+    work: Callable[[PriceRequest, ModelSpec], Work]
+    heading: Callable[[StepPrice], str]
+
+
+_OF_FAMILY: Mapping[str, _OfFamily] = {
+    "transformer": _OfFamily(_transformer_work, _transformer_heading),
+    "convnet": _OfFamily(_convnet_work, _convnet_heading),
+}
 
 
 def _show_costs(console: Console, price: StepPrice) -> None:

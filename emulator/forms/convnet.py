@@ -81,8 +81,6 @@ class ConvNetForm(CutForm):
             seq_len=1,
             forward_layers=n_layers,
             backward_layers=n_layers,
-            ranks=(),
-            targets=(),
             kind=WorkKind.WEIGHTS,
         )
 

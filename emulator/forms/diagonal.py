@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded, is_whole_number
-from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name
+from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name, low_rank_adapters
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
@@ -36,8 +36,8 @@ class DiagonalAssignment(Assignment):
     orthogonality: float = 0.0
 
     @property
-    def depth(self) -> int:
-        """How many layers the backward pass goes through: down to the lowest that has a rank left."""
+    def backward_layers(self) -> int:
+        """Down to the lowest layer that has a rank left."""
         active = [layer for layer, targets in enumerate(self.kept) if any(targets)]
         return len(self.kept) - min(active, default=len(self.kept))
 
@@ -109,10 +109,8 @@ class DiagonalLoraForm(AdapterForm):
             batch_size=held.batch_size,
             seq_len=model.seq_len,
             forward_layers=model.n_layers,
-            backward_layers=held.depth,
-            ranks=tuple(max(ranks) for ranks in target_ranks),
-            targets=self.targets,
-            target_ranks=target_ranks,
+            backward_layers=held.backward_layers,
+            adapters=low_rank_adapters(model, self.targets, target_ranks),
         )
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:

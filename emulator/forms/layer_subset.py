@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from emulator.forms.lora import LoraAssignment, LoraForm
+from emulator.forms.lora import LoraAssignment, LoraForm, low_rank_adapters
 from emulator.records import Assignment, Work
 from emulator.shapes.spec import ModelSpec
 
@@ -21,13 +21,13 @@ class LayerSubsetLoraForm(LoraForm):
 
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:
         whole = super().work(assignment, model)
-        ranks = tuple(rank for rank in whole.ranks if rank)
+        ranks = tuple(rank for rank in whole.adapters.ranks if rank)
         return replace(
             whole,
             forward_layers=len(ranks),
             backward_layers=len(ranks),
             skipped_layers=model.n_layers - len(ranks),
-            ranks=ranks,
+            adapters=low_rank_adapters(model, self.targets, ranks),
         )
 
     def is_trained(self, name: str, assignment: Assignment, model: ModelSpec) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from numbers import Real
 from typing import ClassVar
 
@@ -9,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded, is_whole_number
-from emulator.records import ACTIVATION_BITS, Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
+from emulator.records import (
+    ACTIVATION_BITS,
+    Adapter,
+    Adapters,
+    Arrays,
+    Assignment,
+    ClusterView,
+    RoundPlan,
+    TrainingDefaults,
+    Update,
+    Work,
+)
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 
@@ -35,6 +47,10 @@ class LoraAssignment(Assignment):
     def trained_layers(self) -> range:
         """The ``depth`` layers nearest to the output, by number from the input."""
         return range(len(self.ranks) - self.depth, len(self.ranks))
+
+    @property
+    def backward_layers(self) -> int:
+        return self.depth
 
     @property
     def stack_key(self) -> tuple[int, ...]:
@@ -114,8 +130,7 @@ class LoraForm(AdapterForm):
             seq_len=model.seq_len,
             forward_layers=model.n_layers,
             backward_layers=held.depth,
-            ranks=held.ranks,
-            targets=self.targets,
+            adapters=low_rank_adapters(model, self.targets, held.ranks),
             quantized_layers=held.quantized_layers,
             activation_bits=held.activation_bits,
         )
@@ -195,6 +210,59 @@ class LoraForm(AdapterForm):
         shapes = [model.matrix(target) for target in self.targets]
         per_rank = sum(shape.out_features + (shape.in_features if self.trains_a else 0) for shape in shapes)
         return BYTES_PER_PARAMETER * (per_rank * sum(ranks) + model.n_head_parameters)
+
+
+def low_rank_adapters(
+    model: ModelSpec,
+    targets: tuple[str, ...],
+    ranks: Sequence[int | tuple[int, ...]],
+    width_fraction: float = 1.0,
+) -> Adapters:
+    """What adapters ``B A`` on the matrices ``targets`` add to each layer of the priced ``model``.
+
+    Args:
+        model: the priced model.
+        targets: names of its matrices.
+        ranks: for each layer one rank, or one for each target; where it is 0 there is no adapter.
+        width_fraction: the share of heads and feed-forward channels that pruning left.
+    """
+    sizes = tuple(model.kept_features(target, width_fraction) for target in targets)
+    n_targets = len(targets)
+    target_ranks = tuple(own if isinstance(own, tuple) else (own,) * n_targets for own in ranks)
+    return _low_rank_adapters(targets, sizes, target_ranks)
+
+
+@lru_cache(maxsize=4096)
+def _low_rank_adapters(
+    targets: tuple[str, ...], sizes: tuple[tuple[float, float], ...], target_ranks: tuple[tuple[int, ...], ...]
+) -> Adapters:
+    made = [_low_rank_adapter(target, *size) for target, size in zip(targets, sizes, strict=True)]
+    layers = tuple(
+        tuple((adapter, rank) for adapter, rank in zip(made, ranks, strict=True) if rank) for ranks in target_ranks
+    )
+    return Adapters(layers, tuple(max(ranks, default=0) for ranks in target_ranks))
+
+
+def _low_rank_adapter(target: str, in_features: float, out_features: float) -> Adapter:
+    """One rank: a row of A and a column of B.
+
+    Forward, a token takes ``2 (in + out)`` FLOP. Backward, as much for the gradients of A and B, ``2 out`` for what
+    leads from B to A, and ``2 in`` for the gradient of the input. What lies between A and B is kept for that of B. The
+    product is scaled (read, written) and added to what the frozen matrix gives (two read, one written).
+    """
+    return Adapter(
+        place=target,
+        n_parameters=in_features + out_features,
+        forward_flop=2 * (in_features + out_features),
+        backward_flop=2 * (2 * out_features + in_features),
+        input_backward_flop=2 * in_features,
+        n_kept=1,
+        reads_input=True,
+        n_forward_elements=5 * out_features,
+        n_backward_elements=2 * out_features,
+        n_forward_operations=4,
+        n_backward_operations=6,
+    )
 
 
 def _fits_float32(number: Real) -> bool:

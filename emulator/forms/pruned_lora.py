@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import Embedded
 from emulator.forms.kept_units import KINDS, MATRICES_OF, READERS, KeptUnits, Kind, Mask, kind_of, n_units_elsewhere
-from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm
+from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, low_rank_adapters
 from emulator.records import Arrays, Assignment, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
@@ -53,7 +53,7 @@ class PrunedLoraForm(LoraForm):
         return {**super().initial(model, seeds), **kept.arrays()}
 
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
-        kept = _pruned(assignment).kept
+        kept = pruned_assignment(assignment).kept
         payload: dict[str, NDArray[np.float32]] = {}
         for name, array in super().project(state, assignment).items():
             payload[name] = array
@@ -63,7 +63,7 @@ class PrunedLoraForm(LoraForm):
         return payload
 
     def embed(self, update: Update, state: Arrays) -> Embedded:
-        kept = _pruned(update.assignment).kept
+        kept = pruned_assignment(update.assignment).kept
         arrays: dict[str, NDArray[np.float32]] = {}
         support: dict[str, NDArray[np.bool_]] = {}
         for name, trained in update.payload.items():
@@ -84,14 +84,17 @@ class PrunedLoraForm(LoraForm):
 
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:
         """At a width that keeps the FLOP of all layers' matrices; layers may keep different shares."""
-        return replace(super().work(assignment, model), width_fraction=width_fraction(_pruned(assignment).kept, model))
+        held = pruned_assignment(assignment)
+        width = width_fraction(held.kept, model)
+        adapters = low_rank_adapters(model, self.targets, held.ranks, width)
+        return replace(super().work(assignment, model), width_fraction=width, adapters=adapters)
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        held = _pruned(assignment)
+        held = pruned_assignment(assignment)
         return self._kept_bytes(held, range(model.n_layers), model) + self.extra_download_bytes(assignment, model)
 
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        held = _pruned(assignment)
+        held = pruned_assignment(assignment)
         return self._kept_bytes(held, held.trained_layers, model) + self.extra_upload_bytes(assignment, model)
 
     def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
@@ -100,7 +103,7 @@ class PrunedLoraForm(LoraForm):
 
     def extra_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         """A float32 score for each unit, from a device that measures."""
-        if _pruned(assignment).importance == "none":
+        if pruned_assignment(assignment).importance == "none":
             return 0
         return BYTES_PER_PARAMETER * model.n_layers * (model.n_kv_heads + model.intermediate_size)
 
@@ -204,6 +207,7 @@ def width_fraction(kept: KeptUnits, model: ModelSpec) -> float:
     return n_left / n_whole
 
 
-def _pruned(assignment: Assignment) -> PrunedLoraAssignment:
+def pruned_assignment(assignment: Assignment) -> PrunedLoraAssignment:
+    """``assignment`` as the kind that the form's check has let pass."""
     assert isinstance(assignment, PrunedLoraAssignment)  # check() has refused anything else
     return assignment

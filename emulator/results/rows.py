@@ -34,7 +34,7 @@ def device_columns(closed: OpenRound) -> Columns:
         "group": _group_numbers(plan, n_devices),
         "depth": [work.backward_layers if work else 0 for work in works],
         "quantized_layers": [work.quantized_layers if work else 0 for work in works],
-        "ranks": [work.ranks if work else () for work in works],
+        "ranks": [work.adapters.ranks if work else () for work in works],
         "n_steps": [work.n_steps if work else 0 for work in works],
         "batch_size": [work.batch_size if work else 0 for work in works],
         "learning_rate": [assignment.learning_rate if assignment else None for assignment in assignments],

@@ -115,5 +115,9 @@ class ConvNetSpec(ModelSpec):
         """Parameters below the cut."""
         return sum(layer.n_parameters for layer in self.layers[: self.cut])
 
+    @property
+    def n_bottom_layers(self) -> int:
+        return self.cut
+
     def with_seq_len(self, seq_len: int) -> "ConvNetSpec":
         return self

@@ -66,6 +66,13 @@ class ModelSpec:
                 raise KeyError(name)
         return LinearShape(in_features=in_features, out_features=out_features, has_bias=not self.is_decoder)
 
+    def kept_features(self, name: str, width_fraction: float) -> tuple[float, float]:
+        """Input and output size of a matrix after pruning, which takes heads and feed-forward channels only."""
+        shape = self.matrix(name)
+        if name in ("attention_output", "mlp_down"):
+            return shape.in_features * width_fraction, shape.out_features
+        return shape.in_features, shape.out_features * width_fraction
+
     @property
     def family(self) -> str:
         """``transformer`` or ``convnet``."""
@@ -92,6 +99,11 @@ class ModelSpec:
         """All parameters, frozen and trained, without adapters."""
         frozen = self.n_embedding_parameters + self.n_layers * self.n_layer_parameters + self.n_frozen_head_parameters
         return frozen + self.n_head_parameters
+
+    @property
+    def n_bottom_layers(self) -> int:
+        """Layers below the cut that the model itself has: none of a transformer, which may be cut behind any."""
+        return 0
 
     def with_seq_len(self, seq_len: int) -> "ModelSpec":
         """The same model, used at another sequence length (tokens)."""

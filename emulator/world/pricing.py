@@ -3,9 +3,9 @@
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import TrainingDefaults, Work
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.cost import ComputeCost, CostModel, backward_flop, forward_flop
+from emulator.world.price.cost import ComputeCost, CostModel
 from emulator.world.price.known_range import outside_known_range
-from emulator.world.price.memory import peak_memory
+from emulator.world.price.steps import step_of
 
 
 class Pricing:
@@ -30,7 +30,7 @@ class Pricing:
     def peak_memory_bytes(self, work: Work) -> int:
         """What a device needs at the most while it computes ``work``."""
         if work not in self._memory_bytes:
-            use = peak_memory(self._model, work, self._training.precision, dropout=self._training.dropout)
+            use = step_of(self._model, work, self._training.precision).memory(dropout=self._training.dropout)
             self._memory_bytes[work] = use.total_bytes
         return self._memory_bytes[work]
 
@@ -46,5 +46,5 @@ class Pricing:
 
     def top_flop(self, whole: Work, bottom: Work) -> float:
         """FLOP that are left to the server in one step of ``whole`` where a device computes ``bottom``."""
-        forward = forward_flop(self._model, whole) - forward_flop(self._model, bottom)
-        return forward + backward_flop(self._model, whole) - backward_flop(self._model, bottom)
+        above, below = step_of(self._model, whole), step_of(self._model, bottom)
+        return above.forward_flop - below.forward_flop + above.backward_flop - below.backward_flop

@@ -17,7 +17,8 @@ from emulator.learning.model import probe
 from emulator.learning.model.probe import StepBench, StepSeconds
 from emulator.records import Work
 from emulator.shapes.catalog import model_spec_from_config
-from emulator.world.price.cost import step_demand, step_time
+from emulator.world.price.cost import step_time
+from emulator.world.price.steps import step_of
 from tests.integration.conftest import in_process, jetbed, small_run, started
 from tests.unit.calibration.made_up_steps import FIGURES
 
@@ -52,7 +53,7 @@ class KnownMachine(StepBench):
         model = model_spec_from_config(
             self._config, name="random weights", n_labels=2, seq_len=work.seq_len, head="output"
         )
-        seconds = step_time(step_demand(model, work, precision), mode_of("in_turn", FIGURES, precision), precision)
+        seconds = step_time(step_of(model, work, precision).demand(), mode_of("in_turn", FIGURES, precision), precision)
         with super().steps(work, precision) as step:
 
             def known_step() -> StepSeconds:

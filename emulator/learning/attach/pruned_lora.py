@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from emulator.forms.base import AdapterForm
 from emulator.forms.kept_units import READERS, KeptUnits, Kind, kind_of, mask_name
 from emulator.forms.lora import LoraForm
-from emulator.forms.pruned_lora import PrunedLoraAssignment, pruned_axis
+from emulator.forms.pruned_lora import pruned_assignment, pruned_axis
 from emulator.learning.attach.lora import StackedLora
 from emulator.learning.model.compact import save_pruned_adapter
 from emulator.learning.model.loading import FrozenModel
@@ -82,7 +82,7 @@ class StackedPrunedLora(StackedLora):
         if assignments is None:
             super().load(payloads, None)
             return
-        self._kept = [_kept(assignment) for assignment in assignments]
+        self._kept = [pruned_assignment(assignment).kept for assignment in assignments]
         # Rows of pruned units start at zero and get gradients of exactly zero, so they stay there.
         super().load([_widened(payload, kept) for payload, kept in zip(payloads, self._kept, strict=True)], assignments)
 
@@ -113,11 +113,6 @@ class StackedPrunedLora(StackedLora):
     def export(frozen: FrozenModel, form: AdapterForm, state: Arrays, folder: Path) -> None:
         assert isinstance(form, LoraForm)
         save_pruned_adapter(frozen, state, form.scaling, folder)
-
-
-def _kept(assignment: Assignment) -> KeptUnits:
-    assert isinstance(assignment, PrunedLoraAssignment)
-    return assignment.kept
 
 
 def _n_inputs(module: Any) -> int:

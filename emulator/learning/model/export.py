@@ -1,6 +1,7 @@
 """Writes a server state as a PEFT adapter, and attaches one to a model: the bridge to software outside jetbed."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,34 @@ import torch
 from emulator.learning.model.loading import FrozenModel, silenced_libraries
 from emulator.records import Arrays
 
-ADAPTER_ARRAY = re.compile(r"layers\.(\d+)\.(\w+)\.(lora_[AB])")
+LORA_PARAMETERS = {"lora_A": "lora_A.default.weight", "lora_B": "lora_B.default.weight"}
+"""What PEFT calls LoRA's arrays below the module that they adapt."""
 
 
 def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder: Path) -> None:
-    """Writes ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``.
+    """Writes a server state of LoRA's arrays as an adapter that ``PeftModel.from_pretrained`` loads.
 
-    On top of the same base model it gives the server state's logits. Layers without an adapter are left alone; the
-    head, and whatever else the base model's checkpoint lacks, is part of the adapter.
+    Layers without an adapter are left alone.
 
     Raises:
         ValueError: the state holds no adapter at all.
     """
+    save(to_peft(frozen, state, scaling), folder)
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes the adapter of a ``PeftModel``: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    On top of the same base model it gives the server state's logits; the head, and whatever else the base model's
+    checkpoint lacks, is part of the adapter.
+    """
     with silenced_libraries():
-        to_peft(frozen, state, scaling).save_pretrained(folder)
+        model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
 
 
 def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None) -> Any:
-    """A ``PeftModel`` around the frozen model, whose weights it shares, holding ``state``.
+    """A ``PeftModel`` with LoRA around the frozen model, whose weights it shares, holding ``state``.
 
     Its adapters and head can be trained.
 
@@ -37,12 +47,12 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
         scaling: alpha / r, the same for all adapters.
         base: a model with the modules of the frozen one, to be used in its place.
     """
-    from peft import LoraConfig, TaskType, get_peft_model  # slow to import, and wanted once per run at most
+    from peft import LoraConfig, TaskType  # slow to import, and wanted once per run at most
 
     ranks = {
-        frozen.sites[int(match[1]), match[2]]: len(array)
+        frozen.sites[site]: len(array)
         for name, array in state.items()
-        if (match := ADAPTER_ARRAY.fullmatch(name)) and match[3] == "lora_A" and len(array)
+        if (site := _site(name)) and name.endswith(".lora_A") and len(array)
     }
     if not ranks:
         raise ValueError("the server state holds no LoRA adapter, so there is none to write")
@@ -54,27 +64,51 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
         target_modules=sorted(ranks),
         rank_pattern={re.escape(path): rank for path, rank in ranks.items()},
         alpha_pattern={re.escape(path): _alpha(scaling * rank) for path, rank in ranks.items()},
-        modules_to_save=_modules_to_save(frozen),
     )
+    return with_adapters(frozen, config, LORA_PARAMETERS, state, base)
+
+
+def with_adapters(
+    frozen: FrozenModel, config: Any, parameters: Mapping[str, str], state: Arrays, base: Any = None
+) -> Any:
+    """A ``PeftModel`` of any of PEFT's forms around the frozen model, whose weights it shares, holding ``state``.
+
+    Args:
+        frozen: the base model.
+        config: of the form, with the modules that it adapts; which are saved whole is put into it here.
+        parameters: what PEFT calls each of the form's arrays below a module, by the last part of the array's name.
+        state: arrays named ``layers.{l}.{target}.{array}`` and ``head.{module}.weight|bias``.
+        base: a model with the modules of the frozen one, to be used in its place.
+    """
+    from peft import get_peft_model
+
+    config.modules_to_save = _modules_to_save(frozen)
     base = frozen.build() if base is None else base
     base.name_or_path = base.config._name_or_path = frozen.path
     with silenced_libraries():
         model = get_peft_model(base, config)
     with torch.no_grad():
-        parameters = dict(model.named_parameters())
+        held = dict(model.named_parameters())
         for name, array in state.items():
-            parameters[peft_name(frozen, name)].copy_(torch.tensor(array))
+            parameter = held[peft_name(frozen, name, parameters)]
+            parameter.copy_(torch.tensor(array).view(parameter.shape))
     return model
 
 
-def peft_name(frozen: FrozenModel, name: str) -> str:
+def peft_name(frozen: FrozenModel, name: str, parameters: Mapping[str, str] = LORA_PARAMETERS) -> str:
     """What PEFT calls the array ``name`` of a server state, among the parameters of its model."""
-    match = ADAPTER_ARRAY.fullmatch(name)
-    if match:
-        return f"base_model.model.{frozen.sites[int(match[1]), match[2]]}.{match[3]}.default.weight"
+    site = _site(name)
+    if site is not None:
+        return f"base_model.model.{frozen.sites[site]}.{parameters[name.rpartition('.')[2]]}"
     path = frozen.head[name.removeprefix("head.").rpartition(".")[0]]
     top, _, rest = path.partition(".")
     return ".".join(filter(None, ["base_model.model", top, "modules_to_save.default", rest, name.rpartition(".")[2]]))
+
+
+def _site(name: str) -> tuple[int, str] | None:
+    """Layer and matrix of an adapter's array; None for an array of the head."""
+    place, *rest = name.split(".")
+    return (int(rest[0]), rest[1]) if place == "layers" else None
 
 
 def _modules_to_save(frozen: FrozenModel) -> list[str]:

@@ -116,11 +116,11 @@ class StepBench:
             torch.cuda.empty_cache()
 
     def _adapted(self, work: Work) -> Any:
-        ranks = {layer: rank for layer, rank in enumerate(work.ranks) if rank > 0}
+        layers = enumerate(work.adapters.layers)
+        ranks = {(layer, adapter.place): rank for layer, held in layers for adapter, rank in held}
         if not ranks:
             return self._model
-        sites = find_sites(self._model, "random weights")
-        paths = [path for (layer, name), path in sites.items() if layer in ranks and name in work.targets]
+        paths = [path for site, path in find_sites(self._model, "random weights").items() if site in ranks]
         rank = max(ranks.values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

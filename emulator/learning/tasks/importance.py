@@ -14,6 +14,7 @@ from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.kept_units import READERS, kind_of, mask_name, score_name
+from emulator.forms.pruned_lora import pruned_assignment
 from emulator.learning.attach.pruned_lora import AdaptedMatrix, StackedPrunedLora
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
@@ -36,9 +37,9 @@ class ScoredTraining(LocalTraining):
 
     def __init__(self, host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> None:
         super().__init__(host, form, jobs)
-        assignments = [job.assignment for job in self.jobs]
-        self._measures = [getattr(assignment, "importance", "none") for assignment in assignments]
-        shares = [getattr(assignment, "smoothing", 0.0) for assignment in assignments]
+        self._assignments = [pruned_assignment(job.assignment) for job in self.jobs]
+        self._measures = [assignment.importance for assignment in self._assignments]
+        shares = [assignment.smoothing for assignment in self._assignments]
         self._renewal = 1 - torch.tensor(shares, dtype=torch.float32, device=host.settings.device)
         self._smoothed: dict[str, Tensor] = {}  # by what is measured, (n_devices, ...)
 
@@ -74,9 +75,7 @@ class ScoredTraining(LocalTraining):
 
     def metrics(self, row: int) -> Mapping[str, float]:
         found = dict(super().metrics(row))
-        assignment = self.jobs[row].assignment
-        if (kept := getattr(assignment, "kept", None)) is not None:
-            found["kept_fraction"] = kept.kept_fraction
+        found["kept_fraction"] = self._assignments[row].kept.kept_fraction
         if self._measures[row] != "none":
             found["adapter_importance"] = float(self._smoothed["adapters"][row])
         return found

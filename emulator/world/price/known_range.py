@@ -2,8 +2,8 @@
 
 from device_profiles.records import DeviceProfile
 from emulator.records import Work
-from emulator.shapes.convnet import ConvNetSpec
 from emulator.shapes.spec import ModelSpec
+from emulator.world.price.steps import step_of
 
 
 def outside_known_range(profile: DeviceProfile, model: ModelSpec, work: Work, precision: str) -> str | None:
@@ -18,17 +18,4 @@ def outside_known_range(profile: DeviceProfile, model: ModelSpec, work: Work, pr
         return f"{work.kind.value}, known for {', '.join(known.kinds)}"
     if precision not in known.precisions:
         return f"{precision}, known for {', '.join(known.precisions)}"
-    if isinstance(model, ConvNetSpec):
-        return f"{model.name}, a network of convolutions, known for transformers"
-    n_tokens = work.batch_size * work.seq_len
-    if not known.min_step_tokens <= n_tokens <= known.max_step_tokens:
-        return (
-            f"batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens a step, known from "
-            f"{known.min_step_tokens} to {known.max_step_tokens}"
-        )
-    if not known.min_model_parameters <= model.n_parameters <= known.max_model_parameters:
-        return (
-            f"{model.name} with {model.n_parameters / 1e6:.0f} M parameters, known from "
-            f"{known.min_model_parameters / 1e6:.0f} to {known.max_model_parameters / 1e6:.0f} M"
-        )
-    return None
+    return step_of(model, work, precision).outside(known)

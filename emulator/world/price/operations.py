@@ -6,44 +6,51 @@ out; ``tests/unit/world/test_operations.py`` counts again). Fused kernels and co
 
 from dataclasses import dataclass
 
-from emulator.records import Work, WorkKind
-from emulator.shapes.spec import ModelSpec
-from emulator.world.price.gradient_flow import adapters_at
+from emulator.records import WorkKind
+from emulator.world.price.layers import Layers
 
 
 @dataclass(frozen=True, slots=True)
 class _LayerOperations:
-    """Operations of one layer: forward; backward where it is frozen but for adapters, and where it is trained whole."""
+    """Operations of one layer: forward; backward where it is frozen but for adapters, and where it is trained whole.
+
+    ``behind_backward`` are those behind its feed-forward part, all that a backward pass comes to if the layer is the
+    lowest and nothing in front of that is trained; ``feed_forward_backward`` those of that part without its input.
+    """
 
     forward: int
     frozen_backward: int
     whole_backward: int
+    behind_backward: int
+    feed_forward_backward: int
 
 
-_ENCODER = _LayerOperations(21, 23, 40)
-_DECODER = _LayerOperations(57, 65, 85)
-_ADAPTER_FORWARD, _ADAPTER_BACKWARD = 4, 6
+_ENCODER = _LayerOperations(21, 23, 40, 3, 2)
+_DECODER = _LayerOperations(57, 65, 85, 11, 2)
 _OUTSIDE_FORWARD, _OUTSIDE_BACKWARD = 12, 6  # embeddings, mask, head and loss
 
 
-def n_forward_operations(model: ModelSpec, work: Work) -> int:
+def n_forward_operations(layers: Layers) -> int:
     """Operations of a step's forward pass."""
-    per_layer = (_DECODER if model.is_decoder else _ENCODER).forward
-    n_adapters = _n_adapters(work, range(work.forward_layers))
-    return _OUTSIDE_FORWARD + work.forward_layers * per_layer + n_adapters * _ADAPTER_FORWARD
+    n_layers = layers.work.forward_layers
+    per_layer = (_DECODER if layers.model.is_decoder else _ENCODER).forward
+    n_added = sum(adapter.n_forward_operations for layer in range(n_layers) for adapter in layers.kind(layer))
+    return _OUTSIDE_FORWARD + n_layers * per_layer + n_added
 
 
-def n_backward_operations(model: ModelSpec, work: Work) -> int:
+def n_backward_operations(layers: Layers) -> int:
     """Operations of a step's backward pass."""
+    work = layers.work
     if work.kind is WorkKind.INFERENCE:
         return 0
-    layer = _DECODER if model.is_decoder else _ENCODER
-    if work.kind is WorkKind.WEIGHTS:
+    layer = _DECODER if layers.model.is_decoder else _ENCODER
+    if layers.is_whole:
         return _OUTSIDE_BACKWARD + work.backward_layers * layer.whole_backward
-    first = work.forward_layers - work.backward_layers
-    n_adapters = _n_adapters(work, range(first, work.forward_layers))
-    return _OUTSIDE_BACKWARD + work.backward_layers * layer.frozen_backward + n_adapters * _ADAPTER_BACKWARD
-
-
-def _n_adapters(work: Work, layers: range) -> int:
-    return sum(rank > 0 for layer in layers for _, rank in adapters_at(work, layer))
+    n_added = sum(adapter.n_backward_operations for each in layers.differentiated for adapter in layers.kind(each))
+    n_entered = work.backward_layers * layer.frozen_backward
+    if work.backward_layers:
+        flow = layers.flow(layers.kind(layers.first), lowest=True)
+        if not flow.attended:  # attention of the lowest layer is not entered
+            n_lowest = layer.behind_backward + layer.feed_forward_backward * flow.mlp_product
+            n_entered -= layer.frozen_backward - n_lowest
+    return _OUTSIDE_BACKWARD + n_entered + n_added

@@ -6,9 +6,10 @@ from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import Work, WorkKind
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.cost import PassDemand, StepDemand, StepTime, pass_time, step_demand, step_time
+from emulator.world.price.cost import StepTime, pass_time, step_time
 from emulator.world.price.known_range import outside_known_range
-from emulator.world.price.memory import MemoryUse, n_held_parameters, n_trained_parameters, peak_memory
+from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
+from emulator.world.price.steps import step_of
 from emulator.world.price.uncertainty import bounds
 
 _BYTES_PER_PARAMETER = 4  # float32 on the wire
@@ -84,7 +85,8 @@ def price_step(
 
     ``dropout`` says whether the layers drop out, which takes memory.
     """
-    demand = step_demand(model, work, precision)
+    step = step_of(model, work, precision)
+    demand = step.demand()
     time = step_time(demand, mode, precision)
     slow, fast = _extremes(profile, mode, precision)
     slowest_s, fastest_s = (step_time(demand, each, precision).step_s for each in (slow, fast))
@@ -92,9 +94,7 @@ def price_step(
     usable = profile.usable_memory_bytes
     memory_low, memory_high = bounds(usable / _MEMORY_UNIT, _uncertainty(profile, mode, "usable_memory_gib"))
     n_sent, n_received = (
-        (0.0, 0.0)
-        if work.kind is WorkKind.INFERENCE
-        else (n_trained_parameters(model, work), n_held_parameters(model, work))
+        (0.0, 0.0) if work.kind is WorkKind.INFERENCE else (step.n_trained_parameters, step.n_held_parameters)
     )
     return StepPrice(
         profile=profile,
@@ -106,7 +106,7 @@ def price_step(
         time=time,
         step_s=Band(time.step_s, fastest_s, slowest_s),
         energy_j=Band(time.step_s * mode.compute_w, fastest_s * watts[0], slowest_s * watts[1]),
-        memory=peak_memory(model, work, precision, dropout=dropout),
+        memory=step.memory(dropout=dropout),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
         download_bytes=round(_BYTES_PER_PARAMETER * n_received),
         upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),

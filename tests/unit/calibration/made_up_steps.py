@@ -8,7 +8,8 @@ from device_profiles.records import StepLaw
 from emulator.calibration.fit import mode_of
 from emulator.calibration.measurement import MeasuredStep
 from emulator.calibration.step_settings import StepSetting, grid
-from emulator.world.price.cost import step_demand, step_time
+from emulator.world.price.cost import step_time
+from emulator.world.price.steps import step_of
 
 FIGURES = (1e11, 1.2e10, 8e-6, 4e-4)
 """100 GFLOP/s, 12 GB/s, 8 us an operation, 0.4 ms a step."""
@@ -25,7 +26,7 @@ def made_up_steps(
     mode = mode_of(law, figures, precision)
     steps = []
     for setting in settings or grid(quick=False):
-        seconds = step_time(step_demand(setting.model, setting.work, precision), mode, precision).step_s
+        seconds = step_time(step_of(setting.model, setting.work, precision).demand(), mode, precision).step_s
         seconds *= float(1 + noise_fraction * rng.standard_normal())
         steps.append(
             MeasuredStep(

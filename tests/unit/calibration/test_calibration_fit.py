@@ -11,7 +11,7 @@ from emulator.calibration import fit
 from emulator.calibration.fit import FIGURES as NAMES
 from emulator.calibration.fit import FitError, fit_rate, fit_steps
 from emulator.calibration.step_settings import grid
-from emulator.world.price.cost import StepDemand
+from emulator.world.price.step import StepDemand
 from tests.unit.calibration.made_up_steps import FIGURES, made_up_steps
 
 

@@ -48,8 +48,8 @@ def test_settings_of_a_model_follow_one_another_so_that_it_is_built_once_a_turn(
 
 def test_a_setting_is_the_work_that_it_says() -> None:
     setting = StepSetting(hidden_size=128, n_layers=4, depth=3, rank=8, targets="qv", batch_size=2, seq_len=16)
-    assert setting.work.ranks == (0, 8, 8, 8)
-    assert (setting.work.backward_layers, setting.work.targets) == (3, ("query", "value"))
+    assert setting.work.adapters.ranks == (0, 8, 8, 8)
+    assert (setting.work.backward_layers, setting.work.adapters.places) == (3, ("query", "value"))
     whole = StepSetting(**{name: getattr(setting, name) for name in StepSetting.__slots__} | {"kind": WorkKind.WEIGHTS})
-    assert whole.work.ranks == (0, 0, 0, 0)
+    assert whole.work.adapters.ranks == (0, 0, 0, 0)
     assert setting.model.n_layers == 4

@@ -1,7 +1,7 @@
 """``jetbed price``: options become work, mistakes become one sentence, and scripts get the keys they need."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,12 @@ REQUEST = PriceRequest(
 def test_without_options_all_layers_get_adapters_in_the_default_mode() -> None:
     found = priced(REQUEST)
     assert found.mode.name == "MAXP_CORE_ARM"
-    assert found.work.ranks == (8,) * 12
-    assert (found.work.backward_layers, found.work.targets, found.work.kind) == (12, ("query", "value"), "adapters")
+    assert found.work.adapters.ranks == (8,) * 12
+    assert (found.work.backward_layers, found.work.adapters.places, found.work.kind) == (
+        12,
+        ("query", "value"),
+        "adapters",
+    )
 
 
 @pytest.mark.parametrize(("mode", "name"), [("MAXQ", "MAXQ"), ("1", "MAXQ"), ("0", "MAXN")])
@@ -61,7 +65,9 @@ def test_a_mode_goes_by_name_or_number(mode: str, name: str) -> None:
 )
 def test_options_become_work(changes: dict[str, Any], work: dict[str, Any]) -> None:
     found = priced(replace(REQUEST, **changes)).work
-    assert {name: getattr(found, name) for name in work} == work
+    told = {each.name: getattr(found, each.name) for each in fields(found)}
+    told |= {"ranks": found.adapters.ranks, "targets": found.adapters.places}
+    assert {name: told[name] for name in work} == work
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from emulator.forms.cut_lora import CutLoraForm, cut_form
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model, tiny_state
-from emulator.world.price.cost import backward_flop, forward_flop
 from emulator.world.price.memory import peak_memory
+from emulator.world.price.steps import step_of
 
 MODEL = tiny_model(n_layers=4)
 FORM = CutLoraForm(ranks=(2, 3, 4, 5), cut=2)
@@ -42,8 +42,8 @@ def test_the_bottom_costs_less_than_the_whole_and_has_no_head() -> None:
 
     assert (bottom.forward_layers, bottom.backward_layers) == (2, 2)
     assert (whole.forward_layers, whole.backward_layers) == (4, 4)
-    assert forward_flop(MODEL, bottom) < forward_flop(MODEL, whole)
-    assert backward_flop(MODEL, bottom) < backward_flop(MODEL, whole)
+    assert step_of(MODEL, bottom).forward_flop < step_of(MODEL, whole).forward_flop
+    assert step_of(MODEL, bottom).backward_flop < step_of(MODEL, whole).backward_flop
     assert peak_memory(MODEL, bottom, "fp32").total_bytes < peak_memory(MODEL, whole, "fp32").total_bytes
 
 

@@ -12,8 +12,8 @@ from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model
 from emulator.testing.small_world import tiny_state
-from emulator.world.price.cost import step_demand
 from emulator.world.price.memory import peak_memory
+from emulator.world.price.steps import step_of
 
 FORM = DiagonalLoraForm(rank=4)
 MODEL = tiny_model(3)
@@ -69,9 +69,11 @@ def test_bytes_are_those_of_the_kept_ranks_and_a_bit_for_each_rank() -> None:
 
 
 def test_a_layer_without_ranks_ends_the_backward_pass_above_it() -> None:
-    assert assignment(ALL).depth == 3
+    assert assignment(ALL).backward_layers == 3
     work = FORM.work(assignment(SOME), MODEL)
-    assert (work.backward_layers, work.ranks, work.target_ranks) == (2, (0, 2, 4), ((0, 0), (2, 0), (4, 1)))
+    assert (work.backward_layers, work.adapters.ranks) == (2, (0, 2, 4))
+    held = [{adapter.place: rank for adapter, rank in layer} for layer in work.adapters.layers]
+    assert held == [{}, {"query": 2}, {"query": 4, "value": 1}]
     assert FORM.work(assignment((((), ()),) * 3), MODEL).backward_layers == 0
 
 
@@ -82,7 +84,7 @@ def test_time_and_memory_fall_when_the_lowest_layers_lose_their_ranks() -> None:
     all_layers, top = ((rank, rank),) * 12, (((), ()),) * 6 + ((rank, rank),) * 6
     long, short = (form.work(assignment(kept), model) for kept in (all_layers, top))
     # without ranks in the lower half, about half of the backward pass and of what is kept for it is left
-    ratio = step_demand(model, short, "fp32").backward_flop / step_demand(model, long, "fp32").backward_flop
+    ratio = step_of(model, short, "fp32").demand().backward_flop / step_of(model, long, "fp32").demand().backward_flop
     assert ratio == pytest.approx(0.5, abs=0.05)
     kept_bytes = [peak_memory(model, work, "fp32").activations_bytes for work in (short, long)]
     assert kept_bytes[0] / kept_bytes[1] == pytest.approx(0.5, abs=0.05)

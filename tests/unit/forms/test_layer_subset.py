@@ -8,8 +8,8 @@ from emulator.forms.layer_subset import LayerSubsetLoraForm
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model
-from emulator.world.price.cost import step_demand
 from emulator.world.price.memory import peak_memory
+from emulator.world.price.steps import step_of
 
 FORM = LayerSubsetLoraForm(ranks=(4, 4, 4))
 SOME = LoraAssignment(device_id=0, n_steps=2, batch_size=4, learning_rate=0.1, ranks=(4, 0, 4), depth=3)
@@ -17,7 +17,7 @@ SOME = LoraAssignment(device_id=0, n_steps=2, batch_size=4, learning_rate=0.1, r
 
 def test_a_device_computes_the_layers_that_it_has() -> None:
     work = FORM.work(SOME, tiny_model(3))
-    assert (work.forward_layers, work.backward_layers, work.skipped_layers, work.ranks) == (2, 2, 1, (4, 4))
+    assert (work.forward_layers, work.backward_layers, work.skipped_layers, work.adapters.ranks) == (2, 2, 1, (4, 4))
 
 
 def test_only_the_adapters_of_its_layers_travel_with_the_head() -> None:
@@ -32,7 +32,7 @@ def test_four_of_twelve_layers_cost_what_a_model_of_four_layers_does() -> None:
     work = LayerSubsetLoraForm(ranks=(8,) * 12).work(replace(SOME, ranks=layers, depth=12), model)
     shallow = replace(model, n_layers=4)
     whole = LoraForm(ranks=(8,) * 4).work(replace(SOME, ranks=(8,) * 4, depth=4), shallow)
-    assert step_demand(model, work, "fp32") == step_demand(shallow, whole, "fp32")
+    assert step_of(model, work, "fp32").demand() == step_of(shallow, whole, "fp32").demand()
     assert peak_memory(model, work, "fp32") == peak_memory(shallow, whole, "fp32")
 
 

@@ -114,8 +114,8 @@ def test_more_targets_cost_more_by_their_sizes() -> None:
 def test_work_is_a_full_forward_pass_and_a_backward_pass_of_the_depth() -> None:
     work = FORM.work(holding(2, 3, 4, depth=1), MODEL)
 
-    assert (work.forward_layers, work.backward_layers, work.ranks) == (3, 1, (2, 3, 4))
-    assert (work.n_steps, work.batch_size, work.seq_len, work.targets) == (5, 8, MODEL.seq_len, FORM.targets)
+    assert (work.forward_layers, work.backward_layers, work.adapters.ranks) == (3, 1, (2, 3, 4))
+    assert (work.n_steps, work.batch_size, work.seq_len, work.adapters.places) == (5, 8, MODEL.seq_len, FORM.targets)
 
 
 def test_another_kind_of_assignment_is_refused() -> None:

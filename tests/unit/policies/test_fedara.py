@@ -117,7 +117,7 @@ def test_when_all_vote_for_the_upper_layers_bytes_and_depth_fall() -> None:
     # 24, then 6 + floor(18 · 8 / 27) = 11, 6 + floor(18 / 27) = 6, 6 ranks; a matrix has four, so they lie in
     # the uppermost 6, 3, 2 and 2 matrices, which are two to a layer
     assert [one.n_kept for one in held] == [24, 11, 6, 6]
-    assert [one.depth for one in held] == [3, 2, 1, 1]
+    assert [one.backward_layers for one in held] == [3, 2, 1, 1]
     n_bytes = [form.download_bytes(one, MODEL) - form.extra_download_bytes(one, MODEL) for one in held]
     assert n_bytes == [4 * (n * (16 + 16 + 1) + 51) for n in (24, 11, 6, 6)]
     assert [form.work(one, MODEL).backward_layers for one in held] == [3, 2, 1, 1]

@@ -21,7 +21,7 @@ from emulator.shapes.spec import ModelSpec
 from emulator.testing import exact_testbed, tiny_model, tiny_state
 from emulator.world.availability import DropOuts
 from emulator.world.open_round import OpenRound, Train
-from emulator.world.price.cost import backward_flop, forward_flop
+from emulator.world.price.steps import step_of
 from emulator.world.testbed import Testbed
 
 MODEL = tiny_model(n_layers=4)  # width 16, 8 tokens
@@ -141,8 +141,8 @@ def test_the_server_takes_its_time_for_the_top() -> None:
     )
     whole = FORM.whole_work(assignment, MODEL)
     bottom = replace(whole, forward_layers=1, backward_layers=1)
-    flop = forward_flop(MODEL, whole) + backward_flop(MODEL, whole)
-    flop -= forward_flop(MODEL, bottom) + backward_flop(MODEL, bottom)
+    flop = step_of(MODEL, whole).forward_flop + step_of(MODEL, whole).backward_flop
+    flop -= step_of(MODEL, bottom).forward_flop + step_of(MODEL, bottom).backward_flop
 
     # One after another for two devices in each merged step; side by side where each has its own top.
     slow_s = {

@@ -41,8 +41,6 @@ class FlatForm(AdapterForm):
             seq_len=model.seq_len,
             forward_layers=model.n_layers,
             backward_layers=model.n_layers,
-            ranks=(1,) * model.n_layers,
-            targets=("query",),
         )
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:

@@ -1,7 +1,7 @@
 """Small transformers with LoRA on their top layers, and what PyTorch really keeps and computes for one step of them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from emulator.records import Work, WorkKind
+from emulator.records import Adapter, Work, WorkKind
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.gradient_flow import adapters_at
 
 N_LABELS = 3
 N_LAYERS = 3
@@ -60,6 +59,9 @@ _MODULES = {
     "mlp_up": r"(intermediate\.dense|up_proj|lin1)",
     "mlp_down": r"(?<!attention\.)(output\.dense|down_proj|lin2)",
 }
+
+
+Attach = Callable[[nn.Module, Work], None]
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,19 @@ def priced(family: str, head: str) -> ModelSpec:
     return model_spec_from_config(CONFIGS[family], name=family, n_labels=N_LABELS, seq_len=32, head=head)
 
 
-def run_step(family: str, work: Work, head: str = "full", attention: str = "eager") -> Probe:
-    """Train one step of the model that ``work`` is about, adapters on the differentiated layers only, in float32."""
+def run_step(
+    family: str, work: Work, head: str = "full", attention: str = "eager", attach: Attach | None = None
+) -> Probe:
+    """Train one step of the model that ``work`` is about, adapters on the differentiated layers only, in float32.
+
+    ``attach`` puts a form's adapters into the model, by default LoRA.
+    """
     torch.manual_seed(0)
     torch_config = AutoConfig.for_model(**CONFIGS[family], num_labels=N_LABELS)
     model = AutoModelForSequenceClassification.from_config(torch_config, attn_implementation=attention)
     model.requires_grad_(False)
-    _attach(model, work)
+    if work.kind is WorkKind.ADAPTERS:
+        (attach or _attach_lora)(model, work)
     trained_head = {f"{path}.{kind}" for path in priced(family, head).head for kind in ("weight", "bias")}
     for name, parameter in model.named_parameters():
         if name in trained_head or (work.kind is WorkKind.WEIGHTS and _is_trained_whole(name, work)):
@@ -163,17 +171,24 @@ def _is_trained_whole(name: str, work: Work) -> bool:
     return work.backward_layers == N_LAYERS or not re.search(r"embed|\bnorm\.", name)
 
 
-def _attach(model: nn.Module, work: Work) -> None:
+def adapted_maps(model: nn.Module, work: Work) -> Iterator[tuple[str, nn.Linear, Adapter, int]]:
+    """The linear maps of differentiated layers that ``work`` adapts: path, map, adapter and its number."""
     for path, module in list(model.named_modules()):
         layer = re.search(r"\.(\d+)\.(.+)$", path)
-        if (
-            work.kind is not WorkKind.ADAPTERS
-            or layer is None
-            or not isinstance(module, nn.Linear)
-            or int(layer[1]) < N_LAYERS - work.backward_layers
-        ):
+        if layer is None or not isinstance(module, nn.Linear) or int(layer[1]) < N_LAYERS - work.backward_layers:
             continue
-        for target, rank in adapters_at(work, int(layer[1])):
-            if re.search(rf"{_MODULES[target]}$", layer[2]):
-                parent, _, name = path.rpartition(".")
-                setattr(model.get_submodule(parent), name, _Lora(module, rank))
+        for adapter, number in work.adapters.at(int(layer[1])):
+            matrix = "mlp_down" if adapter.place == "mlp_product" else adapter.place
+            if re.search(rf"{_MODULES[matrix]}$", layer[2]):
+                yield path, module, adapter, number
+
+
+def put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Puts ``module`` in the place of the one at ``path``."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
+def _attach_lora(model: nn.Module, work: Work) -> None:
+    for path, linear, _, rank in adapted_maps(model, work):
+        put(model, path, _Lora(linear, rank))

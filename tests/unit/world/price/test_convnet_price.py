@@ -9,9 +9,10 @@ from emulator.records import Work, WorkKind
 from emulator.shapes.convnet import ConvNetSpec
 from emulator.shapes.convnet_catalog import builtin_convnet, convnet_spec
 from emulator.testing.small_world import made_up_devices
-from emulator.world.price.cost import backward_flop, forward_flop, price, step_demand
+from emulator.world.price.cost import price
 from emulator.world.price.known_range import outside_known_range
-from emulator.world.price.memory import n_trained_parameters, peak_memory
+from emulator.world.price.memory import peak_memory
+from emulator.world.price.steps import step_of
 
 BATCH = 4
 NETWORK = builtin_convnet((3, 10, 10), 5)
@@ -25,8 +26,6 @@ def work_of(network: ConvNetSpec, n_layers: int | None = None, batch_size: int =
         seq_len=1,
         forward_layers=n_layers,
         backward_layers=n_layers,
-        ranks=(),
-        targets=(),
         kind=WorkKind.WEIGHTS,
     )
 
@@ -69,8 +68,8 @@ def test_flop_are_those_that_pytorch_counts(n_layers: int) -> None:
     found, _ = step(NETWORK, n_layers)
     work = work_of(NETWORK, n_layers)
 
-    assert forward_flop(NETWORK, work) == found["forward"]
-    assert backward_flop(NETWORK, work) == found["backward"]
+    assert step_of(NETWORK, work).forward_flop == found["forward"]
+    assert step_of(NETWORK, work).backward_flop == found["backward"]
 
 
 def test_alexnet_below_its_cut_agrees_with_pytorch_too() -> None:
@@ -78,7 +77,10 @@ def test_alexnet_below_its_cut_agrees_with_pytorch_too() -> None:
     found, _ = step(network, network.cut)
     work = work_of(network, network.cut)
 
-    assert (forward_flop(network, work), backward_flop(network, work)) == (found["forward"], found["backward"])
+    assert (step_of(network, work).forward_flop, step_of(network, work).backward_flop) == (
+        found["forward"],
+        found["backward"],
+    )
 
 
 @pytest.mark.parametrize("n_layers", [2, 4])
@@ -95,7 +97,7 @@ def test_trained_parameters_and_memory_are_those_of_the_bottom() -> None:
     work = work_of(network, network.cut, batch_size=64)
     memory = peak_memory(network, work, "fp32")
 
-    assert n_trained_parameters(network, work) == network.n_bottom_parameters
+    assert step_of(network, work).n_trained_parameters == network.n_bottom_parameters
     assert memory.weights_bytes == memory.optimizer_bytes == 4 * network.n_bottom_parameters
     assert memory.activations_bytes == 4 * 64 * (
         3 * 32 * 32 + sum(layer.n_kept for layer in network.layers[: network.cut])
@@ -115,14 +117,14 @@ def test_a_step_takes_its_arithmetic_at_the_device_s_rate() -> None:
 
 def test_inference_has_no_backward_pass() -> None:
     work = replace(work_of(NETWORK), backward_layers=0, kind=WorkKind.INFERENCE)
-    demand = step_demand(NETWORK, work, "fp32")
+    demand = step_of(NETWORK, work, "fp32").demand()
 
     assert (demand.backward_flop, demand.n_backward_operations, demand.optimizer_bytes) == (0, 0, 0)
     assert peak_memory(NETWORK, work, "fp32").activations_bytes == 0
 
 
 def test_a_bigger_batch_costs_in_proportion() -> None:
-    one, many = (step_demand(NETWORK, work_of(NETWORK, batch_size=size), "fp32") for size in (1, 7))
+    one, many = (step_of(NETWORK, work_of(NETWORK, batch_size=size), "fp32").demand() for size in (1, 7))
 
     assert np.isclose(many.forward_flop, 7 * one.forward_flop)
     assert many.n_forward_operations == one.n_forward_operations

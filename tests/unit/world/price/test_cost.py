@@ -10,12 +10,16 @@ import pytest
 
 from device_profiles.catalog import load_profile
 from device_profiles.records import PowerMode, StepLaw
-from emulator.records import Work, WorkKind
+from emulator.forms.lora import low_rank_adapters
+from emulator.records import NO_ADAPTERS, Work, WorkKind
 from emulator.shapes.catalog import model_spec, model_spec_from_config
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price import cost
-from emulator.world.price.cost import CostModel, StepDemand, backward_flop, forward_flop, price, step_demand, step_time
+from emulator.world.price.cost import CostModel, price, step_time
+from emulator.world.price.layers import Layers
 from emulator.world.price.operations import n_backward_operations, n_forward_operations
+from emulator.world.price.step import Step
+from emulator.world.price.steps import step_of
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=256, head="output")
 TX2_STEPS = Path(__file__).parents[4] / "device_profiles" / "tx2_adapter_steps.csv"
@@ -46,7 +50,7 @@ def optimizer_s(depth: int) -> float:
 
 def whole(depth: int, seq_len: int = S) -> Work:
     """Full fine-tuning of the top layers."""
-    return replace(lora(depth), ranks=(0,) * 12, kind=WorkKind.WEIGHTS, seq_len=seq_len)
+    return replace(lora(depth), adapters=NO_ADAPTERS, kind=WorkKind.WEIGHTS, seq_len=seq_len)
 
 
 def lora(depth: int, targets: tuple[str, ...] = ("query", "value"), n_steps: int = 1, rank: int = R) -> Work:
@@ -56,9 +60,13 @@ def lora(depth: int, targets: tuple[str, ...] = ("query", "value"), n_steps: int
         seq_len=S,
         forward_layers=12,
         backward_layers=depth,
-        ranks=(0,) * (12 - depth) + (rank,) * depth,
-        targets=targets,
+        adapters=low_rank_adapters(ROBERTA, targets, (0,) * (12 - depth) + (rank,) * depth),
     )
+
+
+def with_ranks(work: Work, *ranks: int) -> Work:
+    """``work`` with these ranks on query and value of RoBERTa."""
+    return replace(work, adapters=low_rank_adapters(ROBERTA, ("query", "value"), ranks))
 
 
 def head_forward_flop() -> float:
@@ -67,23 +75,25 @@ def head_forward_flop() -> float:
 
 
 def test_forward_is_every_layer_and_the_adapters_that_are_held() -> None:
-    assert forward_flop(ROBERTA, lora(0)) == pytest.approx(
+    assert step_of(ROBERTA, lora(0)).forward_flop == pytest.approx(
         183.61e9, rel=1e-4
     )  # counted by PyTorch, batch 4, length 256
-    assert forward_flop(ROBERTA, lora(5)) == 12 * (MATRICES + 2 * PRODUCT) + 5 * 2 * ADAPTER + head_forward_flop()
+    assert (
+        step_of(ROBERTA, lora(5)).forward_flop == 12 * (MATRICES + 2 * PRODUCT) + 5 * 2 * ADAPTER + head_forward_flop()
+    )
 
 
 @pytest.mark.parametrize(
     ("depth", "gflop"), [(1, 12.16), (2, 28.37), (4, 60.78), (8, 125.6), (12, 190.4)]
 )  # counted by PyTorch's FlopCounterMode on RoBERTa-base with PEFT, rank 8 on query and value, batch 4, length 256
 def test_backward_through_the_last_layers_is_what_pytorch_counts(depth: int, gflop: float) -> None:
-    assert backward_flop(ROBERTA, lora(depth)) == pytest.approx(gflop * 1e9, rel=0.001)
+    assert step_of(ROBERTA, lora(depth)).backward_flop == pytest.approx(gflop * 1e9, rel=0.001)
 
 
 def test_the_lowest_layer_saves_what_leads_to_its_input_alone() -> None:
-    per_layer = backward_flop(ROBERTA, lora(3)) - backward_flop(ROBERTA, lora(2))
+    per_layer = step_of(ROBERTA, lora(3)).backward_flop - step_of(ROBERTA, lora(2)).backward_flop
     assert per_layer == MATRICES + 4 * PRODUCT + 2 * 2 * ADAPTER
-    lowest = backward_flop(ROBERTA, lora(1)) - backward_flop(ROBERTA, lora(0))
+    lowest = step_of(ROBERTA, lora(1)).backward_flop - step_of(ROBERTA, lora(0)).backward_flop
     head_inputs = head_forward_flop()  # depth 0 needs no gradient of the head's input
     # 6 b s h² into query, key and value; the gradient of key; that of the adapters' input, half of lora_A's four terms
     saved = 6 * B * S * H**2 + PRODUCT + 2 * 2 * B * S * R * H
@@ -91,32 +101,32 @@ def test_the_lowest_layer_saves_what_leads_to_its_input_alone() -> None:
 
 
 def test_depth_0_trains_the_head_alone() -> None:
-    assert backward_flop(ROBERTA, lora(0)) == 2 * B * 2 * H
+    assert step_of(ROBERTA, lora(0)).backward_flop == 2 * B * 2 * H
 
 
 def test_adapters_below_the_differentiated_layers_cost_forward_only() -> None:
-    held = replace(lora(4), ranks=(R,) * 12)
-    assert backward_flop(ROBERTA, held) == backward_flop(ROBERTA, lora(4))
-    assert forward_flop(ROBERTA, held) - forward_flop(ROBERTA, lora(4)) == 8 * 2 * ADAPTER
+    held = with_ranks(lora(4), *(R,) * 12)
+    assert step_of(ROBERTA, held).backward_flop == step_of(ROBERTA, lora(4)).backward_flop
+    assert step_of(ROBERTA, held).forward_flop - step_of(ROBERTA, lora(4)).forward_flop == 8 * 2 * ADAPTER
 
 
 def test_each_layer_pays_for_its_own_rank() -> None:
     ranks = (0,) * 8 + (4, 0, 8, 16)
-    more = backward_flop(ROBERTA, replace(lora(4), ranks=ranks)) - backward_flop(ROBERTA, lora(4, rank=0))
+    more = step_of(ROBERTA, with_ranks(lora(4), *ranks)).backward_flop - step_of(ROBERTA, lora(4, rank=1)).backward_flop
     # 4 terms of 2 b s r h for each of 2 matrices; the lowest layer, of rank 4, needs no gradient of their input
     unit = 2 * B * S * H
-    assert more == pytest.approx(2 * unit * (4 * 8 + 4 * 16 + 3 * 4))
+    assert more == pytest.approx(2 * unit * (4 * (8 - 1) + 4 * (16 - 1) + 4 * (0 - 1) + 3 * (4 - 1)))
 
 
 def test_pruning_half_the_heads_and_channels_halves_the_layers() -> None:
     half = replace(lora(12, rank=0), width_fraction=0.5)
-    layers = forward_flop(ROBERTA, lora(12, rank=0)) - head_forward_flop()
-    assert forward_flop(ROBERTA, half) - head_forward_flop() == pytest.approx(0.5 * layers)
+    layers = step_of(ROBERTA, lora(12, rank=0)).forward_flop - head_forward_flop()
+    assert step_of(ROBERTA, half).forward_flop - head_forward_flop() == pytest.approx(0.5 * layers)
 
 
 def test_below_a_cut_there_is_no_head() -> None:
-    bottom = replace(lora(2), forward_layers=4, ranks=(0, 0, R, R))
-    assert forward_flop(ROBERTA, bottom) == 4 * (MATRICES + 2 * PRODUCT) + 2 * 2 * ADAPTER
+    bottom = with_ranks(replace(lora(2), forward_layers=4), 0, 0, R, R)
+    assert step_of(ROBERTA, bottom).forward_flop == 4 * (MATRICES + 2 * PRODUCT) + 2 * 2 * ADAPTER
 
 
 def test_grouped_query_attention_and_a_gated_mlp_are_priced_by_their_parameters() -> None:
@@ -131,20 +141,21 @@ def test_grouped_query_attention_and_a_gated_mlp_are_priced_by_their_parameters(
         "max_position_embeddings": 2048,
     }
     llama = model_spec_from_config(config, name="tiny-llama", n_labels=2, seq_len=128, head="full")
-    work = Work(n_steps=1, batch_size=2, seq_len=128, forward_layers=22, backward_layers=0, ranks=(0,) * 22,
-                targets=("query", "value"))  # fmt: skip
+    work = Work(n_steps=1, batch_size=2, seq_len=128, forward_layers=22, backward_layers=0)
     n_weights = 2 * 2048 * 2048 + 2 * 2048 * 256 + 3 * 2048 * 5632
     products = 2 * 2 * 2 * 128**2 * 2048
     head = 2 * 2 * 128 * 2048 * 2  # a decoder scores every token
-    assert forward_flop(llama, work) == 22 * (2 * 2 * 128 * n_weights + products) + head
+    assert step_of(llama, work).forward_flop == 22 * (2 * 2 * 128 * n_weights + products) + head
 
 
 def test_time_is_flop_over_rate_with_the_overhead_in_the_forward_pass() -> None:
     cost = price(ROBERTA, lora(4, n_steps=3), MODE, "fp32")
-    assert cost.forward_flop == 3 * forward_flop(ROBERTA, lora(4))
-    assert cost.forward_s == pytest.approx(3 * (forward_flop(ROBERTA, lora(4)) / 1e12 + 0.01 + optimizer_s(4)))
-    assert cost.backward_s == pytest.approx(3 * backward_flop(ROBERTA, lora(4)) / 1e12)
-    assert price(ROBERTA, lora(4), MODE, "amp").backward_s == pytest.approx(backward_flop(ROBERTA, lora(4)) / 4e12)
+    assert cost.forward_flop == 3 * step_of(ROBERTA, lora(4)).forward_flop
+    assert cost.forward_s == pytest.approx(3 * (step_of(ROBERTA, lora(4)).forward_flop / 1e12 + 0.01 + optimizer_s(4)))
+    assert cost.backward_s == pytest.approx(3 * step_of(ROBERTA, lora(4)).backward_flop / 1e12)
+    assert price(ROBERTA, lora(4), MODE, "amp").backward_s == pytest.approx(
+        step_of(ROBERTA, lora(4)).backward_flop / 4e12
+    )
 
 
 def test_quantizing_costs_a_pass_over_the_kept_activations_each_way() -> None:
@@ -162,11 +173,11 @@ def test_quantizing_costs_a_pass_over_the_kept_activations_each_way() -> None:
 def test_work_is_counted_once_however_often_it_is_priced(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[Work] = []
 
-    def counting(model: ModelSpec, work: Work, precision: str) -> StepDemand:
+    def counting(model: ModelSpec, work: Work, precision: str) -> Step:
         counted.append(work)
-        return step_demand(model, work, precision)
+        return step_of(model, work, precision)
 
-    monkeypatch.setattr(cost, "step_demand", counting)
+    monkeypatch.setattr(cost, "step_of", counting)
     costs, works = CostModel(ROBERTA, "fp32"), [lora(depth) for depth in range(13)]
     priced = [[costs.price(work, MODE) for work in works] for _ in range(3)]
 
@@ -207,64 +218,64 @@ def test_a_tx2_takes_the_published_time_for_full_fine_tuning_by_the_same_rate() 
 
 def test_training_a_layer_whole_costs_twice_its_forward_and_attention_too() -> None:
     # Kaplan et al. 2020, arXiv 2001.08361, section 2.1
-    per_layer = backward_flop(ROBERTA, whole(3)) - backward_flop(ROBERTA, whole(2))
+    per_layer = step_of(ROBERTA, whole(3)).backward_flop - step_of(ROBERTA, whole(2)).backward_flop
     assert per_layer == 2 * (MATRICES + 2 * PRODUCT)
     # The lowest layer needs no gradient of its input, unless the embeddings below it are trained.
     head = 2 * head_forward_flop()
-    assert backward_flop(ROBERTA, whole(2)) == pytest.approx(head + 2 * per_layer - 6 * B * S * H**2)
-    assert backward_flop(ROBERTA, whole(12)) == pytest.approx(head + 12 * per_layer)
+    assert step_of(ROBERTA, whole(2)).backward_flop == pytest.approx(head + 2 * per_layer - 6 * B * S * H**2)
+    assert step_of(ROBERTA, whole(12)).backward_flop == pytest.approx(head + 12 * per_layer)
 
 
 def test_inference_is_the_forward_pass_alone() -> None:
     inference = replace(lora(0), kind=WorkKind.INFERENCE)
-    assert forward_flop(ROBERTA, inference) == forward_flop(ROBERTA, lora(0))
+    assert step_of(ROBERTA, inference).forward_flop == step_of(ROBERTA, lora(0)).forward_flop
     cost = price(ROBERTA, inference, MODE, "fp32")
     assert (cost.backward_s, cost.backward_flop) == (0, 0)
-    assert cost.forward_s == pytest.approx(forward_flop(ROBERTA, inference) / 1e12 + 0.01)
+    assert cost.forward_s == pytest.approx(step_of(ROBERTA, inference).forward_flop / 1e12 + 0.01)
 
 
 def test_the_optimizer_of_full_fine_tuning_passes_over_all_that_is_trained() -> None:
     layer = 12 * H**2 + 9 * H + 4 * H  # four square maps and two of 4 h, their biases, two norms
     head = H * H + H + 2 * H + 2
-    demand = step_demand(ROBERTA, whole(3), "fp32")
+    demand = step_of(ROBERTA, whole(3), "fp32").demand()
     assert demand.optimizer_bytes == 28 * (3 * layer + head)
     assert step_time(demand, MODE, "fp32").overhead_s == 0.01 + demand.optimizer_bytes / 1e11
-    assert step_demand(ROBERTA, whole(12), "fp32").optimizer_bytes == 28 * ROBERTA.n_parameters
+    assert step_of(ROBERTA, whole(12), "fp32").demand().optimizer_bytes == 28 * ROBERTA.n_parameters
 
 
 SHORT = replace(lora(2), batch_size=1, seq_len=4)
 
 
 def test_a_step_of_few_tokens_takes_as_long_as_reading_the_weights() -> None:
-    demand = step_demand(ROBERTA, SHORT, "fp32")
+    demand = step_of(ROBERTA, SHORT, "fp32").demand()
     layer = 12 * H**2 + 9 * H + 4 * H
     head = H * H + H + 2 * H
     assert demand.forward_bytes == 4 * (12 * layer + head)
     assert demand.backward_bytes == 4 * (2 * layer + head)
     time = step_time(demand, MODE, "fp32")
     assert (time.forward_s, time.backward_s) == (demand.forward_bytes / 1e11, demand.backward_bytes / 1e11)
-    assert step_demand(ROBERTA, replace(SHORT, seq_len=2), "fp32").forward_bytes == demand.forward_bytes
+    assert step_of(ROBERTA, replace(SHORT, seq_len=2), "fp32").demand().forward_bytes == demand.forward_bytes
 
 
 def test_a_step_of_few_tokens_takes_as_long_as_dispatching_its_operations() -> None:
     mode = replace(MODE, dispatch_s=1e-3)
-    time = step_time(step_demand(ROBERTA, SHORT, "fp32"), mode, "fp32")
-    assert n_forward_operations(ROBERTA, SHORT) == 12 + 12 * 21 + 2 * 2 * 4  # outside, layers, adapters
-    assert n_backward_operations(ROBERTA, SHORT) == 6 + 2 * 23 + 2 * 2 * 6
+    time = step_time(step_of(ROBERTA, SHORT, "fp32").demand(), mode, "fp32")
+    assert n_forward_operations(Layers(ROBERTA, SHORT)) == 12 + 12 * 21 + 2 * 2 * 4  # outside, layers, adapters
+    assert n_backward_operations(Layers(ROBERTA, SHORT)) == 6 + 2 * 23 + 2 * 2 * 6
     assert (time.forward_s, time.backward_s) == (pytest.approx(0.280), pytest.approx(0.076))
-    wide = step_time(step_demand(ROBERTA, replace(lora(2), batch_size=32), "fp32"), mode, "fp32")
-    assert wide.forward_s == forward_flop(ROBERTA, replace(lora(2), batch_size=32)) / 1e12
+    wide = step_time(step_of(ROBERTA, replace(lora(2), batch_size=32), "fp32").demand(), mode, "fp32")
+    assert wide.forward_s == step_of(ROBERTA, replace(lora(2), batch_size=32)).forward_flop / 1e12
 
 
 def test_mixed_precision_moves_eight_bytes_for_a_weight_forward_and_two_backward() -> None:
-    fp32, amp = (step_demand(ROBERTA, SHORT, precision) for precision in ("fp32", "amp"))
+    fp32, amp = (step_of(ROBERTA, SHORT, precision).demand() for precision in ("fp32", "amp"))
     assert (amp.forward_bytes, amp.backward_bytes) == (2 * fp32.forward_bytes, 0.5 * fp32.backward_bytes)
 
 
 def test_ranks_above_a_cut_cost_nothing_below_it() -> None:
-    bottom = replace(lora(2), forward_layers=4, ranks=(0, 0, R, R))
-    whole_length = replace(bottom, ranks=(0, 0, *(R,) * 10))
-    assert step_demand(ROBERTA, whole_length, "fp32") == step_demand(ROBERTA, bottom, "fp32")
+    bottom = with_ranks(replace(lora(2), forward_layers=4), 0, 0, R, R)
+    whole_length = with_ranks(bottom, 0, 0, *(R,) * 10)
+    assert step_of(ROBERTA, whole_length, "fp32").demand() == step_of(ROBERTA, bottom, "fp32").demand()
 
 
 HEAD_BIAS_FLOP = 2 * 2 * 64  # the bias of a head's frozen map counts as weights: two rows, 64 of them
@@ -296,12 +307,15 @@ def test_flop_are_what_pytorch_counts(family: str, targets: tuple[str, ...], dep
         seq_len=32,
         forward_layers=N_LAYERS,
         backward_layers=depth,
-        ranks=(0,) * (N_LAYERS - depth) + (4,) * depth,
-        targets=tuple(target for target in targets if target in model.matrices),
+        adapters=low_rank_adapters(
+            model,
+            tuple(target for target in targets if target in model.matrices),
+            (0,) * (N_LAYERS - depth) + (4,) * depth,
+        ),
     )
     probe = run_step(family, work)
-    assert forward_flop(model, work) == pytest.approx(probe.forward_flop, rel=0.001)
-    assert backward_flop(model, work) == pytest.approx(probe.backward_flop, rel=0.001, abs=HEAD_BIAS_FLOP)
+    assert step_of(model, work).forward_flop == pytest.approx(probe.forward_flop, rel=0.001)
+    assert step_of(model, work).backward_flop == pytest.approx(probe.backward_flop, rel=0.001, abs=HEAD_BIAS_FLOP)
 
 
 @pytest.mark.slow
@@ -317,19 +331,17 @@ def test_flop_of_full_fine_tuning_are_what_pytorch_counts(family: str, depth: in
         seq_len=32,
         forward_layers=N_LAYERS,
         backward_layers=depth,
-        ranks=(0,) * N_LAYERS,
-        targets=(),
         kind=WorkKind.WEIGHTS,
     )
     probe = run_step(family, work, "output")
-    assert forward_flop(model, work) == pytest.approx(probe.forward_flop, rel=0.001)
-    assert backward_flop(model, work) == pytest.approx(probe.backward_flop, rel=0.001, abs=HEAD_BIAS_FLOP)
+    assert step_of(model, work).forward_flop == pytest.approx(probe.forward_flop, rel=0.001)
+    assert step_of(model, work).backward_flop == pytest.approx(probe.backward_flop, rel=0.001, abs=HEAD_BIAS_FLOP)
 
 
 @pytest.mark.parametrize("law", ["queued", "in_turn"])
 def test_other_laws_let_element_wise_operations_pass_through_the_memory(law: StepLaw) -> None:
     mode = replace(MODE, step_law=law, dispatch_s=1e-4, memory_bytes_per_s=2e10)
-    demand = step_demand(ROBERTA, lora(5), "fp32")
+    demand = step_of(ROBERTA, lora(5), "fp32").demand()
     time = step_time(demand, mode, "fp32")
     arithmetic_s = demand.backward_flop / 1e12
     memory_s = (demand.backward_bytes + demand.backward_element_bytes) / 2e10

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from device_profiles.catalog import load_profile, profile_names
+from emulator.forms.lora import low_rank_adapters
 from emulator.records import Work, WorkKind
 from emulator.shapes.catalog import model_spec
 from emulator.world.price.known_range import outside_known_range
@@ -12,7 +13,12 @@ from emulator.world.price.known_range import outside_known_range
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=128, head="output")
 TX2 = load_profile("jetson_tx2")
 WORK = Work(
-    n_steps=4, batch_size=8, seq_len=128, forward_layers=12, backward_layers=12, ranks=(8,) * 12, targets=("query",)
+    n_steps=4,
+    batch_size=8,
+    seq_len=128,
+    forward_layers=12,
+    backward_layers=12,
+    adapters=low_rank_adapters(ROBERTA, ("query",), (8,) * 12),
 )
 
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from emulator.records import Work, WorkKind
+from emulator.forms.lora import low_rank_adapters
+from emulator.records import NO_ADAPTERS, Work, WorkKind
 from emulator.shapes.catalog import model_spec
-from emulator.world.price.memory import ALLOCATOR_FRACTION, peak_memory
+from emulator.world.price.memory import peak_memory
+from emulator.world.price.step import ALLOCATOR_FRACTION
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=256, head="output")
 QUERY_VALUE = ("query", "value")
@@ -21,14 +23,19 @@ def lora(depth: int, targets: tuple[str, ...] = QUERY_VALUE, batch_size: int = 4
         seq_len=seq_len,
         forward_layers=12,
         backward_layers=depth,
-        ranks=(0,) * (12 - depth) + (8,) * depth,
-        targets=targets,
+        adapters=low_rank_adapters(ROBERTA, targets, (0,) * (12 - depth) + (8,) * depth),
     )
+
+
+def with_ranks(work: Work, *ranks: int) -> Work:
+    """``work`` with these ranks on the matrices that it has adapters on."""
+    adapters = low_rank_adapters(ROBERTA, work.adapters.places, ranks, work.width_fraction)
+    return replace(work, adapters=adapters)
 
 
 def layer_bytes(work: Work, precision: str = "fp32", **options: object) -> int:
     """What one more differentiated layer above the lowest keeps."""
-    deeper = replace(work, backward_layers=work.backward_layers + 1, ranks=(*work.ranks[1:], 8))
+    deeper = with_ranks(replace(work, backward_layers=work.backward_layers + 1), *work.adapters.ranks[1:], 8)
     more, less = (peak_memory(ROBERTA, w, precision, **options).activations_bytes for w in (deeper, work))  # type: ignore[arg-type]
     return more - less
 
@@ -99,7 +106,7 @@ def test_weights_and_optimizer_follow_the_parameter_counts() -> None:
 
 
 def test_a_frozen_adapter_needs_no_optimizer() -> None:
-    held = replace(lora(4), ranks=(8,) * 12)
+    held = with_ranks(lora(4), *(8,) * 12)
     assert peak_memory(ROBERTA, held, "fp32").optimizer_bytes == peak_memory(ROBERTA, lora(4), "fp32").optimizer_bytes
     assert peak_memory(ROBERTA, held, "fp32").weights_bytes - peak_memory(ROBERTA, lora(4), "fp32").weights_bytes == (
         4 * 8 * 8 * 2 * (768 + 768)
@@ -114,7 +121,7 @@ def test_the_working_set_is_that_of_attention_or_of_the_feed_forward_part_whiche
 
 
 def test_pruned_layers_hold_and_keep_less() -> None:
-    half = peak_memory(ROBERTA, replace(lora(12), width_fraction=0.5), "fp32")
+    half = peak_memory(ROBERTA, with_ranks(replace(lora(12), width_fraction=0.5), *(8,) * 12), "fp32")
     whole = peak_memory(ROBERTA, lora(12), "fp32")
     n_matrices = 12 * (4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768)
     n_adapter_outputs = 12 * 8 * 2 * 768
@@ -125,8 +132,8 @@ def test_pruned_layers_hold_and_keep_less() -> None:
 
 
 def test_below_a_cut_there_is_no_head() -> None:
-    bottom = Work(n_steps=1, batch_size=4, seq_len=256, forward_layers=4, backward_layers=2, ranks=(0, 0, 8, 8),
-                  targets=QUERY_VALUE)  # fmt: skip
+    bottom = Work(n_steps=1, batch_size=4, seq_len=256, forward_layers=4, backward_layers=2,
+                  adapters=low_rank_adapters(ROBERTA, QUERY_VALUE, (0, 0, 8, 8)))  # fmt: skip
     use = peak_memory(ROBERTA, bottom, "fp32")
     assert use.weights_bytes == 4 * (ROBERTA.n_embedding_parameters + 4 * ROBERTA.n_layer_parameters + 2 * 24576)
     assert use.optimizer_bytes == 12 * 2 * 24576
@@ -144,17 +151,18 @@ def test_full_fine_tuning_needs_the_published_peak_memory_within_a_tenth() -> No
     published = (1.2, 1.5, 1.7, 2.0, 2.3, 2.8, 3.2, 3.5, 3.9, 4.1, 4.3, 4.7, 5.3)
     bert = model_spec("bert-base", n_labels=2, seq_len=256, head="output")
     for depth, peak_gb in enumerate(published):
-        work = replace(lora(depth, batch_size=8), ranks=(0,) * 12, kind=WorkKind.WEIGHTS)
+        work = replace(lora(depth, batch_size=8), adapters=NO_ADAPTERS, kind=WorkKind.WEIGHTS)
         use = peak_memory(bert, work, "fp32", dropout=True)
         assert use.total_bytes / 1e9 + 0.7 == pytest.approx(peak_gb, rel=0.1)
 
 
 def test_full_fine_tuning_keeps_every_map_s_input_and_updates_every_parameter() -> None:
-    work = replace(lora(3), ranks=(0,) * 12, kind=WorkKind.WEIGHTS)
-    adapted = replace(lora(3, ROBERTA.matrices), ranks=(0,) * 12)
+    work = replace(lora(3), adapters=NO_ADAPTERS, kind=WorkKind.WEIGHTS)
+    adapted = lora(3, ROBERTA.matrices)
+    between = 4 * 4 * 256 * 3 * 6 * 8  # what adapters keep between A and B: eight numbers in each of six matrices
     first_tokens_are_a_view = 4 * SBH  # the head's first map is trained, and keeps the last layer's output
     kept, kept_for_adapters = (peak_memory(ROBERTA, each, "fp32").activations_bytes for each in (work, adapted))
-    assert kept == kept_for_adapters + first_tokens_are_a_view
+    assert kept == kept_for_adapters - between + first_tokens_are_a_view
     everything = peak_memory(ROBERTA, replace(work, backward_layers=12), "fp32")
     assert everything.optimizer_bytes == 12 * ROBERTA.n_parameters
     assert everything.weights_bytes == 4 * ROBERTA.n_parameters
@@ -196,8 +204,11 @@ def test_activations_are_what_pytorch_keeps(
         seq_len=seq_len,
         forward_layers=N_LAYERS,
         backward_layers=depth,
-        ranks=(0,) * (N_LAYERS - depth) + (4,) * depth,
-        targets=tuple(target for target in targets if target in model.matrices),
+        adapters=low_rank_adapters(
+            model,
+            tuple(target for target in targets if target in model.matrices),
+            (0,) * (N_LAYERS - depth) + (4,) * depth,
+        ),
     )
     use = peak_memory(model, work, "fp32", attention="eager" if attention == "eager" else "sdpa")
     probe = run_step(family, work, head, attention)
@@ -219,8 +230,6 @@ def test_full_fine_tuning_keeps_what_pytorch_keeps(
         seq_len=seq_len,
         forward_layers=N_LAYERS,
         backward_layers=depth,
-        ranks=(0,) * N_LAYERS,
-        targets=(),
         kind=WorkKind.WEIGHTS,
     )
     use = peak_memory(priced(family, "full"), work, "fp32", attention="eager" if attention == "eager" else "sdpa")

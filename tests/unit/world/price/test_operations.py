@@ -2,7 +2,9 @@
 
 import pytest
 
+from emulator.forms.lora import low_rank_adapters
 from emulator.records import Work, WorkKind
+from emulator.world.price.layers import Layers
 from emulator.world.price.operations import n_backward_operations, n_forward_operations
 
 QUERY_VALUE = ("query", "value")
@@ -17,6 +19,8 @@ ALL = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
         (QUERY_VALUE, 3, WorkKind.ADAPTERS),
         (QUERY_VALUE, 1, WorkKind.ADAPTERS),
         (ALL, 2, WorkKind.ADAPTERS),
+        (("mlp_down",), 1, WorkKind.ADAPTERS),
+        (("mlp_up",), 2, WorkKind.ADAPTERS),
         ((), 3, WorkKind.WEIGHTS),
     ],
 )
@@ -25,16 +29,16 @@ def test_operations_are_those_that_pytorch_dispatches(
 ) -> None:
     from autograd_probe import N_LAYERS, priced, run_step
 
+    model = priced(family, "full")
     work = Work(
         n_steps=1,
         batch_size=2,
         seq_len=32,
         forward_layers=N_LAYERS,
         backward_layers=depth,
-        ranks=(0,) * N_LAYERS if not targets else (0,) * (N_LAYERS - depth) + (4,) * depth,
-        targets=targets,
+        adapters=low_rank_adapters(model, targets, (0,) * (N_LAYERS - depth) + (4,) * depth),
         kind=kind,
     )
-    model, probe = priced(family, "full"), run_step(family, work)
-    assert n_forward_operations(model, work) == pytest.approx(probe.n_forward_operations, rel=0.2)
-    assert n_backward_operations(model, work) == pytest.approx(probe.n_backward_operations, rel=0.3)
+    probe = run_step(family, work)
+    assert n_forward_operations(Layers(model, work)) == pytest.approx(probe.n_forward_operations, rel=0.2)
+    assert n_backward_operations(Layers(model, work)) == pytest.approx(probe.n_backward_operations, rel=0.3)

@@ -7,12 +7,13 @@ import pytest
 from device_profiles.catalog import load_profile
 from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, KnownRange, PowerMode
-from emulator.forms.lora import LoraForm, lora_assignment
-from emulator.records import TrainingDefaults, Work, WorkKind
+from emulator.forms.lora import LoraForm, lora_assignment, low_rank_adapters
+from emulator.records import NO_ADAPTERS, TrainingDefaults, Work, WorkKind
 from emulator.shapes.catalog import model_spec
-from emulator.world.price.cost import backward_flop, forward_flop, price
+from emulator.world.price.cost import price
 from emulator.world.price.memory import peak_memory
 from emulator.world.price.step_price import price_step
+from emulator.world.price.steps import step_of
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=128, head="output")
 WORK = Work(
@@ -21,8 +22,7 @@ WORK = Work(
     seq_len=128,
     forward_layers=12,
     backward_layers=12,
-    ranks=(8,) * 12,
-    targets=("query", "value"),
+    adapters=low_rank_adapters(ROBERTA, ("query", "value"), (8,) * 12),
 )
 MODE = PowerMode(
     name="plain",
@@ -66,7 +66,7 @@ def test_a_step_takes_what_the_testbed_charges_for_it() -> None:
 def test_the_band_is_wide_enough_for_all_figures_to_err_to_one_side() -> None:
     profile = board({"fp32_tflop_per_s": "×/÷ 2", "step_overhead_ms": "±5 ms", "compute_w": "±10 %"})
     found = price_step(profile, MODE, ROBERTA, WORK, "fp32")
-    compute_s = (forward_flop(ROBERTA, WORK) + backward_flop(ROBERTA, WORK)) / 1e12
+    compute_s = (step_of(ROBERTA, WORK).forward_flop + step_of(ROBERTA, WORK).backward_flop) / 1e12
     slowest_s, fastest_s = 2 * compute_s + 0.015, compute_s / 2 + 0.005
     assert (found.step_s.low, found.step_s.high) == pytest.approx((fastest_s, slowest_s), rel=1e-6)
     assert (found.energy_j.low, found.energy_j.high) == pytest.approx((9 * fastest_s, 11 * slowest_s), rel=1e-6)
@@ -90,7 +90,7 @@ def test_bytes_are_those_of_the_form_that_is_trained(depth: int, hold_below: boo
 
 
 def test_full_fine_tuning_sends_every_parameter_and_inference_none() -> None:
-    whole = replace(WORK, ranks=(0,) * 12, kind=WorkKind.WEIGHTS)
+    whole = replace(WORK, adapters=NO_ADAPTERS, kind=WorkKind.WEIGHTS)
     found = price_step(board({}), MODE, ROBERTA, whole, "fp32")
     assert found.upload_bytes == found.download_bytes == 4 * ROBERTA.n_parameters
     inference = replace(WORK, backward_layers=0, kind=WorkKind.INFERENCE)

@@ -1,0 +1,180 @@
+"""What a transformer's step holds in memory: parameters, and what is kept for the backward pass.
+
+A frozen matrix keeps no input, so a layer with adapters keeps far less than one that is trained whole, and the layers
+below the lowest differentiated one keep nothing. With batch size ``b``, sequence length ``s``, hidden size ``h`` and
+``a`` heads, a BERT-like layer with LoRA on query and value keeps ``10 b s h + a s² b`` elements: the adapters' input,
+query, key, value, softmax, both norms' inputs and the 4 h of GELU's (Korthikanti et al. 2022, arXiv 2205.05198, section
+4.1, count layers that are trained whole). What is kept is counted tensor by tensor, as PyTorch's autograd keeps it.
+"""
+
+from collections import Counter
+
+from emulator.records import QUANTIZATION_GROUP, WorkKind
+from emulator.world.price.gradient_flow import INPUT_OF
+from emulator.world.price.layers import LayerKind, Layers
+from emulator.world.price.step import FLOAT_BYTES, PLAIN_BYTES, Attention
+
+_SOFTMAX_BYTES = {"fp32": ((4,), (4, 4)), "amp": ((4, 2), (4, 2))}
+"""Bytes of an element of each array that is kept of a softmax, without and with dropout behind it.
+
+With dropout it is kept before and after. Autocast computes it in float32 and casts it for the product that follows.
+"""
+
+_INDEX_BYTES = 8
+
+
+def n_trained_parameters(layers: Layers) -> float:
+    """How many parameters a step updates, after pruning: adapters and trained head, or layers and whole head."""
+    model, work = layers.model, layers.work
+    if work.kind is WorkKind.INFERENCE:
+        return 0.0
+    n_head = model.n_head_parameters if layers.holds_head else 0
+    if layers.is_whole:
+        n_head += model.n_frozen_head_parameters if layers.holds_head else 0
+        n_embeddings = model.n_embedding_parameters if layers.trains_embeddings else 0
+        return n_head + n_embeddings + work.backward_layers * layers.n_layer_weights
+    return n_head + layers.n_adapter_parameters(layers.differentiated)
+
+
+def n_base_parameters(layers: Layers) -> float:
+    """Embeddings, the computed layers at their kept width, and the whole head."""
+    model = layers.model
+    n_head = model.n_head_parameters + model.n_frozen_head_parameters if layers.holds_head else 0
+    return model.n_embedding_parameters + layers.work.forward_layers * layers.n_layer_weights + n_head
+
+
+def quantized_element_bytes(bits: int) -> float:
+    """An integer of so many bits, and its share of the minimum and the step of its group, at 16 bits each."""
+    return bits / 8 + 2 * 2 / QUANTIZATION_GROUP
+
+
+def quantized_bytes(layers: Layers, precision: str) -> float:
+    """Bytes that pass through memory to quantize the kept activations of a step, and as many to restore them.
+
+    Each of the quantized layers reads its activations and writes them quantized in the forward pass; backward it reads
+    those and writes the activations.
+    """
+    n_quantized = min(layers.work.quantized_layers, layers.work.backward_layers)
+    if n_quantized == 0:
+        return 0.0
+    quantized = layers.differentiated[:n_quantized]
+    kinds = Counter((layers.kind(layer), layer == quantized[0]) for layer in quantized)
+    n_bytes = sum(
+        count * sum(_kept_bytes(layers, kind, precision, "eager", lowest=lowest))
+        for (kind, lowest), count in kinds.items()
+    )
+    return layers.n_tokens * n_bytes
+
+
+def activations_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
+    """Bytes that the forward pass keeps for the backward pass."""
+    if layers.work.kind is WorkKind.INFERENCE:
+        return 0.0
+    n_bytes = _behind_layers_bytes(layers, precision)
+    if layers.work.backward_layers:
+        n_bytes += _layers_bytes(layers, precision, attention, dropout)
+    if layers.trains_embeddings:
+        n_bytes += _embeddings_bytes(layers, dropout)
+    return n_bytes
+
+
+def workspace_elements(layers: Layers, attention: Attention) -> float:
+    """Elements per token that are alive at once within a layer, kept or not: its attention or its feed-forward part.
+
+    Attention has its input, query, key and value, and two arrays of scores at a time; the feed-forward part its input,
+    and its channels before and after the activation (and once more for a gate).
+    """
+    model = layers.model
+    scores = 2 * layers.scores if attention == "eager" else layers.heads
+    n_channels = layers.channels * (3 if model.gated_mlp else 2)
+    return max(model.hidden_size + 3 * layers.heads + scores, model.hidden_size + n_channels)
+
+
+def _layers_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
+    """Bytes that the differentiated layers keep for the backward pass; there is at least one."""
+    model, work = layers.model, layers.work
+    end_quantized = layers.first + min(work.quantized_layers, work.backward_layers)
+    kinds = Counter((layers.kind(each), each == layers.first, each < end_quantized) for each in layers.differentiated)
+    n_bytes = 0.0
+    for (kind, lowest, is_quantized), count in kinds.items():
+        kept = _kept_bytes(layers, kind, precision, attention, lowest=lowest, dropout=dropout)
+        n_bytes += count * kept[is_quantized]
+    n_statistics: float = 2 if model.is_decoder else 4  # one per RMS norm; mean and deviation per layer norm
+    if attention == "sdpa":
+        n_statistics += model.n_heads  # log-sum-exp
+    n_bytes += work.backward_layers * n_statistics * FLOAT_BYTES
+    numbers = layers.numbers(layers.differentiated)
+    n_bytes += PLAIN_BYTES[precision] * sum(number * adapter.n_kept for adapter, number in numbers.items())
+    if model.is_decoder and layers.is_whole:
+        n_bytes += work.backward_layers * 2 * model.hidden_size * PLAIN_BYTES[precision]  # for the norms' weights
+    if dropout and not model.is_decoder:
+        n_masked = 2.0 * model.hidden_size  # behind the output map and the feed-forward part
+        if attention == "eager":
+            n_masked += layers.scores
+        n_bytes += work.backward_layers * n_masked
+    return layers.n_tokens * n_bytes
+
+
+def _kept_bytes(
+    layers: Layers,
+    kind: LayerKind,
+    precision: str,
+    attention: Attention,
+    *,
+    lowest: bool,
+    dropout: bool = False,
+) -> tuple[float, float]:
+    """Bytes per token that a differentiated layer keeps, as they are and quantized.
+
+    Without masks and statistics, and without what adapters keep beside the inputs of their matrices. The input of the
+    lowest differentiated layer needs no gradient.
+    """
+    model, flow = layers.model, layers.flow(kind, lowest=lowest)
+    hidden, heads, channels = model.hidden_size, layers.heads, layers.channels
+    trained = model.matrices if layers.is_whole else [each.place for each in kind if each.reads_input]
+    inputs = {INPUT_OF[name] for name in trained}
+    plain = softmax = 0.0
+    plain += hidden * ("layer_input" in inputs)
+    if attention == "eager":
+        # A product keeps each factor for the gradient of the other; grouped keys and values are repeated for all heads.
+        plain += heads * (flow.key + flow.query + flow.scores)  # query, key, value
+        plain += heads * ("context" in inputs)
+        softmax += flow.context * layers.scores
+    elif flow.context:
+        grouped = model.n_kv_heads / model.n_heads
+        plain += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
+    else:
+        plain += heads * ("context" in inputs)
+    plain += hidden * ("attended" in inputs)
+    plain += channels * ("mlp_product" in inputs)
+    if model.is_decoder:  # norms come before the parts; the gate is kept, up for its gradient, the active gate for up's
+        norm = hidden * (flow.layer_input + flow.attended)
+        plain += channels * (2 * flow.mlp_gate + flow.mlp_up)
+    else:  # norms come behind the parts; the input of the activation is kept
+        norm = hidden * (flow.attended + 1)
+        plain += channels * flow.mlp_up
+    softmax_bytes = _SOFTMAX_BYTES[precision][dropout]
+    n_bytes = PLAIN_BYTES[precision] * plain + FLOAT_BYTES * norm + sum(softmax_bytes) * softmax
+    n_elements = plain + norm + len(softmax_bytes) * softmax
+    return n_bytes, quantized_element_bytes(layers.work.activation_bits) * n_elements
+
+
+def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
+    """Bytes that trained embeddings keep: the tokens' numbers and, in an encoder, the input of their norm."""
+    token_bytes = _INDEX_BYTES
+    if not layers.model.is_decoder:
+        token_bytes += layers.model.hidden_size * (FLOAT_BYTES + dropout) + 2 * FLOAT_BYTES
+    return layers.n_tokens * token_bytes
+
+
+def _behind_layers_bytes(layers: Layers, precision: str) -> float:
+    """Bytes that a decoder's last norm and the head keep."""
+    if not layers.holds_head:
+        return 0.0
+    model, work, plain_bytes = layers.model, layers.work, PLAIN_BYTES[precision]
+    token_bytes = 0
+    if model.is_decoder:
+        token_bytes = plain_bytes + FLOAT_BYTES * (work.backward_layers > 0)  # inputs of the score and of the norm
+    elif model.n_frozen_head_parameters == 0 or layers.is_whole:
+        token_bytes = plain_bytes  # the head reads the first token, a view that keeps all of them
+    return work.batch_size * model.hidden_size * (work.seq_len * token_bytes + plain_bytes)

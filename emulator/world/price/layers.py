@@ -1,0 +1,102 @@
+"""What all counts of a transformer's step rest on: its layers at the width and with the adapters that a device has."""
+
+from dataclasses import dataclass
+
+from emulator.records import Adapter, LayerAdapters, Work, WorkKind
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price.gradient_flow import GradientFlow, gradient_flow
+
+LayerKind = tuple[Adapter, ...]
+"""The adapters of a layer without their number: what the flow of gradients through it depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers that a device computes in one step. Sizes are after pruning."""
+
+    model: ModelSpec
+    work: Work
+
+    @property
+    def n_tokens(self) -> int:
+        return self.work.batch_size * self.work.seq_len
+
+    @property
+    def heads(self) -> float:
+        """Elements of all heads together, for each token."""
+        return self.model.n_heads * self.model.head_size * self.work.width_fraction
+
+    @property
+    def channels(self) -> float:
+        """Feed-forward channels."""
+        return self.model.intermediate_size * self.work.width_fraction
+
+    @property
+    def scores(self) -> float:
+        """A row of attention for each head."""
+        return self.model.n_heads * self.work.width_fraction * self.work.seq_len
+
+    @property
+    def first(self) -> int:
+        """The lowest differentiated layer."""
+        return self.work.forward_layers - self.work.backward_layers
+
+    @property
+    def differentiated(self) -> range:
+        return range(self.first, self.work.forward_layers)
+
+    @property
+    def holds_head(self) -> bool:
+        """Whether the device computes up to the output; below a cut it holds no head."""
+        return self.work.forward_layers + self.work.skipped_layers == self.model.n_layers
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether layers are trained whole."""
+        return self.work.kind is WorkKind.WEIGHTS
+
+    @property
+    def trains_embeddings(self) -> bool:
+        """Whether the embeddings are trained, as full fine-tuning does that leaves no layer frozen."""
+        return self.is_whole and self.work.backward_layers == self.work.forward_layers
+
+    @property
+    def n_layer_weights(self) -> float:
+        """Parameters of one layer at its kept width; its norms are not pruned."""
+        model = self.model
+        n_matrices = sum(model.matrix(name).n_parameters for name in model.matrices)
+        return n_matrices * self.work.width_fraction + model.n_layer_parameters - n_matrices
+
+    def features(self, name: str) -> tuple[float, float]:
+        """Input and output size of a matrix."""
+        return self.model.kept_features(name, self.work.width_fraction)
+
+    def adapters(self, layer: int) -> LayerAdapters:
+        """The adapters of a layer, each with its number."""
+        return self.work.adapters.at(layer)
+
+    def kind(self, layer: int) -> LayerKind:
+        """What of a layer's adapters does not depend on how many of each there are."""
+        return tuple(adapter for adapter, _ in self.work.adapters.at(layer))
+
+    def numbers(self, layers: range) -> dict[Adapter, int]:
+        """How many of each adapter there are in ``layers``."""
+        numbers: dict[Adapter, int] = {}
+        for layer in layers:
+            for adapter, number in self.work.adapters.at(layer):
+                numbers[adapter] = numbers.get(adapter, 0) + number
+        return numbers
+
+    def n_adapter_parameters(self, layers: range) -> float:
+        """Parameters of the adapters in ``layers``."""
+        return sum(number * adapter.n_parameters for adapter, number in self.numbers(layers).items())
+
+    def flow(self, kind: LayerKind, *, lowest: bool) -> GradientFlow:
+        """The flow in a differentiated layer with these adapters: in the lowest one, or in those above it.
+
+        A decoder that is trained whole has a trained norm in front of its lowest layer, too.
+        """
+        has_trained_norm = self.model.is_decoder and self.is_whole
+        layer_input = not lowest or has_trained_norm or self.trains_embeddings
+        places = self.model.matrices if self.is_whole else tuple(adapter.place for adapter in kind)
+        return gradient_flow(places, layer_input)

@@ -1,0 +1,148 @@
+"""What a local step asks of a device: the contract that each kind of model fulfils, and the figures it gives."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+from device_profiles.records import KnownRange
+from emulator.records import Work
+from emulator.shapes.spec import ModelSpec
+
+Attention = Literal["eager", "sdpa"]
+
+FORWARD_WEIGHT_BYTES = {"fp32": 4, "amp": 4 + 2 + 2}
+"""Bytes moved for a weight in the forward pass: autocast reads float32, writes a half-precision copy and reads that."""
+
+BACKWARD_WEIGHT_BYTES = {"fp32": 4, "amp": 2}
+"""Bytes read of a weight for the gradient of its input."""
+
+ELEMENT_BYTES = {"fp32": 4, "amp": 3}
+"""Bytes of an element: autocast runs norms and softmax in float32, other operations in the halves it is given."""
+
+PLAIN_BYTES = {"fp32": 4, "amp": 2}
+"""Bytes of most activations. Autocast leaves weights, norms and their inputs in float32."""
+
+FLOAT_BYTES = 4
+"""Bytes of a float32: of a weight, and of what is written for the gradient of a trained one."""
+
+ALLOCATOR_FRACTION = 0.3
+"""What PyTorch's caching allocator holds beyond the activations that are kept, as a share of them.
+
+Derived, good to a factor of 2: with it, and 0.7 GB for the CUDA context, full fine-tuning of BERT-base with dropout at
+batch size 8 and length 256 needs within 10 % of the peak memory that FedAdapter (MobiCom 2023) states at each of 13
+depths (``tx2_adapter_steps.csv``); without it, up to 16 % less. The batch size of those figures is not stated; 8 fits.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepDemand:
+    """What one local step asks of a device, whichever it is.
+
+    ``forward_bytes`` and ``backward_bytes`` are weights and their gradients that pass through memory while the device
+    computes; ``forward_element_bytes`` and ``backward_element_bytes`` what element-wise operations read and write;
+    ``quantization_bytes`` (once in each direction) and ``optimizer_bytes`` pass while it does nothing else.
+    """
+
+    forward_flop: float
+    backward_flop: float
+    forward_bytes: float
+    backward_bytes: float
+    n_forward_operations: int
+    n_backward_operations: int
+    forward_element_bytes: float
+    backward_element_bytes: float
+    quantization_bytes: float
+    optimizer_bytes: float
+
+    @property
+    def forward(self) -> "PassDemand":
+        return PassDemand(self.forward_flop, self.forward_bytes, self.forward_element_bytes, self.n_forward_operations)
+
+    @property
+    def backward(self) -> "PassDemand":
+        return PassDemand(
+            self.backward_flop, self.backward_bytes, self.backward_element_bytes, self.n_backward_operations
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PassDemand:
+    """What the forward or the backward pass of one step asks of a device; the fields are those of a step."""
+
+    flop: float
+    weight_bytes: float
+    element_bytes: float
+    n_operations: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryUse:
+    """Peak memory of a local step.
+
+    ``activations_bytes`` is what the forward pass keeps for the backward pass; ``optimizer_bytes`` are gradients and
+    AdamW's two moments; ``workspace_bytes`` is the largest working set of one layer beyond what is kept;
+    ``allocator_bytes`` is :data:`ALLOCATOR_FRACTION` of the activations.
+    """
+
+    weights_bytes: int
+    activations_bytes: int
+    optimizer_bytes: int
+    workspace_bytes: int
+    allocator_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        kept_bytes = self.activations_bytes + self.allocator_bytes
+        return self.weights_bytes + kept_bytes + self.optimizer_bytes + self.workspace_bytes
+
+
+class Step(ABC):
+    """One of the steps of a piece of work on one model, in one precision (``fp32`` or ``amp``)."""
+
+    @property
+    @abstractmethod
+    def forward_flop(self) -> float:
+        """FLOP of the forward pass."""
+
+    @property
+    @abstractmethod
+    def backward_flop(self) -> float:
+        """FLOP of the backward pass."""
+
+    @property
+    @abstractmethod
+    def n_trained_parameters(self) -> float:
+        """How many parameters it updates."""
+
+    @property
+    @abstractmethod
+    def n_held_parameters(self) -> float:
+        """How many parameters a device needs of the server: all that it trains, and the adapters held frozen."""
+
+    @abstractmethod
+    def demand(self) -> StepDemand:
+        """What it asks of a device."""
+
+    @abstractmethod
+    def memory(self, *, attention: Attention = "eager", dropout: bool = False) -> MemoryUse:
+        """The memory that it needs.
+
+        Args:
+            attention: ``eager`` keeps the softmax of each head; ``sdpa`` (fused kernels; Nano and TX2 have none) not.
+            dropout: whether the layers drop out (encoders only), which keeps a byte for each element that may be.
+
+        What CUDA itself takes is not in here but in a profile's ``usable_memory_bytes``.
+        """
+
+    @abstractmethod
+    def outside(self, known: KnownRange) -> str | None:
+        """The first of the model's and the work's sizes outside the range ``known``, with that range; None inside."""
+
+
+@dataclass(frozen=True)
+class ModelStep(Step):
+    """A step, by the model and the work that it belongs to."""
+
+    model: ModelSpec
+    work: Work
+    precision: str = "fp32"
