@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from emulator.backends.kinds import KINDS, backend_kind
+from device_profiles.text_files import parsed_toml, read_text
 from emulator.errors import ConfigError, did_you_mean
 
 LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted here comes near it
@@ -309,6 +310,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
         repr(parsed)  # a message must be able to say the value
     except tomllib.TOMLDecodeError:
         return key, value
+    except RecursionError:
+        raise ConfigError(f"--set {key}: the value is nested too deeply to be read") from None
     except ValueError:
         raise ConfigError(
             f"--set {key}: a number has too many digits to be read, got {len(value)} characters"
@@ -323,17 +326,11 @@ def read_toml(path: Path, what: str = "configuration file") -> dict[str, Any]:
         ConfigError: it cannot be read.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        repr(table)  # a message must be able to say each value
-        return table
-    except FileNotFoundError:
-        raise ConfigError(f"there is no {what} {str(path)!r}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the {what} cannot be read ({error}): {str(path)!r}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except ValueError:
-        raise ConfigError(f"{path}: a number has too many digits to be read") from None
+        if not path.exists():
+            raise ConfigError(f"there is no {what} {str(path)!r}")
+        return parsed_toml(read_text(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _policy_path(table: Mapping[str, Any]) -> Any:

@@ -38,7 +38,13 @@ def _names(words: str) -> tuple[str, ...]:
 
 
 FLOORS: tuple[Room, ...] = (
-    Room("device_profiles", "boards, clusters and links as TOML; the catalog that reads them", (), ("pyarrow",)),
+    Room("device_profiles/text_files", "the files that users name, and their text"),
+    Room(
+        "device_profiles",
+        "boards, clusters and links as TOML; the catalog that reads them",
+        ("device_profiles/text_files",),
+        ("pyarrow",),
+    ),
     Room("emulator/version", "the version"),
     Room("emulator/errors", "what a user can mend, said in one sentence"),
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
@@ -145,7 +151,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/learning", "the only place of torch"),
     Room("emulator/backends/kinds", "kinds of backends: what is asked of one before it starts", _names("errors")),
-    Room("emulator/config", "a run's configuration", _names("backends/kinds errors"), ("pydantic",)),
+    Room("emulator/config", "a run's configuration", _names("backends/kinds errors /device_profiles/text_files"), ("pydantic",)),
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
