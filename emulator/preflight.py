@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emulator.backends.content import numeric_settings
+from emulator.backends.content import check_content, numeric_settings
 from emulator.backends.inline import InlineBackend
 from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
@@ -107,6 +107,8 @@ def examine(config: Config, out_dir: Path) -> Preflight:
         UserError: something in the configuration, the model or the data cannot be used at all.
     """
     check_settings(config)
+    if config.training.enabled:
+        check_content(config)
     cluster = cluster_of(config)
     checks = [_output_folder(out_dir), *_hosts(config, cluster.n_devices)]
     if not all(check.is_fine for check in checks[1:]):

@@ -34,6 +34,8 @@ class Progress:
     energy_j: float = 0.0
     transferred_bytes: int = 0
     warning: str | None = None
+    remarks: tuple[str, ...] = ()
+    """What was understood of data and model, from the start on."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -72,6 +74,8 @@ class Coordinator:
     def run(self) -> None:
         """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
         try:
+            if self.backend is not None and self.backend.prepared.remarks:
+                self._tell(remarks=self.backend.prepared.remarks)
             with _rare_collections():
                 state = self._run_rounds()
             if self.backend is not None:

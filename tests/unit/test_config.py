@@ -38,6 +38,8 @@ def another(annotation: Any, default: Any) -> Any:
         return default / 2 + 0.25
     if isinstance(default, int):
         return default + 1
+    if key == "data.separator":
+        return ";"
     choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
     return next((choice for choice in choices if choice != default), default if choices else "another")
 

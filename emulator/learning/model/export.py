@@ -1,6 +1,9 @@
 """Writes a server state as a PEFT adapter, and attaches one to a model: the bridge to software outside jetbed."""
 
+import json
 import re
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,13 @@ from emulator.records import Arrays
 ADAPTER_ARRAY = re.compile(r"layers\.(\d+)\.(\w+)\.(lora_[AB])")
 
 
+LABELS_FILE = "labels.json"
+"""Beside an adapter: how many classes its head has and what they are called, as arguments of ``from_pretrained``."""
+
+
 def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder: Path) -> None:
-    """Writes ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``.
+    """Writes ``adapter_config.json`` and ``adapter_model.safetensors`` for ``PeftModel.from_pretrained``, and
+    ``labels.json``.
 
     On top of the same base model it gives the server state's logits. Layers without an adapter are left alone; the
     head, and whatever else the base model's checkpoint lacks, is part of the adapter.
@@ -24,6 +32,19 @@ def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder
     with silenced_libraries():
         to_peft(frozen, state, scaling).save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
+    for file in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "adapter_config.json", file)  # safetensors makes files for their owner alone
+    _save_labels(frozen, folder)
+
+
+def _save_labels(frozen: FrozenModel, folder: Path) -> None:
+    id2label = {int(index): str(name) for index, name in frozen.config["id2label"].items()}
+    content = {
+        "num_labels": len(id2label),
+        "id2label": id2label,
+        "label2id": {name: index for index, name in id2label.items()},
+    }
+    (folder / LABELS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None) -> Any:
@@ -46,15 +67,19 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
     }
     if not ranks:
         raise ValueError("the server state holds no LoRA adapter, so there is none to write")
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    unusual = {re.escape(path): rank for path, rank in ranks.items() if rank != usual}
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
-        r=max(ranks.values()),
-        lora_alpha=1,  # alpha_pattern has every adapter's own
+        # Readers that know no patterns have the right model where all ranks are equal.
+        r=usual,
+        lora_alpha=_alpha(scaling * usual),
         lora_dropout=0.0,
         target_modules=sorted(ranks),
-        rank_pattern={re.escape(path): rank for path, rank in ranks.items()},
-        alpha_pattern={re.escape(path): _alpha(scaling * rank) for path, rank in ranks.items()},
+        rank_pattern=unusual,
+        alpha_pattern={path: _alpha(scaling * rank) for path, rank in unusual.items()},
         modules_to_save=_modules_to_save(frozen),
+        revision=frozen.revision,
     )
     base = frozen.build() if base is None else base
     base.name_or_path = base.config._name_or_path = frozen.path
