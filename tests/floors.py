@@ -49,7 +49,12 @@ FLOORS: tuple[Room, ...] = (
     Room("emulator/errors", "what a user can mend, said in one sentence"),
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
     Room("emulator/files", "files that are whole or not there", _names("errors")),
-    Room("emulator/shapes", "models without weights: sizes by name", _names("errors"), ("transformers",)),
+    Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
+    Room(
+        "emulator/shapes",
+        "models without weights: sizes by name, and what lies in their directories",
+        _names("errors shapes/hub /device_profiles/text_files"),
+    ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
@@ -95,13 +100,13 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/data",
         "texts and images: read, tokenised, partitioned, drawn in batches",
-        _names("errors learning/builtin records seeds shapes"),
-        ("datasets", "pandas", "sklearn", "torch"),
+        _names("errors learning/builtin records seeds shapes shapes/hub /device_profiles/text_files"),
+        ("datasets", "pyarrow", "sklearn", "torch"),
     ),
     Room(
         "emulator/learning/model",
         "the model that is trained, and what makes a pass of many devices cheap",
-        _names("errors forms learning/data records seeds shapes"),
+        _names("errors forms learning/data records seeds shapes shapes/hub"),
         ("peft", "torch", "transformers"),
     ),
     Room(

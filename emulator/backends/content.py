@@ -61,6 +61,7 @@ def check_content(config: Config) -> None:
     if train.startswith(BUILTIN_PREFIX) or local_folder(train):
         place = locate(train)
         check_tokenizer_files(place.folder, train)
+        # Before weights of gigabytes are loaded.
         model_spec_from_config(place.config, name=train, n_labels=2, seq_len=data.seq_len, head=config.model.head)
     else:
         check_hub_id(train)

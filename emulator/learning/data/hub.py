@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from emulator.errors import DataError
-from emulator.learning.data.tables import SUFFIXES, Column, Table, missing_column
+from emulator.learning.data.reading import SUFFIXES
+from emulator.learning.data.tables import Column, Table, missing_column
 from emulator.shapes.hub import asked, hub_name
 
 

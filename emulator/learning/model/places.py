@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.errors import DataError
+from emulator.errors import ConfigError, DataError
 from emulator.shapes.catalog import BUILTIN_MODELS, BUILTIN_PREFIX, check_family, check_hub_id
 from emulator.shapes.hub import model_files
 from emulator.shapes.model_folder import local_folder, read_config, weight_files
@@ -38,29 +38,37 @@ def locate(train: str) -> Place:
     No weights are read.
 
     Raises:
-        DataError: there is no such model, its family is not known, or its weights are no safetensors of its own.
-        ConfigError: it cannot be had from the hub, or its config.json cannot be read.
+        DataError: there is no such model, its config.json cannot be read, its family is not known, or its weights are
+            no safetensors of its own.
     """
-    if train.startswith(BUILTIN_PREFIX):
-        folder, base, revision = _builtin(train), None, None
-    elif local := local_folder(train):
-        folder, base, revision = local.absolute(), None, None
-    else:
-        check_hub_id(train)
-        check_family(read_config(model_files(train, only_config=True), train), train)
-        folder = model_files(train)
-        base, revision = train, folder.name
-    config = read_config(folder, train)
-    check_family(config, train)
+    try:
+        folder, base, revision = _found(train)
+        config = read_config(folder, train)
+        check_family(config, train)
+    except ConfigError as error:
+        raise DataError(f"model.train: {error}") from None
     weights = weight_files(folder, train, config)
     return Place(
         name=train,
         folder=folder,
-        base=base or str(folder),
+        base=base,
         revision=revision,
         config=config,
         weight_bytes=sum(file.stat().st_size for file in weights),
     )
+
+
+def _found(train: str) -> tuple[Path, str, str | None]:
+    """The directory, what others load the model by, and the hub's revision."""
+    if train.startswith(BUILTIN_PREFIX):
+        folder = _builtin(train)
+        return folder, str(folder), None
+    if local := local_folder(train):
+        return local.absolute(), str(local.absolute()), None
+    check_hub_id(train)
+    check_family(read_config(model_files(train, only_config=True), train), train)
+    folder = model_files(train)
+    return folder, train, folder.name
 
 
 def _builtin(train: str) -> Path:
