@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from device_profiles.text_files import user_path
 from emulator.config import Config
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
@@ -40,10 +39,6 @@ def numeric_settings(config: Config) -> NumericSettings:
     )
 
 
-EARLY_BYTES = 2**26
-"""A data file up to this size is read whole before a run begins; a larger one is only looked for."""
-
-
 def check_content(config: Config) -> None:
     """Find what is wrong with model and data of a run that trains, as far as that can be told in a moment.
 
@@ -54,7 +49,6 @@ def check_content(config: Config) -> None:
     """
     if is_convnet(config.model.train):
         return
-    from emulator.learning.data.texts import BUILTIN, is_local
     from emulator.learning.model.places import locate
 
     data, train = config.data, config.model.train
@@ -65,10 +59,9 @@ def check_content(config: Config) -> None:
         model_spec_from_config(place.config, name=train, n_labels=2, seq_len=data.seq_len, head=config.model.head)
     else:
         check_hub_id(train)
-    local = [source for source in (data.source, data.test_source) if source and is_local(source)]
-    sizes = [path.stat().st_size for source in local if (path := user_path(source)).is_file()]
-    if data.source != BUILTIN and is_local(data.source) and sum(sizes) <= EARLY_BYTES:
-        _data_source(config).load(config.seed)
+    source = _data_source(config)
+    if source.can_be_read_early():
+        source.load(config.seed)
 
 
 def content_key(config: Config, n_devices: int) -> str:

@@ -22,6 +22,7 @@ MOST_INFLATION = 50
 LEAST_LIMIT_BYTES = 2**26
 """Small files may grow to this size, whatever the factor."""
 
+
 def suffix_of(path: Path) -> str:
     """The ending that tells the format, in small letters: ``.csv`` for ``A.CSV`` and for ``a.csv.gz``."""
     name = path.name.lower().removesuffix(COMPRESSED)

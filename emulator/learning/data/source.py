@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from device_profiles.text_files import user_path
 from emulator.learning.data.tables import Column, Layout
-from emulator.learning.data.texts import TextData, load_data
+from emulator.learning.data.texts import BUILTIN, TextData, is_local, load_data
+
+EARLY_BYTES = 2**26
+"""Files of up to this size are read in a moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,3 +38,11 @@ class DataSource:
             configuration=self.configuration,
             seed=seed,
         )
+
+    def can_be_read_early(self) -> bool:
+        """Whether reading costs a moment and no network: local files that are not there at all, or not large."""
+        sources = [source for source in (self.source, self.test_source) if source and source != BUILTIN]
+        if not sources or not all(map(is_local, sources)):
+            return False
+        files = [path for source in sources if (path := user_path(source)).is_file()]
+        return sum(file.stat().st_size for file in files) <= EARLY_BYTES

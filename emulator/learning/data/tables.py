@@ -62,5 +62,3 @@ def shown(text: str, most: int = 40) -> str:
     """A text as a message says it: on one line, and not all of a long one."""
     line = " ".join(text[: 4 * most].split())
     return line if len(line) <= most else f"{line[:most]}..."
-
-

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from device_profiles.text_files import user_path
 from emulator.errors import DataError
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
-from emulator.learning.data.split import at_most, stratified
 from emulator.learning.data.reading import is_data_name, joined, read_table, shards
+from emulator.learning.data.split import at_most, stratified
 from emulator.learning.data.tables import Column, Layout, Table, shown
 from emulator.seeds import Seeds
 from emulator.shapes.hub import looks_like_path

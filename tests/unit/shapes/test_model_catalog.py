@@ -139,7 +139,10 @@ def test_an_unknown_model_is_answered_with_what_there_is(name: str, message: str
         ({"model_type": None}, r"config.json needs model_type, a text, got None"),
         ({"hidden_size": None}, r"config.json needs hidden_size, a whole number, got None"),
         ({"vocab_size": "many"}, r"config.json needs vocab_size, a whole number, got 'many'"),
-        ({"max_position_embeddings": 33}, r"data.seq_len: model a model takes at most 31 tokens, got a sequence length of 32"),
+        (
+            {"max_position_embeddings": 33},
+            r"data.seq_len: model a model takes at most 31 tokens, got a sequence length of 32",
+        ),
     ],
 )
 def test_a_config_that_does_not_do_says_why(change: Mapping[str, Any], message: str) -> None:

@@ -176,7 +176,10 @@ def test_an_empty_label_is_refused_with_its_row(suffix: str, tmp_path: Path) -> 
         ("text,label\n,1\n", "data.test_source: {path!r} has an empty text in line 2 "),
         ("text,label\na,\n", "data.test_source: {path!r} has a missing label in line 2 "),
         ("text,mood\na,1\n", "data.test_source: {path!r} has no column 'label'"),
-        ('text,label\n"a,1\n', "data.test_source: {path!r}: cannot be read as csv: line 2: a quote is opened and never closed"),
+        (
+            'text,label\n"a,1\n',
+            "data.test_source: {path!r}: cannot be read as csv: line 2: a quote is opened and never closed",
+        ),
     ],
 )
 def test_a_refusal_of_the_test_file_names_its_setting(content: str, said: str, tmp_path: Path) -> None:
