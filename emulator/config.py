@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from emulator.backends.kinds import KINDS, backend_kind
 from device_profiles.text_files import parsed_toml, read_text, user_path
+from emulator.backends.kinds import KINDS, backend_kind
 from emulator.errors import ConfigError, did_you_mean
 
 LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted here comes near it

@@ -156,7 +156,12 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/learning", "the only place of torch"),
     Room("emulator/backends/kinds", "kinds of backends: what is asked of one before it starts", _names("errors")),
-    Room("emulator/config", "a run's configuration", _names("backends/kinds errors /device_profiles/text_files"), ("pydantic",)),
+    Room(
+        "emulator/config",
+        "a run's configuration",
+        _names("backends/kinds errors /device_profiles/text_files"),
+        ("pydantic",),
+    ),
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",

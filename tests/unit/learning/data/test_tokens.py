@@ -29,7 +29,7 @@ def test_cut_texts_and_tokens_are_counted_without_those_that_a_tokenizer_adds() 
 
 
 def test_a_length_that_leaves_no_token_of_a_text_is_refused() -> None:
-    with pytest.raises(DataError, match="data.seq_len leaves no token of a text, .* adds 2 .* at least 3, got 2"):
+    with pytest.raises(DataError, match=r"data.seq_len leaves no token of a text, .* adds 2 .* at least 3, got 2"):
         tokenize(["red", "one"], LABELS, word_tokenizer(), 2)
 
 
