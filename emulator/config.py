@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from device_profiles.text_files import parsed_toml, read_text
+from device_profiles.text_files import parsed_toml, read_text, user_path
 from emulator.backends.kinds import KINDS, backend_kind
 from emulator.errors import ConfigError, did_you_mean
 
@@ -22,6 +22,14 @@ LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted her
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _expanded(text: str) -> str:
+    """``~`` and ``file://`` mean the same in every path; what is no path stays as it is."""
+    return str(user_path(text)) if text.startswith(("~", "file:")) else text
+
+
+NameOrPath = Annotated[str, AfterValidator(_expanded)]
 
 REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)")
 
@@ -54,7 +62,7 @@ class AvailabilityConfig(Section):
     """For on_off: for how long a device can be reached, on average, in emulated seconds; at least 0.001."""
     mean_off_s: Annotated[float, Field(ge=0)] = 0.0
     """For on_off: for how long it cannot; at least 0.001."""
-    trace: str = ""
+    trace: NameOrPath = ""
     """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
     device can be reached."""
     origin_s: Annotated[float, Field(ge=0)] | Literal["first"] = 0.0
@@ -67,9 +75,9 @@ class AvailabilityConfig(Section):
 class TestbedConfig(Section):
     """The emulated devices."""
 
-    cluster: str = "jetson80"
+    cluster: NameOrPath = "jetson80"
     """A built-in cluster (see jetbed devices) or a TOML file."""
-    link: str = ""
+    link: NameOrPath = ""
     """A built-in link (see jetbed devices) or a TOML file for all devices; empty leaves each the link of its
     cluster."""
     n_devices: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -85,9 +93,9 @@ class TestbedConfig(Section):
 class ModelConfig(Section):
     """Which model is trained, and whose shapes the devices pay for."""
 
-    train: str = "builtin:tiny-12"
+    train: NameOrPath = "builtin:tiny-12"
     """What is really trained: builtin:tiny-12, a local directory, or a hub id; or builtin:cnn, on images."""
-    price: str = "auto"
+    price: NameOrPath = "auto"
     """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, a local directory, a hub
     id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained). For
     a convnet: alexnet (auto), vgg16-bn or trained."""
@@ -111,15 +119,24 @@ class PartitionConfig(Section):
 class DataConfig(Section):
     """The data set and how it is spread over the devices."""
 
-    source: str = "builtin:intents"
-    """builtin:intents, a csv / tsv / parquet / jsonl file, or a hub id; for images builtin:digits (of scikit-learn), or
-    an npz file with images and labels."""
-    test_source: str = ""
+    source: NameOrPath = "builtin:intents"
+    """builtin:intents, a csv / tsv / txt / jsonl / json / parquet file (text also as .gz), a folder of such files, or a
+    hub id; for images builtin:digits (of scikit-learn), or an npz file with images and labels."""
+    test_source: NameOrPath = ""
     """A file with the held-out examples; empty holds out test_fraction of the source."""
     text_column: str | NotNegative = "text"
     """Column with the text: a name, or a number counted from 0 for files without a header."""
     label_column: str | NotNegative = "label"
     """Column with the label: a name, or a number counted from 0 for files without a header."""
+    header: Literal["auto", True, False] = "auto"
+    """Whether the first line of a csv, tsv or txt file names its columns; auto: if columns are given by name."""
+    separator: str = ""
+    """What is between the fields of a csv, tsv or txt file, one character; empty finds it out."""
+    quoting: Literal["auto", "minimal", "none"] = "auto"
+    """minimal: fields with the separator, a quote or a line's end in them are enclosed in double quotes; none: quotes
+    are characters like others; auto: minimal, but in tab-separated files only where every field fits it."""
+    configuration: str = ""
+    """Which of its configurations, where a data set of the hub has several."""
     test_fraction: Fraction = 0.1
     """Share of the source that is held out for evaluation."""
     n_train: NotNegative = 0
@@ -129,6 +146,26 @@ class DataConfig(Section):
     seq_len: Annotated[int, Field(ge=2, le=LARGEST)] = 32
     """Tokens at which texts are cut for training; models put one before a text and one after it."""
     partition: PartitionConfig = PartitionConfig()
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, separator: str) -> str:
+        if len(separator) > 1 or separator in ('"', "\n", "\r", "\0"):
+            raise ValueError(
+                "data.separator must be one character that is no quote and no line's end, such as ';' or '\\t', or "
+                f"empty, got {separator!r}"
+            )
+        return separator
+
+    @model_validator(mode="after")
+    def _numbers_without_header(self) -> "DataConfig":
+        by_name = [key for key in ("text_column", "label_column") if isinstance(getattr(self, key), str)]
+        if self.header is False and by_name:
+            raise ValueError(
+                f"data.header is false, so that columns have no names: give data.{by_name[0]} as a number counted from "
+                f"0, got {getattr(self, by_name[0])!r}"
+            )
+        return self
 
 
 class TrainingConfig(Section):

@@ -1,8 +1,10 @@
 """Starts a composed run on the backend that its configuration names."""
 
+import os
 import threading
 from pathlib import Path
 
+from emulator.backends.content import check_content
 from emulator.backends.environment import set_environment
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
@@ -19,6 +21,8 @@ def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda prog
     set_environment()
     check(config, out_dir)
     if config.training.enabled:
+        if not os.environ.get("RAY_ADDRESS"):  # on a cluster elsewhere the files need not be here
+            check_content(config)
         backend_kind(config.backend.kind).load_run()(config, out_dir, on_progress)
     else:
         # Without training there is nothing for hosts to do, whatever the backend.

@@ -3,20 +3,20 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from device_profiles.link_kinds.trace import TraceLink
 from device_profiles.records import ClusterSpec
-from emulator.backends.content import numeric_settings
+from emulator.backends.content import check_content, numeric_settings
 from emulator.backends.inline import InlineBackend
 from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, ShortageError
 from emulator.policy.rounds import play_round
-from emulator.records import Job, Status
+from emulator.records import Job, Prepared, Status
 from emulator.results.writer import check_out_dir
 from emulator.running.capacity import (
     HOST_BYTES,
@@ -35,6 +35,8 @@ from emulator.seeds import Seeds
 from emulator.world.clock import Clock
 from emulator.world.ledger import Ledger
 
+MOST_LISTED = 8
+"""So many names of columns or classes are shown."""
 MOST_ROUNDS = 3
 """So many rounds are played. One is not enough: the first of some policies only warms up, or spares nobody yet."""
 MOST_CALIBRATION_S = 5.0
@@ -96,13 +98,15 @@ class WallTime:
 class Preflight:
     """All that was found. ``boards`` and ``wall`` are missing where an earlier check failed.
 
-    ``rounds_s`` is the emulated length of each round that was played, the first of the run.
+    ``rounds_s`` is the emulated length of each round that was played, the first of the run; ``understood`` says what
+    was read of data and model, and as what.
     """
 
     checks: tuple[Check, ...]
     boards: tuple[BoardPlan, ...] = ()
     rounds_s: tuple[float, ...] = ()
     outside_known_range: Mapping[str, str]
+    understood: Mapping[str, str] = field(default_factory=dict)
     wall: WallTime | None = None
 
     @property
@@ -117,6 +121,8 @@ def examine(config: Config, out_dir: Path) -> Preflight:
         UserError: something in the configuration, the model or the data cannot be used at all.
     """
     check_settings(config)
+    if config.training.enabled:
+        check_content(config)
     cluster = cluster_of(config)
     checks = [_output_folder(out_dir), *_hosts(config, cluster.n_devices)]
     if not all(check.is_fine for check in checks[1:]):
@@ -147,6 +153,7 @@ def examine(config: Config, out_dir: Path) -> Preflight:
         boards=boards,
         rounds_s=tuple(each.length_s for each in played),
         outside_known_range=dict(emulation.testbed.outside_known_range),
+        understood=_understood(emulation.backend.prepared) if emulation.backend else {},
         wall=WallTime(start_s=load_s, round_s=round_s, n_rounds=config.rounds),
     )
 
@@ -173,6 +180,35 @@ def _traces(config: Config, cluster: ClusterSpec) -> list[Check]:
             )
             checks.append(Check(name="link", is_fine=True, detail=f"{link.name}: {both}"))
     return checks
+
+
+def _understood(prepared: Prepared) -> dict[str, str]:
+    """What was read of data and model, a line each."""
+    facts = prepared.understood
+    lines: dict[str, str] = {}
+    if facts:
+        columns = f", columns {', '.join(facts['columns'][:MOST_LISTED])}" if facts["columns"] else ""
+        lines["data"] = (
+            f"{facts['source']}, {facts['form']}: {facts['n_train']} training and {facts['n_test']} held-out rows"
+            f"{columns}"
+        )
+        classes = [f"{name} ({train} + {test})" for name, (train, test) in facts["classes"].items()]
+        more = f" and {len(classes) - MOST_LISTED} more" if len(classes) > MOST_LISTED else ""
+        lines["classes"] = ", ".join(classes[:MOST_LISTED]) + more
+        lines["example"] = f"{facts['example']['text']!r} is {facts['example']['label']!r}"
+        cut = facts["cut"]
+        lines["cut"] = (
+            f"{cut['n_texts_cut']} of {cut['n_texts']} texts and {cut['n_tokens_cut']} of {cut['n_tokens']} tokens, at "
+            f"data.seq_len={cut['seq_len']}"
+        )
+        padding = facts["padding"]
+        stated = padding["id_in_config"]
+        told = "as in config.json" if stated == padding["id"] else f"config.json says {stated}, which does not count"
+        lines["padding"] = f"{padding['token']!r}, id {padding['id']}, from the tokenizer ({told})"
+    for number, remark in enumerate(prepared.remarks, start=1):
+        if not (facts and remark.startswith(("data:", f"{facts['cut']['n_texts_cut']} of"))):
+            lines[f"remark {number}"] = remark
+    return lines
 
 
 def _output_folder(out_dir: Path) -> Check:

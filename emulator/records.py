@@ -367,6 +367,8 @@ class Prepared:
         n_examples: ``(n_devices,)``, each device's training examples.
         n_test_examples: held-out examples.
         majority_accuracy: share of the most frequent label among them.
+        understood: what was read, and as what, as plain data for ``run.json``.
+        remarks: what somebody who reads the results should know of data and model, a sentence each.
     """
 
     model: ModelSpec
@@ -376,3 +378,5 @@ class Prepared:
     n_examples: NDArray[np.int64]
     n_test_examples: int
     majority_accuracy: float
+    understood: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

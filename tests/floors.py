@@ -50,7 +50,12 @@ FLOORS: tuple[Room, ...] = (
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
     Room("emulator/files", "files that are whole or not there", _names("errors")),
     Room("emulator/limits", "what is left to this process, by machine and control groups"),
-    Room("emulator/shapes", "models without weights: sizes by name", _names("errors"), ("transformers",)),
+    Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
+    Room(
+        "emulator/shapes",
+        "models without weights: sizes by name, and what lies in their directories",
+        _names("errors shapes/hub /device_profiles/text_files"),
+    ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
@@ -95,13 +100,13 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/data",
         "texts and images: read, tokenised, partitioned, drawn in batches",
-        _names("errors learning/builtin records seeds shapes"),
-        ("datasets", "pandas", "sklearn", "torch"),
+        _names("errors learning/builtin records seeds shapes shapes/hub /device_profiles/text_files"),
+        ("datasets", "pyarrow", "sklearn", "torch"),
     ),
     Room(
         "emulator/learning/model",
         "the model that is trained, and what makes a pass of many devices cheap",
-        _names("errors forms learning/data records seeds shapes"),
+        _names("errors forms learning/data records seeds shapes shapes/hub"),
         ("peft", "torch", "transformers"),
     ),
     Room(
@@ -115,7 +120,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/learning/attach",
         "adapter forms in torch: how they attach to the model",
         _names("errors forms learning/model records shapes"),
-        ("safetensors", "torch", "transformers"),
+        ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
         "emulator/learning/host",
@@ -221,7 +226,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors files forms limits learning/model learning/model/probe records shapes world/price /device_profiles"),
+        _names("errors files forms limits learning/model learning/model/probe records shapes world/price "
+               "/device_profiles"),
         ("tomli_w",),
         reads_clock=True,
     ),

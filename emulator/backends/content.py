@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from emulator.config import Config
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
+from emulator.shapes.catalog import check_hub_id, model_spec_from_config
+from emulator.shapes.model_folder import check_tokenizer_files
 from emulator.shapes.names import ModelName
 
 if TYPE_CHECKING:
     from emulator.learning.cut.convnet import ConvNetContent
+    from emulator.learning.data.source import DataSource
     from emulator.learning.host import HostContent
 
     Content = HostContent | ConvNetContent
@@ -34,6 +37,32 @@ def numeric_settings(config: Config) -> NumericSettings:
         eval_batch_size=config.evaluation.batch_size,
         device="cuda" if config.backend.gpus_per_host else "cpu",
     )
+
+
+def check_content(config: Config) -> None:
+    """Find what is wrong with model and data of a run that trains, as far as that can be told in a moment.
+
+    Nothing is loaded that computes, and nothing is asked of a network.
+
+    Raises:
+        UserError: something is.
+    """
+    name = ModelName(config.model.train)
+    if name.is_convnet:
+        return
+    from emulator.learning.model.places import locate
+
+    data, train = config.data, name.text
+    if name.is_builtin or name.folder:
+        place = locate(train)
+        check_tokenizer_files(place.folder, train)
+        # Before weights of gigabytes are loaded.
+        model_spec_from_config(place.config, name=train, n_labels=2, seq_len=data.seq_len, head=config.model.head)
+    else:
+        check_hub_id(train)
+    source = _data_source(config)
+    if source.can_be_read_early():
+        source.load(config.seed)
 
 
 def content_key(config: Config, n_devices: int) -> str:
@@ -83,23 +112,37 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
             alpha=data.partition.alpha,
             run_seed=config.seed,
         )
-    from emulator.learning.prepare import DataSource, prepare
+    from emulator.learning.prepare import prepare
 
     return prepare(
         train_model=config.model.train,
-        data=DataSource(
-            source=data.source,
-            text_column=data.text_column,
-            label_column=data.label_column,
-            test_source=data.test_source or None,
-            test_fraction=data.test_fraction,
-            n_train=data.n_train or None,
-            n_test=data.n_test or None,
-        ),
+        data=_data_source(config),
         seq_len=data.seq_len,
         n_devices=n_devices,
         scheme=data.partition.scheme,
         alpha=data.partition.alpha,
         run_seed=config.seed,
         head=config.model.head,
+    )
+
+
+def _data_source(config: Config) -> DataSource:
+    from emulator.learning.data.source import DataSource
+    from emulator.learning.data.tables import Layout
+
+    data = config.data
+    return DataSource(
+        source=data.source,
+        text_column=data.text_column,
+        label_column=data.label_column,
+        test_source=data.test_source or None,
+        test_fraction=data.test_fraction,
+        n_train=data.n_train or None,
+        n_test=data.n_test or None,
+        layout=Layout(
+            header=None if data.header == "auto" else data.header,
+            separator=data.separator or None,
+            is_quoted=None if data.quoting == "auto" else data.quoting == "minimal",
+        ),
+        configuration=data.configuration,
     )

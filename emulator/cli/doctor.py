@@ -27,6 +27,8 @@ def show_preflight(config: Config, out_dir: Path | None) -> None:
     found = examine(config, folder)
     console = terminal()
     _show_checks(console, found)
+    if found.understood:
+        _show_understood(console, found)
     if found.boards:
         _show_boards(console, config, found)
     for device, setting in found.outside_known_range.items():
@@ -46,6 +48,13 @@ def _show_checks(console: Console, found: Preflight) -> None:
     table = FittedTable(*columns, box=box.SIMPLE_HEAD, show_header=False)
     for check in found.checks:
         table.add_row("fits" if check.is_fine else Text("WILL NOT FIT", style="bold"), check.name, check.detail)
+    console.print(table)
+
+
+def _show_understood(console: Console, found: Preflight) -> None:
+    table = FittedTable(Column(no_wrap=True), Column(overflow="fold"), box=box.SIMPLE_HEAD, show_header=False)
+    for name, said in found.understood.items():
+        table.add_row(name.partition(" ")[0], said)
     console.print(table)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from device_profiles.text_files import user_path
 from emulator.cli import options
 from emulator.errors import ConfigError, UserError
 from emulator.report.terminal.streams import OutputError, give_up_output, prepare_streams
@@ -138,7 +139,10 @@ def doctor(
 
 @app.command()
 def sweep(
-    sweep_file: Annotated[Path, typer.Argument(help="A TOML file with a base configuration, axes and cases.")],
+    sweep_file: Annotated[
+        Path,
+        typer.Argument(parser=user_path, help="A TOML file with a base configuration, axes and cases."),
+    ],
     set_: options.Overrides = None,
     backend: options.BackendName = None,
     hosts: options.Hosts = None,
@@ -147,7 +151,12 @@ def sweep(
         bool, typer.Option("--dry-run", help="List the runs, estimate time and memory, and run nothing.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results, new or of the same sweep; runs/NAME without.")
+        Path | None,
+        typer.Option(
+            parser=user_path,
+            metavar="PATH",
+            help="Folder for the results, new or of the same sweep; runs/NAME without.",
+        ),
     ] = None,
 ) -> None:
     """Run all combinations of a sweep file; started again, it goes on where it was.
@@ -165,7 +174,9 @@ def sweep(
 
 
 @app.command()
-def summary(run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+def summary(
+    run_dir: Annotated[Path, typer.Argument(parser=user_path, help="The folder of a run.")],
+) -> None:
     """Print the summary of a run, finished or not."""
     from emulator.cli.progress import print_summary
 
@@ -175,7 +186,9 @@ def summary(run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")
 @app.command()
 def report(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN...|SWEEP", help="The folders of runs, or one sweep.")],
-    out: Annotated[Path, typer.Option(help="The page to write, such as report.html.")],
+    out: Annotated[
+        Path, typer.Option(parser=user_path, metavar="PATH", help="The page to write, such as report.html.")
+    ],
     target: Annotated[
         float | None, typer.Option(help="Accuracy to be reached; without it, the best that all finished runs reach.")
     ] = None,
@@ -188,8 +201,10 @@ def report(
 
 @app.command()
 def timeline(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    out: Annotated[Path, typer.Option(help="The trace file to write, such as trace.json.")],
+    run_dir: Annotated[Path, typer.Argument(parser=user_path, help="The folder of a run.")],
+    out: Annotated[
+        Path, typer.Option(parser=user_path, metavar="PATH", help="The trace file to write, such as trace.json.")
+    ],
     rounds: Annotated[
         str | None, typer.Option(metavar="A-B", help="Only these rounds, counted from 0, both included; all without.")
     ] = None,
@@ -221,7 +236,7 @@ def compare(
         Literal["table", "md", "csv", "json", "parquet"] | None,
         typer.Option("--format", help="A table, or what the ending of --out says, without."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=user_path, metavar="PATH", help="Write to this file.")] = None,
 ) -> None:
     """Compare runs over seeds: time, bytes and energy to an accuracy, accuracy under a budget, waiting, memory."""
     from emulator.analysis.metrics import Question
@@ -304,7 +319,9 @@ def price(
 
 @app.command()
 def calibrate(
-    out: Annotated[Path | None, typer.Option(help="The profile's file, ending in .toml; new.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=user_path, metavar="PATH", help="The profile's file, ending in .toml; new.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The profile's title; the machine's own name without.")] = None,
     mode: Annotated[str, typer.Option(help="Name of the power mode that the machine is in.")] = "default",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
@@ -361,7 +378,10 @@ def validate(
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
-    csv: Annotated[Path | None, typer.Option(help="Write the settings with both times to this file.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(parser=user_path, metavar="PATH", help="Write the settings with both times to this file."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Time steps on this machine that no profile was fitted to, beside what a profile says of them."""

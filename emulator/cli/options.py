@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from device_profiles.text_files import user_path
 from emulator.backends.kinds import KINDS
 
 if TYPE_CHECKING:
     from emulator.config import Config
 
-ConfigFile = Annotated[Path | None, typer.Argument(help="A TOML file; without it, the default testbed.")]
+ConfigFile = Annotated[
+    Path | None, typer.Argument(parser=user_path, help="A TOML file; without it, the default testbed.")
+]
 PolicyName = Annotated[str | None, typer.Option(help="A name that 'jetbed policies' lists, or module:Class.")]
 Rounds = Annotated[int | None, typer.Option(help="Number of rounds.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random stream.")]
@@ -38,7 +41,9 @@ BackendName = Annotated[
 Hosts = Annotated[int | None, typer.Option(help="Number of host processes.")]
 DevicesPerActor = Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")]
 GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each host.")]
-OutDir = Annotated[Path | None, typer.Option(help="Folder for the results, new or empty.")]
+OutDir = Annotated[
+    Path | None, typer.Option(parser=user_path, metavar="PATH", help="Folder for the results, new or empty.")
+]
 
 
 _KEYS = {

@@ -76,7 +76,7 @@ def priced(request: PriceRequest) -> StepPrice:
         raise ConfigError(str(error)) from None
     mode = power_mode(profile, request.mode)
     _at_least("--seq", request.seq, 1)
-    model = model_spec(request.model, n_labels=2, seq_len=request.seq, head="output")
+    model = model_spec(request.model, n_labels=2, seq_len=request.seq, head="output", seq_len_key="--seq")
     work = _OF_FAMILY[model.family].work(request, model)
     return price_step(profile, mode, model, work, request.precision, dropout=request.dropout)
 

@@ -63,13 +63,17 @@ def print_summary(run_dir: Path) -> None:
 
 
 class _Warning:
-    """A line for what a run warns of, when it begins to."""
+    """A line for what a run warns of, when it begins to; and for each remark on its data and model, once."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._shown: str | None = None
+        self._n_remarks = 0
 
     def show(self, progress: RunProgress) -> None:
+        for remark in progress.remarks[self._n_remarks :]:
+            self._console.print(f"jetbed: {remark}", soft_wrap=True)
+        self._n_remarks = len(progress.remarks)
         if progress.warning != self._shown:
             self._shown = progress.warning
             self._console.print(f"jetbed: {progress.warning}", soft_wrap=True)

@@ -1,8 +1,8 @@
 """Reads model and data once, before any host exists, and shares the data out over the devices."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,27 +10,17 @@ from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
 from emulator.learning.data import partition
 from emulator.learning.data.images import load_images
-from emulator.learning.data.texts import Column, TextData, load_data
-from emulator.learning.data.tokens import tokenize
+from emulator.learning.data.source import DataSource
+from emulator.learning.data.texts import BUILTIN, TextData, described
+from emulator.learning.data.tokens import Cut, tokenize
 from emulator.learning.host import HostContent
-from emulator.learning.model.loading import FrozenModel, HeadChoice, load_model, load_tokenizer
+from emulator.learning.model.loading import FrozenModel, HeadChoice, load_model
+from emulator.learning.model.places import locate
+from emulator.learning.model.tokenizer import load_tokenizer
 from emulator.records import Prepared
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.convnet_catalog import builtin_convnet
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataSource:
-    """Where labelled texts come from; see :func:`emulator.learning.data.texts.load_data`."""
-
-    source: str
-    text_column: Column = "text"
-    label_column: Column = "label"
-    test_source: str | None = None
-    test_fraction: float = 0.1
-    n_train: int | None = None
-    n_test: int | None = None
 
 
 def prepare(
@@ -59,25 +49,30 @@ def prepare(
         DataError: model or data cannot be used, or there are fewer training samples than devices.
     """
     seeds = Seeds(run_seed)
-    texts = load_data(
-        data.source,
-        text_column=data.text_column,
-        label_column=data.label_column,
-        test_source=data.test_source,
-        test_fraction=data.test_fraction,
-        n_train=data.n_train,
-        n_test=data.n_test,
-        seed=run_seed,
-    )
+    texts = data.load(run_seed)
     parts = partition.spread(texts.train_labels, n_devices, scheme, alpha, seeds.rng("partition"))
-    frozen = load_model(train_model, len(texts.label_names), seeds.integer("model_initialisation"), head)
-    return _prepared(frozen, texts, parts, seq_len, head)
+    place = locate(train_model)
+    tokenizer = load_tokenizer(place)
+    frozen = load_model(
+        place, len(texts.label_names), seeds.integer("model_initialisation"), head, tokenizer.pad_token_id
+    )
+    classes = {
+        "id2label": dict(enumerate(texts.label_names)),
+        "label2id": {name: index for index, name in enumerate(texts.label_names)},
+    }
+    named = replace(frozen, config={**frozen.config, **classes})
+    return _prepared(named, texts, parts, seq_len, head, tokenizer, data.source)
 
 
 def _prepared(
-    frozen: FrozenModel, texts: TextData, parts: Sequence[partition.Rows], seq_len: int, head: HeadChoice
+    frozen: FrozenModel,
+    texts: TextData,
+    parts: Sequence[partition.Rows],
+    seq_len: int,
+    head: HeadChoice,
+    tokenizer: Any,
+    source: str,
 ) -> tuple[HostContent, Prepared]:
-    tokenizer = load_tokenizer(frozen.name)
     n_known = int(frozen.config["vocab_size"])
     if len(tokenizer) > n_known:
         raise DataError(
@@ -85,22 +80,58 @@ def _prepared(
             "save the tokenizer that the model was trained with beside its weights"
         )
     n_labels = len(texts.label_names)
+    spec = model_spec_from_config(frozen.config, name=frozen.name, n_labels=n_labels, seq_len=seq_len, head=head)
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     rows = np.concatenate(parts)
-    content = HostContent(
-        model=frozen,
-        train=tokenize([texts.train_texts[row] for row in rows], texts.train_labels[rows], tokenizer, seq_len),
-        test=tokenize(texts.test_texts, texts.test_labels, tokenizer, seq_len),
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
-    )
+    train, train_cut = tokenize([texts.train_texts[row] for row in rows], texts.train_labels[rows], tokenizer, seq_len)
+    test, test_cut = tokenize(texts.test_texts, texts.test_labels, tokenizer, seq_len)
+    content = HostContent(model=frozen, train=train, test=test, offsets=np.concatenate([[0], np.cumsum(sizes)]))
+    cut = train_cut + test_cut
+    padding = {
+        "token": str(tokenizer.pad_token),
+        "id": int(tokenizer.pad_token_id),
+        "from": "tokenizer",
+        "id_in_config": frozen.stated_padding,
+    }
     return content, Prepared(
-        model=model_spec_from_config(frozen.config, name=frozen.name, n_labels=n_labels, seq_len=seq_len, head=head),
+        model=spec,
         head=frozen.head_arrays(),
         label_names=texts.label_names,
         label_histograms=partition.label_histograms(texts.train_labels, parts, n_labels),
         n_examples=sizes,
         n_test_examples=len(texts.test_labels),
         majority_accuracy=float(np.bincount(texts.test_labels).max() / len(texts.test_labels)),
+        understood={**described(texts, source), "cut": _cut_facts(cut, seq_len), "padding": padding},
+        remarks=(*_read_as(texts, source), *_cut_remarks(cut, seq_len), *texts.remarks),
+    )
+
+
+def _read_as(texts: TextData, source: str) -> tuple[str, ...]:
+    """A line about what a user's own data were understood to be."""
+    if source == BUILTIN:
+        return ()
+    return (
+        f"data: {source} read as {texts.form}: {len(texts.train_texts)} training and {len(texts.test_texts)} held-out "
+        f"examples of {len(texts.label_names)} classes",
+    )
+
+
+def _cut_facts(cut: Cut, seq_len: int) -> dict[str, Any]:
+    return {
+        "seq_len": seq_len,
+        "n_texts": cut.n_texts,
+        "n_texts_cut": cut.n_texts_cut,
+        "n_tokens": cut.n_tokens,
+        "n_tokens_cut": cut.n_tokens_cut,
+    }
+
+
+def _cut_remarks(cut: Cut, seq_len: int) -> tuple[str, ...]:
+    if not cut.n_texts_cut:
+        return ()
+    return (
+        f"{cut.n_texts_cut} of {cut.n_texts} texts are cut at data.seq_len={seq_len}, which leaves out "
+        f"{cut.n_tokens_cut / cut.n_tokens:.0%} of all tokens",
     )
 
 
@@ -142,4 +173,5 @@ def prepare_images(
         n_examples=sizes,
         n_test_examples=len(images.test.labels),
         majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),
+        remarks=images.remarks,
     )

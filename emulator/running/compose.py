@@ -114,9 +114,13 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
         seq_len = config.model.price_seq_len or config.data.seq_len
         if trained is not None:
             return trained.with_seq_len(seq_len)
-        return model_spec(config.model.train, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
+        key = "model.price_seq_len" if config.model.price_seq_len else "data.seq_len"
+        return model_spec(
+            config.model.train, n_labels=n_labels, seq_len=seq_len, head=config.model.head, seq_len_key=key
+        )
     seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
-    priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head)
+    key = "model.price_seq_len"
+    priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head, seq_len_key=key)
     if trained is not None:
         check_layers(name, priced, trained)
     return priced
@@ -143,6 +147,8 @@ def build_coordinator(
         progress=progress,
         start_timings=emulation.backend.timings() if emulation.backend else [],
     )
+    if emulation.backend and emulation.backend.prepared.remarks:
+        progress.tell(remarks=emulation.backend.prepared.remarks)
     n_devices = len(emulation.testbed.devices)
     if notes := availability_of(config.testbed.availability, n_devices, Seeds(config.seed)).notes:
         progress.warn("; ".join(notes))
@@ -221,6 +227,8 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
         "cluster": cluster.name,
         "n_devices": cluster.n_devices,
         "label_names": list(prepared.label_names) if prepared else [],
+        "data": dict(prepared.understood) if prepared else {},
+        "remarks": list(prepared.remarks) if prepared else [],
         "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
         "n_test_examples": prepared.n_test_examples if prepared else 0,
         "majority_accuracy": prepared.majority_accuracy if prepared else None,

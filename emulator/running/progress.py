@@ -19,6 +19,8 @@ class Progress:
     energy_j: float = 0.0
     transferred_bytes: int = 0
     warning: str | None = None
+    remarks: tuple[str, ...] = ()
+    """What was understood of data and model, from the start on."""
 
 
 OnProgress = Callable[[Progress], None]

@@ -3,7 +3,6 @@
 The parameter counts are those of the family's sequence classifier in transformers. No weights are read.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any, Literal
 
 from emulator.errors import ConfigError, did_you_mean
 from emulator.shapes.convnet_catalog import convnet_names, convnet_spec
-from emulator.shapes.names import ModelKind, ModelName
+from emulator.shapes.hub import looks_like_path, model_files
+from emulator.shapes.model_folder import read_config
+from emulator.shapes.names import ModelName
 from emulator.shapes.spec import LinearShape, ModelSpec
 from emulator.shapes.transformer_catalog import TRANSFORMERS
 
@@ -31,7 +32,56 @@ def family_names() -> tuple[str, ...]:
     return tuple(_FAMILIES)
 
 
-def model_spec(name_or_path: str, *, n_labels: int, seq_len: int, head: Head) -> ModelSpec:
+def check_family(config: Mapping[str, Any], name: str) -> str:
+    """The family of a model whose config.json is ``config``.
+
+    Raises:
+        ConfigError: it is none of :func:`family_names`.
+    """
+    family = _Config(config, name).text("model_type")
+    if family not in _FAMILIES:
+        raise ConfigError(
+            f"model {name}: models of the family {family!r} cannot be used; those of these families can: "
+            f"{', '.join(_FAMILIES)}"
+        )
+    return family
+
+
+def model_config(name_or_path: str) -> Mapping[str, Any]:
+    """The config.json of a model that is no network of convolutions; arguments and errors as for :func:`model_spec`."""
+    name = ModelName(name_or_path)
+    if name_or_path in TRANSFORMERS:
+        return TRANSFORMERS[name_or_path]
+    if name.is_builtin:
+        return read_config(BUILTIN_MODELS / name.without_prefix, name_or_path)
+    folder = name.folder
+    if folder is None:
+        check_hub_id(name_or_path)
+        folder = model_files(name_or_path, only_config=True)
+    return read_config(folder, name_or_path)
+
+
+def check_hub_id(name: str) -> None:
+    """Check that ``name``, which is no directory, can be a hub id.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if looks_like_path(name):
+        raise ConfigError(
+            f"there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "
+            "written organisation/name, or 'builtin:tiny-12'"
+        )
+    if name.count("/") != 1:
+        raise ConfigError(
+            f"there is no model {name!r}{did_you_mean(name, TRANSFORMERS)}; give one of {', '.join(price_names())}, a "
+            "directory with a config.json, or a hub id written organisation/name"
+        )
+
+
+def model_spec(
+    name_or_path: str, *, n_labels: int, seq_len: int, head: Head, seq_len_key: str = "data.seq_len"
+) -> ModelSpec:
     """The shapes of a model as a sequence classifier.
 
     Args:
@@ -41,40 +91,36 @@ def model_spec(name_or_path: str, *, n_labels: int, seq_len: int, head: Head) ->
         n_labels: number of classes.
         seq_len: tokens per example.
         head: ``full`` trains and ships the whole classification head of the family, ``output`` its last map alone.
+        seq_len_key: the setting that ``seq_len`` comes from, for messages.
 
     Raises:
         ConfigError: there is no such model, its family is not known, or it cannot take ``seq_len`` tokens.
     """
-    name = ModelName(name_or_path)
-    match name.kind:
-        case ModelKind.BUILTIN_CONVNET | ModelKind.PRICED_CONVNET:
-            return convnet_spec(name_or_path, n_labels)
-        case ModelKind.PRICED_TRANSFORMER:
-            config = TRANSFORMERS[name_or_path]
-        case ModelKind.BUILTIN_TRANSFORMER:
-            config = _read_config(BUILTIN_MODELS / name.without_prefix, name_or_path)
-        case ModelKind.DIRECTORY:
-            config = _read_config(name.path, name_or_path)
-        case _:
-            config = _hub_config(name_or_path)
-    return model_spec_from_config(config, name=name_or_path, n_labels=n_labels, seq_len=seq_len, head=head)
+    if ModelName(name_or_path).is_convnet:
+        return convnet_spec(name_or_path, n_labels)
+    config = model_config(name_or_path)
+    return model_spec_from_config(
+        config, name=name_or_path, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=seq_len_key
+    )
 
 
 def model_spec_from_config(
-    config: Mapping[str, Any], *, name: str, n_labels: int, seq_len: int, head: Head
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    n_labels: int,
+    seq_len: int,
+    head: Head,
+    seq_len_key: str = "data.seq_len",
 ) -> ModelSpec:
     """The shapes that a config.json describes; arguments and errors as for :func:`model_spec`."""
     reader = _Config(config, name)
-    family = reader.text("model_type")
-    if family not in _FAMILIES:
-        raise ConfigError(
-            f"model {name}: its model_type is not of a known family{did_you_mean(family, _FAMILIES)}; known are "
-            f"{', '.join(_FAMILIES)}; got {family!r}"
-        )
+    family = check_family(config, name)
     shapes = _FAMILIES[family](reader, n_labels)
     if seq_len > shapes.max_seq_len:
         raise ConfigError(
-            f"model {name} takes at most {shapes.max_seq_len} tokens, got a sequence length of {seq_len!r}"
+            f"{seq_len_key}: model {name} takes at most {shapes.max_seq_len} tokens, got a sequence length of "
+            f"{seq_len!r}"
         )
     trained = dict(shapes.head if head == "full" else list(shapes.head.items())[-1:])
     n_head = shapes.n_pooler_parameters + sum(shape.n_parameters for shape in shapes.head.values())
@@ -273,6 +319,7 @@ _FAMILIES: Mapping[str, Callable[[_Config, int], _Shapes]] = {
     "bert": _bert,
     "roberta": _roberta,
     "xlm-roberta": _roberta,
+    "camembert": _roberta,
     "roberta-prelayernorm": _roberta_prelayernorm,
     "distilbert": _distilbert,
     "electra": _electra,
@@ -282,36 +329,3 @@ _FAMILIES: Mapping[str, Callable[[_Config, int], _Shapes]] = {
     "qwen3": _qwen3,
     "gemma": _gemma,
 }
-
-
-def _read_config(directory: Path, name: str) -> Mapping[str, Any]:
-    path = directory / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(f"model {name}: there is no readable config.json at {str(path)!r}") from None
-    except ValueError as error:
-        raise ConfigError(f"model {name}: {str(path)!r} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"model {name}: {str(path)!r} must hold one JSON object")
-    return config
-
-
-def _hub_config(name: str) -> Mapping[str, Any]:
-    """The config of a model on the hub, or of one that is in the local cache."""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ConfigError(
-            f"there is no model {name!r}{did_you_mean(name, TRANSFORMERS)}; give one of {', '.join(price_names())}, a "
-            "directory with a config.json, or a hub id written organisation/name"
-        )
-    from transformers import AutoConfig
-
-    try:
-        config: dict[str, Any] = AutoConfig.from_pretrained(name).to_dict()
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"model {name!r} is neither a directory nor could it be had from the hub ({reason}); built-in are "
-            f"{', '.join(price_names())}"
-        ) from None
-    return config

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, convnet_names
+from emulator.shapes.model_folder import local_folder
 from emulator.shapes.transformer_catalog import TRANSFORMERS
 
 BUILTIN_PREFIX = "builtin:"
@@ -43,7 +44,7 @@ class ModelName:
             return ModelKind.PRICED_CONVNET
         if self.text in TRANSFORMERS:
             return ModelKind.PRICED_TRANSFORMER
-        return ModelKind.DIRECTORY if self.path.is_dir() else ModelKind.HUB
+        return ModelKind.DIRECTORY if self.folder else ModelKind.HUB
 
     @property
     def is_builtin(self) -> bool:
@@ -66,6 +67,6 @@ class ModelName:
         return self.text.removeprefix(BUILTIN_PREFIX)
 
     @property
-    def path(self) -> Path:
-        """The name as a path, with the home directory for ``~``."""
-        return Path(self.text).expanduser()
+    def folder(self) -> Path | None:
+        """The directory of the user's that the name means, if there is one."""
+        return None if self.is_builtin else local_folder(self.text)

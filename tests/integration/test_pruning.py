@@ -12,7 +12,7 @@ from emulator.backends.content import load_content
 from emulator.config import load_config
 from emulator.learning.data.batches import make_batch
 from emulator.learning.model.compact import load_pruned
-from emulator.learning.model.loading import model_path
+from emulator.learning.model.places import locate
 from tests.integration.conftest import small_run
 
 SETTINGS = {"testbed.n_devices": 8, "data.n_train": 1600, "data.n_test": 300, "training.local_steps": 12}
@@ -26,7 +26,7 @@ def test_the_pruned_network_that_a_run_writes_has_the_accuracy_of_its_last_round
     out = small_run(tmp_path / "run", "--policy", "fedspine", rounds=9, overrides=overrides)
     run = emulator.load(out)
     content, prepared = load_content(load_config(None, list(SETTINGS.items())), n_devices=8)
-    base = AutoModelForSequenceClassification.from_pretrained(model_path("builtin:tiny-12"), num_labels=8)
+    base = AutoModelForSequenceClassification.from_pretrained(locate("builtin:tiny-12").base, num_labels=8)
     n_before = sum(parameter.numel() for parameter in base.base_model.parameters())
 
     smaller = load_pruned(base, out / "adapter")

@@ -58,7 +58,9 @@ def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_je
 
 @pytest.mark.parametrize(("key", "annotation", "default"), list(leaves(Config())), ids=str)
 def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
-    value = {"pace": "realtime(2)", "backend.kind": "inline"}.get(key) or another(annotation, default)
+    value = {"pace": "realtime(2)", "backend.kind": "inline", "data.separator": ";"}.get(key) or another(
+        annotation, default
+    )
 
     assert found(load_config(None, [(key, value)]), key) == value
 

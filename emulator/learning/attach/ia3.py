@@ -43,7 +43,7 @@ class StackedIa3(StackedLayerwise):
 
     @staticmethod
     def export(frozen: FrozenModel, form: AdapterForm, state: Arrays, folder: Path) -> None:
-        save(to_peft_ia3(frozen, state), folder)
+        save(frozen, to_peft_ia3(frozen, state), folder)
 
 
 def to_peft_ia3(frozen: FrozenModel, state: Arrays) -> Any:

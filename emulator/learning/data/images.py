@@ -2,14 +2,15 @@
 
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device_profiles.text_files import FileError, size_of, user_path
 from emulator.errors import DataError
-from emulator.learning.data.texts import at_most, stratified
+from emulator.learning.data.split import at_most, stratified
+from emulator.learning.data.texts import remarks_of
 from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_IMAGES
 
@@ -37,6 +38,7 @@ class Images:
     train: ImageData
     test: ImageData
     label_names: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def load_images(
@@ -70,7 +72,9 @@ def load_images(
         raise DataError(f"data.source: {source!r} has fewer than two different labels: {names.tolist()}")
     whole = ImageData(pixels=pixels, labels=np.searchsorted(names, texts).astype(np.int64))
     if test_source is None:
-        held_out = stratified(whole.labels, round(test_fraction * len(whole.labels)), seeds.rng("data_split"))
+        held_out = stratified(
+            whole.labels, round(test_fraction * len(whole.labels)), seeds.rng("data_split"), leaves_all=True
+        )
         train, test = whole.rows(np.setdiff1d(np.arange(len(whole.labels)), held_out)), whole.rows(held_out)
     else:
         train, test = whole, _held_out(test_source, whole, names)
@@ -81,7 +85,13 @@ def load_images(
     def scaled(images: ImageData) -> ImageData:
         return ImageData(pixels=((images.pixels - mean) / deviation).astype(np.float32), labels=images.labels)
 
-    return Images(train=scaled(train), test=scaled(test), label_names=tuple(map(str, names)))
+    label_texts = tuple(map(str, names))
+    return Images(
+        train=scaled(train),
+        test=scaled(test),
+        label_names=label_texts,
+        remarks=remarks_of(train.labels, test.labels, label_texts),
+    )
 
 
 def _digits() -> tuple[Pixels, NDArray[Any]]:
@@ -98,10 +108,13 @@ def _digits() -> tuple[Pixels, NDArray[Any]]:
 
 def _read(source: str, key: str) -> tuple[Pixels, NDArray[Any]]:
     """Images as ``(n, channels, height, width)`` and labels of an npz file, ``key``'s value."""
-    if not Path(source).is_file():
-        raise DataError(f"{key}: there is no file {source!r}")
+    path = user_path(source)
     try:
-        with np.load(source, allow_pickle=False) as arrays:
+        size_of(path)
+    except FileError as error:
+        raise DataError(f"{key}: there is no file {source!r} ({error})") from None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in ("images", "labels") if name in arrays}
             there = ", ".join(arrays.files)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:

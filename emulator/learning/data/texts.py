@@ -1,37 +1,44 @@
-"""Reads labelled texts from a file, the hub or the built-in task, and splits them for training and evaluation."""
+"""Labelled texts: from a file, a folder, the hub or the built-in task, split for training and evaluation."""
 
-import csv
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from emulator.errors import DataError, did_you_mean
+from device_profiles.text_files import user_path
+from emulator.errors import DataError
+from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
+from emulator.learning.data.reading import is_data_name, joined, read_table, shards
+from emulator.learning.data.split import at_most, stratified
+from emulator.learning.data.tables import Column, Layout, Table, shown
 from emulator.seeds import Seeds
+from emulator.shapes.hub import looks_like_path
 from emulator.shapes.names import BUILTIN_PREFIX
-
-Column = str | int
-"""A column's name, or its index in a csv or tsv file that has no header line."""
 
 BUILTIN = "builtin:intents"
 BUILTIN_TRAIN, BUILTIN_TEST = 8000, 1000
-SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+FEW_TEST_ROWS = 50
+"""Fewer held-out rows make accuracy move in steps of more than 2 points."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextData:
-    """Labelled texts. Labels are indices into ``label_names``, int64 ``(n,)``."""
+    """Labelled texts. Labels are indices into ``label_names``, int64 ``(n,)``.
+
+    ``form`` says in words as what the source was read, ``columns`` which columns it has (empty: built in), and
+    ``remarks`` what somebody who reads the results should know.
+    """
 
     train_texts: tuple[str, ...]
     train_labels: NDArray[np.int64]
     test_texts: tuple[str, ...]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
+    form: str = "built in"
+    columns: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def load_data(
@@ -43,22 +50,26 @@ def load_data(
     test_fraction: float = 0.1,
     n_train: int | None = None,
     n_test: int | None = None,
+    layout: Layout | None = None,
+    configuration: str = "",
     seed: int = 0,
 ) -> TextData:
     """Reads a labelled text data set.
 
     Args:
-        source: ``builtin:intents``, a csv, tsv, parquet or jsonl file, or a hub id.
-        text_column, label_column: names; or indices, for a csv or tsv file without a header line.
-        test_source: a file with the held-out data; without it a hub id's ``test`` (or ``validation``) part is used, and
-            otherwise a stratified part of ``source``, drawn from ``seed``.
+        source: ``builtin:intents``, a csv, tsv, txt, jsonl, json or parquet file, a folder of such, or a hub id.
+        text_column, label_column: names; or numbers, for a text file without a header line.
+        test_source: a file with the held-out data; without it the ``test`` (or ``validation``) part of a hub id or a
+            folder is used, and otherwise a stratified part of ``source``, drawn from ``seed``.
         test_fraction: size of that part.
         n_train, n_test: at most so many examples, drawn from ``seed`` (for the built-in task: how many are made).
+        layout: of delimited text.
+        configuration: which of a hub id's configurations.
         seed: the run's seed.
 
     Raises:
-        DataError: a missing file or column, no rows, an empty text or label, one that is no plain value, or fewer than
-            two labels.
+        DataError: a missing file or column, no rows, an empty text or label, one that is no plain value, fewer than
+            two labels, or labels that are no classes.
     """
     seeds = Seeds(seed)
     if source == BUILTIN:
@@ -68,40 +79,62 @@ def load_data(
     if not 0 < test_fraction < 1:
         raise DataError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")
     _check_columns(text_column, label_column)
-    train, test = _read(source, text_column, label_column, held_out=test_source is None)
+    layout = layout or Layout()
+    wanted = (text_column, label_column)
+    parts = _read(source, wanted, "data.source", layout, configuration)
+    table = parts["train"]
+    train = _labelled(table, wanted, source, "data.source")
+    test = _held_out_part(parts, wanted, source) if test_source is None else None
     if test_source is not None:
-        test, _ = _read(test_source, text_column, label_column, held_out=False, key="data.test_source")
-    names = _label_names(train[1], source)
-    train_labels = _as_indices(train[1], names, f"data.source: {source!r}")
+        tests = _read(test_source, wanted, "data.test_source", layout, configuration)
+        test = _labelled(tests.get("test", tests["train"]), wanted, test_source, "data.test_source")
+    where = f"data.source: {source!r}"
+    names = label_names(train[1], where)
+    check_classes(*train, names, where, f"{table.place} {table.places[0]}")
+    train_labels = as_indices(train[1], names, where)
     if test is None:
-        chosen = stratified(train_labels, round(test_fraction * len(train_labels)), seeds.rng("data_split"))
-        if len(chosen) == len(train_labels):
-            raise DataError(
-                f"data.test_fraction: {test_fraction!r} of the {len(train_labels)} rows of {source!r} leaves none for "
-                "training; lower it, or give data.test_source"
-            )
-        test_texts, test_labels = [train[0][row] for row in chosen], train_labels[chosen]
-        rest = np.setdiff1d(np.arange(len(train_labels)), chosen)
-        train_texts, train_labels = [train[0][row] for row in rest], train_labels[rest]
+        train_rows, test_rows = _split(train_labels, test_fraction, seeds, source)
+        test_texts, test_labels = [train[0][row] for row in test_rows], train_labels[test_rows]
+        train_texts, train_labels = [train[0][row] for row in train_rows], train_labels[train_rows]
     else:
         held_out = f"data.source: the held-out part of {source!r}"
         if test_source is not None:
             held_out = f"data.test_source: {test_source!r}"
-        test_texts, test_labels = test[0], _as_indices(test[1], names, held_out)
+        test_texts, test_labels = test[0], as_indices(test[1], names, held_out)
         train_texts = train[0]
     train_rows = at_most(train_labels, n_train, seeds.rng("data_train"))
     test_rows = at_most(test_labels, n_test, seeds.rng("data_test"))
+    train_labels, test_labels = train_labels[train_rows], test_labels[test_rows]
     return TextData(
         train_texts=tuple(train_texts[row] for row in train_rows),
-        train_labels=train_labels[train_rows],
+        train_labels=train_labels,
         test_texts=tuple(test_texts[row] for row in test_rows),
-        test_labels=test_labels[test_rows],
+        test_labels=test_labels,
         label_names=names,
+        form=table.form,
+        columns=tuple(str(name) for name in table.columns),
+        remarks=remarks_of(train_labels, test_labels, names),
     )
 
 
 Labelled = tuple[list[str], list[str]]
 """Texts and labels as strings, row by row."""
+
+
+def remarks_of(
+    train_labels: NDArray[np.int64], test_labels: NDArray[np.int64], names: Sequence[str]
+) -> tuple[str, ...]:
+    """What a split leaves out or makes coarse, a sentence each."""
+    remarks = []
+    for labels, part in ((train_labels, "training"), (test_labels, "held-out")):
+        lost = [name for kind, name in enumerate(names) if not (labels == kind).any()]
+        if lost:
+            remarks.append(f"no {part} example is of the class{'es' if len(lost) > 1 else ''} {listed(lost)}")
+    if len(test_labels) < FEW_TEST_ROWS:
+        remarks.append(
+            f"only {len(test_labels)} held-out examples: accuracy moves in steps of {1 / len(test_labels):.2g}"
+        )
+    return tuple(remarks)
 
 
 def _builtin(n_train: int, n_test: int, seeds: Seeds) -> TextData:
@@ -115,6 +148,7 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> TextData:
         test_texts=tuple(texts[n_train:]),
         test_labels=all_labels[n_train:],
         label_names=tuple(intents.LABELS),
+        remarks=remarks_of(all_labels[:n_train], all_labels[n_train:], intents.LABELS),
     )
 
 
@@ -129,152 +163,97 @@ def _check_columns(text: Column, label: Column) -> None:
         )
 
 
-def _read(
-    source: str, text: Column, label: Column, *, held_out: bool, key: str = "data.source"
-) -> tuple[Labelled, Labelled | None]:
-    """The rows of ``source``, and those that it sets apart for testing itself (a hub data set may)."""
-    if Path(source).suffix in SUFFIXES or Path(source).exists():
-        return _columns(_read_file(source, text, label, key), text, label, source, key), None
-    parts = _read_hub(source)
-    names = [name for name in ("test", "validation") if name in parts]
-    test = _columns(parts[names[0]], text, label, source) if held_out and names else None
-    if test is not None and set(test[1]) <= {"-1"}:  # the hub's benchmarks hide the labels of their test part
-        test = _columns(parts[names[1]], text, label, source) if len(names) > 1 else None
-    return _columns(parts["train"], text, label, source), test
+def is_local(source: str) -> bool:
+    """Whether ``source`` means a file or a folder rather than a data set of the hub."""
+    path = user_path(source)
+    try:
+        return path.exists() or is_data_name(source) or looks_like_path(source)
+    except (OSError, ValueError):  # too long a name, or one with a null byte
+        return True
 
 
-def _read_file(source: str, text: Column, label: Column, key: str) -> pd.DataFrame:
-    path = Path(source)
-    if not path.is_file():
+def _read(source: str, wanted: Sequence[Column], key: str, layout: Layout, configuration: str) -> Mapping[str, Table]:
+    """The rows of ``source`` by part: ``train``, and what it sets apart for testing itself."""
+    if not is_local(source):
+        from emulator.learning.data.hub import read_hub
+
+        return read_hub(source, configuration, wanted)
+    if configuration:
+        raise DataError(f"data.configuration is for data sets of the hub, and {source!r} is a file; leave it empty")
+    path, where = user_path(source), f"{key}: {source!r}"
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError):
+        is_file = is_folder = False
+    if is_file:
+        return {"train": read_table(path, where, wanted, layout)}
+    if not is_folder:
         raise DataError(f"{key}: there is no file {source!r}")
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{key}: {source!r} has a suffix that is not one of {', '.join(SUFFIXES)}")
-    by_index = isinstance(text, int) or isinstance(label, int)
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix == ".jsonl":
-            return pd.read_json(path, lines=True, dtype=False)
-        frame = pd.read_csv(
-            path,
-            sep="\t" if path.suffix == ".tsv" else ",",
-            quoting=csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL,
-            header=None if by_index else 0,
-            dtype=str,
-            keep_default_na=False,  # "null" and "NA" are words
-        )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{key}: cannot read {source!r} as {path.suffix[1:]}: {reason}") from error
-
-    if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of the fields that have no column
-        raise DataError(
-            f"{key}: {source!r} has rows with more fields than its header line names; quote texts that contain the "
-            "separator"
-        )
-    return frame
+    return {
+        part: joined([read_table(file, f"{key}: {str(file)!r}", wanted, layout) for file in files], files)
+        for part, files in shards(path, where).items()
+    }
 
 
-def _read_hub(source: str) -> dict[str, pd.DataFrame]:
-    import datasets
-
-    try:
-        parts = datasets.load_dataset(source)
-    except Exception as error:  # the hub client has no common base class for "not there" and "not reachable"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"data.source: {source!r} is neither a file nor a data set that the hub gives: {reason}; give "
-            f"{BUILTIN!r}, a {', '.join(SUFFIXES)} file, or a hub id"
-        ) from error
-    if "train" not in parts:
-        raise DataError(f"data.source: {source!r} has no part 'train'; it has: {', '.join(parts)}")
-    frames = {}
-    for name, part in parts.items():
-        frame = part.to_pandas()
-        for column, feature in part.features.items():
-            if isinstance(feature, datasets.ClassLabel):
-                known = dict(enumerate(feature.names))
-                frame[column] = frame[column].map(lambda value, known=known: known.get(value, value))
-        frames[str(name)] = frame
-    return frames
+def _held_out_part(parts: Mapping[str, Table], wanted: Sequence[Column], source: str) -> Labelled | None:
+    names = [name for name in ("test", "validation") if name in parts]
+    for name in names:
+        test = _labelled(parts[name], wanted, source, "data.source")
+        if not set(test[1]) <= {"-1"}:  # the hub's benchmarks hide the labels of their test part
+            return test
+    return None
 
 
-def _columns(frame: pd.DataFrame, text: Column, label: Column, source: str, setting: str = "data.source") -> Labelled:
-    """Texts and labels of ``frame``, which was read from ``source``, the value of ``setting``."""
-    if not len(frame):
-        raise DataError(f"{setting}: {source!r} has no rows; give a data set with at least one example per label")
-    for key, column in (("text_column", text), ("label_column", label)):
-        if column not in frame.columns:
-            there = ", ".join(str(name) for name in frame.columns)
-            hint = did_you_mean(str(column), [str(name) for name in frame.columns])
-            where = f"data.{key}" if setting == "data.source" else f"{setting}, data.{key}"
-            raise DataError(f"{where}: {source!r} has no column {column!r}{hint or ';'} it has: {there}")
-    for column in (text, label):
-        _check_plain(frame[column], f"{setting}: {source!r}")
-    texts = ["" if pd.isna(value) else str(value) for value in frame[text]]
-    empty = next((row for row, value in enumerate(texts) if not value.strip()), None)
-    if empty is not None:
-        raise DataError(
-            f"{setting}: {source!r} has an empty text in row {empty} (counted from 0) of {text!r}; remove such rows"
-        )
-    labels = ["" if pd.isna(value) else _label_text(value) for value in frame[label]]
-    missing = next((row for row, value in enumerate(labels) if not value.strip()), None)
-    if missing is not None:
-        raise DataError(
-            f"{setting}: {source!r} has a missing label in row {missing} (counted from 0) of {label!r}; remove such"
-            " rows"
-        )
+def _labelled(table: Table, wanted: Sequence[Column], source: str, key: str) -> Labelled:
+    """Texts and labels of ``table``, which was read from ``source``, the value of the setting ``key``."""
+    if not len(table.places):
+        raise DataError(f"{key}: {source!r} has no rows; give a data set with at least one example per label")
+    text, label = wanted
+    for column in wanted:
+        for place, value in zip(table.places, table.values[column], strict=True):
+            if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
+                raise DataError(
+                    f"{key}: {source!r} has a {type(value).__name__} in {table.place} {place} of {column!r}; texts "
+                    "must be strings, labels strings or numbers"
+                )
+    texts = ["" if _is_missing(value) else str(value) for value in table.values[text]]
+    labels = [label_text(value) for value in table.values[label]]
+    for what, column, cells in (("an empty text", text, texts), ("a missing label", label, labels)):
+        empty = next((row for row, cell in enumerate(cells) if not cell.strip()), None)
+        if empty is not None:
+            raise DataError(
+                f"{key}: {source!r} has {what} in {table.place} {table.places[empty]} of {column!r}; remove such rows"
+            )
     return texts, labels
 
 
-def _check_plain(values: "pd.Series[Any]", where: str) -> None:
-    """Nested values and bytes have a text of their own in Python, which is never what a data set means."""
-    for row, value in enumerate(values):
-        if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
-            raise DataError(
-                f"{where} has a {type(value).__name__} in row {row} (counted from 0) of {values.name!r}; texts must be "
-                "strings, labels strings or numbers"
-            )
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
 
 
-def _label_text(value: Any) -> str:
-    """Labels as text; a whole number that a parser made a float keeps its plain form."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _split(
+    labels: NDArray[np.int64], fraction: float, seeds: Seeds, source: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows for training and those held out."""
+    held_out = stratified(labels, round(fraction * len(labels)), seeds.rng("data_split"), leaves_all=True)
+    if len(held_out) == len(labels):
+        raise DataError(
+            f"data.test_fraction: {fraction!r} of the {len(labels)} rows of {source!r} leaves none for "
+            "training; lower it, or give data.test_source"
+        )
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
-def _label_names(labels: Sequence[str], source: str) -> tuple[str, ...]:
-    """The distinct labels, numbers in numeric order."""
-    names = sorted(set(labels))
-    if all(re.fullmatch(r"-?\d{1,18}", name) for name in names):
-        names.sort(key=int)
-    if len(names) < 2:
-        raise DataError(f"data.source: {source!r} has fewer than two different labels: {', '.join(names)}")
-    return tuple(names)
-
-
-def _as_indices(labels: Sequence[str], names: Sequence[str], where: str) -> NDArray[np.int64]:
-    index = {name: position for position, name in enumerate(names)}
-    unknown = sorted(set(labels) - set(names))
-    if unknown:
-        raise DataError(f"{where} has labels that no training example has: {', '.join(unknown[:5])}; remove these rows")
-    return np.array([index[label] for label in labels], dtype=np.int64)
-
-
-def at_most(labels: NDArray[np.int64], n_most: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
-    """All rows, or a stratified draw of ``n_most`` of them; in ascending order."""
-    if n_most is None or n_most >= len(labels):
-        return np.arange(len(labels))
-    return stratified(labels, n_most, rng)
-
-
-def stratified(labels: NDArray[np.int64], n_chosen: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """``n_chosen`` (at least 1) rows with the labels in proportion, by largest remainders; in ascending order."""
-    n_chosen = min(max(n_chosen, 1), len(labels))
-    kinds, counts = np.unique(labels, return_counts=True)
-    quotas = n_chosen * counts / len(labels)
-    sizes = np.floor(quotas).astype(np.int64)
-    sizes[np.argsort(sizes - quotas, kind="stable")[: n_chosen - sizes.sum()]] += 1
-    drawn = [rng.permutation(np.flatnonzero(labels == kind))[:size] for kind, size in zip(kinds, sizes, strict=True)]
-    return np.sort(np.concatenate(drawn))
+def described(data: TextData, source: str) -> dict[str, Any]:
+    """What was understood of ``source``, as plain data."""
+    n_classes = len(data.label_names)
+    counts = [np.bincount(labels, minlength=n_classes) for labels in (data.train_labels, data.test_labels)]
+    return {
+        "source": source,
+        "form": data.form,
+        "columns": list(data.columns),
+        "n_train": len(data.train_labels),
+        "n_test": len(data.test_labels),
+        "classes": {name: [int(count[kind]) for count in counts] for kind, name in enumerate(data.label_names)},
+        "example": {"text": shown(data.train_texts[0], 80), "label": data.label_names[int(data.train_labels[0])]},
+    }

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.errors import DataError
+
 LENGTH_STEP = 2
 """Batches are cut to their longest row, rounded up to a multiple of this many tokens; coarser steps cost more time."""
 
@@ -20,14 +22,58 @@ class TokenData:
     labels: NDArray[np.int64]
 
 
-def tokenize(texts: Sequence[str], labels: NDArray[np.int64], tokenizer: Any, seq_len: int) -> TokenData:
-    """Token ids of ``texts``, truncated and padded to ``seq_len`` tokens by the model's own ``tokenizer``."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """What was cut off texts: of how many texts, and how many of their tokens; special tokens do not count."""
+
+    n_texts: int
+    n_texts_cut: int
+    n_tokens: int
+    n_tokens_cut: int
+
+    def __add__(self, other: "Cut") -> "Cut":
+        return Cut(
+            n_texts=self.n_texts + other.n_texts,
+            n_texts_cut=self.n_texts_cut + other.n_texts_cut,
+            n_tokens=self.n_tokens + other.n_tokens,
+            n_tokens_cut=self.n_tokens_cut + other.n_tokens_cut,
+        )
+
+
+def tokenize(texts: Sequence[str], labels: NDArray[np.int64], tokenizer: Any, seq_len: int) -> tuple[TokenData, Cut]:
+    """Token ids of ``texts``, truncated and padded to ``seq_len`` tokens by the model's own ``tokenizer``.
+
+    Raises:
+        DataError: no token of a text is left beside those that the tokenizer adds, or rows are not padded on the right.
+    """
+    n_added = tokenizer.num_special_tokens_to_add(pair=False)
+    if seq_len <= n_added:
+        raise DataError(
+            f"data.seq_len leaves no token of a text, since the tokenizer adds {n_added} to each; give at least "
+            f"{n_added + 1}, got {seq_len!r}"
+        )
     encoded = tokenizer(list(texts), truncation=True, max_length=seq_len, padding="max_length", return_tensors="np")
-    return TokenData(
-        input_ids=encoded["input_ids"].astype(np.int32),
-        lengths=encoded["attention_mask"].sum(axis=1).astype(np.int32),
-        labels=labels.astype(np.int64),
+    mask = encoded["attention_mask"].astype(bool)
+    if (mask[:, 1:] > mask[:, :-1]).any():
+        raise DataError("model.train: its tokenizer does not pad on the right; set its padding_side and save it again")
+    lengths = mask.sum(axis=1).astype(np.int32)
+    n_cut = np.array([_n_cut(row) for row in encoded.encodings or ()], dtype=np.int64)
+    if not len(n_cut):  # a tokenizer written in Python says nothing of what it cuts
+        whole = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        n_cut = np.array([max(0, len(row) + n_added - seq_len) for row in whole], dtype=np.int64)
+    data = TokenData(input_ids=encoded["input_ids"].astype(np.int32), lengths=lengths, labels=labels.astype(np.int64))
+    n_kept = int(lengths.sum()) - n_added * len(texts)
+    return data, Cut(
+        n_texts=len(texts),
+        n_texts_cut=int((n_cut > 0).sum()),
+        n_tokens=n_kept + int(n_cut.sum()),
+        n_tokens_cut=int(n_cut.sum()),
     )
+
+
+def _n_cut(encoding: Any) -> int:
+    """The tokens of a text that did not fit."""
+    return sum(len(rest.ids) - sum(rest.special_tokens_mask) for rest in encoding.overflowing)
 
 
 def cut_length(lengths: NDArray[np.int32], seq_len: int) -> int:

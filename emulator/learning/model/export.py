@@ -1,6 +1,9 @@
 """Writes a server state as a PEFT adapter, and attaches one to a model: the bridge to software outside jetbed."""
 
+import json
 import re
+import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,10 @@ LORA_PARAMETERS = {"lora_A": "lora_A.default.weight", "lora_B": "lora_B.default.
 """What PEFT calls LoRA's arrays below the module that they adapt."""
 
 
+LABELS_FILE = "labels.json"
+"""Beside an adapter: how many classes its head has and what they are called, as arguments of ``from_pretrained``."""
+
+
 def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder: Path) -> None:
     """Writes a server state of LoRA's arrays as an adapter that ``PeftModel.from_pretrained`` loads.
 
@@ -22,11 +29,11 @@ def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder
     Raises:
         ValueError: the state holds no adapter at all.
     """
-    save(to_peft(frozen, state, scaling), folder)
+    save(frozen, to_peft(frozen, state, scaling), folder)
 
 
-def save(model: Any, folder: Path) -> None:
-    """Writes the adapter of a ``PeftModel``: ``adapter_config.json`` and ``adapter_model.safetensors``.
+def save(frozen: FrozenModel, model: Any, folder: Path) -> None:
+    """Writes the adapter of a ``PeftModel``: ``adapter_config.json``, ``adapter_model.safetensors``, ``labels.json``.
 
     On top of the same base model it gives the server state's logits; the head, and whatever else the base model's
     checkpoint lacks, is part of the adapter.
@@ -34,6 +41,19 @@ def save(model: Any, folder: Path) -> None:
     with silenced_libraries():
         model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
+    for file in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "adapter_config.json", file)  # safetensors makes files for their owner alone
+    _save_labels(frozen, folder)
+
+
+def _save_labels(frozen: FrozenModel, folder: Path) -> None:
+    id2label = {int(index): str(name) for index, name in frozen.config["id2label"].items()}
+    content = {
+        "num_labels": len(id2label),
+        "id2label": id2label,
+        "label2id": {name: index for index, name in id2label.items()},
+    }
+    (folder / LABELS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None) -> Any:
@@ -56,14 +76,18 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
     }
     if not ranks:
         raise ValueError("the server state holds no LoRA adapter, so there is none to write")
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    unusual = {re.escape(path): rank for path, rank in ranks.items() if rank != usual}
+    usual_alpha: Any = _alpha(scaling * usual)  # PEFT takes any number
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
-        r=max(ranks.values()),
-        lora_alpha=1,  # alpha_pattern has every adapter's own
+        # Readers that know no patterns have the right model where all ranks are equal.
+        r=usual,
+        lora_alpha=usual_alpha,
         lora_dropout=0.0,
         target_modules=sorted(ranks),
-        rank_pattern={re.escape(path): rank for path, rank in ranks.items()},
-        alpha_pattern={re.escape(path): _alpha(scaling * rank) for path, rank in ranks.items()},
+        rank_pattern=unusual,
+        alpha_pattern={path: _alpha(scaling * rank) for path, rank in unusual.items()},
     )
     return with_adapters(frozen, config, LORA_PARAMETERS, state, base)
 
@@ -82,7 +106,7 @@ def with_adapters(
     """
     from peft import get_peft_model
 
-    config.modules_to_save = _modules_to_save(frozen)
+    config.modules_to_save, config.revision = _modules_to_save(frozen), frozen.revision
     base = frozen.build() if base is None else base
     base.name_or_path = base.config._name_or_path = frozen.path
     with silenced_libraries():

@@ -1,27 +1,24 @@
 """Loads the model that is trained, and describes it so that every host rebuilds it without copying its weights."""
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers import AutoModelForSequenceClassification as TypedAutoClassifier
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from emulator.errors import DataError
+from emulator.learning.model.places import Place, locate
 from emulator.learning.model.sites import Sites, find_head, find_sites
 from emulator.records import Arrays
-from emulator.shapes.catalog import BUILTIN_MODELS
-from emulator.shapes.names import BUILTIN_PREFIX, ModelName
 
 HeadChoice = Literal["output", "full"]
 
@@ -35,13 +32,15 @@ class FrozenModel:
 
     Attributes:
         name: what the user gave.
-        path: where transformers loads the base model from.
+        path: what others load the base model by: a hub id, or an absolute path.
         config: the transformers configuration as a dict.
         arrays: all parameters and persistent buffers by name; floating-point ones in float32. May be read-only.
         sites: (layer, canonical matrix name) -> module path of every linear map that an adapter can be attached to.
         head: name -> module path of the linear maps of the head that are trained.
         initialised: names of the parameters that the checkpoint lacks and that were drawn from the seed.
         n_labels: number of classes.
+        revision: the hub's commit that it was loaded from; None for a directory.
+        stated_padding: the id of padding that its config.json states, which may differ from the one that is used.
     """
 
     name: str
@@ -52,6 +51,8 @@ class FrozenModel:
     head: Mapping[str, str]
     initialised: tuple[str, ...]
     n_labels: int
+    revision: str | None = None
+    stated_padding: int | None = None
 
     @property
     def n_layers(self) -> int:
@@ -84,21 +85,29 @@ class FrozenModel:
         return frozen
 
 
-def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output") -> FrozenModel:
+def load_model(
+    train: str | Place, n_labels: int, seed: int, head: HeadChoice = "output", pad_token_id: int | None = None
+) -> FrozenModel:
     """Loads a sequence classifier; parts that its checkpoint lacks, such as a new head, are drawn from ``seed``.
 
     Args:
-        train: ``builtin:tiny-12``, a local directory, or a hub id.
+        train: ``builtin:tiny-12``, a local directory, or a hub id; or where one lies.
         n_labels: number of classes of the task.
         seed: for the parts drawn at random.
         head: which linear maps of the head are trained: only the output map, or all of them.
+        pad_token_id: what rows are padded with; the tokenizer says it, and what the configuration says does not count.
 
     Raises:
-        DataError: there is no such model, it has no config or no safetensors weights, its weights are incomplete or not
-            finite, it cannot classify sequences, or its layers cannot be mapped.
+        DataError: there is no such model, it has no config or no safetensors weights of its own, its weights are
+            incomplete or not finite, its family is not known, or its layers cannot be mapped.
     """
-    path = model_path(train)
-    config = _load_config(train, path, n_labels)
+    place = locate(train) if isinstance(train, str) else train
+    train = place.name
+    config = _load_config(place, n_labels)
+    stated_padding = getattr(config, "pad_token_id", None)
+    if pad_token_id is not None:
+        # Decoders find the last token of a sequence by it, and some encoders count positions from it.
+        config.pad_token_id = pad_token_id
     if type(config) not in AutoClassifier._model_mapping:
         raise DataError(
             f"model.train: {train!r} is a {config.model_type} model, which transformers cannot use for sequence "
@@ -109,7 +118,7 @@ def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output"
         torch.manual_seed(seed)
         try:
             model, info = AutoClassifier.from_pretrained(
-                path,
+                str(place.folder),
                 config=config,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -119,7 +128,7 @@ def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output"
             )
         except Exception as error:  # transformers has no common base class for what a bad config or file leads to
             raise DataError(
-                f"model.train: cannot load the weights of {train!r}: {_reason(error)}; {_remedy(error)}"
+                f"model.train: cannot load the weights of {train!r}: {reason(error)}; {_remedy(error)}"
             ) from error
     trained = find_head(model, model.base_model_prefix, only_output=head == "output")
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
@@ -128,90 +137,27 @@ def load_model(train: str, n_labels: int, seed: int, head: HeadChoice = "output"
     _check_finite(train, model)
     return FrozenModel(
         name=train,
-        path=path,
+        path=place.base,
         config=model.config.to_dict(),
         arrays={name: tensor.numpy() for name, tensor in model.state_dict().items()},
         sites=find_sites(model, train),
         head=trained,
         initialised=tuple(sorted({*info["missing_keys"], *mismatched})),
         n_labels=n_labels,
+        revision=place.revision,
+        stated_padding=stated_padding,
     )
 
 
-def load_tokenizer(train: str) -> Any:
-    """The tokenizer that belongs to the model ``train``, padding on the right.
-
-    Raises:
-        DataError: the model comes without one.
-    """
+def _load_config(place: Place, n_labels: int) -> Any:
     try:
         with silenced_libraries():
-            tokenizer = AutoTokenizer.from_pretrained(model_path(train), trust_remote_code=False)
-    except Exception as error:  # the parser of tokenizer.json raises nothing more specific
-        raise DataError(
-            f"model.train: {train!r} has no tokenizer that transformers can load: {_reason(error)}; save "
-            "one beside the weights with tokenizer.save_pretrained"
-        ) from error
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files for one
-        raise DataError(f"model.train: {train!r} has no tokenizer; save one beside the weights with save_pretrained")
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise DataError(
-                f"model.train: the tokenizer of {train!r} has neither a padding nor an end-of-sequence token; set its "
-                "pad_token and save it again with save_pretrained"
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def model_path(train: str) -> str:
-    """What transformers is asked for: the directory of a built-in model, else ``train`` itself.
-
-    Raises:
-        DataError: no built-in model or directory has this name, and it cannot be a hub id either.
-    """
-    if ModelName(train).is_builtin:
-        name = ModelName(train).without_prefix
-        models = sorted(config.parent.name for config in BUILTIN_MODELS.glob("*/config.json"))
-        if name not in models:
-            raise DataError(
-                f"model.train: there is no built-in model {train!r}; there are: "
-                f"{', '.join(BUILTIN_PREFIX + model for model in models)}"
-            )
-        return str(BUILTIN_MODELS / name)
-    looks_local = train.startswith((".", "/", "~")) or train.count("/") != 1 or Path(train).exists()
-    local = Path(train).expanduser()
-    if looks_local and os.sep in train and not local.is_dir():
-        raise DataError(
-            f"model.train: there is no directory {train!r}; give a directory with config.json and "
-            "model.safetensors, a hub id, or 'builtin:tiny-12'"
-        )
-    return str(local) if local.is_dir() else train
-
-
-def _load_config(train: str, path: str, n_labels: int) -> Any:
-    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
-        raise DataError(
-            f"model.train: the directory {train!r} has no config.json; save the model there with save_pretrained"
-        )
-    try:
-        with silenced_libraries():
-            config = AutoConfig.from_pretrained(path, num_labels=n_labels, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(str(place.folder), num_labels=n_labels, trust_remote_code=False)
     except Exception as error:  # each transformers configuration checks its values in a way of its own
-        remedy = (
-            "correct its config.json"
-            if Path(path).is_dir()
-            else "give a local directory, a hub id that can be reached, or 'builtin:tiny-12'"
-        )
         raise DataError(
-            f"model.train: cannot read the configuration of {train!r}: {_reason(error)}; {remedy}"
+            f"model.train: cannot read the configuration of {place.name!r}: {reason(error)}; correct its config.json"
         ) from error
     config.problem_type = "single_label_classification"
-    if getattr(config, "pad_token_id", None) is None:
-        # Decoders find the last token of a sequence by it; batches are impossible without.
-        eos = getattr(config, "eos_token_id", None)
-        config.pad_token_id = next(iter(eos), 0) if isinstance(eos, list) else eos or 0
     return config
 
 
@@ -259,14 +205,14 @@ def _as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The first line of what ``error`` says; with the second where the first only announces it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     is_bare = isinstance(error, KeyError | ArithmeticError | AttributeError | TypeError)
-    return f"{type(error).__name__}: {reason}".rstrip(".") if is_bare else reason.rstrip(".")
+    return f"{type(error).__name__}: {first}".rstrip(".") if is_bare else first.rstrip(".")
 
 
 def _remedy(error: BaseException) -> str:

@@ -32,6 +32,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "bert": {"model_type": "bert", **_SIZES},
     "roberta": {"model_type": "roberta", **_SIZES, "type_vocab_size": 1},
     "xlm-roberta": {"model_type": "xlm-roberta", **_SIZES},
+    "camembert": {"model_type": "camembert", **_SIZES},
     "roberta-prelayernorm": {"model_type": "roberta-prelayernorm", **_SIZES},
     "distilbert": {"model_type": "distilbert", **_DISTILBERT},
     "electra": {"model_type": "electra", **_SIZES, "embedding_size": 48},
@@ -119,8 +120,8 @@ def test_a_directory_is_read_without_transformers(tmp_path: Path) -> None:
             "robert-base",
             r"there is no model 'robert-base'; did you mean roberta-base\?; give one of alexnet, bert-base, ",
         ),
-        ("./nowhere", r"there is no model './nowhere'; give one of .*, a directory with a config.json, or a hub id"),
-        ("builtin:huge", r"model builtin:huge: there is no readable config.json"),
+        ("./nowhere", r"there is no directory './nowhere'; give a directory with config.json .*, a hub id"),
+        ("builtin:huge", r"model builtin:huge: the directory has no config.json"),
     ],
 )
 def test_an_unknown_model_is_answered_with_what_there_is(name: str, message: str) -> None:
@@ -133,12 +134,15 @@ def test_an_unknown_model_is_answered_with_what_there_is(name: str, message: str
     [
         (
             {"model_type": "bart"},
-            r"model a model: its model_type .* did you mean bert\?; known are bert, .*; got 'bart'",
+            r"model a model: models of the family 'bart' cannot be used; those of these families can: bert, .*, gemma$",
         ),
         ({"model_type": None}, r"config.json needs model_type, a text, got None"),
         ({"hidden_size": None}, r"config.json needs hidden_size, a whole number, got None"),
         ({"vocab_size": "many"}, r"config.json needs vocab_size, a whole number, got 'many'"),
-        ({"max_position_embeddings": 33}, r"takes at most 31 tokens, got a sequence length of 32"),
+        (
+            {"max_position_embeddings": 33},
+            r"data.seq_len: model a model takes at most 31 tokens, got a sequence length of 32",
+        ),
     ],
 )
 def test_a_config_that_does_not_do_says_why(change: Mapping[str, Any], message: str) -> None:

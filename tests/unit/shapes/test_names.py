@@ -31,7 +31,7 @@ def test_a_directory_is_one_wherever_it_lies(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("HOME", str(tmp_path))
 
     assert ModelName("~/mine").kind is ModelName(str(tmp_path / "mine")).kind is ModelKind.DIRECTORY
-    assert ModelName("~/mine").path == tmp_path / "mine"
+    assert ModelName("~/mine").folder == tmp_path / "mine"
     assert ModelName("~/other").kind is ModelKind.HUB
 
 

@@ -1,0 +1,83 @@
+"""Reads rows from JSON: an object on each line, or one array of objects."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from device_profiles.text_files import shortened
+from emulator.errors import DataError
+from emulator.learning.data.tables import Column, Table, missing_column
+
+MOST_COLUMNS = 10_000
+
+
+def read_json(text: str, where: str, wanted: Sequence[Column], *, is_lines: bool) -> Table:
+    """The values of the keys ``wanted`` in each object of ``text``; None where an object lacks one.
+
+    Args:
+        text: the whole file.
+        where: with which messages begin.
+        wanted: the keys.
+        is_lines: whether each line is an object (``.jsonl``); without, an array is read, too.
+
+    Raises:
+        DataError: a line is no JSON object, or no object has such a key.
+    """
+    is_array = text.lstrip().startswith("[") and _is_one_array(text)
+    if is_array and is_lines:
+        raise DataError(f"{where} is one JSON array; jsonl has one object on each line: name it .json, or convert it")
+    rows = _array(text, where) if is_array else _lines(text, where)
+    names: dict[str, None] = {}
+    places: list[int] = []
+    values: dict[Column, list[Any]] = {column: [] for column in wanted}
+    for place, row in rows:
+        places.append(place)
+        if len(names) < MOST_COLUMNS:
+            names.update(dict.fromkeys(row))
+        for column, own in values.items():
+            own.append(row.get(column) if isinstance(column, str) else None)
+    for column in wanted:
+        if places and column not in names:
+            raise missing_column(where, column, tuple(names))
+    form = "one JSON array" if is_array else "a JSON object on each line"
+    return Table(columns=tuple(names), values=values, places=places, place="row" if is_array else "line", form=form)
+
+
+def _is_one_array(text: str) -> bool:
+    """Whether it is not a list on each line."""
+    first = next(line for line in text.splitlines() if line.strip())
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return True
+    return first.strip() == text.strip()
+
+
+def _lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+        if line.strip():
+            yield number, _object(_parsed(line, f"{where}: line {number}"), f"{where}: line {number}")
+
+
+def _array(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, value in enumerate(_parsed(text, where), start=1):
+        yield number, _object(value, f"{where}: element {number}")
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is no object with the columns as its keys, got {shortened(value, 40)}")
+    return value
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if "line" in where.rpartition(": ")[2] else f"line {error.lineno}"
+        raise DataError(f"{where} is no JSON ({error.msg}, {place}), got {shortened(text.strip(), 40)}") from None
+    except RecursionError:
+        raise DataError(f"{where} is nested too deeply to be read") from None
+    except ValueError:  # more digits than Python reads
+        raise DataError(f"{where} has a number with too many digits to be read") from None

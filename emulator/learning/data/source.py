@@ -1,0 +1,48 @@
+"""Where labelled texts come from, as a record that is passed on."""
+
+from dataclasses import dataclass, field
+
+from device_profiles.text_files import user_path
+from emulator.learning.data.tables import Column, Layout
+from emulator.learning.data.texts import BUILTIN, TextData, is_local, load_data
+
+EARLY_BYTES = 2**26
+"""Files of up to this size are read in a moment."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSource:
+    """Where labelled texts come from; see :func:`emulator.learning.data.texts.load_data`."""
+
+    source: str
+    text_column: Column = "text"
+    label_column: Column = "label"
+    test_source: str | None = None
+    test_fraction: float = 0.1
+    n_train: int | None = None
+    n_test: int | None = None
+    layout: Layout = field(default_factory=Layout)
+    configuration: str = ""
+
+    def load(self, seed: int) -> TextData:
+        """Reads them; ``seed`` is the run's."""
+        return load_data(
+            self.source,
+            text_column=self.text_column,
+            label_column=self.label_column,
+            test_source=self.test_source,
+            test_fraction=self.test_fraction,
+            n_train=self.n_train,
+            n_test=self.n_test,
+            layout=self.layout,
+            configuration=self.configuration,
+            seed=seed,
+        )
+
+    def can_be_read_early(self) -> bool:
+        """Whether reading costs a moment and no network: local files that are not there at all, or not large."""
+        sources = [source for source in (self.source, self.test_source) if source and source != BUILTIN]
+        if not sources or not all(map(is_local, sources)):
+            return False
+        files = [path for source in sources if (path := user_path(source)).is_file()]
+        return sum(file.stat().st_size for file in files) <= EARLY_BYTES
