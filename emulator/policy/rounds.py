@@ -14,7 +14,7 @@ Timed = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlayedRound:
+class RoundToClose:
     """A round that has been played and is still open: ``testbed.close_round()`` ends it.
 
     ``before`` and ``after`` are the server state that it began with, and the one that it has come to.
@@ -33,7 +33,7 @@ def play_round(
     state: Arrays,
     train: Train | None,
     timed: Timed = lambda part: nullcontext(),
-) -> PlayedRound:
+) -> RoundToClose:
     """Open a round, let ``policy`` plan it, and play it to its end. ``train`` trains its jobs; None trains nothing.
 
     Raises:
@@ -45,4 +45,4 @@ def play_round(
         opened.plan = policy.plan(view)
     with timed("play"):
         after = testbed.clock.run(policy.protocol.run_round(testbed, policy, opened.plan, state))
-    return PlayedRound(opened=opened, view=view, before=state, after=after)
+    return RoundToClose(opened=opened, view=view, before=state, after=after)
