@@ -226,7 +226,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors files forms limits learning/model learning/model/probe records shapes world/price /device_profiles"),
+        _names("errors files forms limits learning/model learning/model/probe records shapes world/price "
+               "/device_profiles"),
         ("tomli_w",),
         reads_clock=True,
     ),

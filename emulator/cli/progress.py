@@ -87,13 +87,14 @@ class _Lines:
         self._warning = _Warning(console)
         self._rounds_done = 0
 
-    def __enter__(self) -> None:
-        if self._starts_hosts:  # which takes many seconds
-            self._console.print(STARTING)
+    def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None: ...
 
     def show(self, progress: RunProgress) -> None:
+        if self._starts_hosts:  # which takes many seconds
+            self._starts_hosts = False
+            self._console.print(STARTING)
         self._warning.show(progress)
         if progress.rounds_done > self._rounds_done:
             self._rounds_done = progress.rounds_done

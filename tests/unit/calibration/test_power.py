@@ -1,7 +1,6 @@
 """Sensors are found where the kernel puts them, and watts follow from what they count."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
