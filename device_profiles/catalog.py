@@ -32,7 +32,7 @@ from device_profiles.tables import (
     read_toml,
     require_provenance,
 )
-from device_profiles.text_files import shortened, user_path
+from device_profiles.text_files import user_path
 
 __all__ = [
     "ProfileError",
@@ -233,9 +233,7 @@ def _find(what: str, name_or_path: str | Path, folder: Path, relative_to: Path |
         except (OSError, ValueError):  # too long a name, or one with a null byte
             is_there = False
         if not is_there:
-            raise ProfileError(
-                f"there is no {what} at {shortened(str(path), 300)}; built-in are {', '.join(_names(folder))}"
-            )
+            raise ProfileError(f"there is no {what} at {str(path)!r}; built-in are {', '.join(_names(folder))}")
         return path
     names = _names(folder)
     if text not in names:

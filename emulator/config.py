@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +23,9 @@ LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted her
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+SWEEP_KEYS = {"axes", "cases", "base"}
+"""Keys that a sweep file has and a configuration has not."""
 
 
 def _expanded(text: str) -> str:
@@ -284,21 +288,31 @@ class Config(Section):
         return self
 
 
-def load_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) -> Config:
+def load_config(
+    path: Path | None, overrides: Sequence[tuple[str, Any]] = (), options: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """The configuration in the TOML file ``path`` (None: all defaults) with ``overrides``, pairs of key path and value.
+
+    Of overrides that an option of the command line made, ``options`` has its name by key path, for messages.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value is not allowed.
     """
     table = read_toml(path) if path else {}
-    return config_of(table, overrides, str(path) if path else "--set")
+    if path and (SWEEP_KEYS & table.keys()):
+        raise ConfigError(f"{path}: this is a sweep file, not the configuration of one run; use: jetbed sweep {path}")
+    return config_of(table, overrides, str(path) if path else "--set", options=options)
 
 
 def config_of(
-    table: Mapping[str, Any], overrides: Sequence[tuple[str, Any]], origin: str, overrides_origin: str = "--set"
+    table: Mapping[str, Any],
+    overrides: Sequence[tuple[str, Any]],
+    origin: str,
+    overrides_origin: str = "--set",
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
     """The configuration in ``table`` with ``overrides``; messages say ``origin`` of the one, ``overrides_origin`` of
-    the others.
+    the others, or their ``options`` by key path.
 
     Raises:
         ConfigError: a key is unknown, or a value is not allowed.
@@ -307,7 +321,9 @@ def config_of(
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error, origin, {key for key, _ in overrides}, overrides_origin)) from None
+        raise ConfigError(
+            _explain(error, origin, {key: options.get(key, overrides_origin) for key, _ in overrides})
+        ) from None
 
 
 def overridden(table: Mapping[str, Any], overrides: Sequence[tuple[str, Any]], origin: str) -> dict[str, Any]:
@@ -387,8 +403,8 @@ def _put(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
     table[last] = value
 
 
-def _explain(error: ValidationError, origin: str, overrides: set[str], overrides_origin: str) -> str:
-    """The first thing that is wrong, in one sentence."""
+def _explain(error: ValidationError, origin: str, overrides: Mapping[str, str]) -> str:
+    """The first thing that is wrong, in one sentence; ``overrides`` say by key path who gave them."""
     details = error.errors(include_url=False)
     detail = details[0]
     location = [str(part) for part in detail["loc"]]
@@ -398,8 +414,7 @@ def _explain(error: ValidationError, origin: str, overrides: set[str], overrides
         location.pop()
         detail["msg"] = " or ".join([alternatives[0], *(text[:1].lower() + text[1:] for text in alternatives[1:])])
     key = ".".join(location)
-    is_overridden = any(key == given or key.startswith(f"{given}.") for given in overrides)
-    where = overrides_origin if is_overridden else origin
+    where = next((who for given, who in overrides.items() if key == given or key.startswith(f"{given}.")), origin)
     if detail["type"] == "extra_forbidden":
         return _not_a_setting(location, where)
     if detail["type"] == "value_error":
@@ -408,7 +423,9 @@ def _explain(error: ValidationError, origin: str, overrides: set[str], overrides
         settings = ", ".join(_settings_of(location))
         return f"{where}: {key} is a table of settings ({settings}), got {_given(detail['input'])}"
     message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"{where}: {key}: {message}, got {_given(detail['input'])}"
+    # An option says by itself which setting it is.
+    what = where if where.startswith("--") and where != "--set" else f"{where}: {key}"
+    return f"{what}: {message}, got {_given(detail['input'])}"
 
 
 def _not_a_setting(location: Sequence[str], where: str) -> str:

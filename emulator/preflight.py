@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from device_profiles.link_kinds.trace import TraceLink
 from device_profiles.records import ClusterSpec
 from emulator.backends.content import check_content, numeric_settings
 from emulator.backends.inline import InlineBackend
@@ -166,19 +165,13 @@ def _traces(config: Config, cluster: ClusterSpec) -> list[Check]:
         traced = availability_of(availability, cluster.n_devices, Seeds(config.seed))
         ends_s = traced.until_s(0.0)
         n_now = int((ends_s > 0).sum())
-        first = (
-            f"{n_now} can be reached as the run begins" if n_now else f"the first comes at {traced.next_s(0.0):,.10g} s"
-        )
+        later = f"the first comes at {traced.next_s(0.0):,.10g} s"
+        first = f"{n_now} can be reached as the run begins" if n_now else later
         said = "; ".join([f"{cluster.n_devices} devices, of which {first}", *traced.notes])
         checks.append(Check(name="availability", is_fine=True, detail=f"{availability.trace}: {said}"))
     for link in {entry.link.name: entry.link for entry in cluster.entries}.values():
-        if isinstance(link, TraceLink):
-            both = "; ".join(
-                f"{way}: {len(trace.start_s):,} rates over {trace.period_s:,.6g} s, "
-                f"{8e-6 * trace.mean_bytes_per_s:,.4g} Mb/s in the mean"
-                for way, trace in (("down", link.download), ("up", link.upload))
-            )
-            checks.append(Check(name="link", is_fine=True, detail=f"{link.name}: {both}"))
+        if recorded := link.recorded():
+            checks.append(Check(name="link", is_fine=True, detail=f"{link.name}: {recorded}"))
     return checks
 
 

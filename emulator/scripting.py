@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from device_profiles.text_files import user_path
 from emulator.config import Config, load_config
 from emulator.execute import execute
 from emulator.results.reader import RunFrames, load_run
@@ -42,9 +43,9 @@ def emulate(
     if isinstance(settings, Config):
         config = settings
     else:
-        config = load_config(None if config_file is None else Path(config_file), list((settings or {}).items()))
+        config = load_config(None if config_file is None else user_path(config_file), list((settings or {}).items()))
     if out is not None:
-        return load_run(execute(config, Path(out), on_progress))
+        return load_run(execute(config, user_path(out), on_progress))
     folder = claim_default_out_dir(config.policy.path, config.seed, datetime.now())
     try:
         return load_run(execute(config, folder, on_progress))

@@ -200,7 +200,12 @@ FLOORS: tuple[Room, ...] = (
                "/device_profiles"),
         reads_clock=True,
     ),
-    Room("emulator/scripting", "a run from Python", _names("config execute results running"), reads_clock=True),
+    Room(
+        "emulator/scripting",
+        "a run from Python",
+        _names("config execute results running /device_profiles/text_files"),
+        reads_clock=True,
+    ),
     Room(
         "emulator/sweeps",
         "many runs from one file",
@@ -235,7 +240,8 @@ FLOORS: tuple[Room, ...] = (
         "emulator/cli",
         "the command line",
         _names("analysis backends/kinds calibration config errors execute files forms policy preflight records report "
-               "report/terminal results running shapes sweeps world/price /device_profiles "
+               "report/terminal results running shapes sweeps version world/price "
+               "/device_profiles "
                "/device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,

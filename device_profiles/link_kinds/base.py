@@ -65,6 +65,10 @@ class LinkSpec(ABC):
             ProfileError: a key, type, figure or provenance is wrong.
         """
 
+    def recorded(self) -> str:
+        """What was understood of the recordings that it replays, in words; nothing where it has none."""
+        return ""
+
     @abstractmethod
     def sampler(self, device_ids: NDArray[np.int64], n_devices: int, streams: Streams) -> LinkSampler:
         """The rates of these devices, of the ``n_devices`` of a testbed.

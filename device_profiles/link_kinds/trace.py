@@ -47,6 +47,14 @@ class TraceLink(LinkSpec):
         common["sha256"] = hashlib.sha256("".join([sha256, *map(file_sha256, files)]).encode()).hexdigest()
         return cls(download=download, upload=upload, **common)
 
+    def recorded(self) -> str:
+        ways = (("down", self.download), ("up", self.upload))
+        return "; ".join(
+            f"{way}: {len(trace.start_s):,} rates over {trace.period_s:,.6g} s, "
+            f"{8e-6 * trace.mean_bytes_per_s:,.4g} Mb/s in the mean"
+            for way, trace in ways
+        )
+
     def sampler(self, device_ids: NDArray[np.int64], n_devices: int, streams: Streams) -> LinkSampler:
         # One share of the steps for both directions: a place has good or bad reception for both.
         shares = streams.rng("trace_offset").random(n_devices)[device_ids]

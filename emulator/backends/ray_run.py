@@ -62,6 +62,7 @@ def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
     """
     if config.training.enabled:
         check_room(least_hosts(config), trained_bytes(config))
+    on_progress(Progress(rounds_done=0, n_rounds=config.rounds))
     with connected():
         options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
         remote: Any = ray.remote(CoordinatorActor).options(**options)

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from device_profiles.text_files import user_path
 from emulator.cli import options
 from emulator.errors import ConfigError, UserError
 from emulator.report.terminal.streams import OutputError, give_up_output, prepare_streams
@@ -23,6 +22,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=options.show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:
@@ -139,10 +148,7 @@ def doctor(
 
 @app.command()
 def sweep(
-    sweep_file: Annotated[
-        Path,
-        typer.Argument(parser=user_path, help="A TOML file with a base configuration, axes and cases."),
-    ],
+    sweep_file: Annotated[Path, options.path_argument(help="A TOML file with a base configuration, axes and cases.")],
     set_: options.Overrides = None,
     backend: options.BackendName = None,
     hosts: options.Hosts = None,
@@ -152,11 +158,7 @@ def sweep(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            parser=user_path,
-            metavar="PATH",
-            help="Folder for the results, new or of the same sweep; runs/NAME without.",
-        ),
+        options.path_option(help="Folder for the results, new or of the same sweep; runs/NAME without."),
     ] = None,
 ) -> None:
     """Run all combinations of a sweep file; started again, it goes on where it was.
@@ -169,14 +171,13 @@ def sweep(
     from emulator.sweeps.spec import read_spec
 
     given = options.overrides_of(set_, options.by_key(backend=backend, hosts=hosts))
-    found = expand(read_spec(sweep_file), given)
+    names = {key: option for key, option in options.OPTIONS.items() if key in ("backend.kind", "backend.hosts")}
+    found = expand(read_spec(sweep_file), given, names)
     (show_estimate if dry_run else sweep_with_display)(found, out or Path("runs") / found.name, max_parallel)
 
 
 @app.command()
-def summary(
-    run_dir: Annotated[Path, typer.Argument(parser=user_path, help="The folder of a run.")],
-) -> None:
+def summary(run_dir: Annotated[Path, options.path_argument(help="The folder of a run.")]) -> None:
     """Print the summary of a run, finished or not."""
     from emulator.cli.progress import print_summary
 
@@ -185,10 +186,11 @@ def summary(
 
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUN...|SWEEP", help="The folders of runs, or one sweep.")],
-    out: Annotated[
-        Path, typer.Option(parser=user_path, metavar="PATH", help="The page to write, such as report.html.")
+    paths: Annotated[
+        list[Path],
+        options.path_argument(metavar="RUN...|SWEEP", help="The folders of runs, or one sweep."),
     ],
+    out: Annotated[Path, options.path_option(help="The page to write, such as report.html.")],
     target: Annotated[
         float | None, typer.Option(help="Accuracy to be reached; without it, the best that all finished runs reach.")
     ] = None,
@@ -201,10 +203,8 @@ def report(
 
 @app.command()
 def timeline(
-    run_dir: Annotated[Path, typer.Argument(parser=user_path, help="The folder of a run.")],
-    out: Annotated[
-        Path, typer.Option(parser=user_path, metavar="PATH", help="The trace file to write, such as trace.json.")
-    ],
+    run_dir: Annotated[Path, options.path_argument(help="The folder of a run.")],
+    out: Annotated[Path, options.path_option(help="The trace file to write, such as trace.json.")],
     rounds: Annotated[
         str | None, typer.Option(metavar="A-B", help="Only these rounds, counted from 0, both included; all without.")
     ] = None,
@@ -217,7 +217,7 @@ def timeline(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or the folder of one sweep.")],
+    runs: Annotated[list[Path], options.path_argument(help="Folders of runs, or the folder of one sweep.")],
     target: Annotated[
         float | None, typer.Option(help="Accuracy to be reached; the best that all finished runs reach without.")
     ] = None,
@@ -236,7 +236,7 @@ def compare(
         Literal["table", "md", "csv", "json", "parquet"] | None,
         typer.Option("--format", help="A table, or what the ending of --out says, without."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(parser=user_path, metavar="PATH", help="Write to this file.")] = None,
+    out: Annotated[Path | None, options.path_option(help="Write to this file.")] = None,
 ) -> None:
     """Compare runs over seeds: time, bytes and energy to an accuracy, accuracy under a budget, waiting, memory."""
     from emulator.analysis.metrics import Question
@@ -319,9 +319,7 @@ def price(
 
 @app.command()
 def calibrate(
-    out: Annotated[
-        Path | None, typer.Option(parser=user_path, metavar="PATH", help="The profile's file, ending in .toml; new.")
-    ] = None,
+    out: Annotated[Path | None, options.path_option(help="The profile's file, ending in .toml; new.")] = None,
     name: Annotated[str | None, typer.Option(help="The profile's title; the machine's own name without.")] = None,
     mode: Annotated[str, typer.Option(help="Name of the power mode that the machine is in.")] = "default",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
@@ -378,10 +376,7 @@ def validate(
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
-    csv: Annotated[
-        Path | None,
-        typer.Option(parser=user_path, metavar="PATH", help="Write the settings with both times to this file."),
-    ] = None,
+    csv: Annotated[Path | None, options.path_option(help="Write the settings with both times to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Time steps on this machine that no profile was fitted to, beside what a profile says of them."""

@@ -1,6 +1,7 @@
 """The options that commands about a run share, and the settings that they come to."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,13 +9,29 @@ import typer
 
 from device_profiles.text_files import user_path
 from emulator.backends.kinds import KINDS
+from emulator.version import VERSION
 
 if TYPE_CHECKING:
     from emulator.config import Config
 
-ConfigFile = Annotated[
-    Path | None, typer.Argument(parser=user_path, help="A TOML file; without it, the default testbed.")
-]
+
+def path(text: str) -> Path:
+    """A path as a user writes it, with ``~`` and ``file://``."""
+    return user_path(text)
+
+
+path_option = partial(typer.Option, parser=path, metavar="PATH")
+path_argument = partial(typer.Argument, parser=path)
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end the command, if it is asked for."""
+    if is_asked:
+        print(f"jetbed {VERSION}")
+        raise typer.Exit
+
+
+ConfigFile = Annotated[Path | None, path_argument(help="A TOML file; without it, the default testbed.")]
 PolicyName = Annotated[str | None, typer.Option(help="A name that 'jetbed policies' lists, or module:Class.")]
 Rounds = Annotated[int | None, typer.Option(help="Number of rounds.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random stream.")]
@@ -41,9 +58,7 @@ BackendName = Annotated[
 Hosts = Annotated[int | None, typer.Option(help="Number of host processes.")]
 DevicesPerActor = Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")]
 GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each host.")]
-OutDir = Annotated[
-    Path | None, typer.Option(parser=user_path, metavar="PATH", help="Folder for the results, new or empty.")
-]
+OutDir = Annotated[Path | None, path_option(help="Folder for the results, new or empty.")]
 
 
 _KEYS = {
@@ -56,6 +71,8 @@ _KEYS = {
     "gpus_per_host": "backend.gpus_per_host",
 }
 """The key path that each option sets."""
+OPTIONS = {key: f"--{name.replace('_', '-')}" for name, key in _KEYS.items()}
+"""The option that sets each key path."""
 
 
 def by_key(**options: Any) -> dict[str, Any]:
@@ -71,7 +88,8 @@ def settings_of(path: Path | None, overrides: Sequence[str] | None, options: Map
     """
     from emulator.config import load_config
 
-    return load_config(path, overrides_of(overrides, options))
+    given = {key: OPTIONS[key] for key, value in options.items() if value is not None}
+    return load_config(path, overrides_of(overrides, options), given)
 
 
 def overrides_of(overrides: Sequence[str] | None, options: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
+from emulator.backends.kinds import backend_kind
 from emulator.config import Config
 from emulator.execute import execute
 from emulator.report.terminal.console import terminal
@@ -19,6 +20,8 @@ from emulator.results.reader import load_run
 from emulator.running.interruption import interruptible
 from emulator.running.progress import Progress as RunProgress
 
+STARTING = "starting hosts, loading model and data"
+
 
 def run_with_display(config: Config, out_dir: Path) -> None:
     """Run with a live display on standard error; print the summary and the folder on standard output.
@@ -26,7 +29,7 @@ def run_with_display(config: Config, out_dir: Path) -> None:
     Where standard error is not a terminal, each finished round is one line. SIGTERM and SIGHUP end it as Ctrl-C does.
     """
     console = terminal(stderr=True)
-    display = _Live(console, config) if console.is_terminal else _Lines(console)
+    display = _Live(console, config) if console.is_terminal else _Lines(console, config)
     try:
         with interruptible(), display:
             execute(config, out_dir, display.show)
@@ -80,10 +83,11 @@ class _Warning:
 
 
 class _Lines:
-    """One line for every finished round."""
+    """A line that it starts, and one for every finished round."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, config: Config) -> None:
         self._console = console
+        self._starts_hosts = config.training.enabled and backend_kind(config.backend.kind).has_host_processes
         self._warning = _Warning(console)
         self._rounds_done = 0
 
@@ -92,6 +96,9 @@ class _Lines:
     def __exit__(self, *error: object) -> None: ...
 
     def show(self, progress: RunProgress) -> None:
+        if self._starts_hosts:  # which takes many seconds
+            self._starts_hosts = False
+            self._console.print(STARTING)
         self._warning.show(progress)
         if progress.rounds_done > self._rounds_done:
             self._rounds_done = progress.rounds_done
@@ -111,9 +118,7 @@ class _Live:
             TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
         )
-        self._rounds = self._bars.add_task(
-            f"{config.policy.path} rounds", total=config.rounds, facts="starting hosts, loading model and data"
-        )
+        self._rounds = self._bars.add_task(f"{config.policy.path} rounds", total=config.rounds, facts=STARTING)
         self._devices = self._bars.add_task("devices trained", total=None, facts="", visible=False)
 
     def __enter__(self) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from device_profiles.text_files import user_path
 from emulator.errors import UserError, did_you_mean
 from emulator.results import schemas
 from emulator.results.info import read_info
@@ -159,7 +160,7 @@ def load(path: str | Path) -> RunFrames | SweepFrames:
     Raises:
         UserError: the folder is neither, is damaged, or was written by a later version.
     """
-    folder = Path(path)
+    folder = user_path(path)
     if (folder / SWEEP_FILE).exists():
         return load_sweep(folder)
     if not (folder / INFO_FILE).exists():
@@ -175,7 +176,7 @@ def load_run(path: str | Path) -> RunFrames:
     Raises:
         UserError: the folder is no run, is damaged, or was written by a later version.
     """
-    folder = Path(path)
+    folder = user_path(path)
     if (folder / SWEEP_FILE).exists() and not (folder / INFO_FILE).exists():
         raise UserError(f"a sweep, not a run; give one of its runs, or use 'jetbed compare': {str(folder)!r}")
     return RunFrames(folder, read_info(folder), partial(_read_run, folder))
@@ -187,7 +188,7 @@ def load_sweep(path: str | Path) -> SweepFrames:
     Raises:
         UserError: the folder is no sweep, or is damaged.
     """
-    folder = Path(path)
+    folder = user_path(path)
     sweep = SweepFrames(folder, read_sweep_info(folder), read_index(folder))
     # A sweep that was killed could not note in its index what became of the runs that it had begun; they say it.
     for row in sweep.runs.index[sweep.runs["status"].isin(["planned", "running"])]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from device_profiles.records import ClusterSpec
@@ -48,8 +49,10 @@ class Sweep:
     runs: tuple[PlannedRun, ...]
 
 
-def expand(spec: SweepSpec, overrides: Overrides = ()) -> Sweep:
+def expand(spec: SweepSpec, overrides: Overrides = (), options: Mapping[str, str] = MappingProxyType({})) -> Sweep:
     """All runs of ``spec``; ``overrides`` come from the command line and change the base.
+
+    ``options`` has by key path the names of options that made them.
 
     Raises:
         ConfigError: a setting is unknown or has a value that is not allowed (the message names the run), two runs are
@@ -59,12 +62,15 @@ def expand(spec: SweepSpec, overrides: Overrides = ()) -> Sweep:
     # One after the other, so that a mistake is reported where it was made.
     config_of(table, (), origin)
     for layer, where in ((_settings(spec.base), f"{spec.path}, [base]"), (overrides, "--set")):
-        base = config_of(table, layer, origin, where)
+        base = config_of(table, layer, origin, where, options)
         table = overridden(table, layer, where)
     axes = tuple(dict.fromkeys([*(key for case in spec.cases for key in case.values), *spec.axes]))
     for key, _ in overrides:
         if clash := [axis for axis in axes if f"{key}.".startswith(f"{axis}.") or f"{axis}.".startswith(f"{key}.")]:
-            raise ConfigError(f"--set {key}: the sweep varies {clash[0]}; change it in {spec.path}, or leave it out")
+            raise ConfigError(
+                f"{options.get(key, f'--set {key}')}: the sweep varies {clash[0]}; change it in {spec.path}, or leave "
+                "it out"
+            )
     given = [
         (case, dict(zip(spec.axes, values, strict=True)))
         for case in spec.cases or [Case(name=None, values={})]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.config import check_key, read_toml
+from device_profiles.text_files import user_path
+from emulator.config import SWEEP_KEYS, Config, check_key, read_toml
 from emulator.errors import ConfigError, did_you_mean
 
 KEYS = ("name", "base", "axes", "cases")
@@ -58,6 +59,8 @@ def read_spec(path: Path) -> SweepSpec:
     """
     table = read_toml(path, "sweep file")
     for key in table:
+        if key in Config.model_fields and not SWEEP_KEYS & table.keys():
+            raise ConfigError(f"{path}: this is the configuration of one run, not a sweep file; use: jetbed run {path}")
         if key not in KEYS:
             hint = did_you_mean(key, KEYS) or ";"
             raise ConfigError(f"{path}: {key} is not a key of a sweep file{hint} it takes: {', '.join(KEYS)}")
@@ -104,14 +107,14 @@ def _name(name: Any, path: Path) -> str:
 
 def _base(base: Any, path: Path) -> tuple[Path | None, Mapping[str, Any]]:
     if isinstance(base, str) and base:
-        return path.parent / base, {}
+        return user_path(base, path.parent), {}
     if not isinstance(base, dict):
         raise ConfigError(f"{path}: base is the path of a configuration file or a table of settings, got {base!r}")
     table = dict(base)
     file = table.pop(BASE_FILE, None)
     if file is not None and not (isinstance(file, str) and file):
         raise ConfigError(f"{path}: base.{BASE_FILE} is the path of a configuration file, got {file!r}")
-    return path.parent / file if file is not None else None, table
+    return user_path(file, path.parent) if file is not None else None, table
 
 
 def _axes(table: Any, path: Path) -> Mapping[str, Sequence[Any]]:

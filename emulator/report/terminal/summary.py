@@ -199,9 +199,23 @@ def _figures(summary: RunSummary) -> Table:
     table.add_row("time", f"emulated {duration(summary.emulated_s)}{wall}")
     table.add_row("mean waiting", waiting)
     table.add_row("traffic", f"{size(summary.download_bytes)} down, {size(summary.upload_bytes)} up")
-    table.add_row("energy", energy(summary.energy_j))
+    table.add_row("energy", _energy(summary))
     table.add_row("device-rounds lost", ", ".join(losses))
     return table
+
+
+def _energy(summary: RunSummary) -> str:
+    """Joules, and which boards they leave out since their profiles have no power figures."""
+    without = [profile.profile for profile in summary.profiles if _has_no_power(profile)]
+    if not without:
+        return energy(summary.energy_j)
+    boards = f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} no power figures (0 W)"
+    return f"not known: {boards}" if len(without) == len(summary.profiles) else f"{energy(summary.energy_j)}; {boards}"
+
+
+def _has_no_power(profile: ProfileSummary) -> bool:
+    """Whether time has passed without a joule, as no board can let it."""
+    return profile.energy_j == 0 and profile.n_device_rounds > 0
 
 
 def _profile_table(profiles: Sequence[ProfileSummary]) -> Table:
@@ -221,5 +235,6 @@ def _profile_table(profiles: Sequence[ProfileSummary]) -> Table:
             f"{profile.mean_depth:.1f} ({profile.min_depth}–{profile.max_depth})" if profile.n_device_rounds else "–"
         )
         counts = [str(profile.n_devices), str(profile.n_failed)]
-        table.add_row(profile.profile, *counts, *times, depth, energy_joules(profile.energy_j))
+        joules = "–" if _has_no_power(profile) else energy_joules(profile.energy_j)
+        table.add_row(profile.profile, *counts, *times, depth, joules)
     return table

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+import emulator
 from emulator.sweeps.execution import run_sweep
 from emulator.sweeps.expansion import check_runs, expand
 from emulator.sweeps.spec import read_spec
@@ -34,14 +36,33 @@ def test_the_sweep_file_comes_to_the_runs_that_the_page_says(tmp_path: Path) -> 
     assert sum(run.name.startswith("narrow,") for run in sweep.runs) == 24
 
 
+@pytest.mark.parametrize("above", ["", "seed=1/run=another/policy=legend"], ids=["plain", "under a partition"])
 @pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
-def test_the_queries_read_a_sweep(code: str, make_sweep: MakeSweep, tmp_path: Path, monkeypatch: Any) -> None:
-    run_sweep(make_sweep(), tmp_path / "runs" / "depths", Silent())
+def test_the_queries_read_a_sweep_and_nothing_from_the_folders_above_it(
+    code: str, above: str, make_sweep: MakeSweep, tmp_path: Path, monkeypatch: Any
+) -> None:
+    sweep = make_sweep()
+    run_sweep(sweep, tmp_path / above / "runs" / "depths", Silent())
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    exec(code, found)
+    exec(code.replace("runs/depths", f"{tmp_path / above}/runs/depths"), found)
 
-    assert len(found["rounds"]) == (4 if "duckdb" in code else 8)
+    if "duckdb" in code:
+        assert sorted(found["rounds"].fetchall())[0][:2] == ("fedlora(rank=4)", 0)
+        assert len(found["rounds"]) == 4
+        return
+    rounds = found["rounds"] if "pandas" in code else found["rounds"].to_pandas()
+    assert len(rounds) == 8
+    assert set(rounds["run"]) == {run.name for run in sweep.runs}
+    assert set(rounds.get("seed", pd.Series([0, 1]))) == {0, 1}
+
+
+def test_the_reader_takes_no_columns_from_the_folders_above(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    folder = tmp_path / "seed=7" / "run=another"
+    run_sweep(make_sweep(), folder, Silent())
+
+    for table in ("rounds", "devices", "activities"):
+        assert set(getattr(emulator.load(folder), table)["seed"]) == {0, 1}
 
 
 def test_the_example_is_three_policies_over_three_seeds() -> None:

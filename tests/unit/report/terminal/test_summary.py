@@ -51,6 +51,18 @@ def test_default_accuracies_are_multiples_of_a_twentieth_between_majority_and_be
     assert [wanted for wanted, _ in summarise(good_majority).time_to_accuracy_s] == [0.7, 0.75]
 
 
+def test_boards_without_power_figures_are_named_in_the_place_of_0_joules(frames: RunFrames) -> None:
+    nobody = frames.devices.assign(energy_j=0.0)
+    some = frames.devices.copy()
+    first = str(some["profile"].iloc[0])
+    some.loc[some["profile"] == first, "energy_j"] = 0.0
+
+    assert "not known:" in rendered(frames.replaced(devices=nobody))
+    assert "no power figures (0 W)" in rendered(frames.replaced(devices=nobody))
+    assert "no power figures" not in rendered(frames)
+    assert f"{first} ha" in rendered(frames.replaced(devices=some))
+
+
 def test_times_count_from_the_start_of_the_run(frames: RunFrames) -> None:
     rounds = frames.rounds.assign(start_s=frames.rounds["start_s"] + 100, end_s=frames.rounds["end_s"] + 100)
     summary = summarise(frames.replaced(rounds=rounds))
