@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from emulator.forms.base import AdapterForm
+from emulator.forms.bottleneck import BottleneckForm
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm
+from emulator.forms.ia3 import Ia3Form
 from emulator.forms.kept_units import KeptUnits
 from emulator.forms.layer_subset import LayerSubsetLoraForm
+from emulator.forms.layerwise import LayerwiseAssignment
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm
 from emulator.forms.residual import ResidualAssignment, ResidualLoraForm
@@ -24,6 +27,8 @@ LORA = LoraAssignment(**COMMON, ranks=RANKS, depth=2)  # type: ignore[arg-type]
 KEPT = KeptUnits.all_of(3, 2, 32)
 CASES: list[tuple[AdapterForm, Assignment]] = [
     (LoraForm(ranks=RANKS), LORA),
+    (Ia3Form(), LayerwiseAssignment(**COMMON, depth=2)),  # type: ignore[arg-type]
+    (BottleneckForm(width=2), LayerwiseAssignment(**COMMON, depth=1)),  # type: ignore[arg-type]
     (LoraForm(ranks=RANKS, trains_a=False), LORA),
     (LayerSubsetLoraForm(ranks=RANKS), replace(LORA, ranks=(2, 0, 4), depth=3)),
     (DiagonalLoraForm(rank=2), DiagonalAssignment(**COMMON, kept=(((), ()), ((0,), ()), ((0, 1), (1,))))),  # type: ignore[arg-type]
