@@ -233,7 +233,8 @@ FLOORS: tuple[Room, ...] = (
         "emulator/cli",
         "the command line",
         _names("analysis backends/kinds calibration config errors execute files policy preflight records report "
-               "report/terminal results running shapes sweeps world/price /device_profiles /device_profiles/text_files"),
+               "report/terminal results running shapes sweeps world/price /device_profiles "
+               "/device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

@@ -1,4 +1,4 @@
-"""What rows are padded with is the tokenizer's alone, so that a row's logits do not depend on what it is batched with."""
+"""What rows are padded with is the tokenizer's alone: a row's logits do not depend on what it is batched with."""
 
 import json
 from pathlib import Path

@@ -42,7 +42,7 @@ def test_an_index_of_a_shard_that_is_missing_is_refused(tmp_path: Path) -> None:
 def test_an_index_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
     sharded(tmp_path, "model-1.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(DataError, match="model.train: model.safetensors.index.json"):
+    with pytest.raises(DataError, match=r"model.train: model.safetensors.index.json"):
         locate(str(tmp_path))
 
 
@@ -57,7 +57,7 @@ def test_weights_that_the_configuration_names_are_refused(tmp_path: Path) -> Non
     save_tiny_model("bert", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"transformers_weights": "adapter_model.bin"}))
-    with pytest.raises(DataError, match="names other weights than model.safetensors, 'adapter_model.bin'"):
+    with pytest.raises(DataError, match=r"names other weights than model.safetensors, 'adapter_model.bin'"):
         locate(str(tmp_path))
 
 
