@@ -68,7 +68,7 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
         task_type=TaskType.SEQ_CLS,
         # Readers that know no patterns have the right model where all ranks are equal.
         r=usual,
-        lora_alpha=_alpha(scaling * usual),
+        lora_alpha=_alpha(scaling * usual),  # type: ignore[arg-type]  # any number will do
         lora_dropout=0.0,
         target_modules=sorted(ranks),
         rank_pattern=unusual,
