@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,8 @@ from emulator.learning.data.tables import Column, Layout, Table, missing_column,
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 """Those that are found out, with their names."""
+LEAST_ROWS = 4
+"""From so many rows on a first cell that nothing repeats, among cells that are all repeated, is taken for a name."""
 N_LOOKED_AT = 200
 """Rows by which a separator is told, where columns are given by number."""
 
@@ -66,15 +69,18 @@ def read_delimited(text: str, where: str, wanted: Sequence[Column], layout: Layo
     Raises:
         DataError: there is no such column, rows have more fields than the first, or a quote is not closed.
     """
+    nothing = Table(columns=(), values={name: [] for name in wanted}, places=(), place="line", form=suffix[1:])
     if not text.strip():
-        return Table(columns=(), values={name: [] for name in wanted}, places=(), place="line", form=suffix[1:])
+        return nothing
     by_number = all(isinstance(column, int) for column in wanted)
     if not by_number and any(isinstance(column, int) for column in wanted):
         raise DataError(f"{where}: give both columns by name, or both by number, got {', '.join(map(repr, wanted))}")
     try:
         dialect = _dialect(text, wanted if not by_number else (), layout, suffix)
         rows = dialect.rows(text)
-        first_line, first = next(rows)
+        first_line, first = next(rows, (0, []))
+        if not first:
+            return nothing
         names = tuple(cell.strip() for cell in first)
         if by_number:
             columns: tuple[Column, ...] = tuple(range(len(first)))
@@ -141,6 +147,8 @@ def _dialect(text: str, names: Sequence[Column], layout: Layout, suffix: str) ->
             rows = [fields for _, fields in islice(dialect.rows(text), 1 if names else N_LOOKED_AT)]
         except csv.Error:
             continue
+        if not rows:
+            continue
         if names and set(names) <= {cell.strip() for cell in rows[0]}:
             return dialect
         if not names and len(rows[0]) > 1 and len({len(fields) for fields in rows}) == 1:
@@ -197,24 +205,17 @@ def _advice(text: str, dialect: Dialect, first: Sequence[str], by_number: bool) 
 
 def _check_first(table: Table, where: str) -> None:
     """A header line is no row: it is one where, in some column, its cell alone is of another kind than all others."""
-    for column, cells in table.values.items():
+    for column, cells in table.values.items() if table.places else ():
         first, rest = cells[0] or "", [cell or "" for cell in cells[1:]]
         if len(rest) < 2 or first in rest or not re.fullmatch(r"[^\W\d][\w .-]{0,39}", first.strip()):
             continue
-        distinct = set(rest)
-        if all(map(_is_number, rest)) or (first.strip().lower() in _USUAL and 2 * len(distinct) <= len(rest)):
+        others_repeat = len(rest) >= LEAST_ROWS and min(Counter(rest).values()) > 1
+        if all(map(_is_number, rest)) or others_repeat:
             raise DataError(
                 f"{where}: the first line looks like a header, since {shown(first)!r} stands nowhere else in column "
                 f"{column}; give the columns by name, or set data.header to true (to leave it out) or false (if it is "
                 "a row)"
             )
-
-
-_USUAL = frozenset(
-    "label labels class classes category target sentiment intent text sentence review y gold tag topic emotion id "
-    "stars rating score polarity is_spam spam question comment content message title utterance".split()
-)
-"""How columns are named, where labels are words themselves."""
 
 
 def _is_number(text: str) -> bool:

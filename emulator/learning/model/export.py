@@ -18,7 +18,7 @@ LORA_PARAMETERS = {"lora_A": "lora_A.default.weight", "lora_B": "lora_B.default.
 
 
 LABELS_FILE = "labels.json"
-"""Beside an adapter: how many classes its head has and what they are called, as arguments of ``from_pretrained``."""
+"""Beside an adapter: the names of the classes of its head, in the order of its logits."""
 
 
 def save_peft_adapter(frozen: FrozenModel, state: Arrays, scaling: float, folder: Path) -> None:
@@ -47,13 +47,8 @@ def save(frozen: FrozenModel, model: Any, folder: Path) -> None:
 
 
 def _save_labels(frozen: FrozenModel, folder: Path) -> None:
-    id2label = {int(index): str(name) for index, name in frozen.config["id2label"].items()}
-    content = {
-        "num_labels": len(id2label),
-        "id2label": id2label,
-        "label2id": {name: index for index, name in id2label.items()},
-    }
-    (folder / LABELS_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    names = [str(name) for _, name in sorted((int(index), name) for index, name in frozen.config["id2label"].items())]
+    (folder / LABELS_FILE).write_text(json.dumps(names) + "\n", encoding="utf-8")
 
 
 def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None) -> Any:
