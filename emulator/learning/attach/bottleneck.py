@@ -14,6 +14,7 @@ from emulator.forms.base import AdapterForm
 from emulator.forms.bottleneck import ARRAYS, DOWN_BIAS, DOWN_WEIGHT, PLACE, UP_BIAS, UP_WEIGHT, BottleneckForm
 from emulator.forms.layerwise import layer_of
 from emulator.learning.attach.layerwise import StackedLayerwise, StackedModule, by_device
+from emulator.learning.model.export import add_labels
 from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays
 
@@ -63,6 +64,7 @@ class StackedBottleneck(StackedLayerwise):
             "activation": "gelu",
         }
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        add_labels(frozen, folder)
 
 
 class Bottleneck(nn.Module):

@@ -41,12 +41,13 @@ def save(frozen: FrozenModel, model: Any, folder: Path) -> None:
     with silenced_libraries():
         model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
+    add_labels(frozen, folder)
+
+
+def add_labels(frozen: FrozenModel, folder: Path) -> None:
+    """Writes ``labels.json`` beside an adapter, and lets everybody read the weights who may read its configuration."""
     for file in folder.glob("*.safetensors"):
         shutil.copymode(folder / "adapter_config.json", file)  # safetensors makes files for their owner alone
-    _save_labels(frozen, folder)
-
-
-def _save_labels(frozen: FrozenModel, folder: Path) -> None:
     names = [str(name) for _, name in sorted((int(index), name) for index, name in frozen.config["id2label"].items())]
     (folder / LABELS_FILE).write_text(json.dumps(names) + "\n", encoding="utf-8")
 

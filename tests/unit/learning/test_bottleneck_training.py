@@ -117,3 +117,6 @@ def test_a_model_rebuilt_from_the_files_gives_the_hosts_logits(family: str, head
             input_ids=batch.input_ids, attention_mask=batch.attention_mask
         ).logits
     assert torch.allclose(ours, theirs, atol=1e-5)
+    files = {path.name: path.stat().st_mode for path in (tmp_path / "adapter").iterdir()}
+    assert files.keys() == {"adapter_config.json", "adapter_model.safetensors", "labels.json"}
+    assert files["adapter_model.safetensors"] == files["adapter_config.json"]
