@@ -48,7 +48,7 @@ def test_a_ledger_has_of_a_transfer_its_seconds_and_bytes(kind: ActivityKind, ex
 
 
 def test_who_is_busy_brings_along_what_it_was_asked_for_and_nothing_that_it_did() -> None:
-    work = Work(n_steps=3, batch_size=2, seq_len=8, forward_layers=1, backward_layers=1, ranks=(1,), targets=("query",))
+    work = Work(n_steps=3, batch_size=2, seq_len=8, forward_layers=1, backward_layers=1)
     last = Ledger(busy_until_s=4.0, status=Status.OK, work=work, peak_memory_bytes=7, download_bytes=9, energy_j=5.0)
 
     idle, busy = opened_ledgers(6.0, 2, {1: last})

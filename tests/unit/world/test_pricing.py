@@ -8,8 +8,8 @@ from emulator.forms.lora import LoraForm, lora_assignment
 from emulator.records import TrainingDefaults
 from emulator.testing import tiny_model
 from emulator.testing.small_world import made_up_devices
-from emulator.world.price.cost import backward_flop, forward_flop, price
-from emulator.world.price.memory import peak_memory
+from emulator.world.price.cost import price
+from emulator.world.price.steps import step_of
 from emulator.world.pricing import Pricing
 
 MODEL = tiny_model()
@@ -25,7 +25,7 @@ def test_the_precision_and_dropout_of_the_training_are_those_of_the_price(precis
     pricing = Pricing(MODEL, replace(TRAINING, precision=precision, dropout=dropout))
 
     assert pricing.cost(WORK, DEVICE.modes[0]) == price(MODEL, WORK, DEVICE.modes[0], precision)
-    needed = peak_memory(MODEL, WORK, precision, dropout=dropout).total_bytes
+    needed = step_of(MODEL, WORK, precision).memory(dropout=dropout).total_bytes
     assert [pricing.peak_memory_bytes(WORK) for _ in range(2)] == [needed, needed]
 
 
@@ -40,8 +40,10 @@ def test_the_first_setting_that_a_profile_is_not_known_for_is_kept() -> None:
 
 def test_the_server_computes_what_the_device_does_not() -> None:
     bottom = replace(WORK, forward_layers=1, backward_layers=1)
-    whole_flop = forward_flop(MODEL, WORK) + backward_flop(MODEL, WORK)
+    whole_flop, bottom_flop = (
+        step.forward_flop + step.backward_flop for step in (step_of(MODEL, WORK), step_of(MODEL, bottom))
+    )
 
     top_flop = Pricing(MODEL, TRAINING).top_flop(WORK, bottom)
 
-    assert top_flop + forward_flop(MODEL, bottom) + backward_flop(MODEL, bottom) == pytest.approx(whole_flop, rel=1e-12)
+    assert top_flop + bottom_flop == pytest.approx(whole_flop, rel=1e-12)
