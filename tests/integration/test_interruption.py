@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -13,13 +14,15 @@ from emulator.results import verify
 from tests.integration.conftest import SMALL, settings, started
 
 
-def stop_after_round(n_rounds: int, out: Path, send: int, *arguments: str) -> tuple[int, int, list[psutil.Process]]:
+def stop_after_round(
+    n_rounds: int, out: Path, send: int, *arguments: str, environment: Mapping[str, str] | None = None
+) -> tuple[int, int, list[psutil.Process]]:
     """Send ``send`` to a run of its own process group once it has reported ``n_rounds``.
 
     Returns its exit status, the rounds that it had reported by then, and the processes that it had started.
     """
     command = ("run", "--rounds", "500", "--out", str(out), *settings(SMALL), *arguments)
-    with started(*command) as process:
+    with started(*command, environment=environment) as process:
         assert process.stderr is not None
         reported, family = 0, []
         for line in process.stderr:

@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,9 @@ import emulator
 from emulator.config import load_config
 from emulator.execute import execute
 from emulator.running.progress import Progress
-from tests.integration.conftest import SMALL, digests, settings, small_run, started
+from tests.integration.conftest import SMALL, digests, small_run
 from tests.integration.ray_cluster import RayCluster
+from tests.integration.test_interruption import stop_after_round
 
 
 @pytest.mark.slow
@@ -43,28 +43,18 @@ def test_training_on_hosts_does_not_change_a_paced_run(inline_run: Path, tmp_pat
     assert "this machine is too slow for pace = 'realtime(1e+06)'" in emulator.load(run).info["warning"]
 
 
-def interrupted_in_its_first_round(out: Path, backend: str, environment: Mapping[str, str]) -> str:
-    """What a run says that gets Ctrl-C once its folder is there, hours before the end of its first round."""
-    overrides = settings(["pace=realtime(0.001)", *SMALL])
-    with started("run", "--out", str(out), *overrides, "--backend", backend, environment=environment) as process:
-        while not (out / "run.json").exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=60)
-    assert process.returncode == 130, message
-    return message
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["inline", "ray"])
 def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(
     ray_cluster: RayCluster, tmp_path: Path, backend: str
 ) -> None:
-    message = interrupted_in_its_first_round(tmp_path / "run", backend, ray_cluster.environment)
+    """Once the first round is reported, the second one waits for as many seconds as it is long, which is about ten."""
+    arguments = ("--backend", backend, "--set", "pace=realtime(1)")
+    status, reported, _ = stop_after_round(
+        1, tmp_path / "run", signal.SIGINT, *arguments, environment=ray_cluster.environment
+    )
 
-    assert "interrupted" in message
-    assert str(tmp_path / "run") in message
-    info = emulator.load(tmp_path / "run").info
-    assert info["status"] == "interrupted"
-    assert list((tmp_path / "run" / "rounds").glob("*.parquet")) == []
+    assert (status, reported) == (130, 1)
+    frames = emulator.load(tmp_path / "run")
+    assert frames.info["status"] == "interrupted"
+    assert len(frames.rounds) == 1
