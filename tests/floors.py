@@ -58,6 +58,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
+    Room("emulator/checkpoints", "what a run goes on from", _names("errors records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
     Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
