@@ -168,10 +168,11 @@ class _Decoder:
         return made
 
     def _record(self, document: Any) -> Any:
-        kind: Any = self._class(document["record"])
-        if not dataclasses.is_dataclass(kind):
+        kind = self._class(document["record"])
+        is_record = dataclasses.is_dataclass(kind)
+        if not is_record:
             raise ValueError(f"{document['record']} is no dataclass")
-        made = object.__new__(kind)
+        made: Any = object.__new__(kind)
         if document["can_change"]:
             self._objects.append(made)
         for name, value in document["fields"].items():

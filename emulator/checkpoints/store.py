@@ -1,8 +1,8 @@
 """The folder ``checkpoint/`` of a run: server state, memory of the policy, and all plans, written whole and verified.
 
-``checkpoint.json`` is replaced last and names the other files with their digests; whatever it does not name is left over
-from a death and goes with the next checkpoint. Plans are never written twice: each checkpoint adds a file of those since
-the one before.
+``checkpoint.json`` is replaced last and names the other files with their digests; whatever it does not name is left
+over from a death and goes with the next checkpoint. Plans are never written twice: each checkpoint adds a file of those
+since the one before.
 """
 
 import contextlib

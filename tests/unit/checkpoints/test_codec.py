@@ -36,12 +36,7 @@ def through_json(value: object) -> Any:
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
-    lambda inner: (
-        st.lists(inner)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.integers() | st.text(), inner)
-        | st.frozensets(st.integers())
-    ),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.integers() | st.text(), inner),
     max_leaves=20,
 )
 
@@ -52,6 +47,10 @@ def test_plain_values_come_back_with_their_types(value: object) -> None:
 
     assert found == value
     assert repr(found) == repr(value)  # tells 1 from 1.0 and from True, and -0.0 from 0.0
+
+
+def test_sets_come_back() -> None:
+    assert through_json([{1, 2}, frozenset({("a", 1)})]) == [{1, 2}, frozenset({("a", 1)})]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -0.0, 5e-324])
