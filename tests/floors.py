@@ -175,7 +175,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "config errors forms limits policy records results seeds shapes "
+            "checkpoints config errors forms limits policy records results seeds shapes "
             "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,

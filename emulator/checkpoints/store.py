@@ -39,7 +39,6 @@ class Checkpoint:
         memory: what the policy has learned.
         totals: what the display adds up over rounds, and what the run has warned of.
         plans: of all rounds that are done, in their order.
-        identity: what must be the same in the run that goes on.
     """
 
     n_rounds: int
@@ -47,7 +46,6 @@ class Checkpoint:
     memory: Mapping[str, object]
     totals: Mapping[str, object]
     plans: Sequence[RoundPlan]
-    identity: Mapping[str, Any]
 
 
 @dataclass
@@ -82,7 +80,6 @@ class CheckpointWriter:
             "schema_version": SCHEMA_VERSION,
             "n_rounds": n_rounds,
             "states": sorted(checkpoint.states),
-            "identity": dict(checkpoint.identity),
             "files": files,
         }
         self._write(INDEX, json.dumps(index, indent=2).encode())
@@ -172,7 +169,6 @@ def read_checkpoint(folder: Path, modules: Collection[str] = ()) -> Checkpoint:
         memory=kept["memory"],
         totals=kept["totals"],
         plans=plans,
-        identity=index["identity"],
     )
 
 

@@ -104,13 +104,13 @@ class RunWriter:
             UserError: the folder lacks one of these rounds, or the disk cannot be written.
             ValueError: ``n_rounds`` is not where a part ends.
         """
-        if n_rounds % self._rounds_per_part:
-            raise ValueError(f"a run goes on where a part of {self._rounds_per_part} rounds ends, got {n_rounds}")
-        n_parts = n_rounds // self._rounds_per_part
+        if n_rounds % self.rounds_per_part:
+            raise ValueError(f"a run goes on where a part of {self.rounds_per_part} rounds ends, got {n_rounds}")
+        n_parts = n_rounds // self.rounds_per_part
         try:
             self._keep_parts(n_parts)
         except OSError as error:
-            raise unwritable(self.out_dir, error, "results") from error
+            raise unwritable(self.out_dir, "results", error) from error
         self._before_s = float(info.get("wall_s") or 0.0)
         kept = {key: value for key, value in info.items() if key not in ("n_rounds", "wall_s")}
         self._info = kept | {"status": "running", "error": None, "n_resumed": info.get("n_resumed", 0) + 1}
