@@ -7,6 +7,7 @@ comes back is equal to what went in, to the last bit, and what was one object in
 import dataclasses
 import importlib
 import math
+from base64 import b64decode, b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -73,6 +74,8 @@ class _Encoder:
             return value
         if isinstance(value, float) and type(value) is float:
             return value if math.isfinite(value) else {"float": repr(value)}
+        if type(value) is bytes:
+            return {"bytes": b64encode(value).decode()}
         if isinstance(value, np.generic):
             return {"scalar": self._array_name(np.asarray(value))}
         if isinstance(value, np.ndarray):
@@ -136,6 +139,8 @@ class _Decoder:
         match kind:
             case "float":
                 return float(given)
+            case "bytes":
+                return b64decode(given)
             case "enum":
                 return self._class(given)[document["name"]]
             case "array":
@@ -208,6 +213,6 @@ def _path_of(kind: type) -> str:
 
 def _cannot_keep(what: str, where: str) -> CheckpointError:
     return CheckpointError(
-        f"{where} is {what}, which a checkpoint cannot keep; it keeps numbers, texts, numpy arrays of numbers, enums, "
+        f"{where} is {what}, which a checkpoint cannot keep; it keeps numbers, texts, bytes, numpy arrays of numbers, enums, "
         "dataclasses, and tuples, lists, sets and dicts of these"
     )

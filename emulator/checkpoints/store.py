@@ -179,8 +179,13 @@ def _read_value(folder: Path, name: str, modules: Collection[str]) -> Any:
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    return dict(load_arrays(path.read_bytes()))
+    content = path.read_bytes()
+    arrays = load_arrays(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return {name: arrays[name] for name in json.loads(header["__metadata__"]["order"])}
 
 
 def _arrays_as_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    return save_arrays({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())})
+    """The arrays as a safetensors file, whose own order is by size; a policy may go through a state in its order."""
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return save_arrays(plain, metadata={"order": json.dumps(list(arrays))})

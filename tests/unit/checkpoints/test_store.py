@@ -44,6 +44,13 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert np.array_equal(found.memory["scores"][0], np.arange(3.0))  # type: ignore[index]
 
 
+def test_the_order_of_a_state_is_kept(tmp_path: Path) -> None:
+    state = {name: np.zeros(size, np.float32) for name, size in (("b", 1), ("a", 9), ("c", 4))}
+    CheckpointWriter(tmp_path).write(replace(checkpoint(1), states={1: state}))
+
+    assert list(read_checkpoint(tmp_path).states[1]) == ["b", "a", "c"]
+
+
 def test_a_later_checkpoint_takes_the_place_of_the_earlier(tmp_path: Path) -> None:
     writer = CheckpointWriter(tmp_path)
     for n_rounds in (2, 4, 7):
