@@ -93,7 +93,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/testing",
         "the conformance suite for policies, and small testbeds",
-        _names("errors forms policy records seeds shapes world world/clock world/network /device_profiles"),
+        _names("checkpoints errors forms policy records seeds shapes world world/clock world/network /device_profiles"),
         reads_clock=True,
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result"),
@@ -191,7 +191,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/execute",
         "starts a run on its backend",
-        _names("backends backends/kinds config running"),
+        _names("backends backends/kinds config errors results running"),
         reads_clock=True,
     ),
     Room(

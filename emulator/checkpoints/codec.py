@@ -213,6 +213,6 @@ def _path_of(kind: type) -> str:
 
 def _cannot_keep(what: str, where: str) -> CheckpointError:
     return CheckpointError(
-        f"{where} is {what}, which a checkpoint cannot keep; it keeps numbers, texts, bytes, numpy arrays of numbers, enums, "
+        f"{where} is {what}, which a checkpoint cannot keep; it keeps numbers, texts, bytes, arrays of numbers, enums, "
         "dataclasses, and tuples, lists, sets and dicts of these"
     )

@@ -13,6 +13,7 @@ from typing import Any
 from emulator.checkpoints.store import FOLDER, Checkpoint, CheckpointWriter, has_checkpoint, read_checkpoint, read_index
 from emulator.errors import UserError
 from emulator.policy.checked import CheckedPolicy
+from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
 from emulator.running.progress import Progress
 from emulator.world.testbed import Testbed
@@ -77,19 +78,6 @@ class Continuation:
                 self._states[round_index] = stand_ins[round_index]
         self._writer.goes_on_from(index)
         return checkpoint.states[checkpoint.n_rounds]
-
-
-def replay(testbed: Testbed, policy: CheckedPolicy, plans: Sequence[RoundPlan]) -> list[dict[str, Any]]:
-    """Play ``plans`` on a fresh testbed without training; for each round what stands for its server state."""
-    stand_ins: list[dict[str, Any]] = []
-    with testbed.clock.unpaced():
-        for round_index, plan in enumerate(plans):
-            state: dict[str, Any] = {}
-            testbed.open_round(round_index).plan = plan
-            testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
-            testbed.close_round()
-            stand_ins.append(state)
-    return stand_ins
 
 
 def checkpoint_of(run_dir: Path, modules: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]] | None:
