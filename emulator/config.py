@@ -225,6 +225,9 @@ class ResultsConfig(Section):
     rounds_per_part: NotNegative = 0
     """Rounds per Parquet part; a round is safe on disk, and shown as done, once its part is. 0 means 1, or 50 in a run
     without training, whose rounds take milliseconds."""
+    checkpoint_rounds: NotNegative = 10
+    """Rounds after which a run can go on where it was, whatever it dies of; 0 keeps no checkpoints. One is written only
+    where a Parquet part ends, so that this counts in steps of ``rounds_per_part``."""
 
 
 class PolicyConfig(BaseModel):
@@ -264,6 +267,11 @@ class Config(Section):
         """The x of ``pace = "realtime(x)"``; None where emulated time never sleeps."""
         match = REALTIME.fullmatch(self.pace)
         return float(match["factor"]) if match else None
+
+    @property
+    def checkpoint_rounds(self) -> int:
+        """Rounds between two checkpoints, a multiple of those of a Parquet part; 0 where there are none."""
+        return math.ceil(self.results.checkpoint_rounds / self.rounds_per_part) * self.rounds_per_part
 
     @property
     def rounds_per_part(self) -> int:

@@ -1,5 +1,6 @@
 """Starts a composed run on the backend that its configuration names."""
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -8,18 +9,29 @@ from emulator.backends.content import check_content
 from emulator.backends.environment import set_environment
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
-from emulator.running.compose import build_coordinator, check
+from emulator.errors import UserError
+from emulator.results.info import read_info
+from emulator.results.writer import INFO_FILE
+from emulator.running.compose import build_coordinator, check, check_settings
 from emulator.running.progress import OnProgress
 
 
-def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda progress: None) -> Path:
-    """Run ``config`` to its end and write it into ``out_dir``, a new or empty folder; return the folder.
+def execute(
+    config: Config, out_dir: Path, on_progress: OnProgress = lambda progress: None, *, resumes: bool = False
+) -> Path:
+    """Run ``config`` to its end and write it into ``out_dir``; return the folder.
+
+    The folder is new or empty; with ``resumes`` it holds the run, which goes on from its last checkpoint and ends with
+    the tables of one that was never disturbed.
 
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
     """
     set_environment()
-    check(config, out_dir)
+    if resumes:
+        check_settings(config)
+    else:
+        check(config, out_dir)
     if config.training.enabled:
         if not os.environ.get("RAY_ADDRESS"):  # on a cluster elsewhere the files need not be here
             check_content(config)
@@ -28,3 +40,22 @@ def execute(config: Config, out_dir: Path, on_progress: OnProgress = lambda prog
         # Without training there is nothing for hosts to do, whatever the backend.
         build_coordinator(config, out_dir, None, on_progress, threading.Event()).run()
     return out_dir
+
+
+def config_to_resume(run_dir: Path, rounds: int | None = None) -> Config:
+    """The configuration with which the run in ``run_dir`` goes on, whatever ended it.
+
+    ``rounds`` makes it longer, also one that is finished.
+
+    Raises:
+        UserError: the folder is no run, or its run is finished.
+    """
+    info = read_info(run_dir)
+    if not isinstance(info.get("config"), dict):
+        raise UserError(f"{run_dir / INFO_FILE}: has no config, so that the run cannot go on")
+    config = Config.model_validate_json(json.dumps(info["config"]))
+    if rounds is not None:
+        config = config.model_copy(update={"rounds": rounds})
+    if info["status"] == "finished" and config.rounds == info.get("n_rounds"):
+        raise UserError(f"the run is finished; --rounds above {config.rounds} makes it longer: {str(run_dir)!r}")
+    return config

@@ -58,6 +58,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
+    Room("emulator/checkpoints", "what a run goes on from", _names("errors records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
     Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
@@ -92,7 +93,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/testing",
         "the conformance suite for policies, and small testbeds",
-        _names("errors forms policy records seeds shapes world world/clock world/network /device_profiles"),
+        _names("checkpoints errors forms policy records seeds shapes world world/clock world/network /device_profiles"),
         reads_clock=True,
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result"),
@@ -174,7 +175,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "config errors forms limits policy records results seeds shapes "
+            "checkpoints config errors forms limits policy records results seeds shapes "
             "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
@@ -190,7 +191,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/execute",
         "starts a run on its backend",
-        _names("backends backends/kinds config running"),
+        _names("backends backends/kinds config errors results running"),
         reads_clock=True,
     ),
     Room(

@@ -1,7 +1,7 @@
 """What a server can infer about its devices from the telemetry of past rounds, for policies that plan by it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from emulator.records import DeviceReport, RoundReport, Status
 
@@ -23,8 +23,8 @@ class Capacity:
         """
         return Capacity(
             **{
-                field.name: smoothing * getattr(self, field.name) + (1 - smoothing) * getattr(latest, field.name)
-                for field in fields(self)
+                each.name: smoothing * getattr(self, each.name) + (1 - smoothing) * getattr(latest, each.name)
+                for each in fields(self)
             }
         )
 
@@ -48,14 +48,17 @@ def measured_capacity(seen: DeviceReport, n_backward_layers: float, inner_rounds
     )
 
 
+@dataclass
 class Capacities:
-    """The capacities of all devices that have delivered yet, each blended over the rounds in which it did."""
+    """The capacities of all devices that have delivered yet, each blended over the rounds in which it did.
 
-    def __init__(self, smoothing: float) -> None:
-        """``smoothing`` is the share of the old estimate, from 0 to 1."""
-        self._smoothing = smoothing
-        self.known: dict[int, Capacity] = {}
-        """By device."""
+    Attributes:
+        smoothing: the share of the old estimate, from 0 to 1.
+        known: by device.
+    """
+
+    smoothing: float
+    known: dict[int, Capacity] = field(default_factory=dict)
 
     def observe(self, report: RoundReport, measured: Callable[[int, DeviceReport], Capacity | None]) -> None:
         """Take in a round: ``measured(device, seen)`` is what it says of a device that has delivered.
@@ -65,7 +68,7 @@ class Capacities:
         for device, seen in report.devices.items():
             latest = measured(device, seen) if seen.status is Status.OK else None
             if latest is not None:
-                self.known[device] = self.known.get(device, latest).blend(latest, self._smoothing)
+                self.known[device] = self.known.get(device, latest).blend(latest, self.smoothing)
 
 
 def held_below(report: RoundReport, depths: Mapping[int, int], least: int = 1) -> dict[int, int]:

@@ -116,6 +116,20 @@ def run(
 
 
 @app.command()
+def resume(
+    run_dir: Annotated[Path, options.path_argument(help="The folder of a run that was interrupted, failed or died.")],
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Go on up to so many rounds, also with a run that is finished.")
+    ] = None,
+) -> None:
+    """Let a run go on from its last checkpoint; it ends as if nothing had happened."""
+    from emulator.cli.progress import run_with_display
+    from emulator.execute import config_to_resume
+
+    run_with_display(config_to_resume(run_dir, rounds), run_dir, resumes=True)
+
+
+@app.command()
 def doctor(
     config: options.ConfigFile = None,
     policy: options.PolicyName = None,

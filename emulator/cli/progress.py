@@ -23,16 +23,17 @@ from emulator.running.progress import Progress as RunProgress
 STARTING = "starting hosts, loading model and data"
 
 
-def run_with_display(config: Config, out_dir: Path) -> None:
+def run_with_display(config: Config, out_dir: Path, *, resumes: bool = False) -> None:
     """Run with a live display on standard error; print the summary and the folder on standard output.
 
-    Where standard error is not a terminal, each finished round is one line. SIGTERM and SIGHUP end it as Ctrl-C does.
+    With ``resumes`` the run in ``out_dir`` goes on. Where standard error is not a terminal, each finished round is one
+    line. SIGTERM and SIGHUP end it as Ctrl-C does.
     """
     console = terminal(stderr=True)
     display = _Live(console, config) if console.is_terminal else _Lines(console, config)
     try:
         with interruptible(), display:
-            execute(config, out_dir, display.show)
+            execute(config, out_dir, display.show, resumes=resumes)
     except KeyboardInterrupt:
         written = f"; what was written is whole: {out_dir}" if out_dir.exists() else " before the first round was over"
         # A terminal that has hung up takes no more lines.

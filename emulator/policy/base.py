@@ -1,7 +1,7 @@
 """The base class of all policies: what a server decides, and how it merges what comes back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from emulator.algorithms.aggregation import Contribution, contributions, weighted_coordinate_mean
@@ -59,6 +59,20 @@ class Policy(ABC):
 
     def observe(self, report: RoundReport) -> None:
         """Learn from a closed round."""
+
+    def memory(self) -> Mapping[str, object]:
+        """What the policy has learned, for a checkpoint: all that its next plan depends on beside its parameters.
+
+        Default: all attributes of the object, which must be plain values, numpy arrays, enums, dataclasses, or
+        containers of these (see :mod:`emulator.checkpoints.codec`). A policy that holds anything else overrides this
+        and :meth:`recall`. A protocol is left out: it is brought back by playing its rounds again. Do not let a plan
+        depend on the order in which a set is gone through, which is not kept.
+        """
+        return {name: value for name, value in vars(self).items() if not isinstance(value, RoundProtocol)}
+
+    def recall(self, memory: Mapping[str, object]) -> None:
+        """Go on with what :meth:`memory` gave, in a fresh policy with the same parameters."""
+        vars(self).update(memory)
 
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """The server state after ``updates``, which come in the order of device ids.

@@ -2,7 +2,7 @@
 
 import copy
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from emulator.algorithms.aggregation import Contribution
@@ -88,6 +88,24 @@ class CheckedPolicy:
         """
         with self._calling("observe", report.round_index):
             self._policy.observe(report)
+
+    def memory(self) -> Mapping[str, object]:
+        """What the policy has learned.
+
+        Raises:
+            PolicyError: the policy failed.
+        """
+        with self._calling("memory", self._round_index):
+            return self._policy.memory()
+
+    def recall(self, memory: Mapping[str, object]) -> None:
+        """Let a fresh policy go on with what another has learned.
+
+        Raises:
+            PolicyError: the policy failed.
+        """
+        with self._calling("recall", self._round_index):
+            self._policy.recall(memory)
 
     def _where(self, round_index: int) -> str:
         return f"{self.name}, round {round_index}"

@@ -1,11 +1,12 @@
 """One round of a policy on a testbed: view, plan, play. A run, the look before it and the small testbed all play it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from emulator.policy.checked import CheckedPolicy
-from emulator.records import Arrays, ClusterView
+from emulator.records import Arrays, ClusterView, RoundPlan
 from emulator.world.open_round import OpenRound, Train
 from emulator.world.testbed import Testbed
 
@@ -46,3 +47,16 @@ def play_round(
     with timed("play"):
         after = testbed.clock.run(policy.protocol.run_round(testbed, policy, opened.plan, state))
     return RoundToClose(opened=opened, view=view, before=state, after=after)
+
+
+def replay(testbed: Testbed, policy: CheckedPolicy, plans: Sequence[RoundPlan]) -> list[dict[str, Any]]:
+    """Play ``plans`` on a fresh testbed without training; for each round what stands for its server state."""
+    stand_ins: list[dict[str, Any]] = []
+    with testbed.clock.unpaced():
+        for round_index, plan in enumerate(plans):
+            state: dict[str, Any] = {}
+            testbed.open_round(round_index).plan = plan
+            testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
+            testbed.close_round()
+            stand_ins.append(state)
+    return stand_ins

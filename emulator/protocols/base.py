@@ -33,6 +33,10 @@ class RoundProtocol(ABC):
     def run_round(self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         """Play the round that is open in emulated time, and return the server state after it."""
 
+    def states_in_use(self) -> Sequence[Arrays]:
+        """The server states of earlier rounds from which devices are still at work when a round has ended."""
+        return ()
+
     def refuse_groups_and_ends(self, testbed: Testbed, plan: RoundPlan, reason: str) -> None:
         """For protocols that know one flat cohort, and no end of a round but their own.
 

@@ -41,6 +41,7 @@ class BufferedAsync(RoundProtocol):
         self.buffer_size = buffer_size
         self._at_work: set[int] = set()
         self._arrived: list[Job] = []
+        self._under_way: dict[int, Job] = {}
         self._n_starts: Counter[int] = Counter()
         self._plan = RoundPlan(assignments={})
         self._state: Arrays = {}
@@ -64,6 +65,9 @@ class BufferedAsync(RoundProtocol):
         updates = resolved(testbed, arrived, state)
         return policy.aggregate(state, updates) if updates else state
 
+    def states_in_use(self) -> list[Arrays]:
+        return [job.state for job in (*self._arrived, *self._under_way.values())]
+
     @property
     def _is_over(self) -> bool:
         return len(self._arrived) >= self.buffer_size or not self._at_work
@@ -71,7 +75,7 @@ class BufferedAsync(RoundProtocol):
     def _keep_at_work(self, testbed: Testbed, device_id: int) -> Process[None]:
         """One device, from its start until it is lost, is no longer in the plan, or the buffer is full."""
         while (assignment := self._plan.assignments.get(device_id)) is not None:
-            job = testbed.job(assignment, self._state, self._n_starts[device_id])
+            job = self._under_way[device_id] = testbed.job(assignment, self._state, self._n_starts[device_id])
             self._n_starts[device_id] += 1
             try:
                 yield from _work(testbed, assignment)
@@ -80,6 +84,7 @@ class BufferedAsync(RoundProtocol):
             self._arrived.append(job)
             if self._is_over:
                 break
+        self._under_way.pop(device_id, None)
         self._at_work.discard(device_id)
         if self._is_over and self._round_ends is not None:
             testbed.clock.succeed(self._round_ends)

@@ -58,6 +58,7 @@ class RunWriter:
         self._info: dict[str, Any] | None = None
         self._n_rounds = 0
         self._opened_s = 0.0
+        self._before_s = 0.0
         self._has_failed = False
 
     def open(self, run_info: Mapping[str, Any]) -> None:
@@ -92,6 +93,42 @@ class RunWriter:
         self._write_info(text)
         self._info = info
         self._opened_s = time.monotonic()
+
+    def go_on(self, info: Mapping[str, Any], n_rounds: int) -> None:
+        """Open the folder of a run that has died, to write on behind its first ``n_rounds`` rounds.
+
+        ``info`` is what its ``run.json`` says. Parts of later rounds are removed; ``run.json`` says that the run is
+        under way again, and counts in ``n_resumed`` how often it has gone on. ``wall_s`` of before counts where known.
+
+        Raises:
+            UserError: the folder lacks one of these rounds, or the disk cannot be written.
+            ValueError: ``n_rounds`` is not where a part ends.
+        """
+        if n_rounds % self.rounds_per_part:
+            raise ValueError(f"a run goes on where a part of {self.rounds_per_part} rounds ends, got {n_rounds}")
+        n_parts = n_rounds // self.rounds_per_part
+        try:
+            self._keep_parts(n_parts)
+        except OSError as error:
+            raise unwritable(self.out_dir, "results", error) from error
+        self._before_s = float(info.get("wall_s") or 0.0)
+        kept = {key: value for key, value in info.items() if key not in ("n_rounds", "wall_s")}
+        self._info = kept | {"status": "running", "error": None, "n_resumed": info.get("n_resumed", 0) + 1}
+        text = _json(self._info)
+        self._write_info(text)
+        self._n_rounds = n_rounds
+        self._opened_s = time.monotonic()
+
+    def _keep_parts(self, n_parts: int) -> None:
+        """Remove all parts but the first ``n_parts`` of each table."""
+        for table in SCHEMAS:
+            folder = self.out_dir / table
+            for index in range(n_parts):
+                if not (path := folder / _part_name(index)).is_file():
+                    raise UserError(f"the run lacks rounds that its checkpoint has; start it anew: {str(path)!r}")
+            for path in folder.glob("*.parquet") if folder.is_dir() else ():
+                if path.name >= _part_name(n_parts):
+                    path.unlink()
 
     def note(self, key: str, value: Any) -> None:
         """Set a key of ``run.json`` to what has become known since it was opened.
@@ -147,7 +184,7 @@ class RunWriter:
         """
         if self._info is None:
             return
-        wall_s = round(time.monotonic() - self._opened_s, 3)
+        wall_s = round(self._before_s + time.monotonic() - self._opened_s, 3)
         text = _json(self._info | {"status": status, "error": error, "n_rounds": self._n_rounds, "wall_s": wall_s})
         # Closing after a failure saves what can be saved, and must not hide that failure behind its own.
         with contextlib.suppress(UserError) if self._has_failed else contextlib.nullcontext():
@@ -175,7 +212,7 @@ class RunWriter:
             return
         whole = pa.concat_tables(part.batches).combine_chunks()
         part.batches = [whole]
-        with self._replaced(f"{table}/part-{part.index:05d}.parquet") as file:
+        with self._replaced(f"{table}/{_part_name(part.index)}") as file:
             # Only the table's own folder: where the run's has vanished, so have the rounds before.
             file.parent.mkdir(exist_ok=True)
             # Spelled out, so that another default of pyarrow does not change the files.
@@ -194,6 +231,10 @@ class RunWriter:
         except UserError:
             self._has_failed = True
             raise
+
+
+def _part_name(index: int) -> str:
+    return f"part-{index:05d}.parquet"
 
 
 def check_out_dir(path: str | Path) -> None:

@@ -19,7 +19,9 @@ from emulator.policy.catalog import build_policy, import_path, resolved_paramete
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.validation import check_form
 from emulator.records import TrainingDefaults
-from emulator.results.writer import RunWriter, check_out_dir
+from emulator.results.info import read_info
+from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
+from emulator.running.continuation import Continuation, check_rounds, check_same_run, checkpoint_of
 from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
@@ -141,9 +143,10 @@ def build_coordinator(
     progress = LiveProgress(config.rounds, on_progress)
     clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
     emulation = build_emulation(config, start_backend, clock)
+    info = run_info(config, emulation)
     log = RunLog(
         writer=RunWriter(out_dir, config.rounds_per_part),
-        run_info=run_info(config, emulation),
+        run_info=info,
         progress=progress,
         start_timings=emulation.backend.timings() if emulation.backend else [],
     )
@@ -152,7 +155,32 @@ def build_coordinator(
     n_devices = len(emulation.testbed.devices)
     if notes := availability_of(config.testbed.availability, n_devices, Seeds(config.seed)).notes:
         progress.warn("; ".join(notes))
-    return Coordinator(config, emulation, log, stop)
+    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds)
+    if (out_dir / INFO_FILE).exists():
+        emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+    return Coordinator(config, emulation, log, continuation, stop)
+
+
+def _where_it_was(
+    config: Config, out_dir: Path, emulation: Emulation, log: RunLog, continuation: Continuation, info: dict[str, Any]
+) -> Emulation:
+    """``emulation`` where the run in ``out_dir`` was when its last checkpoint was written; its start if there is none.
+
+    Raises:
+        UserError: it is another run, or its checkpoint is damaged.
+    """
+    before = read_info(out_dir)
+    check_same_run(before, info, out_dir)
+    found = checkpoint_of(out_dir, [emulation.policy.name.partition(".")[0].partition(":")[0]])
+    n_before, n_done = int(before["config"]["rounds"]), found[0].n_rounds if found else 0
+    check_rounds(n_before, config.rounds, config.evaluation.every_rounds, n_done)
+    if found is None:
+        log.goes_on(before, {})
+        return emulation
+    checkpoint, index = found
+    state = continuation.go_on(emulation.testbed, checkpoint, index)
+    log.goes_on(before, checkpoint.totals)
+    return replace(emulation, initial_state=state, first_round=n_done)
 
 
 def build_emulation(config: Config, start_backend: StartBackend | None, clock: Clock) -> Emulation:

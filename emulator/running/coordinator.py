@@ -9,6 +9,7 @@ from emulator.config import Config
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
 from emulator.records import Arrays, Evaluation, Job, Update
+from emulator.running.continuation import Continuation
 from emulator.running.hosts import Backend
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.run_log import RunLog, round_tables
@@ -19,23 +20,30 @@ from emulator.world.testbed import Testbed
 class Emulation:
     """The server's policy, the boards and the hosts of a run: all of it but what is written and told.
 
-    ``backend`` is None, and ``initial_state`` empty, in a run without training.
+    ``backend`` is None, and ``initial_state`` empty, in a run without training. ``initial_state`` is what round
+    ``first_round`` begins with.
     """
 
     policy: CheckedPolicy
     testbed: Testbed
     backend: Backend | None
     initial_state: Arrays
+    first_round: int = 0
 
 
 class Coordinator:
     """The server of the emulated federation. A plain class: on Ray a thin actor wraps it."""
 
-    def __init__(self, config: Config, emulation: Emulation, log: RunLog, stop: StopSignal) -> None:
+    def __init__(
+        self, config: Config, emulation: Emulation, log: RunLog, continuation: Continuation, stop: StopSignal
+    ) -> None:
+        """``emulation`` may be in the middle of a run, whose next round is ``emulation.first_round``."""
         self._config = config
         self._policy, self._testbed, self._backend = emulation.policy, emulation.testbed, emulation.backend
         self._initial_state = emulation.initial_state
+        self._first_round = emulation.first_round
         self._log = log
+        self._continuation = continuation
         self._stop = stop
 
     def run(self) -> None:
@@ -58,8 +66,9 @@ class Coordinator:
 
     def _run_rounds(self) -> Arrays:
         state, train = self._initial_state, self._train if self._backend else None
-        for round_index in range(self._config.rounds):
+        for round_index in range(self._first_round, self._config.rounds):
             self._log.begin_round()
+            self._continuation.begin_round(round_index, state)
             played = play_round(self._testbed, self._policy, round_index, state, train, self._log.timed)
             state = played.after
             evaluation = self._evaluation(state, round_index)
@@ -70,6 +79,7 @@ class Coordinator:
             self._policy.observe(report)
             timings = self._backend.timings() if self._backend else []
             self._log.write_round(report, tables, timings, self._testbed.outside_known_range)
+            self._continuation.end_round(played.opened.plan, state, self._log.latest)
             if self._stop.is_set():
                 raise Interrupted
         return state

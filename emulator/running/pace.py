@@ -7,7 +7,8 @@ spends on training and writing is part of the wait, and errors of single waits d
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.world.clock import Clock, Process, Result
@@ -37,9 +38,19 @@ class PacedClock(Clock):
         self._factor = factor
         self._stop = stop
         self._wall_s = wall_s
+        self._is_paced = True
         self._start_s: float | None = None
         self._least_late_s = math.inf
         self._is_known_late = False
+
+    @contextmanager
+    def unpaced(self) -> Iterator[None]:
+        """As on the virtual clock; wall time is counted anew from the first event behind the block."""
+        self._is_paced = False
+        try:
+            yield
+        finally:
+            self._is_paced, self._start_s = True, None
 
     def run(self, generator: Process[Result]) -> Result:
         """As on the virtual clock.
@@ -55,7 +66,8 @@ class PacedClock(Clock):
         return result
 
     def _step(self) -> None:
-        self._follow(self._due[0][0])
+        if self._is_paced:
+            self._follow(self._due[0][0])
         super()._step()
 
     def _follow(self, due_s: float) -> None:

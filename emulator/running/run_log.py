@@ -10,7 +10,7 @@ from emulator.records import RoundReport
 from emulator.results.rows import activity_columns, device_columns, round_columns
 from emulator.results.writer import RunWriter
 from emulator.running.hosts import HostTiming
-from emulator.running.progress import LiveProgress
+from emulator.running.progress import LiveProgress, Progress
 from emulator.world.open_round import OpenRound
 
 Tables = Mapping[str, Mapping[str, Any]]
@@ -34,12 +34,24 @@ class RunLog:
         self._timings: list[HostTiming] = []
         self._round_start_s = time.perf_counter()
         self._n_outside_known_range = 0
+        self._is_open = False
+        self._before: Mapping[str, Any] | None = None
         self._noted: str | None = None
 
     @property
     def out_dir(self) -> Path:
         """The run's folder."""
         return self._writer.out_dir
+
+    @property
+    def latest(self) -> Progress:
+        """What was told last."""
+        return self._progress.latest
+
+    def goes_on(self, before: Mapping[str, Any], totals: Mapping[str, Any]) -> None:
+        """The run goes on in a folder whose ``run.json`` says ``before``, with what it had come to."""
+        self._before = before
+        self._progress.tell(**{**totals, "n_rounds": self._progress.latest.n_rounds})
 
     def begin_round(self) -> None:
         """The wall time of a round counts from here."""
@@ -64,10 +76,9 @@ class RunLog:
         outside_known_range: Mapping[str, str],
     ) -> None:
         """Write a closed round, of which ``tables`` are the rows of activities and devices, and tell of it."""
-        if report.round_index == 0:
+        if not self._is_open:
             # Not earlier: a run that fails in its first round leaves no folder behind.
-            self._writer.open(self._run_info)
-            self._write_timings(-1, self._start_timings)
+            self._open(report.round_index)
         self._note(outside_known_range)
         rounds = round_columns(report, float(sum(tables["devices"]["energy_j"])))
         with self.timed("write"):
@@ -78,6 +89,16 @@ class RunLog:
         self._write_timings(report.round_index, [*self._timings, *host_timings])
         self._timings = []
         self._tell_round(report, rounds)
+
+    def _open(self, round_index: int) -> None:
+        if self._before is None:
+            self._writer.open(self._run_info)
+            self._write_timings(-1, self._start_timings)
+        else:
+            info = {**self._before, **{key: self._run_info[key] for key in ("config", "backend")}}
+            self._writer.go_on(info, round_index)
+            self._timings += self._start_timings
+        self._is_open = True
 
     def finish(self, n_rounds: int) -> None:
         """All rounds are done and written."""

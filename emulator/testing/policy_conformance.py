@@ -89,6 +89,21 @@ class PolicyConformance(ABC):
                     same(one.plan, other.plan), f"{self._round(round_index)}: two runs with one seed plan differently"
                 )
 
+    def test_goes_on_after_any_round_as_if_nothing_had_happened(self) -> None:
+        whole = self.emulated()
+        played = whole.play(self.n_rounds)
+        for n_rounds in range(1, self.n_rounds):
+            before = self.emulated()
+            plans = [each.plan for each in before.play(n_rounds)]
+            after = before.gone_on(self.emulated(), plans)
+            for expected in played[n_rounds:]:
+                found = after.play_round()
+                require(
+                    same(found.plan, expected.plan) and _same_arrays(found.after, expected.after),
+                    f"{self._round(expected.view.round_index)}: a run that goes on after {n_rounds} rounds decides or "
+                    "aggregates otherwise; memory() must give all that plan() and aggregate() depend on",
+                )
+
     def test_copes_without_training(self) -> None:
         self.emulated(trains=False).play(self.n_rounds)
 

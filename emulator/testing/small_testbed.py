@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emulator.checkpoints.codec import decoded, encoded
 from emulator.errors import PolicyError
 from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
 from emulator.policy.checked import CheckedPolicy
-from emulator.policy.rounds import play_round
+from emulator.policy.rounds import play_round, replay
 from emulator.records import (
     Arrays,
     Assignment,
@@ -90,6 +91,7 @@ class SmallTestbed:
         self._train = self.train if trains else None
         self._reports = reports
         self._n_rounds = 0
+        self._states: list[Arrays] = []
         self._first_updates: Sequence[Update] = ()
 
     def view(self) -> ClusterView:
@@ -106,6 +108,7 @@ class SmallTestbed:
         """
         try:
             played = play_round(self.testbed, self.checked, self._next_round(), self.state, self._train)
+            self._states.append(played.before)
             self.state = played.after
             report = self.testbed.close_round(self._evaluation())
             self.checked.observe(report)
@@ -119,6 +122,19 @@ class SmallTestbed:
             after=played.after,
             report=report,
         )
+
+    def gone_on(self, fresh: "SmallTestbed", plans: Sequence[RoundPlan]) -> "SmallTestbed":
+        """``fresh``, a testbed of the same making with a fresh policy, where this one is after the rounds of ``plans``.
+
+        All that passes from one to the other is what a checkpoint holds: the plans, the state, the policy's memory.
+        """
+        memory = encoded(self.checked.memory(), self.checked.name)
+        stand_ins = replay(fresh.testbed, fresh.checked, plans)
+        for stand_in, state in zip(stand_ins, self._states, strict=True):
+            stand_in.update(state)
+        fresh.checked.recall(decoded(memory, [type(self.policy).__module__.partition(".")[0]]))
+        fresh.state, fresh._n_rounds = self.state, len(plans)
+        return fresh
 
     def play(self, n_rounds: int) -> list[PlayedRound]:
         """Play so many rounds."""

@@ -3,7 +3,7 @@
 import datetime as dt
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import ClassVar
@@ -38,6 +38,22 @@ class Plain(Policy):
 class PlansForEverybody(Plain):
     def plan(self, view: ClusterView) -> RoundPlan:
         return super().plan(replace(view, available=tuple(range(view.n_devices))))
+
+
+class KeepsWhatItLearned(Plain):
+    """Plans by what it has seen, and gives nothing of it to a checkpoint."""
+
+    def __init__(self) -> None:
+        self._n_seen = 0
+
+    def plan(self, view: ClusterView) -> RoundPlan:
+        return self.changed(view, n_steps=1 + self._n_seen)
+
+    def observe(self, report: RoundReport) -> None:
+        self._n_seen += 1
+
+    def memory(self) -> Mapping[str, object]:
+        return {}
 
 
 class TooDeep(Plain):

@@ -71,6 +71,12 @@ CAUGHT: list[tuple[str, type[Policy], type[Exception], str]] = [
     ("test_plans_and_form_are_picklable", broken.LocalForm, Exception, "Hidden"),
     ("test_same_seed_gives_the_same_plans", broken.Unseeded, ConformanceError, "round 0: two runs"),
     ("test_same_seed_gives_the_same_plans", broken.SharedBetweenRuns, ConformanceError, "round 0: two runs"),
+    (
+        "test_goes_on_after_any_round_as_if_nothing_had_happened",
+        broken.KeepsWhatItLearned,
+        ConformanceError,
+        "round 1: a run that goes on after 1 rounds decides or aggregates otherwise",
+    ),
     ("test_copes_without_training", broken.NeedsEvaluation, AssertionError, "no evaluation"),
     ("test_copes_with_unavailable_devices", broken.KeepsItsFirstCohort, PlanError, "device 0: is not available"),
     ("test_copes_with_dropped_devices", broken.NeedsUploads, ZeroDivisionError, "division by zero"),

@@ -28,8 +28,9 @@ def label_text(value: Any) -> str:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, (float, Decimal)) and math.isfinite(value) and abs(value) < 10**15:
-        value = format(Decimal(str(value)), "f")
+    if isinstance(value, float | Decimal) and math.isfinite(value):
+        exact = Decimal(str(value))
+        value = format(exact, "f") if abs(exact) < 10**15 else value
     text = str(value).strip()
     if text.lower() in ("true", "false"):
         return text.capitalize()

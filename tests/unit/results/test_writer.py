@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from emulator.errors import ConfigError, UserError
+from emulator.results.info import read_info
 from emulator.results.writer import RunWriter, check_out_dir, claim_default_out_dir, default_out_dir
 
 NOW = datetime(2030, 1, 2, 3, 4, 5)
@@ -236,3 +237,41 @@ def test_two_runs_of_the_same_second_claim_two_folders(tmp_path: Path) -> None:
     claimed = [claim_default_out_dir("legend", 3, now, tmp_path) for _ in range(3)]
     assert [path.name for path in claimed] == [f"20300102-030405-legend-s3{suffix}" for suffix in ("", "-2", "-3")]
     assert all(path.is_dir() for path in claimed)
+
+
+def test_a_run_that_goes_on_ends_with_the_bytes_of_one_that_was_not_disturbed(
+    tmp_path: Path, round_tables: Callable[[int], Any]
+) -> None:
+    def write(writer: RunWriter, rounds: range) -> None:
+        for round_index in rounds:
+            for table, columns in round_tables(round_index).items():
+                writer.write(table, columns)
+
+    whole, cut = RunWriter(tmp_path / "whole"), RunWriter(tmp_path / "cut")
+    for writer in (whole, cut):
+        writer.open({"seed": 1})
+    write(whole, range(3))
+    write(cut, range(2))  # and dies, with a checkpoint behind round 0
+    again = RunWriter(tmp_path / "cut")
+    again.go_on(read_info(tmp_path / "cut"), 1)
+    assert not (tmp_path / "cut" / "rounds" / "part-00001.parquet").exists()
+    write(again, range(1, 3))
+    for writer in (whole, again):
+        writer.close("finished")
+
+    parts = [path.relative_to(tmp_path / "whole") for path in sorted((tmp_path / "whole").rglob("*.parquet"))]
+    assert [path.relative_to(tmp_path / "cut") for path in sorted((tmp_path / "cut").rglob("*.parquet"))] == parts
+    assert all((tmp_path / "whole" / part).read_bytes() == (tmp_path / "cut" / part).read_bytes() for part in parts)
+    info = read_info(tmp_path / "cut")
+    assert (info["status"], info["n_rounds"], info["n_resumed"], info["seed"]) == ("finished", 3, 1, 1)
+
+
+def test_a_run_that_lacks_a_round_does_not_go_on(tmp_path: Path, round_tables: Callable[[int], Any]) -> None:
+    writer = RunWriter(tmp_path / "run")
+    writer.open({})
+    for table, columns in round_tables(0).items():
+        writer.write(table, columns)
+    with pytest.raises(UserError, match=r"part-00001\.parquet"):
+        RunWriter(tmp_path / "run").go_on(read_info(tmp_path / "run"), 2)
+    with pytest.raises(ValueError, match="part of 50"):
+        RunWriter(tmp_path / "run", rounds_per_part=50).go_on(read_info(tmp_path / "run"), 20)

@@ -1,0 +1,140 @@
+"""A run that goes on where it was: what it keeps between rounds, and how it gets back to where it died.
+
+Of the emulated world nothing is kept but the plans. What happens in it follows from them and the seed, so that playing
+them again without training, in milliseconds a round, gives back the clock, the links, whoever is in the middle of a
+transfer, and every stream of chance. Server state and the policy's memory, which training made, are kept as they are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from emulator.checkpoints.store import FOLDER, Checkpoint, CheckpointWriter, has_checkpoint, read_checkpoint, read_index
+from emulator.errors import UserError
+from emulator.policy.checked import CheckedPolicy
+from emulator.policy.rounds import replay
+from emulator.records import Arrays, RoundPlan
+from emulator.running.progress import Progress
+from emulator.world.testbed import Testbed
+
+MAY_DIFFER = frozenset({"outside_known_range", "backend", "versions", "config"})
+"""Keys of ``run.json`` that change no result, or are compared one by one."""
+SETTINGS_THAT_MAY_DIFFER = frozenset({"rounds", "backend", "pace", "observers"})
+"""Settings with which a run may go on otherwise: how far, on what, and how fast on the wall."""
+
+
+class Continuation:
+    """What one run keeps, so that it can go on.
+
+    ``every_rounds`` is 0 where nothing is kept.
+    """
+
+    def __init__(self, run_dir: Path, policy: CheckedPolicy, every_rounds: int) -> None:
+        self._writer = CheckpointWriter(run_dir / FOLDER)
+        self._policy = policy
+        self._every_rounds = every_rounds
+        self._states: dict[int, Arrays] = {}
+        self._plans: list[RoundPlan] = []
+
+    def begin_round(self, round_index: int, state: Arrays) -> None:
+        """A round begins with this server state."""
+        if self._every_rounds:
+            self._states[round_index] = state
+
+    def end_round(self, plan: RoundPlan, state: Arrays, progress: Progress) -> None:
+        """A round is closed and written, and the next one begins with ``state``; writes a checkpoint where one is due.
+
+        Raises:
+            CheckpointError: the policy's memory or its plan cannot be kept.
+            OSError: the disk cannot be written.
+        """
+        if not self._every_rounds:
+            return
+        self._plans.append(plan)
+        in_use = {id(held) for held in self._policy.protocol.states_in_use()}
+        self._states = {number: held for number, held in self._states.items() if id(held) in in_use}
+        n_rounds = len(self._plans)
+        if n_rounds % self._every_rounds == 0:
+            self._writer.write(
+                Checkpoint(
+                    n_rounds=n_rounds,
+                    states={**self._states, n_rounds: state},
+                    memory=self._policy.memory(),
+                    totals={each.name: getattr(progress, each.name) for each in fields(progress)},
+                    plans=self._plans,
+                )
+            )
+
+    def go_on(self, testbed: Testbed, checkpoint: Checkpoint, index: Mapping[str, Any]) -> Arrays:
+        """Bring testbed and policy to where ``checkpoint`` was written; the server state of the next round."""
+        stand_ins = replay(testbed, self._policy, checkpoint.plans)
+        self._policy.recall(checkpoint.memory)
+        self._plans = list(checkpoint.plans)
+        for round_index, state in checkpoint.states.items():
+            if round_index < checkpoint.n_rounds:
+                # Devices that are still at work hold the stand-in, so that it must become what it stands for.
+                stand_ins[round_index].update(state)
+                self._states[round_index] = stand_ins[round_index]
+        self._writer.goes_on_from(index)
+        return checkpoint.states[checkpoint.n_rounds]
+
+
+def checkpoint_of(run_dir: Path, modules: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]] | None:
+    """The checkpoint in a run's folder, with its index; None where the run has not come to its first.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    if not has_checkpoint(run_dir):
+        return None
+    return read_checkpoint(run_dir / FOLDER, modules), read_index(run_dir / FOLDER)
+
+
+def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
+    """Raise UserError where what a run is made of is not what it was, and it could not end as it would have.
+
+    ``before`` is what its ``run.json`` says, ``now`` what it would say today.
+    """
+    for key in sorted(set(now) - MAY_DIFFER):
+        if _plain(before.get(key)) != _plain(now[key]):
+            raise UserError(
+                f"the run cannot go on, since {key} has changed: it was {_short(before.get(key))}, now it is "
+                f"{_short(now[key])}; bring it back, or start the run anew: {str(run_dir)!r}"
+            )
+    settings_before, settings = before.get("config") or {}, now["config"]
+    for name in sorted(set(settings) - SETTINGS_THAT_MAY_DIFFER):
+        if _plain(settings_before.get(name)) != _plain(settings[name]):
+            raise UserError(f"the run cannot go on with other settings of {name!r}; start it anew: {str(run_dir)!r}")
+
+
+def check_rounds(n_before: int, n_now: int, every_rounds: int, n_done: int) -> None:
+    """Raise UserError if a run of ``n_before`` rounds cannot become one of ``n_now``.
+
+    Args:
+        n_before: rounds that it was started with.
+        n_now: rounds that are wanted.
+        every_rounds: between two evaluations.
+        n_done: rounds that its checkpoint has.
+    """
+    if n_now < n_done:
+        raise UserError(f"--rounds: {n_done} rounds are done already, got {n_now}")
+    if n_now != n_before and n_done == n_before and n_before % every_rounds:
+        raise UserError(
+            f"--rounds: the last of its {n_before} rounds was evaluated out of turn (evaluation.every_rounds = "
+            f"{every_rounds}), as it would not be in a longer run; start that anew"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,140 @@
+"""A run that has died goes on from its last checkpoint, and ends with the bytes of one that was never disturbed."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.config import Config, load_config
+from emulator.errors import UserError
+from emulator.execute import config_to_resume, execute
+from emulator.policy.catalog import policy_names
+from emulator.results import verify
+from emulator.results.reader import load_run
+from emulator.running.progress import Progress
+
+TROUBLE = {
+    "rounds": 4,
+    "testbed.n_devices": 8,
+    "testbed.cluster": "jetson80-shared-wifi",
+    "testbed.availability.kind": "on_off",
+    "testbed.availability.mean_on_s": 60.0,
+    "testbed.availability.mean_off_s": 20.0,
+    "testbed.availability.drop_out_fraction": 0.1,
+    "training.local_steps": 2,
+    "training.batch_size": 4,
+    "data.n_train": 120,
+    "data.n_test": 40,
+    "results.checkpoint_rounds": 1,
+    "backend.kind": "inline",
+}
+ON_IMAGES = {"model.train": "builtin:cnn", "data.source": "builtin:digits"}
+
+
+class Killed(BaseException):
+    """What no part of a run expects."""
+
+
+def settings(**changes: Any) -> Config:
+    return load_config(
+        None, list({**TROUBLE, **{key.replace("__", "."): value for key, value in changes.items()}}.items())
+    )
+
+
+def kill_after(n_rounds: int) -> Any:
+    def on_progress(progress: Progress) -> None:
+        if progress.rounds_done == n_rounds:
+            raise Killed
+
+    return on_progress
+
+
+def digests(run_dir: Path) -> dict[str, str]:
+    files = [path for path in sorted(run_dir.rglob("*")) if path.is_file() and path.name != "run.json"]
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if (name := path.relative_to(run_dir).as_posix()).partition("/")[0] not in ("host", "checkpoint")
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", policy_names())
+def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tmp_path: Path) -> None:
+    config = settings(policy__path=policy, **(ON_IMAGES if policy in ("mergesfl", "splitfed") else {}))
+    whole = execute(config, tmp_path / "whole")
+    died = tmp_path / "died"
+    with pytest.raises(Killed):
+        execute(config, died, kill_after(2))
+    with pytest.raises(Killed):
+        execute(config_to_resume(died), died, kill_after(3), resumes=True)
+    execute(config_to_resume(died), died, resumes=True)
+
+    assert digests(died) == digests(whole)
+    info = load_run(died).info
+    assert (info["status"], info["n_rounds"], info["n_resumed"]) == ("finished", 4, 2)
+    verify(load_run(died))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["legend", "fedbuff"])
+def test_a_finished_run_can_be_made_longer(policy: str, tmp_path: Path) -> None:
+    longer = execute(settings(policy__path=policy), tmp_path / "longer")
+    short = execute(settings(policy__path=policy, rounds=2), tmp_path / "short")
+    with pytest.raises(UserError, match="finished"):
+        config_to_resume(short)
+    execute(config_to_resume(short, rounds=4), short, resumes=True)
+
+    assert digests(short) == digests(longer)
+    with pytest.raises(UserError, match="4 rounds are done already, got 3"):
+        execute(config_to_resume(short, rounds=3), short, resumes=True)
+
+
+@pytest.mark.slow
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    config = settings(results__checkpoint_rounds=3)
+    with pytest.raises(Killed):
+        execute(config, tmp_path / "died", kill_after(1))
+    execute(config_to_resume(tmp_path / "died"), tmp_path / "died", resumes=True)
+
+    assert digests(tmp_path / "died") == digests(execute(config, tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_a_run_whose_model_or_data_changed_does_not_go_on(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        execute(settings(), tmp_path / "run", kill_after(2))
+    path = tmp_path / "run" / "run.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"n_train_examples": 119}))
+    with pytest.raises(UserError, match="n_train_examples has changed: it was 119, now it is 120"):
+        execute(config_to_resume(tmp_path / "run"), tmp_path / "run", resumes=True)
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_with_what_kill_9_left(tmp_path: Path) -> None:
+    given = {**TROUBLE, "rounds": 30, "training.enabled": False, "results.rounds_per_part": 1, "pace": "realtime(40)"}
+    options = [part for key, value in given.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    run = [sys.executable, "-m", "emulator.cli", "run", *options, "--policy", "fedbuff", "--out", tmp_path / "died"]
+    process = subprocess.Popen(run, stderr=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 60
+    while not (tmp_path / "died" / "checkpoint" / "checkpoint.json").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ended = subprocess.run(
+        [sys.executable, "-m", "emulator.cli", "resume", tmp_path / "died"], capture_output=True, text=True
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    whole = execute(
+        load_config(None, list({**given, "pace": "virtual", "policy.path": "fedbuff"}.items())), tmp_path / "whole"
+    )
+    assert digests(tmp_path / "died") == digests(whole)
