@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from emulator.errors import DataError
-from emulator.learning.data.tables import Column, Layout, Table, missing_column, shown
+from emulator.learning.data.tables import Column, FileLayout, TextTable, missing_column, shown
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 """Those that are found out, with their names."""
@@ -56,7 +56,7 @@ class Dialect:
         return f"separated by {SEPARATORS.get(self.separator, repr(self.separator))}, {quotes}"
 
 
-def read_delimited(text: str, where: str, wanted: Sequence[Column], layout: Layout, suffix: str) -> Table:
+def read_delimited(text: str, where: str, wanted: Sequence[Column], layout: FileLayout, suffix: str) -> TextTable:
     """The columns ``wanted`` of a delimited ``text``.
 
     Args:
@@ -69,7 +69,7 @@ def read_delimited(text: str, where: str, wanted: Sequence[Column], layout: Layo
     Raises:
         DataError: there is no such column, rows have more fields than the first, or a quote is not closed.
     """
-    nothing = Table(columns=(), values={name: [] for name in wanted}, places=(), place="line", form=suffix[1:])
+    nothing = TextTable(columns=(), values={name: [] for name in wanted}, places=(), place="line", form=suffix[1:])
     if not text.strip():
         return nothing
     by_number = all(isinstance(column, int) for column in wanted)
@@ -98,7 +98,7 @@ def read_delimited(text: str, where: str, wanted: Sequence[Column], layout: Layo
         places, values = _taken(rows, [columns.index(column) for column in wanted], len(columns), where, has_header)
     except csv.Error as error:
         raise DataError(f"{where}: cannot be read as {suffix[1:]}: {_explained(str(error))}") from None
-    table = Table(
+    table = TextTable(
         columns=columns,
         values=dict(zip(wanted, values, strict=True)),
         places=places,
@@ -133,7 +133,7 @@ def _taken(
     return places, values
 
 
-def _dialect(text: str, names: Sequence[Column], layout: Layout, suffix: str) -> Dialect:
+def _dialect(text: str, names: Sequence[Column], layout: FileLayout, suffix: str) -> Dialect:
     """The dialect under which the first line has ``names``; without them, under which rows are of one length."""
     usual = "\t" if suffix == ".tsv" else ","
     separators = [layout.separator] if layout.separator else [usual, *(each for each in SEPARATORS if each != usual)]
@@ -203,7 +203,7 @@ def _advice(text: str, dialect: Dialect, first: Sequence[str], by_number: bool) 
     return ""
 
 
-def _check_first(table: Table, where: str) -> None:
+def _check_first(table: TextTable, where: str) -> None:
     """A header line is no row: it is one where, in some column, its cell alone is of another kind than all others."""
     for column, cells in table.values.items() if table.places else ():
         first, rest = cells[0] or "", [cell or "" for cell in cells[1:]]

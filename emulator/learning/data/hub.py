@@ -6,11 +6,11 @@ from typing import Any
 
 from emulator.errors import DataError
 from emulator.learning.data.reading import SUFFIXES
-from emulator.learning.data.tables import Column, Table, missing_column
+from emulator.learning.data.tables import Column, TextTable, missing_column
 from emulator.shapes.hub import asked, hub_name
 
 
-def read_hub(source: str, configuration: str, wanted: Sequence[Column]) -> dict[str, Table]:
+def read_hub(source: str, configuration: str, wanted: Sequence[Column]) -> dict[str, TextTable]:
     """The parts of a data set on the hub that matter: ``train``, and ``test`` and ``validation`` where there are.
 
     Args:
@@ -37,7 +37,7 @@ def read_hub(source: str, configuration: str, wanted: Sequence[Column]) -> dict[
     }
 
 
-def _table(part: Any, where: str, wanted: Sequence[Column]) -> Table:
+def _table(part: Any, where: str, wanted: Sequence[Column]) -> TextTable:
     import datasets
 
     there = tuple(part.column_names)
@@ -50,7 +50,7 @@ def _table(part: Any, where: str, wanted: Sequence[Column]) -> Table:
             known = dict(enumerate(feature.names))
             cells = [known.get(cell, cell) for cell in cells]
         values[column] = cells
-    return Table(columns=there, values=values, places=range(1, len(part) + 1), place="row", form="from the hub")
+    return TextTable(columns=there, values=values, places=range(1, len(part) + 1), place="row", form="from the hub")
 
 
 def _refused(source: str, configuration: str, reason: str, unreached: str) -> DataError:

@@ -7,12 +7,12 @@ from typing import Any
 
 from device_profiles.text_files import shortened
 from emulator.errors import DataError
-from emulator.learning.data.tables import Column, Table, missing_column
+from emulator.learning.data.tables import Column, TextTable, missing_column
 
 MOST_COLUMNS = 10_000
 
 
-def read_json(text: str, where: str, wanted: Sequence[Column], *, is_lines: bool) -> Table:
+def read_json(text: str, where: str, wanted: Sequence[Column], *, is_lines: bool) -> TextTable:
     """The values of the keys ``wanted`` in each object of ``text``; None where an object lacks one.
 
     Args:
@@ -41,7 +41,7 @@ def read_json(text: str, where: str, wanted: Sequence[Column], *, is_lines: bool
         if places and column not in names:
             raise missing_column(where, column, tuple(names))
     form = "one JSON array" if is_array else "a JSON object on each line"
-    return Table(columns=tuple(names), values=values, places=places, place="row" if is_array else "line", form=form)
+    return TextTable(columns=tuple(names), values=values, places=places, place="row" if is_array else "line", form=form)
 
 
 def _is_one_array(text: str) -> bool:

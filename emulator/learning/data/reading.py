@@ -10,7 +10,7 @@ from device_profiles.text_files import FileError, decoded, read_bytes, shortened
 from emulator.errors import DataError
 from emulator.learning.data.delimited import read_delimited
 from emulator.learning.data.json_rows import read_json
-from emulator.learning.data.tables import Column, Layout, Table, missing_column
+from emulator.learning.data.tables import Column, FileLayout, TextTable, missing_column
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet")
 COMPRESSED = ".gz"
@@ -34,7 +34,7 @@ def is_data_name(source: str) -> bool:
     return suffix_of(Path(source)) in SUFFIXES or source.lower().endswith(COMPRESSED)
 
 
-def read_table(path: Path, where: str, wanted: Sequence[Column], layout: Layout) -> Table:
+def read_table(path: Path, where: str, wanted: Sequence[Column], layout: FileLayout) -> TextTable:
     """The columns ``wanted`` of one file.
 
     Args:
@@ -78,7 +78,7 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _read_parquet(path: Path, where: str, wanted: Sequence[Column]) -> Table:
+def _read_parquet(path: Path, where: str, wanted: Sequence[Column]) -> TextTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -97,7 +97,7 @@ def _read_parquet(path: Path, where: str, wanted: Sequence[Column]) -> Table:
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         raise DataError(f"{where}: cannot be read as parquet: {shortened(str(error), 200)}") from error
     n_rows = len(next(iter(values.values())))
-    return Table(columns=there, values=values, places=range(1, n_rows + 1), place="row", form="parquet")
+    return TextTable(columns=there, values=values, places=range(1, n_rows + 1), place="row", form="parquet")
 
 
 def _parquet_values(file: Any, wanted: Sequence[str], limit: int, where: str) -> dict[Column, list[Any]]:
@@ -114,7 +114,7 @@ def _parquet_values(file: Any, wanted: Sequence[str], limit: int, where: str) ->
     return values
 
 
-def joined(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
+def joined(tables: Sequence[TextTable], paths: Sequence[Path]) -> TextTable:
     """The rows of shards one after another; rows are counted through all of them.
 
     Raises:
@@ -125,7 +125,7 @@ def joined(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
         if set(table.values) != set(first.values):
             raise DataError(f"{str(path)!r} has other columns than {str(paths[0])!r}")
     n_rows = sum(len(table.places) for table in tables)
-    return Table(
+    return TextTable(
         columns=first.columns,
         values={name: [cell for table in tables for cell in table.values[name]] for name in first.values},
         places=first.places if len(tables) == 1 else range(1, n_rows + 1),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from device_profiles.text_files import user_path
-from emulator.learning.data.tables import Column, Layout
+from emulator.learning.data.tables import Column, FileLayout
 from emulator.learning.data.texts import BUILTIN, TextData, is_local, load_data
 
 EARLY_BYTES = 2**26
@@ -21,7 +21,7 @@ class DataSource:
     test_fraction: float = 0.1
     n_train: int | None = None
     n_test: int | None = None
-    layout: Layout = field(default_factory=Layout)
+    layout: FileLayout = field(default_factory=FileLayout)
     configuration: str = ""
 
     def load(self, seed: int) -> TextData:

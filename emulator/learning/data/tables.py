@@ -14,7 +14,7 @@ MOST_NAMES = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class FileLayout:
     """How a delimited text file is to be read; None is found out.
 
     Attributes:
@@ -29,7 +29,7 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class TextTable:
     """The wanted columns of a file.
 
     Attributes:

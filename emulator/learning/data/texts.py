@@ -12,7 +12,7 @@ from emulator.errors import DataError
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
 from emulator.learning.data.reading import is_data_name, joined, read_table, shards
 from emulator.learning.data.split import at_most, stratified
-from emulator.learning.data.tables import Column, Layout, Table, shown
+from emulator.learning.data.tables import Column, FileLayout, TextTable, shown
 from emulator.seeds import Seeds
 from emulator.shapes.hub import looks_like_path
 from emulator.shapes.names import BUILTIN_PREFIX
@@ -50,7 +50,7 @@ def load_data(
     test_fraction: float = 0.1,
     n_train: int | None = None,
     n_test: int | None = None,
-    layout: Layout | None = None,
+    layout: FileLayout | None = None,
     configuration: str = "",
     seed: int = 0,
 ) -> TextData:
@@ -79,7 +79,7 @@ def load_data(
     if not 0 < test_fraction < 1:
         raise DataError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")
     _check_columns(text_column, label_column)
-    layout = layout or Layout()
+    layout = layout or FileLayout()
     wanted = (text_column, label_column)
     parts = _read(source, wanted, "data.source", layout, configuration)
     table = parts["train"]
@@ -172,7 +172,9 @@ def is_local(source: str) -> bool:
         return True
 
 
-def _read(source: str, wanted: Sequence[Column], key: str, layout: Layout, configuration: str) -> Mapping[str, Table]:
+def _read(
+    source: str, wanted: Sequence[Column], key: str, layout: FileLayout, configuration: str
+) -> Mapping[str, TextTable]:
     """The rows of ``source`` by part: ``train``, and what it sets apart for testing itself."""
     if not is_local(source):
         from emulator.learning.data.hub import read_hub
@@ -195,7 +197,7 @@ def _read(source: str, wanted: Sequence[Column], key: str, layout: Layout, confi
     }
 
 
-def _held_out_part(parts: Mapping[str, Table], wanted: Sequence[Column], source: str) -> Labelled | None:
+def _held_out_part(parts: Mapping[str, TextTable], wanted: Sequence[Column], source: str) -> Labelled | None:
     names = [name for name in ("test", "validation") if name in parts]
     for name in names:
         test = _labelled(parts[name], wanted, source, "data.source")
@@ -204,7 +206,7 @@ def _held_out_part(parts: Mapping[str, Table], wanted: Sequence[Column], source:
     return None
 
 
-def _labelled(table: Table, wanted: Sequence[Column], source: str, key: str) -> Labelled:
+def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str) -> Labelled:
     """Texts and labels of ``table``, which was read from ``source``, the value of the setting ``key``."""
     if not len(table.places):
         raise DataError(f"{key}: {source!r} has no rows; give a data set with at least one example per label")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from emulator.errors import DataError
-from emulator.learning.data.tables import Layout
+from emulator.learning.data.tables import FileLayout
 from emulator.learning.data.texts import TextData, load_data
 
 ROWS = [(f"{'good' if i % 2 else 'bad'} film {i}, really", "pos" if i % 2 else "neg") for i in range(12)]
@@ -34,7 +34,7 @@ def test_a_separator_is_found_by_the_names_of_the_columns(name: str, separator: 
 
 def test_a_separator_that_is_given_is_taken(tmp_path: Path) -> None:
     content = "\n".join(f"{label};{text}" for text, label in ROWS)
-    data = loaded(tmp_path, "a.csv", content, text_column=1, label_column=0, layout=Layout(separator=";"))
+    data = loaded(tmp_path, "a.csv", content, text_column=1, label_column=0, layout=FileLayout(separator=";"))
     assert (texts(data), data.label_names) == (EXPECTED, ("neg", "pos"))
 
 
@@ -69,7 +69,7 @@ def test_a_header_that_would_be_a_row_is_refused(name: str, tmp_path: Path) -> N
     content = f"sentence{between}label\n" + "".join(f"film {i}{between}{i % 2}\n" for i in range(12))
     with pytest.raises(DataError, match=r"the first line looks like a header, since 'label' stands nowhere else"):
         loaded(tmp_path, name, content, text_column=0, label_column=1)
-    data = loaded(tmp_path, name, content, text_column=0, label_column=1, layout=Layout(header=True))
+    data = loaded(tmp_path, name, content, text_column=0, label_column=1, layout=FileLayout(header=True))
     assert data.label_names == ("0", "1")
 
 
