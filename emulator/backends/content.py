@@ -128,7 +128,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
 
 def _data_source(config: Config) -> DataSource:
     from emulator.learning.data.source import DataSource
-    from emulator.learning.data.tables import Layout
+    from emulator.learning.data.tables import FileLayout
 
     data = config.data
     return DataSource(
@@ -139,7 +139,7 @@ def _data_source(config: Config) -> DataSource:
         test_fraction=data.test_fraction,
         n_train=data.n_train or None,
         n_test=data.n_test or None,
-        layout=Layout(
+        layout=FileLayout(
             header=None if data.header == "auto" else data.header,
             separator=data.separator or None,
             is_quoted=None if data.quoting == "auto" else data.quoting == "minimal",
