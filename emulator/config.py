@@ -236,6 +236,19 @@ class PolicyConfig(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+class ObserverConfig(BaseModel):
+    """An observer; every key beside ``path`` is one of its parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    path: str
+    """package.module:Class."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
 class Config(Section):
     """A run."""
 
@@ -246,6 +259,9 @@ class Config(Section):
     pace: str = "virtual"
     """virtual: emulated time never sleeps; realtime(x): it keeps pace with the wall at x emulated seconds per second,
     with the same results."""
+    observers: tuple[ObserverConfig, ...] = ()
+    """Who is told of each round, by import path, such as emulator.observers.tensorboard:TensorBoard; with parameters, a
+    table {path = "package.module:Class", key = value}. Observers change no result."""
     testbed: TestbedConfig = TestbedConfig()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -276,6 +292,16 @@ class Config(Section):
                 f" 'realtime(10)', got {pace!r}"
             )
         return pace
+
+    @field_validator("observers", mode="before")
+    @classmethod
+    def _paths_are_observers(cls, observers: Any) -> Any:
+        if not isinstance(observers, list | tuple):
+            raise ValueError(
+                "observers must be a list of import paths and of tables with a path, for example "
+                f"['emulator.observers.tensorboard:TensorBoard'], got {observers!r}"
+            )
+        return tuple({"path": each} if isinstance(each, str) else each for each in observers)
 
     @model_validator(mode="after")
     def _one_way_to_count_hosts(self) -> "Config":
