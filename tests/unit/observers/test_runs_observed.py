@@ -95,7 +95,7 @@ def test_observers_change_no_table(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_in_its_first_round_has_an_end_and_no_begin(tmp_path: Path) -> None:
     recorder = Recorder()
-    settings = {**TIMING, "policy.path": "tests.unit.observers.failing_policy:FailsAtRound", "policy.at": 0}
+    settings = {**TIMING, "policy.path": "tests.unit.observers.made_policies:FailsAtRound", "policy.at": 0}
     with pytest.raises(UserError):
         emulator.emulate(settings, out=tmp_path / "run", observers=[recorder])
 
@@ -106,7 +106,7 @@ def test_a_run_that_fails_in_its_first_round_has_an_end_and_no_begin(tmp_path: P
 
 def test_a_run_that_fails_later_tells_why(tmp_path: Path) -> None:
     recorder = Recorder()
-    settings = {**TIMING, "policy.path": "tests.unit.observers.failing_policy:FailsAtRound", "policy.at": 1}
+    settings = {**TIMING, "policy.path": "tests.unit.observers.made_policies:FailsAtRound", "policy.at": 1}
     with pytest.raises(UserError):
         emulator.emulate(settings, out=tmp_path / "run", observers=[recorder])
 
