@@ -1,5 +1,6 @@
 """What a run tells its observers, and that none of them can end it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,16 @@ def test_a_run_that_fails_later_tells_why(tmp_path: Path) -> None:
     assert recorder.names() == ["run_began", "round_closed", "run_ended"]
     assert "out of ideas" in recorder.told("run_ended")[0].error
     assert emulator.load(tmp_path / "run").info["error"] == recorder.told("run_ended")[0].error
+
+
+def test_the_observer_in_the_documentation_does_what_it_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "observers.md").read_text(encoding="utf-8")
+    example = next(block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "class" in block)
+    names: dict[str, Any] = {}
+    exec(example, names)
+
+    run = emulator.emulate(TIMING, out=tmp_path / "run", observers=[names["Csv"]()])
+
+    lines = [line.split(",") for line in (run.path / "waiting.csv").read_text().splitlines()]
+    assert [float(end_s) for end_s, _ in lines] == run.rounds["end_s"].tolist()
+    assert [float(waiting_s) for _, waiting_s in lines] == run.rounds["mean_waiting_s"].tolist()

@@ -1,6 +1,8 @@
 """The observers that ship with jetbed, each against the real library, offline: what it reads back is what was run."""
 
 import os
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ SETTINGS: dict[str, Any] = {
     "policy.path": "tests.unit.observers.made_policies:TwoGroups",
 }
 
+BLOCK, WHOLE, LAST = 32_768, 1, 4
+"""Of an offline file of wandb."""
+
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No library looks for a server or tells its makers anything, and none takes its settings from who runs the test."""
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+    """No library looks for a server, tells its makers anything, or takes settings from whoever runs the tests."""
+    for name in filter(re.compile("MLFLOW_|WANDB_").match, tuple(os.environ)):
         monkeypatch.delenv(name)
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         monkeypatch.setenv(name, "true")
@@ -91,15 +96,23 @@ def test_the_offline_file_of_wandb_has_every_round_and_its_axis(tmp_path: Path) 
 
 
 def read_wandb(file: Path) -> list[Any]:
-    """The records of an offline file, read by wandb's own reader."""
-    from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
+    """The records of an offline file, each parsed by wandb's own protocol.
 
-    store = DataStore()
-    store.open_for_scan(str(file))
-    records = []
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
-        records.append(record)
+    It is a log as of LevelDB: 7 bytes that say that it is of W&B, then blocks of 32,768 bytes. Each piece in them has
+    a checksum (4 bytes), its length (2) and whether it is a whole record, or the first, a middle or the last of one.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, offset, records, pieces = file.read_bytes(), 7, [], b""
+    assert data[:4] == b":W&B"
+    while offset + 7 <= len(data):
+        if BLOCK - offset % BLOCK < 7:
+            offset += BLOCK - offset % BLOCK
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, offset)
+        pieces += data[offset + 7 : offset + 7 + length]
+        offset += 7 + length
+        if kind in (WHOLE, LAST):
+            records.append(Record.FromString(pieces))
+            pieces = b""
     return records
