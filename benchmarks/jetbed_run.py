@@ -10,7 +10,20 @@ from pathlib import Path
 
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.running.progress import Progress
+from emulator.observers.base import Progress, RunObserver
+
+
+class _FirstJob(RunObserver):
+    """Prints how long it took from ``started_s``, on the clock of the wall, to the first job."""
+
+    def __init__(self, started_s: float) -> None:
+        self._started_s = started_s
+        self._has_started = False
+
+    def progressed(self, progress: Progress) -> None:
+        if progress.n_jobs and not self._has_started:
+            self._has_started = True
+            print(json.dumps({"startup_s": time.time() - self._started_s}), flush=True)
 
 
 def main() -> None:
@@ -19,15 +32,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--started-s", type=float, required=True)
     options = parser.parse_args()
-    has_started = False
-
-    def show(progress: Progress) -> None:
-        nonlocal has_started
-        if progress.n_jobs and not has_started:
-            has_started = True
-            print(json.dumps({"startup_s": time.time() - options.started_s}), flush=True)
-
-    execute(load_config(options.config), options.out, show)
+    execute(load_config(options.config), options.out, [_FirstJob(options.started_s)])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 from emulator import load
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.running.progress import Progress
+from emulator.observers.base import RoundClosed, RunObserver
 
 RUNS: dict[str, list[tuple[str, Any]]] = {
     "timing only, 80 devices, 20 rounds": [("training.enabled", False)],
@@ -43,19 +43,24 @@ def main() -> None:
             print(f"  {warning}")
 
 
+class _Ends(RunObserver):
+    """When each round ended: seconds on the wall, and emulated ones."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, float]] = []
+
+    def round_closed(self, closed: RoundClosed) -> None:
+        self.seen.append((time.monotonic(), closed.report.end_s))
+
+
 def measure(settings: list[tuple[str, Any]], seconds: float, folder: Path) -> tuple[float, float, bool, str | None]:
     """Expected and measured seconds between the first and the last round, whether tables agree, and any warning."""
     virtual = execute(load_config(None, settings), folder / "virtual")
     length_s = float(load(virtual).rounds["end_s"].iloc[-1])
     factor = length_s / seconds
-    seen: list[tuple[float, float]] = []
-
-    def note(progress: Progress) -> None:
-        if progress.now_s and (not seen or seen[-1][1] != progress.now_s):
-            seen.append((time.monotonic(), progress.now_s))
-
-    paced = execute(load_config(None, [*settings, ("pace", f"realtime({factor!r})")]), folder / "paced", note)
-    (first_wall_s, first_s), (last_wall_s, last_s) = seen[0], seen[-1]
+    ends = _Ends()
+    paced = execute(load_config(None, [*settings, ("pace", f"realtime({factor!r})")]), folder / "paced", [ends])
+    (first_wall_s, first_s), (last_wall_s, last_s) = ends.seen[0], ends.seen[-1]
     is_same = all(
         path.read_bytes() == (paced / path.relative_to(virtual)).read_bytes()
         for table in ("rounds", "devices", "activities")

@@ -243,6 +243,19 @@ class PolicyConfig(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+class ObserverConfig(BaseModel):
+    """An observer; every key beside ``path`` is one of its parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    path: str
+    """package.module:Class."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
 class Config(Section):
     """A run."""
 
@@ -253,6 +266,9 @@ class Config(Section):
     pace: str = "virtual"
     """virtual: emulated time never sleeps; realtime(x): it keeps pace with the wall at x emulated seconds per second,
     with the same results."""
+    observers: tuple[ObserverConfig, ...] = ()
+    """Who is told of each round, by import path, such as emulator.observers.tensorboard:TensorBoard; with parameters, a
+    table {path = "package.module:Class", key = value}. Observers change no result."""
     testbed: TestbedConfig = TestbedConfig()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -288,6 +304,16 @@ class Config(Section):
                 f" 'realtime(10)', got {pace!r}"
             )
         return pace
+
+    @field_validator("observers", mode="before")
+    @classmethod
+    def _paths_are_observers(cls, observers: Any) -> Any:
+        if not isinstance(observers, list | tuple):
+            raise ValueError(
+                "observers must be a list of import paths and of tables with a path, for example "
+                f"['emulator.observers.tensorboard:TensorBoard'], got {observers!r}"
+            )
+        return tuple({"path": each} if isinstance(each, str) else each for each in observers)
 
     @model_validator(mode="after")
     def _one_way_to_count_hosts(self) -> "Config":
@@ -418,7 +444,8 @@ def _explain(error: ValidationError, origin: str, overrides: Mapping[str, str]) 
     location = [str(part) for part in detail["loc"]]
     # Of a setting that takes values of several types, each type has something to say.
     alternatives = [each["msg"] for each in details if each["loc"][:-1] == detail["loc"][:-1]]
-    if len(location) > 1 and location[0] != "policy" and not _settings_of(location[:-1]):
+    is_in_list = any(part.isdigit() for part in location)
+    if len(location) > 1 and location[0] != "policy" and not is_in_list and not _settings_of(location[:-1]):
         location.pop()
         detail["msg"] = " or ".join([alternatives[0], *(text[:1].lower() + text[1:] for text in alternatives[1:])])
     key = ".".join(location)
@@ -428,7 +455,7 @@ def _explain(error: ValidationError, origin: str, overrides: Mapping[str, str]) 
     if detail["type"] == "value_error":
         return f"{where}: {detail['ctx']['error']}"
     if detail["type"] in ("model_type", "model_attributes_type"):
-        settings = ", ".join(_settings_of(location))
+        settings = ", ".join(_settings_of(location)) or "with a path"
         return f"{where}: {key} is a table of settings ({settings}), got {_given(detail['input'])}"
     message = detail["msg"][:1].lower() + detail["msg"][1:]
     # An option says by itself which setting it is.

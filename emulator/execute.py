@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from emulator.backends.content import check_content
@@ -10,19 +11,19 @@ from emulator.backends.environment import set_environment
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
 from emulator.errors import UserError
+from emulator.observers.base import RunObserver
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
 from emulator.running.compose import build_coordinator, check, check_settings
-from emulator.running.progress import OnProgress
 
 
-def execute(
-    config: Config, out_dir: Path, on_progress: OnProgress = lambda progress: None, *, resumes: bool = False
-) -> Path:
+def execute(config: Config, out_dir: Path, observers: Sequence[RunObserver] = (), *, resumes: bool = False) -> Path:
     """Run ``config`` to its end and write it into ``out_dir``; return the folder.
 
     The folder is new or empty; with ``resumes`` it holds the run, which goes on from its last checkpoint and ends with
     the tables of one that was never disturbed.
+
+    ``observers`` are told in this process, wherever the run goes on.
 
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
@@ -35,10 +36,10 @@ def execute(
     if config.training.enabled:
         if not os.environ.get("RAY_ADDRESS"):  # on a cluster elsewhere the files need not be here
             check_content(config)
-        backend_kind(config.backend.kind).load_run()(config, out_dir, on_progress)
+        backend_kind(config.backend.kind).load_run()(config, out_dir, observers)
     else:
         # Without training there is nothing for hosts to do, whatever the backend.
-        build_coordinator(config, out_dir, None, on_progress, threading.Event()).run()
+        build_coordinator(config, out_dir, None, observers, threading.Event()).run()
     return out_dir
 
 

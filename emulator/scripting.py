@@ -1,7 +1,8 @@
 """For scripts and notebooks: a run from Python in one call."""
 
 import contextlib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from device_profiles.text_files import user_path
 from emulator.config import Config, load_config
 from emulator.execute import execute
+from emulator.observers.base import RunObserver
 from emulator.results.reader import RunFrames, load_run
 from emulator.results.writer import claim_default_out_dir
-from emulator.running.progress import OnProgress
 
 
 def emulate(
@@ -19,7 +20,7 @@ def emulate(
     out: str | Path | None = None,
     *,
     config_file: str | Path | None = None,
-    on_progress: OnProgress = lambda progress: None,
+    observers: Sequence[RunObserver] = (),
 ) -> RunFrames:
     """Run a testbed to its end, write its Parquet logs, and read them.
 
@@ -35,7 +36,8 @@ def emulate(
             ``jetbed run --print-config`` lists them.
         out: the folder of the run, new or empty; ``runs/<time>-<policy>-s<seed>`` without.
         config_file: a TOML file, as for ``jetbed run``; the default testbed without.
-        on_progress: is called while the run goes on.
+        observers: are told what becomes of the run, in this process, wherever it goes on; those of the configuration
+            are told where its coordinator is.
 
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
@@ -44,11 +46,19 @@ def emulate(
         config = settings
     else:
         config = load_config(None if config_file is None else user_path(config_file), list((settings or {}).items()))
+    told = [*observers, _Warnings()]
     if out is not None:
-        return load_run(execute(config, user_path(out), on_progress))
+        return load_run(execute(config, user_path(out), told))
     folder = claim_default_out_dir(config.policy.path, config.seed, datetime.now())
     try:
-        return load_run(execute(config, folder, on_progress))
+        return load_run(execute(config, folder, told))
     finally:
         with contextlib.suppress(OSError):  # not empty: the run has written into it
             folder.rmdir()
+
+
+class _Warnings(RunObserver):
+    """What a run warns of, as warnings of Python."""
+
+    def warned(self, text: str) -> None:
+        warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -171,11 +171,16 @@ FLOORS: tuple[Room, ...] = (
         reads_clock=True,
     ),
     Room("emulator/analysis", "metrics of runs and comparisons", _names("errors records results"), ("pandas",)),
+    Room("emulator/observers", "who watches a run: the contract, and what passes events on",
+         _names("config errors policy records")),
+    Room("emulator/observers/tensorboard", "draws a run in TensorBoard", _names("observers"), ("tensorboard",)),
+    Room("emulator/observers/mlflow", "logs a run to MLflow", _names("observers"), ("mlflow",)),
+    Room("emulator/observers/wandb", "logs a run to Weights & Biases", _names("observers"), ("wandb",)),
     Room(
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "checkpoints config errors forms limits policy records results seeds shapes "
+            "checkpoints config errors forms limits observers policy records results seeds shapes "
             "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
@@ -184,14 +189,14 @@ FLOORS: tuple[Room, ...] = (
         "emulator/backends",
         "hosts in this process or on Ray",
         _names("config errors forms learning/cut learning/host learning/model learning/prepare learning/settings "
-               "limits learning/data records running shapes"),
+               "limits learning/data observers records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),
     Room(
         "emulator/execute",
         "starts a run on its backend",
-        _names("backends backends/kinds config errors results running"),
+        _names("backends backends/kinds config errors observers results running"),
         reads_clock=True,
     ),
     Room(
@@ -204,13 +209,13 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/scripting",
         "a run from Python",
-        _names("config execute results running /device_profiles/text_files"),
+        _names("config execute observers results /device_profiles/text_files"),
         reads_clock=True,
     ),
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors execute files preflight results running shapes "
+        _names("backends backends/kinds config errors execute files observers preflight results running shapes "
                "/device_profiles /device_profiles/text_files"),
         ("pyarrow",),
         reads_clock=True,
@@ -240,9 +245,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors execute files forms policy preflight records report "
-               "report/terminal results running shapes sweeps version world/price "
-               "/device_profiles "
+        _names("analysis backends/kinds calibration config errors execute files forms observers policy preflight "
+               "records report report/terminal results running shapes sweeps version world/price /device_profiles "
                "/device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,

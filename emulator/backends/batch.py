@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emulator.config import Config
-from emulator.running.progress import Progress
+from emulator.observers.base import Progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

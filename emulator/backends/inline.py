@@ -11,20 +11,20 @@ from emulator.backends.stacks import evaluation_of, evaluation_shards, in_order,
 from emulator.config import Config
 from emulator.forms.base import AdapterForm
 from emulator.learning.host import imported
+from emulator.observers.base import RunObserver
 from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend, HostTiming, OnJobs
-from emulator.running.progress import OnProgress
 
 
-def run_inline(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
-    """Run to the end in this process.
+def run_inline(config: Config, out_dir: Path, observers: Sequence[RunObserver]) -> None:
+    """Run to the end in this process, in which ``observers`` are told.
 
     Raises:
         UserError: something that the user gave cannot be used.
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
-    build_coordinator(config, out_dir, partial(InlineBackend, config), on_progress, threading.Event()).run()
+    build_coordinator(config, out_dir, partial(InlineBackend, config), observers, threading.Event()).run()
 
 
 class InlineBackend(Backend):

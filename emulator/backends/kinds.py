@@ -18,7 +18,7 @@ class BackendKind:
     Attributes:
         name: as configurations say it.
         holds: where its hosts run, for listings.
-        run: ``module:function`` that trains a run to its end: ``(config, out_dir, on_progress)``.
+        run: ``module:function`` that trains a run to its end: ``(config, out_dir, observers)``.
         run_batch: the same for many runs side by side: ``(runs, listener, max_parallel, lock)``; empty where runs can
             only go one after another, in this process.
         has_host_processes: whether its hosts are processes of their own, as many as ``backend.hosts`` says; otherwise

@@ -19,10 +19,20 @@ from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, 
 from emulator.backends.ray_run import GRACE_S, POLL_S, connected, here
 from emulator.backends.ray_start import check_room
 from emulator.errors import UserError
+from emulator.observers.base import Progress, RunObserver
 from emulator.running.capacity import least_hosts, n_cores, trained_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend
-from emulator.running.progress import Progress
+
+
+class _Latest(RunObserver):
+    """How far the run is; None before it has told anything."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+
+    def progressed(self, progress: Progress) -> None:
+        self.progress = progress
 
 
 class CoordinatorSlot:
@@ -37,7 +47,7 @@ class CoordinatorSlot:
         self._stop = threading.Event()
         self._granted: Granted = queue.SimpleQueue()
         self._backend: LeasedBackend | None = None
-        self._latest: Progress | None = None
+        self._latest = _Latest()
 
     def run(self, run: BatchRun, lease: Lease | None) -> None:
         def start(n_devices: int) -> Backend:
@@ -47,12 +57,12 @@ class CoordinatorSlot:
 
         try:
             start_backend = start if run.config.training.enabled else None
-            build_coordinator(run.config, run.out_dir, start_backend, self._note, self._stop).run()
+            build_coordinator(run.config, run.out_dir, start_backend, [self._latest], self._stop).run()
         finally:
-            self._latest, self._granted = None, queue.SimpleQueue()
+            self._latest, self._granted = _Latest(), queue.SimpleQueue()
 
     def progress(self) -> Progress | None:
-        return self._latest
+        return self._latest.progress
 
     def grant(self, name: str, host: Any) -> None:
         self._granted.put((name, host))
@@ -64,9 +74,6 @@ class CoordinatorSlot:
 
     def stop(self) -> None:
         self._stop.set()
-
-    def _note(self, progress: Progress) -> None:
-        self._latest = progress
 
 
 @dataclass(kw_only=True, slots=True)

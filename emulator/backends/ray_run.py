@@ -2,27 +2,30 @@
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.ray import DIED, RayBackend, first_line, result
 from emulator.backends.ray_start import check_room, connect
 from emulator.config import Config
 from emulator.errors import UserError
+from emulator.observers.base import Progress, RunEnded, RunObserver
+from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
+from emulator.observers.many import Observers
+from emulator.results.observer_failures import add_observer_failures
 from emulator.running.capacity import least_hosts, trained_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
-from emulator.running.progress import OnProgress, Progress
 
 POLL_S = 0.2
-"""How often the display is refreshed."""
+"""How often this process asks what has happened."""
 GRACE_S = 30.0
 """How long an interrupted run may take to finish the stack that it is training."""
 
@@ -30,31 +33,28 @@ GRACE_S = 30.0
 class CoordinatorActor:
     """The actor around :class:`~emulator.running.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
 
-    def __init__(self, config: Config, out_dir: Path, folder: Path) -> None:
+    def __init__(self, config: Config, out_dir: Path, events: frozenset[str], folder: Path) -> None:
         # A cluster that was started elsewhere has another working directory, and paths are relative to the user's.
         os.chdir(folder)
         self._config = config
         self._out_dir = out_dir
         self._stop = threading.Event()
-        self._latest: Progress | None = None
+        self._mailbox = Mailbox(events)
 
     def run(self) -> None:
         start_backend = partial(RayBackend, self._config) if self._config.training.enabled else None
-        coordinator = build_coordinator(self._config, self._out_dir, start_backend, self._note, self._stop)
+        coordinator = build_coordinator(self._config, self._out_dir, start_backend, [self._mailbox], self._stop)
         coordinator.run()
 
-    def progress(self) -> Progress | None:
-        return self._latest
+    def events(self) -> list[Event]:
+        return self._mailbox.fetch()
 
     def stop(self) -> None:
         self._stop.set()
 
-    def _note(self, progress: Progress) -> None:
-        self._latest = progress
 
-
-def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
-    """Run to the end; ``on_progress`` is called from this thread.
+def run_on_ray(config: Config, out_dir: Path, observers: Sequence[RunObserver]) -> None:
+    """Run to the end; ``observers`` are told in this thread, of each round a moment after it was closed.
 
     Raises:
         UserError: something that the user gave cannot be used.
@@ -62,30 +62,41 @@ def run_on_ray(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
     """
     if config.training.enabled:
         check_room(least_hosts(config), trained_bytes(config))
-    on_progress(Progress(rounds_done=0, n_rounds=config.rounds))
-    with connected():
-        options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
-        remote: Any = ray.remote(CoordinatorActor).options(**options)
-        actor = remote.remote(config, out_dir.absolute(), Path.cwd())
-        running = actor.run.remote()
-        try:
-            is_done = False
-            while not is_done:
-                done, _ = ray.wait([running], timeout=POLL_S)
-                is_done = bool(done)
-                progress = ray.get(actor.progress.remote())
-                if progress is not None:
-                    on_progress(progress)
-            result(running)
-        except KeyboardInterrupt:
-            actor.stop.remote()
-            ray.wait([running], timeout=GRACE_S)
+    told = Observers(observers)
+    told.progressed(Progress(rounds_done=0, n_rounds=config.rounds))
+    try:
+        with connected():
+            _watch(config, out_dir.absolute(), told, wanted(observers))
+    finally:
+        add_observer_failures(out_dir, told.failures)
+
+
+def _watch(config: Config, out_dir: Path, told: RunObserver, events: frozenset[str]) -> None:
+    """Start the coordinator and pass on what it tells until it has ended."""
+    options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
+    remote: Any = ray.remote(CoordinatorActor).options(**options)
+    actor = remote.remote(config, out_dir, events, Path.cwd())
+    running = actor.run.remote()
+    try:
+        is_done = False
+        while not is_done:
+            done, _ = ray.wait([running], timeout=POLL_S)
+            is_done = bool(done)
+            deliver(ray.get(actor.events.remote()), told)
+        result(running)
+    except KeyboardInterrupt:
+        actor.stop.remote()
+        ray.wait([running], timeout=GRACE_S)
+        with suppress(RayError):
+            deliver(ray.get(actor.events.remote(), timeout=GRACE_S), told)
+        raise
+    except DIED as error:
+        # An error inside the coordinator is one of its task, whatever its cause; its own death is not.
+        if isinstance(error, RayTaskError):
             raise
-        except DIED as error:
-            # An error inside the coordinator is one of its task, whatever its cause; its own death is not.
-            if isinstance(error, RayTaskError):
-                raise
-            raise UserError(f"the coordinator died, most likely for want of memory ({first_line(error)})") from error
+        died = f"the coordinator died, most likely for want of memory ({first_line(error)})"
+        told.run_ended(RunEnded(status="failed", error=died))
+        raise UserError(died) from error
 
 
 def here() -> NodeAffinitySchedulingStrategy:

@@ -10,6 +10,8 @@ from emulator.policy.catalog import parameter_help, policy_class, resolved_param
 def as_toml(config: Config) -> str:
     """``config`` as TOML, each key under a comment that says what it means; it can be given to ``jetbed run`` again."""
     top = [name for name, value in config if not isinstance(value, BaseModel)]
+    # Observers may become tables, after which no plain key of the top level can stand.
+    top.sort(key=lambda name: name == "observers")
     lines = _keys(config, top)
     _tables(config, "", lines)
     lines += _policy_parameters(config)
@@ -31,7 +33,7 @@ def _keys(section: BaseModel, names: list[str]) -> list[str]:
         field = type(section).model_fields.get(name)
         if field is not None and field.description:
             lines.append(f"# {' '.join(field.description.split())}")
-        lines.append(tomli_w.dumps({name: getattr(section, name)}).rstrip())
+        lines.append(tomli_w.dumps(section.model_dump(include={name})).rstrip())
     return lines
 
 

@@ -12,13 +12,14 @@ from rich.table import Column
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
 from emulator.execute import execute
+from emulator.observers.base import Progress as RunProgress
+from emulator.observers.base import RunObserver
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.streams import OutputError, give_up_output
 from emulator.report.terminal.summary import render, summarise
 from emulator.report.terminal.units import duration, size
 from emulator.results.reader import load_run
 from emulator.running.interruption import interruptible
-from emulator.running.progress import Progress as RunProgress
 
 STARTING = "starting hosts, loading model and data"
 
@@ -33,7 +34,7 @@ def run_with_display(config: Config, out_dir: Path, *, resumes: bool = False) ->
     display = _Live(console, config) if console.is_terminal else _Lines(console, config)
     try:
         with interruptible(), display:
-            execute(config, out_dir, display.show, resumes=resumes)
+            execute(config, out_dir, [display], resumes=resumes)
     except KeyboardInterrupt:
         written = f"; what was written is whole: {out_dir}" if out_dir.exists() else " before the first round was over"
         # A terminal that has hung up takes no more lines.
@@ -66,51 +67,42 @@ def print_summary(run_dir: Path) -> None:
     console.print(f"results: {run_dir}", soft_wrap=True)
 
 
-class _Warning:
-    """A line for what a run warns of, when it begins to; and for each remark on its data and model, once."""
+class _Display(RunObserver):
+    """What all displays have in common: a line for everything that a run warns of."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._shown: str | None = None
-        self._n_remarks = 0
 
-    def show(self, progress: RunProgress) -> None:
-        for remark in progress.remarks[self._n_remarks :]:
-            self._console.print(f"jetbed: {remark}", soft_wrap=True)
-        self._n_remarks = len(progress.remarks)
-        if progress.warning != self._shown:
-            self._shown = progress.warning
-            self._console.print(f"jetbed: {progress.warning}", soft_wrap=True)
+    def warned(self, text: str) -> None:
+        self._console.print(f"jetbed: {text}", soft_wrap=True)
 
 
-class _Lines:
+class _Lines(_Display):
     """A line that it starts, and one for every finished round."""
 
     def __init__(self, console: Console, config: Config) -> None:
-        self._console = console
+        super().__init__(console)
         self._starts_hosts = config.training.enabled and backend_kind(config.backend.kind).has_host_processes
-        self._warning = _Warning(console)
         self._rounds_done = 0
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None: ...
 
-    def show(self, progress: RunProgress) -> None:
+    def progressed(self, progress: RunProgress) -> None:
         if self._starts_hosts:  # which takes many seconds
             self._starts_hosts = False
             self._console.print(STARTING)
-        self._warning.show(progress)
         if progress.rounds_done > self._rounds_done:
             self._rounds_done = progress.rounds_done
             self._console.print(f"round {progress.rounds_done}/{progress.n_rounds}  {_facts(progress)}")
 
 
-class _Live:
+class _Live(_Display):
     """A bar for the rounds and one for the devices of the round under way."""
 
     def __init__(self, console: Console, config: Config) -> None:
-        self._warning = _Warning(console)
+        super().__init__(console)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -130,8 +122,7 @@ class _Live:
         with suppress(OSError):
             self._bars.stop()
 
-    def show(self, progress: RunProgress) -> None:
-        self._warning.show(progress)
+    def progressed(self, progress: RunProgress) -> None:
         facts = _facts(progress) if progress.rounds_done else "first round"
         self._bars.update(self._rounds, completed=progress.rounds_done, facts=facts)
         is_training = progress.n_jobs > 0 and progress.rounds_done < progress.n_rounds

@@ -1,4 +1,7 @@
-"""Finds policies by name or import path and builds them from their parameters. No registry: a name is a file."""
+"""Finds policies by name or import path and builds them from their parameters. No registry: a name is a file.
+
+What else a configuration names by the import path of its class goes through the same checks, see :class:`Kind`.
+"""
 
 import dataclasses
 import importlib
@@ -10,14 +13,43 @@ import sysconfig
 import traceback
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 
 from emulator.errors import ConfigError, UserError, did_you_mean
 from emulator.policy.base import Policy
+
+Plug = TypeVar("Plug")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind(Generic[Plug]):
+    """What a configuration can name by the import path of a class.
+
+    Attributes:
+        name: what messages call one, ``policy``.
+        article: ``a`` or ``an``, as its name wants.
+        base: the class that every one inherits from.
+        base_path: where that class is imported from.
+    """
+
+    name: str
+    article: str
+    base: type[Plug]
+    base_path: str
+
+    @property
+    def one(self) -> str:
+        """``a policy``."""
+        return f"{self.article} {self.name}"
+
+
+# A policy's base class is abstract, which is no reason not to say what its subclasses are.
+POLICY: Kind[Policy] = Kind(name="policy", article="a", base=Policy, base_path="emulator.policy.Policy")  # type: ignore[type-abstract]
 
 
 def policy_names() -> list[str]:
@@ -39,35 +71,48 @@ def policy_class(path: str) -> type[Policy]:
             raise ConfigError(
                 f"there is no policy {path!r}{hint} the policies are: {', '.join(names)}, or give package.module:Class"
             )
-        module = _imported(f"policies.{path}", path)
+        module = _imported(POLICY, f"policies.{path}", path)
         for _, own in inspect.getmembers(module, inspect.isclass):
             if issubclass(own, Policy) and own.__module__ == module.__name__:
                 return own
         raise ConfigError(
             f"the policy's module {module.__name__!r} defines no subclass of emulator.policy.Policy, got {path!r}"
         )
-    module_name, _, class_name = path.partition(":")
+    return class_at(POLICY, path)
+
+
+def class_at(kind: Kind[Plug], path: str) -> type[Plug]:
+    """The class at the import path ``package.module:Class``.
+
+    Raises:
+        ConfigError: there is none, its module cannot be imported, or it does not inherit from the kind's base.
+    """
+    module_name, colon, class_name = path.partition(":")
+    if not colon:
+        raise ConfigError(f"{kind.one} is named by its import path, package.module:Class, got {path!r}")
     if module_name.startswith("."):
-        raise ConfigError(f"a policy's module must be given by its full name, package.module:Class, got {path!r}")
-    found: Any = getattr(_imported(module_name, path), class_name, None) if module_name else None
+        raise ConfigError(f"{kind.one}'s module must be given by its full name, package.module:Class, got {path!r}")
+    found: Any = getattr(_imported(kind, module_name, path), class_name, None) if module_name else None
     if found is None:
-        raise ConfigError(f"the module {module_name!r} has no class {class_name!r}, got policy {path!r}")
-    if not (inspect.isclass(found) and issubclass(found, Policy)):
-        raise ConfigError(f"a policy must be a subclass of emulator.policy.Policy, got {path!r}")
+        raise ConfigError(f"the module {module_name!r} has no class {class_name!r}, got {kind.name} {path!r}")
+    if not (inspect.isclass(found) and issubclass(found, kind.base)):
+        raise ConfigError(f"{kind.one} must be a subclass of {kind.base_path}, got {path!r}")
     return found
 
 
-def _imported(module_name: str, path: str) -> ModuleType:
-    """The module of the policy ``path``, whatever its file does."""
+def _imported(kind: Kind[Any], module_name: str, path: str) -> ModuleType:
+    """The module of the class at ``path``, whatever its file does."""
     try:
         return importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise
+    except UserError:  # its own sentence, such as a library that it needs
+        raise
     except BaseException as error:  # the module is the user's: it may even call sys.exit
-        raise ConfigError(f"the policy's module cannot be imported ({_described(error)}), got {path!r}") from error
+        raise ConfigError(f"the {kind.name}'s module cannot be imported ({described(error)}), got {path!r}") from error
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """What ``error`` says and where it came from, on one line.
 
     The place is the last line outside of the libraries; there is none where no file of the user was run.
@@ -87,16 +132,16 @@ def _described(error: BaseException) -> str:
     return f"{said}, {frames[-1].filename} line {frames[-1].lineno}" if frames else said
 
 
-def import_path(policy: type[Policy]) -> str:
-    """``package.module:Class`` of a policy class."""
-    return f"{policy.__module__}:{policy.__qualname__}"
+def import_path(cls: type[Any]) -> str:
+    """``package.module:Class`` of a class."""
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def parameters(policy: type[Policy]) -> dict[str, inspect.Parameter]:
-    """The parameters that a policy takes, by name."""
+def parameters(cls: type[Any]) -> dict[str, inspect.Parameter]:
+    """The parameters that a policy takes, or another class, by name."""
     return {
         name: parameter
-        for name, parameter in inspect.signature(policy).parameters.items()
+        for name, parameter in inspect.signature(cls).parameters.items()
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     }
 
@@ -125,63 +170,66 @@ def build_policy(path: str, given: Mapping[str, Any]) -> Policy:
     Raises:
         ConfigError: there is no such policy or parameter, a value is of the wrong type, or the policy cannot be built.
     """
-    policy = policy_class(path)
-    if inspect.isabstract(policy):
-        raise ConfigError(
-            f"policy {import_path(policy)} is abstract: it must define {', '.join(sorted(policy.__abstractmethods__))}"
-        )
-    taken = parameters(policy)
-    annotations = _annotations(policy)
+    return build(POLICY, policy_class(path), given, "policy")
+
+
+def build(kind: Kind[Plug], cls: type[Plug], given: Mapping[str, Any], key: str) -> Plug:
+    """A ``cls`` with the parameters ``given``, each checked against its annotation; ``key`` is where they stand.
+
+    Raises:
+        ConfigError: there is no such parameter, a value is of the wrong type, or the class cannot be built.
+    """
+    own = import_path(cls)
+    if inspect.isabstract(cls):
+        missing_methods = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise ConfigError(f"{kind.name} {own} is abstract: it must define {missing_methods}")
+    taken = parameters(cls)
+    annotations = _annotations(kind, cls)
     values = {}
     for name, value in given.items():
         if name not in taken:
             hint = did_you_mean(name, taken) or ";"
             raise ConfigError(
-                f"policy.{name} is not a parameter of {import_path(policy)}{hint} "
-                f"it takes: {', '.join(taken) or 'no parameters'}"
+                f"{key}.{name} is not a parameter of {own}{hint} it takes: {', '.join(taken) or 'no parameters'}"
             )
-        values[name] = _checked(name, value, annotations.get(name, Any), policy)
+        values[name] = _checked(f"{key}.{name} of {own}", value, annotations.get(name, Any))
     missing = [name for name, parameter in taken.items() if parameter.default is parameter.empty and name not in values]
     if missing:
-        raise ConfigError(f"{import_path(policy)} needs a value for policy.{missing[0]}")
+        raise ConfigError(f"{own} needs a value for {key}.{missing[0]}")
     try:
-        return policy(**values)
+        return cls(**values)
     except UserError:
         raise
-    except ValueError as error:  # the policy's own sentence about a value
-        raise ConfigError(f"policy {import_path(policy)}: {error}") from None
+    except ValueError as error:  # its own sentence about a value
+        raise ConfigError(f"{kind.name} {own}: {error}") from None
     except Exception as error:
-        raise ConfigError(f"policy {import_path(policy)} cannot be built ({_described(error)})") from error
+        raise ConfigError(f"{kind.name} {own} cannot be built ({described(error)})") from error
 
 
-def _annotations(policy: type[Policy]) -> dict[str, Any]:
+def _annotations(kind: Kind[Any], cls: type[Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(
-            policy if dataclasses.is_dataclass(policy) else policy.__init__, include_extras=True
-        )
+        return typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__, include_extras=True)
     except Exception as error:  # an annotation in quotes may be any expression
         raise ConfigError(
-            f"the annotations of policy {import_path(policy)} cannot be resolved ({' '.join(str(error).split())}); "
+            f"the annotations of {kind.name} {import_path(cls)} cannot be resolved ({' '.join(str(error).split())}); "
             "its module must define or import every name in them, and not for type checking only"
         ) from error
 
 
-def _checked(name: str, value: Any, annotation: Any, policy: type[Policy]) -> Any:
+def _checked(what: str, value: Any, annotation: Any) -> Any:
+    """``value`` as ``annotation`` wants it; messages call it ``what``."""
     try:
         text = json.dumps(value, default=str, allow_nan=False)
     except ValueError:
-        raise ConfigError(f"policy.{name} of {import_path(policy)}: a number must be finite, got {value!r}") from None
+        raise ConfigError(f"{what}: a number must be finite, got {value!r}") from None
     try:
         # TOML has lists where a policy wants tuples; JSON's rules take them, and are strict about all else.
         adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
         return adapter.validate_json(text, strict=True)
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise ConfigError(
-            f"policy.{name} of {import_path(policy)} cannot be set: no value can be checked against its annotation "
-            f"{annotation!r}"
+            f"{what} cannot be set: no value can be checked against its annotation {annotation!r}"
         ) from error
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"]
-        raise ConfigError(
-            f"policy.{name} of {import_path(policy)}: {message[:1].lower() + message[1:]}, got {value!r}"
-        ) from None
+        raise ConfigError(f"{what}: {message[:1].lower() + message[1:]}, got {value!r}") from None

@@ -14,6 +14,9 @@ from device_profiles.records import ClusterSpec
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
+from emulator.observers.base import RunObserver
+from emulator.observers.catalog import observers_of
+from emulator.observers.many import Observers
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
@@ -27,7 +30,7 @@ from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
 from emulator.running.interruption import StopSignal
 from emulator.running.pace import PacedClock
-from emulator.running.progress import LiveProgress, OnProgress
+from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
@@ -99,6 +102,7 @@ def check(config: Config, out_dir: Path) -> None:
 def check_settings(config: Config) -> None:
     """As :func:`check`, whatever folder the run goes to."""
     availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
+    observers_of(config)
     policy = policy_of(config)
     check_fit(config, policy)
     if price_name(config) != "trained" or not config.training.enabled:
@@ -132,15 +136,18 @@ def build_coordinator(
     config: Config,
     out_dir: Path,
     start_backend: StartBackend | None,
-    on_progress: OnProgress,
+    observers: Sequence[RunObserver],
     stop: StopSignal,
 ) -> Coordinator:
     """Everything of a run, ready to start. ``start_backend(n_devices)`` gives the hosts; None runs without training.
 
+    The configuration's own observers are told before ``observers``.
+
     Raises:
         UserError: something in the configuration, the model or the data cannot be used.
     """
-    progress = LiveProgress(config.rounds, on_progress)
+    told = Observers([*observers_of(config), *observers])
+    progress = LiveProgress(config.rounds, told)
     clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
     emulation = build_emulation(config, start_backend, clock)
     info = run_info(config, emulation)
@@ -148,10 +155,11 @@ def build_coordinator(
         writer=RunWriter(out_dir, config.rounds_per_part),
         run_info=info,
         progress=progress,
+        observers=told,
         start_timings=emulation.backend.timings() if emulation.backend else [],
     )
-    if emulation.backend and emulation.backend.prepared.remarks:
-        progress.tell(remarks=emulation.backend.prepared.remarks)
+    for remark in emulation.backend.prepared.remarks if emulation.backend else ():
+        told.warned(remark)
     n_devices = len(emulation.testbed.devices)
     if notes := availability_of(config.testbed.availability, n_devices, Seeds(config.seed)).notes:
         progress.warn("; ".join(notes))

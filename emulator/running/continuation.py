@@ -12,10 +12,10 @@ from typing import Any
 
 from emulator.checkpoints.store import FOLDER, Checkpoint, CheckpointWriter, has_checkpoint, read_checkpoint, read_index
 from emulator.errors import UserError
+from emulator.observers.base import Progress
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
-from emulator.running.progress import Progress
 from emulator.world.testbed import Testbed
 
 MAY_DIFFER = frozenset({"outside_known_range", "backend", "versions", "config"})

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
+from emulator.observers.many import Observers
 from emulator.records import RoundReport
+from emulator.results.observer_failures import add_observer_failures
 from emulator.results.rows import activity_columns, device_columns, round_columns
 from emulator.results.writer import RunWriter
 from emulator.running.hosts import HostTiming
-from emulator.running.progress import LiveProgress, Progress
+from emulator.running.progress import LiveProgress
 from emulator.world.open_round import OpenRound
 
 Tables = Mapping[str, Mapping[str, Any]]
@@ -18,18 +21,23 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 
 class RunLog:
-    """The log of one run. ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start."""
+    """The log of one run, of which ``observers`` are told.
+
+    ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start.
+    """
 
     def __init__(
         self,
         writer: RunWriter,
         run_info: Mapping[str, Any],
         progress: LiveProgress,
+        observers: Observers,
         start_timings: Sequence[HostTiming],
     ) -> None:
         self._writer = writer
         self._run_info = run_info
         self._progress = progress
+        self._observers = observers
         self._start_timings = start_timings
         self._timings: list[HostTiming] = []
         self._round_start_s = time.perf_counter()
@@ -79,6 +87,7 @@ class RunLog:
         if not self._is_open:
             # Not earlier: a run that fails in its first round leaves no folder behind.
             self._open(report.round_index)
+            self._observers.run_began(self._begin())
         self._note(outside_known_range)
         rounds = round_columns(report, float(sum(tables["devices"]["energy_j"])))
         with self.timed("write"):
@@ -88,6 +97,7 @@ class RunLog:
         self._timings.append(HostTiming.since(self._round_start_s, "coordinator", "round"))
         self._write_timings(report.round_index, [*self._timings, *host_timings])
         self._timings = []
+        self._observers.round_closed(RoundClosed(report=report, rows={"rounds": rounds, **tables}))
         self._tell_round(report, rounds)
 
     def _open(self, round_index: int) -> None:
@@ -104,18 +114,33 @@ class RunLog:
         """All rounds are done and written."""
         self._writer.close("finished")
         self._progress.tell(rounds_done=n_rounds)
+        self._tell_end(RunEnded(status="finished"))
 
     def end(self, status: Literal["failed", "interrupted"], error: str | None = None) -> None:
         """The run has ended before its time."""
         self._writer.close(status, error)
+        self._tell_end(RunEnded(status=status, error=error))
+
+    def _begin(self) -> RunBegan:
+        return RunBegan(
+            info=self._run_info,
+            config=self._run_info["config"],
+            out_dir=self.out_dir,
+            n_rounds=self._progress.latest.n_rounds,
+        )
+
+    def _tell_end(self, ended: RunEnded) -> None:
+        """Tell how the run ended, and add to ``run.json`` which observers have failed."""
+        self._observers.run_ended(ended)
+        add_observer_failures(self.out_dir, self._observers.failures)
 
     def _note(self, outside_known_range: Mapping[str, str]) -> None:
         """Put into ``run.json`` what the run has come to warn of."""
         if len(outside_known_range) > self._n_outside_known_range:
             self._n_outside_known_range = len(outside_known_range)
             self._writer.note("outside_known_range", dict(outside_known_range))
-        if self._progress.latest.warning != self._noted:
-            self._noted = self._progress.latest.warning
+        if self._progress.warning != self._noted:
+            self._noted = self._progress.warning
             self._writer.note("warning", self._noted)
 
     def _write_timings(self, round_index: int, timings: Sequence[HostTiming]) -> None:

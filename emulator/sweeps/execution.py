@@ -10,8 +10,8 @@ from emulator.backends.kinds import KINDS, BackendKind, backend_kind
 from emulator.backends.locks import exclusive
 from emulator.errors import ConfigError, UserError
 from emulator.execute import execute
+from emulator.observers.base import Progress, RunObserver
 from emulator.results.sweep_folder import is_sweep, run_dir
-from emulator.running.progress import Progress
 from emulator.sweeps.expansion import Clusters, Sweep
 from emulator.sweeps.folder import (
     RunState,
@@ -104,12 +104,23 @@ def run_one_after_another(runs: Sequence[BatchRun], listener: Listener) -> None:
     for run in runs:
         listener.started(run.name)
         try:
-            execute(run.config, run.out_dir, lambda progress, name=run.name: listener.progressed(name, progress))  # type: ignore[misc]
+            execute(run.config, run.out_dir, [_ToListener(run.name, listener)])
         except (Exception, SystemExit) as error:
             # Whatever ends one run, the others are not to blame.
             listener.ended(run.name, error)
         else:
             listener.ended(run.name, None)
+
+
+class _ToListener(RunObserver):
+    """Passes a run's progress on under its name."""
+
+    def __init__(self, name: str, listener: Listener) -> None:
+        self._name = name
+        self._listener = listener
+
+    def progressed(self, progress: Progress) -> None:
+        self._listener.progressed(self._name, progress)
 
 
 class _Progress:

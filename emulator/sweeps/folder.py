@@ -26,8 +26,8 @@ from emulator.sweeps.naming import Label
 
 SCHEMA_VERSION = 1
 """Grows when a key of ``sweep.json`` or a column of the index changes its name, type or meaning."""
-ANYWHERE = ("kind", "hosts")
-"""Settings of ``backend`` that change no result: a sweep may go on with others."""
+ANYWHERE = ("backend.kind", "backend.hosts", "observers")
+"""Settings that change no result: a sweep may go on with others."""
 WHAT = "the sweep's folder"
 
 RunStatus = Literal["planned", "running", "finished", "failed", "interrupted"]
@@ -189,8 +189,8 @@ def _identity_of(config: Config, clusters: Clusters) -> dict[str, Any]:
 def _difference(identity: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
     """In what a finished run differs: the first setting, or else a file that says what is emulated."""
     wanted, had = (_flat(json.loads(json.dumps(dict(table), default=str))) for table in (identity, info))
-    backend = tuple(f"config.backend.{key}" for key in ANYWHERE)
-    settings = sorted(key for key in {*wanted, *had} if key.startswith("config.") and key not in backend)
+    anywhere = tuple(f"config.{key}" for key in ANYWHERE)
+    settings = sorted(key for key in {*wanted, *had} if key.startswith("config.") and key not in anywhere)
     for key in settings:
         if wanted.get(key) != had.get(key):
             return f"{key.removeprefix('config.')} was {had.get(key)!r} and is now {wanted.get(key)!r}"

@@ -9,10 +9,20 @@ import pytest
 import emulator
 from emulator.config import load_config
 from emulator.execute import execute
-from emulator.running.progress import Progress
+from emulator.observers.base import RoundClosed, RunObserver
 from tests.integration.conftest import SMALL, digests, small_run
 from tests.integration.ray_cluster import RayCluster
 from tests.integration.test_interruption import stop_after_round
+
+
+class Ends(RunObserver):
+    """When each round ended: seconds on the wall, and emulated ones."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, float]] = []
+
+    def round_closed(self, closed: RoundClosed) -> None:
+        self.seen.append((time.monotonic(), closed.report.end_s))
 
 
 @pytest.mark.slow
@@ -20,16 +30,11 @@ def test_the_wall_follows_emulated_time_and_the_results_are_those_of_virtual_pac
     overrides = [("rounds", 12), ("training.enabled", False), ("testbed.n_devices", 8)]
     virtual = execute(load_config(None, overrides), tmp_path / "virtual")
     factor = float(emulator.load(virtual).rounds["end_s"].iloc[-1]) / 3.0
-    seen: list[tuple[float, float]] = []
-
-    def note(progress: Progress) -> None:
-        if progress.now_s:
-            seen.append((time.monotonic(), progress.now_s))
-
-    paced = execute(load_config(None, [*overrides, ("pace", f"realtime({factor!r})")]), tmp_path / "paced", note)
+    ends = Ends()
+    paced = execute(load_config(None, [*overrides, ("pace", f"realtime({factor!r})")]), tmp_path / "paced", [ends])
 
     assert digests(paced) == digests(virtual)
-    (first_wall_s, first_s), (last_wall_s, last_s) = seen[0], seen[-1]
+    (first_wall_s, first_s), (last_wall_s, last_s) = ends.seen[0], ends.seen[-1]
     # It never runs ahead of the wall; how closely it follows is what benchmarks/pace.py measures.
     assert last_wall_s - first_wall_s >= 0.95 * (last_s - first_s) / factor
 

@@ -15,10 +15,10 @@ import pytest
 from emulator.config import Config, load_config
 from emulator.errors import UserError
 from emulator.execute import config_to_resume, execute
+from emulator.observers.base import Progress, RunObserver
 from emulator.policy.catalog import policy_names
 from emulator.results import verify
 from emulator.results.reader import load_run
-from emulator.running.progress import Progress
 
 TROUBLE = {
     "rounds": 4,
@@ -42,18 +42,21 @@ class Killed(BaseException):
     """What no part of a run expects."""
 
 
+class KillsAfter(RunObserver):
+    """Ends a run in the middle of what comes after so many rounds."""
+
+    def __init__(self, n_rounds: int) -> None:
+        self._n_rounds = n_rounds
+
+    def progressed(self, progress: Progress) -> None:
+        if progress.rounds_done == self._n_rounds:
+            raise Killed
+
+
 def settings(**changes: Any) -> Config:
     return load_config(
         None, list({**TROUBLE, **{key.replace("__", "."): value for key, value in changes.items()}}.items())
     )
-
-
-def kill_after(n_rounds: int) -> Any:
-    def on_progress(progress: Progress) -> None:
-        if progress.rounds_done == n_rounds:
-            raise Killed
-
-    return on_progress
 
 
 def digests(run_dir: Path) -> dict[str, str]:
@@ -72,9 +75,9 @@ def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tm
     whole = execute(config, tmp_path / "whole")
     died = tmp_path / "died"
     with pytest.raises(Killed):
-        execute(config, died, kill_after(2))
+        execute(config, died, [KillsAfter(2)])
     with pytest.raises(Killed):
-        execute(config_to_resume(died), died, kill_after(3), resumes=True)
+        execute(config_to_resume(died), died, [KillsAfter(3)], resumes=True)
     execute(config_to_resume(died), died, resumes=True)
 
     assert digests(died) == digests(whole)
@@ -101,7 +104,7 @@ def test_a_finished_run_can_be_made_longer(policy: str, tmp_path: Path) -> None:
 def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
     config = settings(results__checkpoint_rounds=3)
     with pytest.raises(Killed):
-        execute(config, tmp_path / "died", kill_after(1))
+        execute(config, tmp_path / "died", [KillsAfter(1)])
     execute(config_to_resume(tmp_path / "died"), tmp_path / "died", resumes=True)
 
     assert digests(tmp_path / "died") == digests(execute(config, tmp_path / "whole"))
@@ -110,7 +113,7 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path: Path
 @pytest.mark.slow
 def test_a_run_whose_model_or_data_changed_does_not_go_on(tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        execute(settings(), tmp_path / "run", kill_after(2))
+        execute(settings(), tmp_path / "run", [KillsAfter(2)])
     path = tmp_path / "run" / "run.json"
     info = json.loads(path.read_text())
     path.write_text(json.dumps(info | {"n_train_examples": 119}))

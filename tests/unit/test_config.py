@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from emulator.cli.print_config import as_toml
-from emulator.config import Config, load_config, parse_setting
+from emulator.config import Config, ObserverConfig, load_config, parse_setting
 from emulator.errors import ConfigError
 from emulator.running.compose import check_settings
 from policies.fedlora import FedLora
@@ -56,11 +56,18 @@ def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_je
     assert (config.policy.path, config.rounds, config.testbed.cluster) == ("legend", 20, "jetson80")
 
 
+OTHERS: dict[str, Any] = {
+    "pace": "realtime(2)",
+    "backend.kind": "inline",
+    "data.separator": ";",
+    "observers": (ObserverConfig(path="package.module:Class"),),
+}
+"""Values of keys that do not take just any."""
+
+
 @pytest.mark.parametrize(("key", "annotation", "default"), list(leaves(Config())), ids=str)
 def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
-    value = {"pace": "realtime(2)", "backend.kind": "inline", "data.separator": ";"}.get(key) or another(
-        annotation, default
-    )
+    value = OTHERS.get(key) or another(annotation, default)
 
     assert found(load_config(None, [(key, value)]), key) == value
 

@@ -1,5 +1,6 @@
 """A backend is one file and one line: a made-up one runs, is planned for and carries out a sweep."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from emulator.backends.kinds import KINDS, BackendKind
 from emulator.config import Config, config_of
 from emulator.errors import ConfigError
 from emulator.execute import execute
+from emulator.observers.base import RunObserver
 from emulator.results.info import read_info
-from emulator.running.progress import OnProgress
 from emulator.sweeps.estimate import estimate
 from emulator.sweeps.execution import run_sweep
 from emulator.sweeps.expansion import expand
@@ -29,9 +30,9 @@ BORROWED = BackendKind(
 ran: list[str] = []
 
 
-def run_borrowed(config: Config, out_dir: Path, on_progress: OnProgress) -> None:
+def run_borrowed(config: Config, out_dir: Path, observers: Sequence[RunObserver]) -> None:
     ran.append(out_dir.name)
-    run_inline(config, out_dir, on_progress)
+    run_inline(config, out_dir, observers)
 
 
 def run_borrowed_batch(runs: list[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:

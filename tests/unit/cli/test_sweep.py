@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from emulator.cli import sweep as shown
-from emulator.running.progress import Progress
+from emulator.observers.base import Progress
 from emulator.sweeps.expansion import Sweep, expand
 from emulator.sweeps.folder import RunState
 from emulator.sweeps.spec import read_spec

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from emulator.observers.many import Observers
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
 from emulator.records import Evaluation
 from emulator.results.reader import load_run
 from emulator.results.writer import RunWriter
-from emulator.running.progress import LiveProgress, Progress
+from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog, round_tables
 from emulator.testing import exact_testbed, tiny_model
 from emulator.world.testbed import Testbed
 from policies.fedlora import FedLora
+from tests.unit.observers.recording import Recorder
 
 MODEL = tiny_model()
 POLICY = FedLora(rank=2)
@@ -26,9 +28,12 @@ class Played:
     """Rounds of one device, whose log goes to ``out_dir``."""
 
     def __init__(self, out_dir: Path, rounds_per_part: int = 1) -> None:
-        self.told: list[Progress] = []
-        self.progress = LiveProgress(3, self.told.append)
-        self.log = RunLog(RunWriter(out_dir, rounds_per_part), {"seed": 7}, self.progress, [])
+        self.recorder = Recorder()
+        self.told = self.recorder.progress
+        observers = Observers([self.recorder])
+        self.progress = LiveProgress(3, observers)
+        run_info = {"seed": 7, "config": {"rounds": 3}}
+        self.log = RunLog(RunWriter(out_dir, rounds_per_part), run_info, self.progress, observers, [])
         self.testbed: Testbed = exact_testbed(
             FORM, MODEL, step_s=[1.0], download_bytes_per_s=[1e3], upload_bytes_per_s=[1e3]
         )
@@ -105,7 +110,7 @@ def test_run_json_has_what_the_run_has_come_to_warn_of(tmp_path: Path) -> None:
 
     assert info(tmp_path / "run")["warning"] == "too slow"
     assert info(tmp_path / "run")["outside_known_range"] == {"exact-0": "batch size 9"}
-    assert [progress.warning for progress in played.told] == [None, "too slow", "too slow"]
+    assert played.recorder.told("warned") == ["too slow"]
 
 
 def test_jobs_that_are_done_are_told_until_the_round_is(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from emulator.running.progress import Progress
+from emulator.observers.base import Progress
 from emulator.sweeps.folder import RunState
 
 
