@@ -95,7 +95,7 @@ def test_bad_input_is_one_message_before_anything_starts(tmp_path: Path) -> None
 
     assert done.returncode == 2
     assert done.stderr == f"jetbed: {path}, [axes]: sede is not a setting; did you mean seed? the top level takes: " + (
-        "backend, data, evaluation, model, pace, policy, results, rounds, seed, testbed, training\n"
+        "backend, data, evaluation, model, observers, pace, policy, results, rounds, seed, testbed, training\n"
     )
     assert not (tmp_path / "out").exists()
 

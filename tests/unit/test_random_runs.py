@@ -162,7 +162,7 @@ def test_the_books_of_any_run_balance(
         out = Path(folder) / "run"
         config = load_config(None, list(overrides.items()))
         try:
-            build_coordinator(config, out, None, lambda progress: None, threading.Event()).run()
+            build_coordinator(config, out, None, [], threading.Event()).run()
         except UserError as error:
             if "no device can be reached any more" not in str(error):
                 raise
