@@ -9,6 +9,7 @@ from emulator.config import Config
 from emulator.limits import memory_left_bytes as available_bytes
 from emulator.limits import n_cores
 from emulator.shapes.catalog import model_spec
+from emulator.shapes.model_folder import checkpoint_bytes
 
 __all__ = [
     "HOST_BYTES",
@@ -62,6 +63,7 @@ def least_hosts(config: Config) -> int:
 
 
 def trained_bytes(config: Config) -> int:
-    """The trained model's weights, as they are loaded once for all hosts."""
+    """The trained model's weights, as they are loaded once for all hosts, and the file that they come from."""
     trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
-    return 4 * trained.n_parameters
+    # The file is mapped until its last weight has become numbers of four bytes.
+    return 4 * trained.n_parameters + checkpoint_bytes(config.model.train)

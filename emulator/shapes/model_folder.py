@@ -95,6 +95,12 @@ def weight_files(folder: Path, name: str, config: Mapping[str, Any]) -> tuple[Pa
     return tuple(folder / file for file in sorted(named))
 
 
+def checkpoint_bytes(name: str) -> int:
+    """The size of a model's safetensors in a local directory, which are mapped while it is loaded; else 0."""
+    folder = local_folder(name)
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file()) if folder else 0
+
+
 def check_tokenizer_files(folder: Path, name: str) -> None:
     """Check that a tokenizer lies beside the weights in a form that can be read without further libraries.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from device_profiles.text_files import FileError, size_of, user_path
 from emulator.errors import DataError
-from emulator.learning.data.split import at_most, stratified
+from emulator.learning.data.split import at_most, hold_out
 from emulator.learning.data.texts import remarks_of
 from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_IMAGES
@@ -72,10 +72,8 @@ def load_images(
         raise DataError(f"data.source: {source!r} has fewer than two different labels: {names.tolist()}")
     whole = ImageData(pixels=pixels, labels=np.searchsorted(names, texts).astype(np.int64))
     if test_source is None:
-        held_out = stratified(
-            whole.labels, round(test_fraction * len(whole.labels)), seeds.rng("data_split"), leaves_all=True
-        )
-        train, test = whole.rows(np.setdiff1d(np.arange(len(whole.labels)), held_out)), whole.rows(held_out)
+        rows = hold_out(whole.labels, test_fraction, seeds.rng("data_split"), source)
+        train, test = whole.rows(rows[0]), whole.rows(rows[1])
     else:
         train, test = whole, _held_out(test_source, whole, names)
     train = train.rows(at_most(train.labels, n_train, seeds.rng("data_train")))

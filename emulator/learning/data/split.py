@@ -3,12 +3,32 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.errors import DataError
+
 
 def at_most(labels: NDArray[np.int64], n_most: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
     """All rows, or a stratified draw of ``n_most`` of them; in ascending order."""
     if n_most is None or n_most >= len(labels):
         return np.arange(len(labels))
     return stratified(labels, n_most, rng)
+
+
+def hold_out(
+    labels: NDArray[np.int64], fraction: float, rng: np.random.Generator, source: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of ``source`` for training, and those held out; a class with two rows or more has one of each.
+
+    Raises:
+        DataError: one of them would be empty.
+    """
+    held_out = stratified(labels, round(fraction * len(labels)), rng, leaves_all=True)
+    if not 0 < len(held_out) < len(labels):
+        left = "training; lower it" if len(held_out) else "evaluation, since no class has two; add rows"
+        raise DataError(
+            f"data.test_fraction: {fraction!r} of the {len(labels)} rows of {source!r} leaves none for {left}, or give "
+            "data.test_source"
+        )
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
 def stratified(

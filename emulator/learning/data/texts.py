@@ -11,7 +11,7 @@ from device_profiles.text_files import user_path
 from emulator.errors import DataError
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
 from emulator.learning.data.reading import is_data_name, joined, read_table, shards
-from emulator.learning.data.split import at_most, stratified
+from emulator.learning.data.split import at_most, hold_out
 from emulator.learning.data.tables import Column, FileLayout, TextTable, shown
 from emulator.seeds import Seeds
 from emulator.shapes.hub import looks_like_path
@@ -93,7 +93,7 @@ def load_data(
     check_classes(*train, names, where, f"{table.place} {table.places[0]}")
     train_labels = as_indices(train[1], names, where)
     if test is None:
-        train_rows, test_rows = _split(train_labels, test_fraction, seeds, source)
+        train_rows, test_rows = hold_out(train_labels, test_fraction, seeds.rng("data_split"), source)
         test_texts, test_labels = [train[0][row] for row in test_rows], train_labels[test_rows]
         train_texts, train_labels = [train[0][row] for row in train_rows], train_labels[train_rows]
     else:
@@ -231,19 +231,6 @@ def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str)
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
-
-
-def _split(
-    labels: NDArray[np.int64], fraction: float, seeds: Seeds, source: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows for training and those held out."""
-    held_out = stratified(labels, round(fraction * len(labels)), seeds.rng("data_split"), leaves_all=True)
-    if len(held_out) == len(labels):
-        raise DataError(
-            f"data.test_fraction: {fraction!r} of the {len(labels)} rows of {source!r} leaves none for "
-            "training; lower it, or give data.test_source"
-        )
-    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
 def described(data: TextData, source: str) -> dict[str, Any]:

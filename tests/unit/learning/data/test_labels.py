@@ -59,6 +59,12 @@ def test_every_class_with_two_rows_is_trained_and_held_out() -> None:
     assert set(labels[held_out]) == {0, 1, 2} == set(np.delete(labels, held_out))
 
 
+def test_a_split_that_leaves_nothing_to_evaluate_on_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nfine,1\npoor,0\n")
+    with pytest.raises(DataError, match="leaves none for evaluation, since no class has two; add rows, or give"):
+        load_data(str(tmp_path / "a.csv"))
+
+
 def test_a_class_that_is_lost_is_named(tmp_path: Path) -> None:
     rows = "".join(f"film {i},{'rare' if i == 0 else i % 2}\n" for i in range(40))
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
