@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
 
 from emulator.backends.content import load_content, numeric_settings, with_weights, without_weights
 from emulator.backends.stacks import (
@@ -315,11 +315,23 @@ def result(references: Any) -> Any:
     """``ray.get``, with a user's mistake, or a path that cannot be used, raised as itself rather than wrapped."""
     try:
         return ray.get(references)
+    except (OutOfDiskError, ObjectStoreFullError) as error:
+        raise full(error) from error
     except RayTaskError as error:
         cause = error.cause
+        if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
+            raise full(cause) from error
         if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
             raise cause from None
         raise
+
+
+def full(error: Exception) -> UserError:
+    """What to do where Ray has no more room for what a run shares."""
+    return UserError(
+        "Ray has no room left for models and updates: its object store is full, and so is the disk of its temporary "
+        f"folder; free it, or set RAY_TMPDIR to a folder with more room ({first_line(error)})"
+    )
 
 
 def first_line(error: BaseException) -> str:
