@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
@@ -105,10 +106,14 @@ class HostActor:
         self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards), self._host.prefix()))
         return evaluated
 
-    def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
+    def export(self, form: AdapterForm, state: Arrays) -> dict[str, bytes]:
+        """The exported files by their paths in the folder: this host may be on another machine than the results."""
         from emulator.learning.host import imported
 
-        imported(form.attachment).export(self._host.content.model, form, state, path)
+        with TemporaryDirectory() as folder:
+            imported(form.attachment).export(self._host.content.model, form, state, Path(folder))
+            files = [path for path in Path(folder).rglob("*") if path.is_file()]
+            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
     def timings(self) -> list[HostTiming]:
         timings, self._timings = self._timings, []
@@ -175,7 +180,9 @@ class RayHosts(Backend):
         return wait
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
-        self._call(0, "export", form, state, path)()
+        for name, content in self._call(0, "export", form, state)().items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
 
     def timings(self) -> list[HostTiming]:
         timings: list[HostTiming] = []
