@@ -118,7 +118,7 @@ def parsed_toml(text: str) -> dict[str, Any]:
     """
     for number, line in enumerate(text.split("\n"), start=1):
         # A parser's time grows with the third power of the parts of a key.
-        if line.count(".") > MOST_KEY_PARTS and _n_key_parts(line) > MOST_KEY_PARTS:
+        if line.count(".") >= MOST_KEY_PARTS and _n_key_parts(line) > MOST_KEY_PARTS:
             raise FileError(f"is not valid TOML: line {number} has a key of more than {MOST_KEY_PARTS} parts")
     try:
         values = tomllib.loads(text)

@@ -162,8 +162,22 @@ def _row(member: Member, label: str, rounds: pd.DataFrame | None, question: Ques
     if member.frames is not None and rounds is not None:
         values = measure(rounds, member.frames.read("devices", MEMORY_COLUMNS), question)
     numbers = {name: float("nan") if value is None else value for name, value in values.items()}
-    about = {"run": member.name, "group": label, **member.settings, "status": member.status, "error": member.error}
+    about = {
+        "run": member.name,
+        "group": label,
+        **_in_columns(member.settings),
+        "status": member.status,
+        "error": member.error,
+    }
     return about | numbers
+
+
+def _in_columns(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as columns can have them: an integer that no float can hold, as damaged files have, becomes a text."""
+    return {
+        name: str(value) if isinstance(value, int) and abs(value) >= 2**63 else value
+        for name, value in settings.items()
+    }
 
 
 def _baselines(baseline: str, keys: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -204,7 +218,7 @@ def _groups(
             other = baselines.get(label)
             ratio = paired_ratio(own, values[other][name]) if other is not None else None
             rows.append(
-                {"group": label, **settings, "metric": name, "unit": metric.unit}
+                {"group": label, **_in_columns(settings), "metric": name, "unit": metric.unit}
                 | {"n_runs": len(statuses), "n_unfinished": n_unfinished, "n_values": len(own)}
                 | {part: getattr(mean, part, None) for part in ("mean", "low", "high")}
                 | {"baseline": other, "n_pairs": 0 if ratio is None else ratio.n}

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
 
 from emulator.backends.content import load_content, numeric_settings, with_weights, without_weights
 from emulator.backends.stacks import (
@@ -105,10 +106,14 @@ class HostActor:
         self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards), self._host.prefix()))
         return evaluated
 
-    def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
+    def export(self, form: AdapterForm, state: Arrays) -> dict[str, bytes]:
+        """The exported files by their paths in the folder: this host may be on another machine than the results."""
         from emulator.learning.host import imported
 
-        imported(form.attachment).export(self._host.content.model, form, state, path)
+        with TemporaryDirectory() as folder:
+            imported(form.attachment).export(self._host.content.model, form, state, Path(folder))
+            files = [path for path in Path(folder).rglob("*") if path.is_file()]
+            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
     def timings(self) -> list[HostTiming]:
         timings, self._timings = self._timings, []
@@ -175,7 +180,9 @@ class RayHosts(Backend):
         return wait
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
-        self._call(0, "export", form, state, path)()
+        for name, content in self._call(0, "export", form, state)().items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
 
     def timings(self) -> list[HostTiming]:
         timings: list[HostTiming] = []
@@ -315,11 +322,23 @@ def result(references: Any) -> Any:
     """``ray.get``, with a user's mistake, or a path that cannot be used, raised as itself rather than wrapped."""
     try:
         return ray.get(references)
+    except (OutOfDiskError, ObjectStoreFullError) as error:
+        raise full(error) from error
     except RayTaskError as error:
         cause = error.cause
+        if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
+            raise full(cause) from error
         if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
             raise cause from None
         raise
+
+
+def full(error: Exception) -> UserError:
+    """What to do where Ray has no more room for what a run shares."""
+    return UserError(
+        "Ray has no room left for models and updates: its object store is full, and so is the disk of its temporary "
+        f"folder; free it, or set RAY_TMPDIR to a folder with more room ({first_line(error)})"
+    )
 
 
 def first_line(error: BaseException) -> str:

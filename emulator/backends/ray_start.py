@@ -1,9 +1,9 @@
 """Starts a Ray cluster of this run's own: what would stop it is found before, and it has a deadline."""
 
-import _thread
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -179,7 +179,8 @@ def _deadline(folder: Path) -> Iterator[None]:
 
     def end() -> None:
         is_over.set()
-        _thread.interrupt_main()
+        # A signal, since the main thread may be waiting outside Python.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         if not is_noticed.wait(GIVE_UP_S):
             os.write(2, f"jetbed: {message}\n".encode(errors="replace"))
             os._exit(2)

@@ -66,7 +66,8 @@ def read_index(folder: Path) -> pd.DataFrame:
         raise UserError(f"{path}: is damaged; {_ADVICE}: {error}") from error
     if missing := [name for name in ("run", "status", "error") if name not in frame.columns]:
         raise UserError(f"{path}: is damaged, it has no column {missing[0]!r}; {_ADVICE}")
-    names = frame["run"].tolist()
+    # What a missing text is read as depends on the version of pandas.
+    names = frame["run"].astype(object).where(frame["run"].notna(), None).tolist()
     if wrong := [name for name in names if not (isinstance(name, str) and _NAME.fullmatch(name))]:
         raise UserError(
             f"{path}: is damaged, a run must be a name of letters, digits and ,._-; {_ADVICE}, got {wrong[0]!r}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
+from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayTaskError
 
 from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend, first_line, result
 from emulator.errors import UserError
@@ -42,6 +42,8 @@ class FakeHost:
             return [EvaluationShard(loss_sum=0.5 * len(rows), n_correct=1, n=len(rows)) for rows in arguments[2]]
         if method == "timings":
             return [HostTiming.since(0.0, self.name, "train")]
+        if method == "export":
+            return {"adapter.bin": b"weights", "parts/1.json": b"{}"}
         return None
 
 
@@ -95,11 +97,23 @@ def test_a_host_that_dies_once_is_replaced_once_for_all_its_calls() -> None:
     assert new.calls == ["evaluate", "evaluate"]
 
 
-def test_an_export_is_repeated_on_a_new_host(tmp_path: Path) -> None:
+def test_an_export_is_repeated_on_a_new_host_and_written_here(tmp_path: Path) -> None:
     new = FakeHost("new")
-    FakeBackend([FakeHost("a", DEATH)], [new]).export(FORM, {}, tmp_path)
+    FakeBackend([FakeHost("a", DEATH)], [new]).export(FORM, {}, tmp_path / "adapter")
 
     assert new.calls == ["export"]
+    assert (tmp_path / "adapter" / "adapter.bin").read_bytes() == b"weights"
+    assert (tmp_path / "adapter" / "parts" / "1.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("error", [OutOfDiskError("disk"), ObjectStoreFullError("store")])
+def test_a_full_store_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(references: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(ray, "get", fail)
+    with pytest.raises(UserError, match="set RAY_TMPDIR to a folder with more room"):
+        result(None)
 
 
 def test_the_timings_of_a_dead_host_are_left_out() -> None:

@@ -1,11 +1,14 @@
 """What the command line makes of an error: one sentence and exit status 2, or a traceback where it is no mistake."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from emulator.cli import main
 from emulator.errors import UserError
+from emulator.version import VERSION
 
 LONG = "a" * 300
 
@@ -64,3 +67,45 @@ def test_what_is_no_mistake_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(main, "app", fail)
     with pytest.raises(type(error)):
         main.main()
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["jetbed", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"jetbed {VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--rounds", "0"], "jetbed: --rounds: input should be greater than 0, got 0"),
+        (["run", "--hosts", "-1"], "jetbed: --hosts: input should be greater than or equal to 0, got -1"),
+        (["run", "--set", "rounds=0"], "jetbed: --set: rounds: input should be greater than 0, got 0"),
+        (["run", "sweep.toml"], "sweep.toml: this is a sweep file, .* use: jetbed sweep sweep.toml"),
+        (["doctor", "sweep.toml"], "sweep.toml: this is a sweep file, .* use: jetbed sweep sweep.toml"),
+        (["sweep", "run.toml"], "run.toml: this is the configuration of one run, .* use: jetbed run run.toml"),
+        (["sweep", "sweep.toml", "--hosts", "2"], "jetbed: --hosts: the sweep varies backend.hosts"),
+        (["run", "~/nowhere.toml"], "there is no configuration file '{home}/nowhere.toml'"),
+        (["run", "latin.toml"], "latin.toml: is not UTF-8 \\(line 2 has the byte 0xe9\\); .*: convert it with iconv"),
+        (
+            ["run", "--set", "testbed.availability.origin_s=soon"],
+            "origin_s: input should be a valid number or input should be 'first', got 'soon'",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_told_in_the_words_of_what_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sweep.toml").write_text("[axes]\nbackend.hosts = [1, 2]\n")
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfrounds = 2\n")
+    (tmp_path / "latin.toml").write_bytes(b"rounds = 2\npolicy.path = '\xe9'\n")
+    assert re.search(message.replace("{home}", str(tmp_path)), refused(monkeypatch, capsys, *arguments))

@@ -233,3 +233,38 @@ def test_the_examples_of_the_readme_are_valid(tmp_path: Path) -> None:
     read = load_link(written(tmp_path, text, "lte.toml"))
     assert isinstance(read, TraceLink)
     assert read.upload.bytes_per_s.tolist() == [3000.0, 3000.0]  # 2 lines in 1 s, 1 line in the half second after
+
+
+def test_a_recording_in_epoch_time_is_refused_and_its_origin_can_be_given(tmp_path: Path) -> None:
+    path = written(tmp_path, "1574857600000\n1574857600500\n1574857601000\n")
+
+    with pytest.raises(ProfileError, match=r"nothing passes before 1,574,857,600 s, .* give origin_s = 1574857600 in"):
+        read_mahimahi(path, bin_s=1.0)
+    # Three packets of 1500 bytes in one second.
+    assert as_lists(read_mahimahi(path, bin_s=1.0, origin_s=1574857600.0)) == ([0.0], [4500.0], 1.0)
+    with pytest.raises(ProfileError, match=r"ends before origin_s, got 2000000000.0 and 1574857601.0 s"):
+        read_mahimahi(path, bin_s=1.0, origin_s=2e9)
+
+
+def test_more_bins_than_can_be_replayed_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"5 s in bins of 1e-05 ms are 500,000,000 bins, .* 1,000,000; raise bin_ms"):
+        read_mahimahi(written(tmp_path, "0\n5000\n"), bin_s=1e-8)
+
+
+def test_a_recording_with_rates_begins_at_its_origin(tmp_path: Path) -> None:
+    path = written(tmp_path, "100 8\n102 16\n105 24\n")
+
+    assert as_lists(read_time_rate(path, origin_s=103.0)) == ([0.0, 2.0], [2e6, 3e6], 4.0)
+    with pytest.raises(ProfileError, match=r"origin_s must lie within the recording, 100.0 to 105.0 s, got 99.0"):
+        read_time_rate(path, origin_s=99.0)
+
+
+def test_files_of_links_may_begin_with_a_mark_and_lie_in_the_home(
+    link: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    link.write_bytes(b"\xef\xbb\xbf" + link.read_bytes().replace(b'"down.txt"', b'"~/down.txt"'))
+    (tmp_path / "down.txt").write_bytes(b"\xef\xbb\xbf0 8\n1 16\n")
+
+    assert load_link("~/mine.toml").download.bytes_per_s.tolist() == [1e6, 2e6]  # type: ignore[attr-defined]
+    assert load_link(f"file://{link}").sha256 == load_link(link).sha256

@@ -84,7 +84,7 @@ def test_a_sweep_is_no_run_and_a_run_no_sweep(sweep: SweepFrames) -> None:
     [
         ([1, 2, 3], "got 1"),
         (["a-s0", "../study/run=a-s0", "a-s2"], "got '../study/run=a-s0'"),
-        (["a-s0", None, "a-s2"], "got nan"),
+        (["a-s0", None, "a-s2"], "got None"),
         (["a-s0", "a" * 300, "a-s2"], "got 'aaa"),
         (["a-s0", "a-s1", "a-s0"], "got several of 'a-s0'"),
     ],
