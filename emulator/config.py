@@ -308,7 +308,9 @@ class Config(Section):
     @field_validator("observers", mode="before")
     @classmethod
     def _paths_are_observers(cls, observers: Any) -> Any:
-        if not isinstance(observers, list | tuple):
+        paths = observers if isinstance(observers, list | tuple) else [None]
+        paths = [each.get("path") if isinstance(each, Mapping) else each for each in paths]
+        if not all(isinstance(path, str | ObserverConfig) for path in paths):
             raise ValueError(
                 "observers must be a list of import paths and of tables with a path, for example "
                 f"['emulator.observers.tensorboard:TensorBoard'], got {observers!r}"
@@ -444,8 +446,7 @@ def _explain(error: ValidationError, origin: str, overrides: Mapping[str, str]) 
     location = [str(part) for part in detail["loc"]]
     # Of a setting that takes values of several types, each type has something to say.
     alternatives = [each["msg"] for each in details if each["loc"][:-1] == detail["loc"][:-1]]
-    is_in_list = any(part.isdigit() for part in location)
-    if len(location) > 1 and location[0] != "policy" and not is_in_list and not _settings_of(location[:-1]):
+    if len(location) > 1 and location[0] != "policy" and not _settings_of(location[:-1]):
         location.pop()
         detail["msg"] = " or ".join([alternatives[0], *(text[:1].lower() + text[1:] for text in alternatives[1:])])
     key = ".".join(location)
@@ -455,7 +456,7 @@ def _explain(error: ValidationError, origin: str, overrides: Mapping[str, str]) 
     if detail["type"] == "value_error":
         return f"{where}: {detail['ctx']['error']}"
     if detail["type"] in ("model_type", "model_attributes_type"):
-        settings = ", ".join(_settings_of(location)) or "with a path"
+        settings = ", ".join(_settings_of(location))
         return f"{where}: {key} is a table of settings ({settings}), got {_given(detail['input'])}"
     message = detail["msg"][:1].lower() + detail["msg"][1:]
     # An option says by itself which setting it is.

@@ -37,7 +37,7 @@ class Checkpoint:
         states: server states by the round that began with them: that of the next round, and earlier ones from which
             devices are still at work.
         memory: what the policy has learned.
-        totals: what the display adds up over rounds, and what the run has warned of.
+        totals: what the display adds up over rounds.
         plans: of all rounds that are done, in their order.
     """
 

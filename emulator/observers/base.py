@@ -21,12 +21,14 @@ class RunBegan:
         config: all settings of the run as plain data, table by table; the policy's with its defaults.
         out_dir: the folder of the run, which is there from now on. An observer may write beside its tables.
         n_rounds: how many rounds the run will have.
+        first_round: the index of the round that comes first: 0, or where a run that is resumed goes on.
     """
 
     info: Mapping[str, Any]
     config: Mapping[str, Any]
     out_dir: Path
     n_rounds: int
+    first_round: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

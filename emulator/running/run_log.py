@@ -87,7 +87,6 @@ class RunLog:
         if not self._is_open:
             # Not earlier: a run that fails in its first round leaves no folder behind.
             self._open(report.round_index)
-            self._observers.run_began(self._begin())
         self._note(outside_known_range)
         rounds = round_columns(report, float(sum(tables["devices"]["energy_j"])))
         with self.timed("write"):
@@ -109,6 +108,7 @@ class RunLog:
             self._writer.go_on(info, round_index)
             self._timings += self._start_timings
         self._is_open = True
+        self._observers.run_began(self._begin(round_index))
 
     def finish(self, n_rounds: int) -> None:
         """All rounds are done and written."""
@@ -121,12 +121,13 @@ class RunLog:
         self._writer.close(status, error)
         self._tell_end(RunEnded(status=status, error=error))
 
-    def _begin(self) -> RunBegan:
+    def _begin(self, round_index: int) -> RunBegan:
         return RunBegan(
             info=self._run_info,
             config=self._run_info["config"],
             out_dir=self.out_dir,
             n_rounds=self._progress.latest.n_rounds,
+            first_round=round_index,
         )
 
     def _tell_end(self, ended: RunEnded) -> None:

@@ -15,7 +15,7 @@ import pytest
 from emulator.config import Config, load_config
 from emulator.errors import UserError
 from emulator.execute import config_to_resume, execute
-from emulator.observers.base import Progress, RunObserver
+from emulator.observers.base import Progress, RunBegan, RunObserver
 from emulator.policy.catalog import policy_names
 from emulator.results import verify
 from emulator.results.reader import load_run
@@ -53,6 +53,16 @@ class KillsAfter(RunObserver):
             raise Killed
 
 
+class Begins(RunObserver):
+    """Remembers with which round a run began, each time."""
+
+    def __init__(self) -> None:
+        self.first_rounds: list[int] = []
+
+    def run_began(self, began: RunBegan) -> None:
+        self.first_rounds.append(began.first_round)
+
+
 def settings(**changes: Any) -> Config:
     return load_config(
         None, list({**TROUBLE, **{key.replace("__", "."): value for key, value in changes.items()}}.items())
@@ -73,14 +83,16 @@ def digests(run_dir: Path) -> dict[str, str]:
 def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tmp_path: Path) -> None:
     config = settings(policy__path=policy, **(ON_IMAGES if policy in ("mergesfl", "splitfed") else {}))
     whole = execute(config, tmp_path / "whole")
-    died = tmp_path / "died"
+    died, begins = tmp_path / "died", Begins()
     with pytest.raises(Killed):
-        execute(config, died, [KillsAfter(2)])
+        execute(config, died, [begins, KillsAfter(2)])
     with pytest.raises(Killed):
-        execute(config_to_resume(died), died, [KillsAfter(3)], resumes=True)
-    execute(config_to_resume(died), died, resumes=True)
+        execute(config_to_resume(died), died, [begins, KillsAfter(3)], resumes=True)
+    execute(config_to_resume(died), died, [begins], resumes=True)
 
     assert digests(died) == digests(whole)
+    # It died while a round was told, before the checkpoint of that round: so the round comes again.
+    assert begins.first_rounds == [0, 1, 2]
     info = load_run(died).info
     assert (info["status"], info["n_rounds"], info["n_resumed"]) == ("finished", 4, 2)
     verify(load_run(died))

@@ -33,8 +33,9 @@ def test_there_are_none_unless_they_are_asked_for() -> None:
     ("observers", "message"),
     [
         ("x:Y", r"observers must be a list of import paths and of tables with a path, .* got 'x:Y'"),
-        ([{"name": "a"}], r"observers.0.path: field required"),
-        ([3], r"observers.0"),
+        ([{"name": "a"}], r"observers must be .*tables with a path, .* got \[{'name': 'a'}\]"),
+        ([3], r"observers must be .*, got \[3\]"),
+        ([{"path": 3}], r"observers must be .*, got \[{'path': 3}\]"),
         (["no_such_module_of_anybody:Y"], r"the observer's module cannot be imported \(No module named"),
         (["emulator.observers.base:Nobody"], r"the module 'emulator.observers.base' has no class 'Nobody'"),
         (["emulator.config:Config"], r"an observer must be a subclass of emulator.observers.RunObserver"),
