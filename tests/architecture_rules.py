@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 
@@ -49,6 +49,7 @@ def imports(source: Source) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def room_of(path: str) -> Room | None:
     """The room that a file lies in: of those that contain it the most specific one."""
     return max((room for room in FLOORS if room.contains(path)), key=lambda room: len(room.path), default=None)

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def struck_words() -> Struck:
     return {word: frozenset(free.replace(",", " ").split()) for word, free in rows if word != "struck"}
 
 
+@cache
 def words_of(name: str) -> list[str]:
     """``n_hostActors`` has the words n, host and actors; a plural counts as its singular as well."""
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
@@ -53,7 +55,13 @@ def wrong(name: str, struck: Struck) -> list[str]:
     return [word for word in words_of(name) if word in struck and name not in struck[word]]
 
 
-def names_by_place() -> Iterator[tuple[str, str]]:
+@cache
+def names_by_place() -> tuple[tuple[str, str], ...]:
+    """Every public name with the file, setting or column that it is of."""
+    return tuple(_names_by_place())
+
+
+def _names_by_place() -> Iterator[tuple[str, str]]:
     for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
         place = path.relative_to(ROOT).as_posix()
         yield from ((place, part) for part in path.relative_to(ROOT).with_suffix("").parts)

@@ -6,7 +6,8 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import SMALL, digests, in_process, settings, small_run
+from tests.command_line import in_process, settings
+from tests.integration.conftest import SMALL, digests, small_run
 from tests.integration.ray_cluster import RayCluster
 
 UNSTEADY = (

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import SMALL, in_process, jetbed, settings
+from tests.command_line import in_process, jetbed, settings
+from tests.integration.conftest import SMALL
 from tests.integration.ray_cluster import RayCluster
 
 BROKEN_POLICY = """

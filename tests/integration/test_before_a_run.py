@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import SMALL, in_process, settings, small_run
+from tests.command_line import in_process, settings
+from tests.integration.conftest import SMALL, small_run
 
 TIMING_ONLY = ("training.enabled=false", "testbed.n_devices=8")
 

@@ -19,7 +19,8 @@ from emulator.records import Work
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.world.price.cost import step_time
 from emulator.world.price.steps import step_of
-from tests.integration.conftest import in_process, jetbed, small_run, started
+from tests.command_line import in_process, jetbed, started
+from tests.integration.conftest import small_run
 from tests.unit.calibration.made_up_steps import FIGURES
 
 ONE_THREAD = ("--quick", "--threads", "1", "--device", "cpu", "--clock", "cpu")

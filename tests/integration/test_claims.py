@@ -7,7 +7,8 @@ import pytest
 
 import emulator
 from emulator.results import RunFrames
-from tests.integration.conftest import in_process, small_run
+from tests.command_line import in_process
+from tests.integration.conftest import small_run
 
 
 def default_run(out: Path, policy: str, *arguments: str) -> RunFrames:

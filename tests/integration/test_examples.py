@@ -11,7 +11,7 @@ import emulator
 from emulator.analysis import METRICS, Question, compare
 from emulator.sweeps.expansion import expand
 from emulator.sweeps.spec import read_spec
-from tests.integration.conftest import in_process, settings
+from tests.command_line import in_process, settings
 from tests.made_runs import write_sweep
 from tests.unit.analysis.test_metrics_reference import OF_GROUPS, OF_RUNS, TEXT, run_queries
 

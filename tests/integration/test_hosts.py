@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import SMALL, digests, jetbed, settings, small_run, started
+from tests.command_line import jetbed, settings, started
+from tests.integration.conftest import SMALL, digests, small_run
 from tests.integration.ray_cluster import RayCluster
 
 N_ROUNDS = 6

@@ -11,7 +11,8 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import SMALL, settings, started
+from tests.command_line import settings, started
+from tests.integration.conftest import SMALL
 
 
 def stop_after_round(

@@ -10,7 +10,8 @@ import pytest
 
 from emulator.cli.report import write_report
 from emulator.results.reader import load_run
-from tests.integration.conftest import in_process, small_run
+from tests.command_line import in_process
+from tests.integration.conftest import small_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -7,10 +7,12 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import N_ROUNDS, SMALL, TABLES, digests, jetbed, settings, small_run
+from tests.command_line import jetbed, settings
+from tests.integration.conftest import N_ROUNDS, SMALL, TABLES, digests, small_run
 from tests.integration.ray_cluster import RayCluster
 
 
+@pytest.mark.slow
 def test_a_second_run_with_the_same_seed_gives_the_same_bytes_in_another_process(
     inline_run: Path, tmp_path: Path
 ) -> None:

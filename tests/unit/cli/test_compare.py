@@ -1,8 +1,6 @@
 """``jetbed compare``: what it prints, writes and refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from emulator.analysis import Question
 from emulator.cli.compare import show_comparison
 from emulator.errors import UserError
+from tests.command_line import in_process
 from tests.made_runs import write_run, write_sweep
 
 
@@ -146,8 +145,7 @@ def test_what_cannot_be_compared_or_written_is_refused(sweep: Path, capsys: pyte
 def test_mistakes_are_one_message_and_exit_status_2(sweep: Path, arguments: list[str], message: str) -> None:
     info = json.loads((write_run(sweep / "damaged", [0.5]) / "run.json").read_text())
     (sweep / "damaged" / "run.json").write_text(json.dumps(info | {"policy": 5}))
-    command = [sys.executable, "-m", "emulator.cli", *arguments]
-    finished = subprocess.run(command, cwd=sweep, capture_output=True, text=True, check=False)
+    finished = in_process(*arguments, cwd=sweep)
     assert finished.returncode == 2
     assert message in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
