@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,7 @@ class Room:
 
     def contains(self, path: str) -> bool:
         """Whether the file at ``path`` lies in the room, or in one within it."""
-        own = PurePosixPath(self.path)
-        file = PurePosixPath(path)
-        return own == file.with_suffix("") or own in file.parents
+        return path == f"{self.path}.py" or path.startswith(f"{self.path}/")
 
 
 def _names(words: str) -> tuple[str, ...]:
