@@ -1,5 +1,6 @@
 """Where labelled texts come from, as a record that is passed on."""
 
+import os
 from dataclasses import dataclass, field
 
 from device_profiles.text_files import user_path
@@ -44,5 +45,6 @@ class DataSource:
         sources = [source for source in (self.source, self.test_source) if source and source != BUILTIN]
         if not sources or not all(map(is_local, sources)):
             return False
-        files = [path for source in sources if (path := user_path(source)).is_file()]
+        # os.path, since a name that is too long for a file is that of no file there, too.
+        files = [path for source in sources if os.path.isfile(path := user_path(source))]
         return sum(file.stat().st_size for file in files) <= EARLY_BYTES
