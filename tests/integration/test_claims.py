@@ -35,17 +35,21 @@ def test_legend_waits_at_most_six_tenths_of_fedlora(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.golden
 def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) -> None:
+    """Seen: LEGEND gets to 0.52 in 134 s, where FedLoRA needs 189 s for it; the most frequent class has about 0.14."""
     legend = default_run(tmp_path / "legend", "legend", "--rounds", "10").rounds
     fedlora = default_run(tmp_path / "fedlora", "fedlora", "--rounds", "10").rounds
     both_reach = min(legend["accuracy"].max(), fedlora["accuracy"].max())
-    assert both_reach > 0.3  # the most frequent of eight classes is about 0.14
+    assert both_reach > 0.4
     assert time_to(legend, both_reach) < time_to(fedlora, both_reach)
 
 
 @pytest.mark.slow
 @pytest.mark.golden
 def test_accuracy_climbs_well_above_the_majority_class(tmp_path: Path) -> None:
-    """On a smaller testbed, so that it is quick: sixteen devices with more steps see as many examples."""
+    """On a smaller testbed, so that it is quick: sixteen devices with more steps see as many examples.
+
+    Seen: 0.58 in the last round, where the most frequent of eight classes has 0.18.
+    """
     overrides = ("testbed.n_devices=16", "data.n_train=1600", "data.n_test=300", "training.local_steps=8")
     frames = emulator.load(small_run(tmp_path / "run", rounds=8, overrides=overrides))
     assert frames.rounds["accuracy"].iloc[-1] > 2 * frames.info["majority_accuracy"]

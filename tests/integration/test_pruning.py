@@ -32,7 +32,7 @@ def test_the_pruned_network_that_a_run_writes_has_the_accuracy_of_its_last_round
     smaller = load_pruned(base, out / "adapter")
 
     accuracy = run.rounds["accuracy"].iloc[-1]
-    assert accuracy > 2.5 * prepared.majority_accuracy
+    assert accuracy > 2.5 * prepared.majority_accuracy  # seen: 0.87 and 0.18
     batch = make_batch(np.arange(prepared.n_test_examples), content.test, "cpu")
     with torch.no_grad():
         logits = smaller(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits

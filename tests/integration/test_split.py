@@ -40,11 +40,12 @@ def test_the_books_of_a_split_run_balance(inline_runs: dict[str, Path], policy: 
 @pytest.mark.golden
 @pytest.mark.parametrize("policy", POLICIES)
 def test_images_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path, policy: str) -> None:
+    """Seen: 0.92 (mergesfl) and 0.95 (splitfed), where the most frequent of ten labels has 0.10."""
     overrides = [*IMAGES, "training.local_steps=20"]
     run = small_run(tmp_path / "run", "--policy", policy, rounds=10, overrides=overrides)
     frames = emulator.load(run)
     verify(frames)
-    assert frames.rounds["accuracy"].iloc[-1] > 3 * frames.info["majority_accuracy"]
+    assert frames.rounds["accuracy"].iloc[-1] > 7 * frames.info["majority_accuracy"]
     assert (run / "adapter" / "model.safetensors").is_file()
 
 
