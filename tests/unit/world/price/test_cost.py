@@ -298,7 +298,7 @@ ALL = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_up", "mlp_d
     ],
 )
 def test_flop_are_what_pytorch_counts(family: str, targets: tuple[str, ...], depth: int) -> None:
-    from autograd_probe import N_LAYERS, priced, run_step
+    from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
     model = priced(family, "full")
     work = Work(
@@ -322,7 +322,7 @@ def test_flop_are_what_pytorch_counts(family: str, targets: tuple[str, ...], dep
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "llama"])
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_flop_of_full_fine_tuning_are_what_pytorch_counts(family: str, depth: int) -> None:
-    from autograd_probe import N_LAYERS, priced, run_step
+    from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
     model = priced(family, "output")
     work = Work(

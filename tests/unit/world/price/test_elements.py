@@ -57,7 +57,7 @@ def test_inference_and_the_head_alone_have_no_element_wise_backward() -> None:
 def test_elements_are_those_that_pytorch_touches(
     family: str, error_fraction: float, targets: tuple[str, ...], depth: int, kind: WorkKind
 ) -> None:
-    from autograd_probe import N_LAYERS, priced, run_step
+    from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
     model = priced(family, "full")
     work = Work(

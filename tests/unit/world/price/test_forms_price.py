@@ -28,14 +28,14 @@ class Ia3Linear(nn.Module):
 
 
 def attach_ia3(model: nn.Module, work: Work) -> None:
-    from autograd_probe import adapted_maps, put
+    from tests.unit.world.price.autograd_probe import adapted_maps, put
 
     for path, linear, adapter, _ in adapted_maps(model, work):
         put(model, path, Ia3Linear(linear, adapter.place == "mlp_product"))
 
 
 def attach_bottleneck(model: nn.Module, work: Work) -> None:
-    from autograd_probe import adapted_maps, put
+    from tests.unit.world.price.autograd_probe import adapted_maps, put
 
     for path, linear, _, _ in adapted_maps(model, work):
         put(model, path, Bottleneck(linear, WIDTH))
@@ -54,7 +54,7 @@ ATTACH = {"ia3": attach_ia3, "bottleneck": attach_bottleneck}
 def test_a_step_takes_and_keeps_what_pytorch_does(
     name: str, attention: str, family: str, depth: int, batch_size: int, seq_len: int
 ) -> None:
-    from autograd_probe import priced, run_step
+    from tests.unit.world.price.autograd_probe import priced, run_step
 
     model = priced(family, "full").with_seq_len(seq_len)
     assignment = LayerwiseAssignment(device_id=0, n_steps=1, batch_size=batch_size, learning_rate=0.1, depth=depth)

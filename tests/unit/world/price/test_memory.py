@@ -195,7 +195,7 @@ ALL = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_up", "mlp_d
 def test_activations_are_what_pytorch_keeps(
     family: str, attention: str, targets: tuple[str, ...], depth: int, batch_size: int, seq_len: int, head: str
 ) -> None:
-    from autograd_probe import N_LAYERS, priced, run_step
+    from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
     model = priced(family, head)
     work = Work(
@@ -222,7 +222,7 @@ def test_activations_are_what_pytorch_keeps(
 def test_full_fine_tuning_keeps_what_pytorch_keeps(
     family: str, attention: str, depth: int, batch_size: int, seq_len: int
 ) -> None:
-    from autograd_probe import N_LAYERS, priced, run_step
+    from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
     work = Work(
         n_steps=1,

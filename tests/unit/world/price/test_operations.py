@@ -27,7 +27,7 @@ ALL = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
 def test_operations_are_those_that_pytorch_dispatches(
     family: str, targets: tuple[str, ...], depth: int, kind: WorkKind
 ) -> None:
-    from autograd_probe import N_LAYERS, priced, run_step
+    from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
     model = priced(family, "full")
     work = Work(

@@ -88,7 +88,7 @@ def test_a_network_without_some_layers_costs_what_a_shallower_model_does() -> No
 def test_layers_that_differ_cost_what_pytorch_counts_and_keep_what_it_keeps(
     family: str, target_ranks: tuple[tuple[int, int], ...]
 ) -> None:
-    from autograd_probe import N_LAYERS, priced, run_step
+    from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
     model = priced(family, "full")
     lowest = next(layer for layer, ranks in enumerate(target_ranks) if any(ranks))
