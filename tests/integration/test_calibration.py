@@ -21,7 +21,6 @@ from emulator.world.price.cost import step_time
 from emulator.world.price.steps import step_of
 from tests.command_line import in_process, jetbed, started
 from tests.integration.conftest import small_run
-from tests.unit.calibration.made_up_steps import FIGURES
 
 ONE_THREAD = ("--quick", "--threads", "1", "--device", "cpu", "--clock", "cpu")
 """CPU time of one thread, since tests share their machine."""
@@ -40,6 +39,10 @@ covers = ["entries", "power_mode_redraw_rounds", "compute_jitter_fraction"]
 kind = "assumed"
 source = "a test"
 """
+
+
+FIGURES = (1e10, 1.2e9, 8e-5, 4e-3)
+"""10 GFLOP/s, 1.2 GB/s, 80 us an operation, 4 ms a step: slow, so that few steps fill the time that one is timed for."""
 
 
 class KnownMachine(StepBench):

@@ -35,11 +35,11 @@ def test_legend_waits_at_most_six_tenths_of_fedlora(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.golden
 def test_legend_reaches_the_same_accuracy_in_less_emulated_time(tmp_path: Path) -> None:
-    """Seen: LEGEND gets to 0.52 in 134 s, where FedLoRA needs 189 s for it; the most frequent class has about 0.14."""
-    legend = default_run(tmp_path / "legend", "legend", "--rounds", "10").rounds
-    fedlora = default_run(tmp_path / "fedlora", "fedlora", "--rounds", "10").rounds
+    """Seen: LEGEND gets to 0.42 in 87 s, where FedLoRA needs 126 s for it; the most frequent class has about 0.14."""
+    legend = default_run(tmp_path / "legend", "legend", "--rounds", "6").rounds
+    fedlora = default_run(tmp_path / "fedlora", "fedlora", "--rounds", "6").rounds
     both_reach = min(legend["accuracy"].max(), fedlora["accuracy"].max())
-    assert both_reach > 0.4
+    assert both_reach > 0.35
     assert time_to(legend, both_reach) < time_to(fedlora, both_reach)
 
 

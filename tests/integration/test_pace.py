@@ -53,8 +53,8 @@ def test_training_on_hosts_does_not_change_a_paced_run(inline_run: Path, tmp_pat
 def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(
     ray_cluster: RayCluster, tmp_path: Path, backend: str
 ) -> None:
-    """Once the first round is reported, the second one waits for as many seconds as it is long, which is about ten."""
-    arguments = ("--backend", backend, "--set", "pace=realtime(1)")
+    """Once the first round is reported, the second one waits for half as many seconds as it is long: about five."""
+    arguments = ("--backend", backend, "--set", "pace=realtime(2)")
     status, reported, _ = stop_after_round(
         1, tmp_path / "run", signal.SIGINT, *arguments, environment=ray_cluster.environment
     )

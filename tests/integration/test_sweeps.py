@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -120,16 +121,30 @@ def test_the_same_seed_has_the_same_partition_and_start_under_every_policy(undis
     assert len({tuple(of(f"policy-legend,seed-{seed}")[0]) for seed in range(3)}) == 3
 
 
-@pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_where_it_was(
-    sweep_file: Path, undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
+@dataclass(frozen=True)
+class KilledSweep:
+    """A sweep that was killed after three runs, on a Ray of its own."""
+
+    out: Path
+    processes: list[psutil.Process]
+
+
+@pytest.fixture(scope="module")
+def killed(sweep_file: Path, tmp_path_factory: pytest.TempPathFactory) -> KilledSweep:
+    out = tmp_path_factory.mktemp("killed") / "out"
     with started("sweep", str(sweep_file), "--out", str(out)) as process:
         list(lines_until(process, n_finished=3))
         processes = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-    before = finished_at(out)
+    return KilledSweep(out, processes)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_sweep_that_is_killed_goes_on_where_it_was(
+    sweep_file: Path, undisturbed: Path, killed: KilledSweep, ray_cluster: RayCluster
+) -> None:
+    out, before = killed.out, finished_at(killed.out)
     assert 3 <= len(before) < 9
 
     again = jetbed("sweep", str(sweep_file), "--out", str(out), environment=ray_cluster.environment)
@@ -139,8 +154,6 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(
     for name in before:
         assert f"run {name.removeprefix('run=')}: running" not in again.stderr
     assert digests(out) == digests(undisturbed)
-    # Agents of the killed Ray look for the rest of it about once a minute.
-    assert still_alive(processes, within_s=180) == []
 
     third = in_process("sweep", str(sweep_file), "--out", str(out))
     assert (third.returncode, third.stderr) == (0, "9 runs: 9 finished\n")
@@ -186,3 +199,10 @@ def test_a_run_that_fails_is_kept_and_stops_no_other(
     expected = digests(undisturbed)
     found = {path: part for path, part in digests(tmp_path / "out").items() if "Broken" not in path}
     assert found == {path: part for path, part in expected.items() if "fedbuff" not in path and "seed-2" not in path}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_of_a_sweep_that_is_killed_nothing_goes_on_running(killed: KilledSweep) -> None:
+    """Agents of the killed Ray look for the rest of it about once a minute, in which the tests before have run."""
+    assert still_alive(killed.processes, within_s=180) == []
