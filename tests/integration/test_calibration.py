@@ -21,6 +21,7 @@ from emulator.world.price.cost import step_time
 from emulator.world.price.steps import step_of
 from tests.command_line import in_process, jetbed, started
 from tests.integration.conftest import small_run
+from tests.unit.calibration.made_up_steps import FIGURES
 
 ONE_THREAD = ("--quick", "--threads", "1", "--device", "cpu", "--clock", "cpu")
 """CPU time of one thread, since tests share their machine."""
@@ -41,15 +42,10 @@ source = "a test"
 """
 
 
-FIGURES = (1e10, 1.2e9, 8e-5, 4e-3)
-"""10 GFLOP/s, 1.2 GB/s, 80 us an operation, 4 ms a step: slow, so that few steps fill the time that one is timed for."""
-
-
 class KnownMachine(StepBench):
-    """Really trains, and says that each step took what a machine of :data:`FIGURES` takes for it."""
+    """Takes no step, and says that it took what a machine of :data:`FIGURES` takes for it."""
 
     def __init__(self, config: Mapping[str, Any], device: str, n_threads: int) -> None:
-        super().__init__(config, device, n_threads)
         self._config = config
 
     @contextmanager
@@ -57,17 +53,16 @@ class KnownMachine(StepBench):
         model = model_spec_from_config(
             self._config, name="random weights", n_labels=2, seq_len=work.seq_len, head="output"
         )
-        seconds = step_time(step_of(model, work, precision).demand(), mode_of("in_turn", FIGURES, precision), precision)
-        with super().steps(work, precision) as step:
+        demand = step_of(model, work, precision).demand()
+        took = step_time(demand, mode_of("in_turn", FIGURES, precision), precision)
+        yield lambda: StepSeconds(wall_s=took.step_s, cpu_s=took.step_s)
 
-            def known_step() -> StepSeconds:
-                step()
-                return StepSeconds(wall_s=seconds.step_s, cpu_s=seconds.step_s)
+    def peak_memory_bytes(self) -> None:
+        return None
 
-            yield known_step
+    def __exit__(self, *error: object) -> None: ...
 
 
-@pytest.mark.slow
 def test_a_machine_that_was_measured_is_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "StepBench", KnownMachine)
     folder = tmp_path / "profiles"
@@ -111,6 +106,16 @@ def test_this_machine_is_measured_or_refused_as_too_busy(tmp_path: Path) -> None
         assert measured.returncode == 2, measured.stderr
         assert "no profile" in measured.stderr
         assert written == []
+
+
+@pytest.mark.slow
+def test_steps_of_this_machine_stand_beside_what_a_profile_says_of_them() -> None:
+    """Whatever the error is: the profile is of a board."""
+    checked = in_process("validate", "jetson_tx2", *ONE_THREAD, "--json")
+    assert checked.returncode == 0, checked.stderr
+    for setting in json.loads(checked.stdout)["settings"]:
+        error = setting["predicted_s"] / setting["measured_s"] - 1
+        assert setting["error_fraction"] == pytest.approx(error)
 
 
 @pytest.mark.slow

@@ -47,12 +47,14 @@ def test_a_run_without_a_cluster_starts_one_and_gives_the_same_bytes(inline_run:
 
 
 @pytest.mark.slow
-def test_an_actor_for_every_device_agrees(inline_run: Path, ray_cluster: RayCluster, tmp_path: Path) -> None:
+def test_an_actor_for_every_device_agrees(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """A device alone is trained alone, so the numbers agree to float tolerance and all else to the byte."""
-    run = small_run(tmp_path / "actors", "--devices-per-actor", "1", cluster=ray_cluster)
-    shared, alone = emulator.load(inline_run), emulator.load(run)
-    assert json.loads((run / "run.json").read_text())["backend"]["n_hosts"] == 8
-    assert digests(run).keys() == digests(inline_run).keys()
+    four = [*SMALL, "testbed.n_devices=4"]
+    inline = small_run(tmp_path / "inline", overrides=four)
+    run = small_run(tmp_path / "actors", "--devices-per-actor", "1", overrides=four, cluster=ray_cluster)
+    shared, alone = emulator.load(inline), emulator.load(run)
+    assert json.loads((run / "run.json").read_text())["backend"]["n_hosts"] == 4
+    assert digests(run).keys() == digests(inline).keys()
     numeric = ["accuracy", "loss", "train_loss"]
     assert alone.activities.equals(shared.activities)
     assert alone.rounds.drop(columns=numeric).equals(shared.rounds.drop(columns=numeric))

@@ -90,6 +90,19 @@ def lines_until(process: subprocess.Popen[str], n_finished: int) -> Iterator[str
             return
 
 
+def until_one_is_finished_and_another_runs(process: subprocess.Popen[str]) -> None:
+    """Reads what a sweep says until then."""
+    assert process.stderr is not None
+    running, n_finished = set(), 0
+    while not (n_finished and running):
+        name, _, state = process.stderr.readline().partition(": ")
+        if state.startswith("running"):
+            running.add(name)
+        elif state.startswith("finished"):
+            running.discard(name)
+            n_finished += 1
+
+
 def test_bad_input_is_one_message_before_anything_starts(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(SWEEP.replace("seed =", "sede ="), encoding="utf-8")
@@ -164,7 +177,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(
 def test_an_interrupted_sweep_stops_and_keeps_what_is_finished(sweep_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with started("sweep", str(sweep_file), "--out", str(out)) as process:
-        list(lines_until(process, n_finished=1))
+        until_one_is_finished_and_another_runs(process)
         processes = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
