@@ -86,7 +86,7 @@ def test_the_engine_knows_no_policy_and_no_adapter_form() -> None:
         found += names_of_policies(source, policy_words(), set() if may_know_forms else form_words())
 
     # The one name that the engine has: which policy a run has that says nothing about it.
-    assert found == ["emulator/config.py names legend"]
+    assert found == ["emulator/config/plugins.py names legend"]
 
 
 def test_time_and_decisions_follow_from_the_seed_alone() -> None:

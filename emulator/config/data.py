@@ -1,0 +1,69 @@
+"""``[data]``: the data set, and how it is spread over the devices."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from emulator.config.section import LARGEST, Fraction, NameOrPath, NotNegative, Section
+
+
+class PartitionConfig(Section):
+    """How examples are spread over the devices."""
+
+    scheme: Literal["dirichlet", "iid"] = "dirichlet"
+    """dirichlet: for each label the devices' shares are drawn from a symmetric Dirichlet distribution; iid: at
+    random."""
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    """Concentration of the Dirichlet distribution: the smaller, the more the devices' labels differ."""
+
+
+class DataConfig(Section):
+    """The data set and how it is spread over the devices."""
+
+    source: NameOrPath = "builtin:intents"
+    """builtin:intents, a csv / tsv / txt / jsonl / json / parquet file (text also as .gz), a folder of such files, or a
+    hub id; for images builtin:digits (of scikit-learn), or an npz file with images and labels."""
+    test_source: NameOrPath = ""
+    """A file with the held-out examples; empty holds out test_fraction of the source."""
+    text_column: str | NotNegative = "text"
+    """Column with the text: a name, or a number counted from 0 for files without a header."""
+    label_column: str | NotNegative = "label"
+    """Column with the label: a name, or a number counted from 0 for files without a header."""
+    header: Literal["auto", True, False] = "auto"
+    """Whether the first line of a csv, tsv or txt file names its columns; auto: if columns are given by name."""
+    separator: str = ""
+    """What is between the fields of a csv, tsv or txt file, one character; empty finds it out."""
+    quoting: Literal["auto", "minimal", "none"] = "auto"
+    """minimal: fields with the separator, a quote or a line's end in them are enclosed in double quotes; none: quotes
+    are characters like others; auto: minimal, but in tab-separated files only where every field fits it."""
+    configuration: str = ""
+    """Which of its configurations, where a data set of the hub has several."""
+    test_fraction: Fraction = 0.1
+    """Share of the source that is held out for evaluation."""
+    n_train: NotNegative = 0
+    """At most so many training examples; 0 means all (builtin:intents: 8,000)."""
+    n_test: NotNegative = 0
+    """At most so many held-out examples; 0 means all (builtin:intents: 1,000)."""
+    seq_len: Annotated[int, Field(ge=2, le=LARGEST)] = 32
+    """Tokens at which texts are cut for training; models put one before a text and one after it."""
+    partition: PartitionConfig = PartitionConfig()
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, separator: str) -> str:
+        if len(separator) > 1 or separator in ('"', "\n", "\r", "\0"):
+            raise ValueError(
+                "data.separator must be one character that is no quote and no line's end, such as ';' or '\\t', or "
+                f"empty, got {separator!r}"
+            )
+        return separator
+
+    @model_validator(mode="after")
+    def _numbers_without_header(self) -> "DataConfig":
+        by_name = [key for key in ("text_column", "label_column") if isinstance(getattr(self, key), str)]
+        if self.header is False and by_name:
+            raise ValueError(
+                f"data.header is false, so that columns have no names: give data.{by_name[0]} as a number counted from "
+                f"0, got {getattr(self, by_name[0])!r}"
+            )
+        return self

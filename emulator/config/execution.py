@@ -1,0 +1,42 @@
+"""``[backend]`` and ``[results]``: where a run is computed, and what it writes."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from emulator.backends.kinds import KINDS, backend_kind
+from emulator.config.section import NotNegative, Section
+from emulator.errors import ConfigError
+
+_BACKENDS = "; ".join(f"{kind.name}: {kind.holds}" for kind in KINDS) + "."
+
+
+def _known_backend(name: str) -> str:
+    try:
+        return backend_kind(name).name
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+class BackendConfig(Section):
+    """Where the device hosts run. It changes no result, but for the last bits of what is trained: an actor of its own
+    trains a device alone, and a GPU rounds in another way than a CPU."""
+
+    kind: Annotated[str, AfterValidator(_known_backend), Field(description=_BACKENDS)] = "ray"
+    hosts: NotNegative = 0
+    """Host processes; 0 means one per core that is free."""
+    devices_per_actor: NotNegative = 0
+    """Devices per host; 1 gives every device an actor of its own; 0 spreads the devices over the hosts."""
+    gpus_per_host: Annotated[float, Field(ge=0)] = 0.0
+    """Share of a GPU that each host reserves and uses; 0 trains on the CPU."""
+
+
+class ResultsConfig(Section):
+    """What is written."""
+
+    rounds_per_part: NotNegative = 0
+    """Rounds per Parquet part; a round is safe on disk, and shown as done, once its part is. 0 means 1, or 50 in a run
+    without training, whose rounds take milliseconds."""
+    checkpoint_rounds: NotNegative = 10
+    """Rounds after which a run can go on where it was, whatever it dies of; 0 keeps no checkpoints. One is written only
+    where a Parquet part ends, so that this counts in steps of ``rounds_per_part``."""

@@ -1,0 +1,21 @@
+"""``[model]``: the model that is trained, and the one whose shapes are paid for."""
+
+from typing import Literal
+
+from emulator.config.section import NameOrPath, NotNegative, Section
+
+
+class ModelConfig(Section):
+    """Which model is trained, and whose shapes the devices pay for."""
+
+    train: NameOrPath = "builtin:tiny-12"
+    """What is really trained: builtin:tiny-12, a local directory, or a hub id; or builtin:cnn, on images."""
+    price: NameOrPath = "auto"
+    """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, a local directory, a hub
+    id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained). For
+    a convnet: alexnet (auto), vgg16-bn or trained."""
+    price_seq_len: NotNegative = 0
+    """Tokens per example that the devices pay for; 0 means data.seq_len, or 128 where the price is not the trained
+    model's own."""
+    head: Literal["output", "full"] = "output"
+    """How much of the classification head is trained and shipped: its last linear map, or all of it."""

@@ -1,0 +1,45 @@
+"""``[testbed]``: the emulated devices, and when they can be reached."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from emulator.config.section import NameOrPath, Section
+
+
+class AvailabilityConfig(Section):
+    """When the devices can be reached, and how often they fail in the middle of a round."""
+
+    kind: Literal["always", "on_off", "trace"] = "always"
+    """always; on_off: each device by itself is on and off in turns, for exponentially distributed times; trace: in the
+    spans of time that a file lists."""
+    mean_on_s: Annotated[float, Field(ge=0)] = 0.0
+    """For on_off: for how long a device can be reached, on average, in emulated seconds; at least 0.001."""
+    mean_off_s: Annotated[float, Field(ge=0)] = 0.0
+    """For on_off: for how long it cannot; at least 0.001."""
+    trace: NameOrPath = ""
+    """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
+    device can be reached."""
+    origin_s: Annotated[float, Field(ge=0)] | Literal["first"] = 0.0
+    """For trace: the moment of the trace at which the run begins, in seconds; first: that at which the first of its
+    devices can be reached. What the trace has before it is left out."""
+    drop_out_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
+
+
+class TestbedConfig(Section):
+    """The emulated devices."""
+
+    cluster: NameOrPath = "jetson80"
+    """A built-in cluster (see jetbed devices) or a TOML file."""
+    link: NameOrPath = ""
+    """A built-in link (see jetbed devices) or a TOML file for all devices; empty leaves each the link of its
+    cluster."""
+    n_devices: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
+    precision: Literal["fp32", "amp"] = "fp32"
+    """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
+    server_tflop_per_s: Annotated[float, Field(ge=0)] = 0.0
+    """What the server computes with where it trains a part of the model itself, in 10^12 FLOP/s; 0 means at no cost of
+    time, as in the time model of MergeSFL. Its server has four RTX 2080 Ti of 13 each, at their peak in fp32."""
+    availability: AvailabilityConfig = AvailabilityConfig()

@@ -1,0 +1,41 @@
+"""``[training]`` and ``[evaluation]``: what is computed on devices and on the server."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from emulator.config.section import Positive, Section
+
+
+class TrainingConfig(Section):
+    """Local training on the devices, and the numeric settings that may change the last bits of a result."""
+
+    enabled: bool = True
+    """Whether models are trained at all; false emulates time, bytes, joules and memory alone."""
+    local_steps: Positive = 4
+    """Optimizer steps of a device per (inner) round."""
+    batch_size: Positive = 8
+    """Examples per local step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """AdamW's learning rate for adapters; that of SGD where a convnet is trained whole, for which 0.1 is usual."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    dropout: bool = False
+    """Whether the model's own dropout is active in training."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic in which the models are really trained here."""
+    devices_stacked: Positive = 16
+    """How many devices are trained in one forward and backward pass."""
+    threads_per_host: Annotated[int, Field(gt=0, le=1024)] = 1
+    """Threads of a device host."""
+    prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
+    """Memory of a host for what the layers below the lowest adapter give, computed once per example; 0 turns it off."""
+
+
+class EvaluationConfig(Section):
+    """Evaluation of the server state on held-out data."""
+
+    every_rounds: Positive = 1
+    """Evaluate every so many rounds, and after the last."""
+    batch_size: Positive = 128
+    """Examples per forward pass."""
