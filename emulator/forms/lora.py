@@ -281,8 +281,8 @@ def _lora(assignment: Assignment) -> LoraAssignment:
     return assignment
 
 
-def uniform_ranks(model: ModelSpec, rank: int, depth: int) -> tuple[int, ...]:
-    """The same ``rank`` in the ``depth`` layers nearest to the output, 0 below; a depth of 0 means all layers.
+def uniform_ranks(model: ModelSpec, rank: int, depth: int | None) -> tuple[int, ...]:
+    """The same ``rank`` in the ``depth`` layers nearest to the output, 0 below; None means all layers.
 
     Raises:
         ValueError: the model has no such depth, or the rank is below 1.
