@@ -239,7 +239,7 @@ def _cell(row: Mapping[Any, Any], scale: float, digits: int, with_interval: bool
 
 def is_unknown_energy(row: Mapping[Any, Any]) -> bool:
     """Whether a figure of a group is 0 J: no board takes nothing, so that nothing is known of it."""
-    return row["unit"] == "J" and row["mean"] == 0
+    return bool(row["unit"] == "J" and row["mean"] == 0)
 
 
 def _ratio(row: Mapping[Any, Any]) -> str:
