@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emulator.errors import DataError, UserError
+from emulator.errors import DataError
 from emulator.learning.data.texts import load_data
+from tests.readers import refusal
 
 FRAME = pd.DataFrame({"text": [f"film {i}" for i in range(12)], "label": ["neg", "pos"] * 6})
 
@@ -102,11 +103,32 @@ def test_whatever_the_bytes_a_reader_reads_or_says_why_not(suffix: str, tmp_path
     @given(contents, st.booleans())
     def read(content: bytes, by_number: bool) -> None:
         path.write_bytes(gzip.compress(content) if suffix == "csv.gz" and by_number else content)
-        said = ""
-        try:
-            load_data(str(path), text_column=0 if by_number else "text", label_column=1 if by_number else "label")
-        except UserError as error:
-            said = str(error)
-        assert "\n" not in said
+        text, label = (0, 1) if by_number else ("text", "label")
+        said = refusal(lambda: load_data(str(path), text_column=text, label_column=label))
+        assert "\n" not in (said or "")
 
     read()
+
+
+LARGE = {
+    "one long line": b"text,label\n" + b"a " * 10_000_000,
+    "an open quote": b'text,label\n"' + b"a\n" * 5_000_000,
+    "many fields": b"text,label\n" + b"," * 4_000_000,
+    "many columns": b",".join(b"c%d" % number for number in range(300_000)) + b"\n",
+    "many rows": b"text,label\n" + b"a,1\nb,2\n" * 300_000,
+    "many classes": b"text,label\n" + b"".join(b"a,%d\n" % number for number in range(300_000)),
+    "lists in lists": b"[" * 3_000_000,
+    "tables in tables": b'{"text":' * 1_000_000,
+    "a number of many digits": b'{"text": ' + b"9" * 5_000_000 + b"}",
+    "empty lines": b"\n" * 10_000_000,
+    "empty objects": b"{}\n" * 2_000_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "csv.gz", "parquet"])
+def test_large_files_of_data_take_little_memory_and_time(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(gzip.compress(content, 1) if suffix == "csv.gz" else content)
+    refusal(lambda: load_data(str(path)))
