@@ -38,6 +38,17 @@ def test_a_line_that_is_no_object_is_told_by_its_number(line: str, tmp_path: Pat
         load_data(str(tmp_path / "a.jsonl"))
 
 
+def test_half_a_character_is_told_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "\\ud800", "label": 0}\n')
+    with pytest.raises(DataError, match=r"half of a character .* in line 2 of 'text'"):
+        load_data(str(tmp_path / "a.jsonl"))
+
+
+def test_lines_of_blanks_before_the_header_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n \n" + FRAME.to_csv(index=False))
+    assert load_data(str(tmp_path / "a.csv")).label_names == ("neg", "pos")
+
+
 def test_shards_of_a_folder_are_parts_by_their_names(tmp_path: Path) -> None:
     for name in ("train-0", "train-1", "test-0"):
         FRAME.assign(text=[f"{name} {i}" for i in range(12)]).to_parquet(tmp_path / f"{name}.parquet")
@@ -52,9 +63,11 @@ def test_a_folder_in_which_some_files_are_parts_is_refused(tmp_path: Path) -> No
         load_data(str(tmp_path))
 
 
-@pytest.mark.parametrize(("encoding", "said"), [("latin-1", "LATIN-1"), ("utf-16", "UTF-16")])
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("latin-1", "LATIN-1"), ("cp1252", "WINDOWS-1252"), ("utf-16", "UTF-16")]
+)
 def test_another_encoding_is_told_with_the_command_that_converts_it(encoding: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes("text,label\ncafé,1\n".encode(encoding))
+    (tmp_path / "a.csv").write_bytes(f"text,label\ncafé{'’' if encoding == 'cp1252' else ''},1\n".encode(encoding))
     with pytest.raises(DataError, match=f"is not UTF-8 .*iconv -f {said} -t UTF-8"):
         load_data(str(tmp_path / "a.csv"))
 
