@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.records import Arrays
 
-Mask = NDArray[np.bool_]
+RankMask = NDArray[np.bool_]
 
 
 def cubic_budget(round_index: int, first: int, last: int, warm_up: int, decline: int) -> int:
@@ -29,7 +29,7 @@ def cubic_budget(round_index: int, first: int, last: int, warm_up: int, decline:
     return int((first - last) * (1 - done / decline) ** 3 + last)
 
 
-def highest(scores: NDArray[np.floating], n: int) -> Mask:
+def highest(scores: NDArray[np.floating], n: int) -> RankMask:
     """Marks the ``n`` highest of ``scores``; of equal ones, those that come first."""
     chosen = np.zeros(len(scores), dtype=bool)
     chosen[np.argsort(-scores, kind="stable")[:n]] = True
@@ -37,8 +37,8 @@ def highest(scores: NDArray[np.floating], n: int) -> Mask:
 
 
 def arbitrated(
-    held: Mask, votes: Sequence[Mask], weights: Sequence[float], sizes: NDArray[np.floating], n: int
-) -> Mask:
+    held: RankMask, votes: Sequence[RankMask], weights: Sequence[float], sizes: NDArray[np.floating], n: int
+) -> RankMask:
     """The ``n`` ranks of ``held`` that stay: those with the largest share of the votes, by ``sizes`` where equal.
 
     Args:

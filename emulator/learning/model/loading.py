@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from emulator.errors import DataError
 from emulator.learning.model.places import Place, locate
 from emulator.learning.model.sites import Sites, find_head, find_sites
 from emulator.records import Arrays
-
-HeadChoice = Literal["output", "full"]
+from emulator.shapes.catalog import Head
 
 AutoClassifier: Any = TypedAutoClassifier  # transformers ships types, but not for its auto classes
 _logging: Any = transformers_logging
@@ -86,7 +85,7 @@ class FrozenModel:
 
 
 def load_model(
-    train: str | Place, n_labels: int, seed: int, head: HeadChoice = "output", pad_token_id: int | None = None
+    train: str | Place, n_labels: int, seed: int, head: Head = "output", pad_token_id: int | None = None
 ) -> FrozenModel:
     """Loads a sequence classifier; parts that its checkpoint lacks, such as a new head, are drawn from ``seed``.
 
