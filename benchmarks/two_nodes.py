@@ -3,8 +3,8 @@
 ``python -m benchmarks.two_nodes --runs 20`` starts two machines with file systems of their own
 (``tests/machines.py``), raises a cluster over them, and makes runs from one and the other in turn, with a host on each.
 A run is as wanted if its folder lies on the machine from which it was started and on no other, it is finished with its
-exported adapter, and its tables have the bytes of the same run in one process. A line a run; exit status 1 if one is not
-as wanted.
+exported adapter, and its tables have the bytes of the same run in one process. A line a run; exit status 1 where one is
+not as wanted.
 """
 
 import argparse
