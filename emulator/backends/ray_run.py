@@ -13,6 +13,8 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.ray import DIED, RayBackend, first_line, result
+from emulator.backends.ray_join import head_in_reach
+from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
 from emulator.config import Config
 from emulator.errors import UserError
@@ -114,12 +116,13 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with interruptible():
+    with interruptible(), only_python_speaks():
         try:
             with hang_up_kept_from_children():
                 connect()
             # Ray has put a handler of its own in the place of ours.
             heed_signals()
-            yield
+            with head_in_reach(os.environ.get("RAY_ADDRESS")):
+                yield
         finally:
             ray.shutdown()
