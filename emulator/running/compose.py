@@ -249,7 +249,7 @@ def _testbed(
         availability=availability_of(config.testbed.availability, n_devices, seeds),
         drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
         shared=shared_capacity(cluster),
-        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
+        server_flop_per_s=(config.testbed.server_tflop_per_s or math.inf) * 1e12,
     )
 
 
