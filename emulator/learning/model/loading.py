@@ -16,6 +16,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from emulator.errors import DataError
+from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.model.places import Place, locate
 from emulator.learning.model.sites import Sites, find_head, find_sites
 from emulator.records import Arrays
@@ -70,6 +71,10 @@ class FrozenModel:
             for kind in ("weight", "bias")
             if f"{path}.{kind}" in self.arrays
         }
+
+    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
+        """The weights of these matrices, ``(out, in)``; they share the memory of ``arrays``."""
+        return {site: self.arrays[f"{self.sites[site]}.weight"] for site in sites}
 
     def build(self) -> PreTrainedModel:
         """The model with these arrays as its weights, shared rather than copied; frozen, in evaluation mode."""
