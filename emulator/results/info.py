@@ -3,10 +3,10 @@
 import json
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from emulator.errors import UserError
+from emulator.places import Place, StorageError
 from emulator.results import schemas
 from emulator.results.writer import INFO_FILE
 
@@ -62,7 +62,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 """What the readers of run.json rely on, where a run states it."""
 
 
-def read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Place) -> dict[str, Any]:
     """The content of a run's ``run.json``; keys that readers rely on are of the types that a run writes, or null.
 
     Raises:
@@ -87,7 +87,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_json(path: Path, missing: str) -> Any:
+def read_json(path: Place, missing: str) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -97,6 +97,8 @@ def read_json(path: Path, missing: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(missing) from None
+    except StorageError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 
