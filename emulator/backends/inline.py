@@ -12,12 +12,13 @@ from emulator.config import Config
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.host import imported
 from emulator.observers.base import RunObserver
+from emulator.places import Place
 from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend, HostTiming, OnJobs
 
 
-def run_inline(config: Config, out_dir: Path, observers: Sequence[RunObserver]) -> None:
+def run_inline(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
     """Run to the end in this process, in which ``observers`` are told.
 
     Raises:

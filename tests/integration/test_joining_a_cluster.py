@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.skipif(bool(why_no_
 
 SIZE = settings(("testbed.n_devices=2", "data.n_train=40", "data.n_test=10", "training.local_steps=1", "rounds=1"))
 RAYS_OWN = re.compile(
-    r"^\[\d{4}-\d\d-\d\d .*\] |^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\t|\((raylet|pid=|gcs_server|autoscaler)|SIGTERM received"
-    r"|\.(cc|h):\d+|^\*\*\* |^    @ +0x|Traceback"
+    r"^\[\d{4}-\d\d-\d\d .*\] |^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\t|\((raylet|pid=|gcs_server|autoscaler)"
+    r"|SIGTERM received|\.(cc|h):\d+|^\*\*\* |^    @ +0x|Traceback"
 )
 """A line of Ray's library, of its Python log, of its processes, or a stack."""
 
