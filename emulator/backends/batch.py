@@ -7,7 +7,7 @@ from typing import Protocol
 
 from emulator.config import Config
 from emulator.observers.base import Progress
-from emulator.places import Place
+from emulator.storage.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

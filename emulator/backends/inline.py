@@ -12,10 +12,10 @@ from emulator.config import Config
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.host import imported
 from emulator.observers.base import RunObserver
-from emulator.places import Place
 from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend, HostTiming, OnJobs
+from emulator.storage.places import Place
 
 
 def run_inline(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:

@@ -20,10 +20,10 @@ from emulator.backends.ray_run import GRACE_S, POLL_S, connected, here
 from emulator.backends.ray_start import check_room
 from emulator.errors import UserError
 from emulator.observers.base import Progress, RunObserver
-from emulator.places import storage_variables
 from emulator.running.capacity import least_hosts, n_cores, trained_bytes, weights_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend
+from emulator.storage.places import storage_variables
 
 
 class _Latest(RunObserver):

@@ -21,11 +21,11 @@ from emulator.errors import UserError
 from emulator.observers.base import Progress, RunEnded, RunObserver
 from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
-from emulator.places import Place, storage_variables
 from emulator.results.observer_failures import add_observer_failures
 from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
+from emulator.storage.places import Place, storage_variables
 
 POLL_S = 0.2
 """How often this process asks what has happened."""

@@ -10,7 +10,7 @@ import typer
 from device_profiles.text_files import user_path
 from emulator.backends.kinds import KINDS
 from emulator.errors import ConfigError
-from emulator.places import Place, is_url, place
+from emulator.storage.places import Place, is_url, place
 from emulator.version import VERSION
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from emulator.places import Place
 from emulator.records import RoundReport
+from emulator.storage.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

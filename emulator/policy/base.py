@@ -64,9 +64,9 @@ class Policy(ABC):
         """What the policy has learned, for a checkpoint: all that its next plan depends on beside its parameters.
 
         Default: all attributes of the object, which must be plain values, numpy arrays, enums, dataclasses, or
-        containers of these (see :mod:`emulator.checkpoints.codec`). A policy that holds anything else overrides this
-        and :meth:`recall`. A protocol is left out: it is brought back by playing its rounds again. Do not let a plan
-        depend on the order in which a set is gone through, which is not kept.
+        containers of these (see :mod:`emulator.running.checkpoints.codec`). A policy that holds anything else overrides
+        this and :meth:`recall`. A protocol is left out: it is brought back by playing its rounds again. Do not let a
+        plan depend on the order in which a set is gone through, which is not kept.
         """
         return {name: value for name, value in vars(self).items() if not isinstance(value, RoundProtocol)}
 

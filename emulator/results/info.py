@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.errors import UserError
-from emulator.places import Place, StorageError
 from emulator.results import schemas
 from emulator.results.writer import INFO_FILE
+from emulator.storage.places import Place, StorageError
 
 MOST_ROUNDS = 2**31 - 1
 """As many as tables count."""

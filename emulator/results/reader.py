@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from emulator.errors import UserError, did_you_mean
-from emulator.places import Place, RemotePath, listed, place
 from emulator.results import schemas
 from emulator.results.info import read_info
 from emulator.results.sweep_folder import STATE_COLUMNS, SWEEP_FILE, read_index, read_sweep_info, run_dir
 from emulator.results.writer import INFO_FILE
+from emulator.storage.places import Place, RemotePath, listed, place
 
 _ORDER = {
     "rounds": ["round_index"],

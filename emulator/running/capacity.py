@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emulator.config import Config
-from emulator.limits import memory_left_bytes as available_bytes
-from emulator.limits import n_cores
+from emulator.running.limits import memory_left_bytes as available_bytes
+from emulator.running.limits import n_cores
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.model_folder import checkpoint_bytes
 

@@ -16,7 +16,6 @@ from emulator.forms.base import AdapterForm
 from emulator.observers.base import RunObserver
 from emulator.observers.catalog import observers_of
 from emulator.observers.many import Observers
-from emulator.places import Place
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
@@ -35,6 +34,7 @@ from emulator.running.run_log import RunLog
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
+from emulator.storage.places import Place
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
 from emulator.world.devices import DEVICE_FACTS, HARDWARE_FACTS, Boards, Device

@@ -6,11 +6,11 @@ from itertools import groupby
 
 from emulator.backends.content import content_key, numeric_settings
 from emulator.backends.kinds import BackendKind, backend_kind
-from emulator.places import Place
-from emulator.preflight import Check, Preflight, examine
+from emulator.launch.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
 from emulator.running.capacity import HOST_BYTES, RAY_BYTES, available_bytes, most_hosts, n_cores, n_gpus
 from emulator.shapes.catalog import model_spec
+from emulator.storage.places import Place
 from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
 from emulator.sweeps.folder import finished_runs
 

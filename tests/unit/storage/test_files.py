@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ConfigError, UserError
-from emulator.files import check_writable, replaced, write_text
+from emulator.storage.files import check_writable, replaced, write_text
 
 
 def test_a_folder_is_no_output_file(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.checkpoints.codec import CheckpointError, Encoded, decoded, encoded
 from emulator.forms.lora import LoraAssignment
 from emulator.records import Group, RoundPlan, Status
+from emulator.running.checkpoints.codec import CheckpointError, Encoded, decoded, encoded
 
 MODULES = (__name__.partition(".")[0],)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.limits import memory_left_bytes, n_cores, tasks_left
+from emulator.running.limits import memory_left_bytes, n_cores, tasks_left
 
 GIB = 2**30
 

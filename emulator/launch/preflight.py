@@ -12,7 +12,6 @@ from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, ShortageError
-from emulator.places import Place
 from emulator.policy.rounds import play_round
 from emulator.records import Job, Prepared, Status
 from emulator.results.writer import check_out_dir
@@ -30,6 +29,7 @@ from emulator.running.coordinator import Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of
 from emulator.seeds import Seeds
+from emulator.storage.places import Place
 from emulator.world.clock import Clock
 from emulator.world.ledger import Ledger
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emulator.checkpoints.codec import CheckpointError
-from emulator.checkpoints.store import INDEX, Checkpoint, CheckpointWriter, read_checkpoint, read_index
 from emulator.forms.lora import LoraAssignment
 from emulator.records import RoundPlan
+from emulator.running.checkpoints.codec import CheckpointError
+from emulator.running.checkpoints.store import INDEX, Checkpoint, CheckpointWriter, read_checkpoint, read_index
 
 
 def plan(round_index: int) -> RoundPlan:

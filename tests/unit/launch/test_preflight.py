@@ -10,7 +10,7 @@ import typer
 from emulator.cli.doctor import show_preflight
 from emulator.config import Config, load_config
 from emulator.errors import UserError
-from emulator.preflight import Preflight, examine
+from emulator.launch.preflight import Preflight, examine
 
 CLUSTER = """
 link = "constant-8mbit"

@@ -13,10 +13,10 @@ from emulator.config import Config
 from emulator.errors import UserError
 from emulator.observers.base import RunObserver
 from emulator.observers.many import Observers
-from emulator.places import Place
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
 from emulator.running.compose import build_coordinator, check, check_settings
+from emulator.storage.places import Place
 
 
 def execute(config: Config, out_dir: Place, observers: Sequence[RunObserver] = (), *, resumes: bool = False) -> Place:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from emulator.errors import ConfigError, UserError
-from emulator.places import Place, RemotePath
+from emulator.storage.places import Place, RemotePath
 
 
 def check_writable(path: Place, option: str = "--out") -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from device_profiles.text_files import user_path
 from emulator.config import Config, load_config
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.observers.base import RunObserver
-from emulator.places import Place, place
 from emulator.results.reader import RunFrames, load_run
 from emulator.results.writer import claim_default_out_dir
+from emulator.storage.places import Place, place
 
 
 def emulate(

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from emulator.checkpoints.codec import CheckpointError, Encoded, decoded, encoded
-from emulator.files import make_folder, write_durably
-from emulator.places import Place, listed
 from emulator.records import Arrays, RoundPlan
+from emulator.running.checkpoints.codec import CheckpointError, Encoded, decoded, encoded
+from emulator.storage.files import make_folder, write_durably
+from emulator.storage.places import Place, listed
 
 FOLDER = "checkpoint"
 INDEX = "checkpoint.json"

@@ -1,7 +1,8 @@
 """Where results lie: in a folder of this machine, or under a URL of a storage that pyarrow reaches.
 
 A :data:`Place` is made once, from what a user wrote, by :func:`place`. A path of this machine stays a ``Path``; a
-:class:`RemotePath` answers to the same names, as far as results need them. Files are written by ``emulator.files``.
+:class:`RemotePath` answers to the same names, as far as results need them. Files are written by
+``emulator.storage.files``.
 """
 
 import errno
