@@ -212,7 +212,7 @@ class RayHosts(Backend):
         return f"host-{number}"
 
     def _new_host(self, number: int) -> Any:
-        gpus = self._config.backend.gpus_per_host
+        gpus = self._config.backend.gpu_share
         return new_host(self._name(number), self._cpus_per_host, gpus, self._started)
 
     def _start(self, numbers: Iterable[int]) -> None:
@@ -298,10 +298,10 @@ def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> in
     backend, free = config.backend, free_resources()
     number = n_hosts(config, n_devices, devices_stacked, free)
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if number * backend.gpus_per_host > free_gpus:
+    if number * backend.gpu_share > free_gpus:
         raise ConfigError(
-            f"{number} host processes need {number * backend.gpus_per_host:g} GPUs, the cluster has {free_gpus:g} "
-            f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpus_per_host!r}"
+            f"{number} host processes need {number * backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} "
+            f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpu_share!r}"
         )
     if number * HOST_BYTES > free_bytes:
         raise ConfigError(
@@ -349,3 +349,8 @@ def first_line(error: BaseException) -> str:
 def free_resources() -> dict[str, float]:
     """What the cluster has left, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes)."""
     return dict(ray.available_resources())  # type: ignore[no-untyped-call]
+
+
+def cluster_gpus() -> float:
+    """How many GPUs the cluster has, whoever uses them."""
+    return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]

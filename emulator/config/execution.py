@@ -1,6 +1,6 @@
 """``[backend]`` and ``[results]``: where a run is computed, and what it writes."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -24,11 +24,16 @@ class BackendConfig(Section):
 
     kind: Annotated[str, AfterValidator(_known_backend), Field(description=_BACKENDS)] = "ray"
     hosts: NotNegative = 0
-    """Host processes; 0 means one per core that is free."""
+    """Host processes; 0 means one per core, or GPU, that is free in the whole cluster, if there is work for so many."""
     devices_per_actor: NotNegative = 0
     """Devices per host; 1 gives every device an actor of its own; 0 spreads the devices over the hosts."""
-    gpus_per_host: Annotated[float, Field(ge=0)] = 0.0
-    """Share of a GPU that each host reserves and uses; 0 trains on the CPU."""
+    gpus_per_host: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    """Share of a GPU that each host reserves and uses; 0 trains on the CPU; auto is 1 where there are GPUs, else 0."""
+
+    @property
+    def gpu_share(self) -> float:
+        """:attr:`gpus_per_host` as a number; as long as nobody has looked for GPUs, there are none."""
+        return 0.0 if self.gpus_per_host == "auto" else self.gpus_per_host
 
 
 class ResultsConfig(Section):

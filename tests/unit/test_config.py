@@ -59,6 +59,8 @@ def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_je
 OTHERS: dict[str, Any] = {
     "pace": "realtime(2)",
     "backend.kind": "inline",
+    "backend.gpus_per_host": 0.25,
+    "training.devices_stacked": 5,
     "data.separator": ";",
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
