@@ -158,7 +158,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/config",
         "a run's configuration",
         _names("backends/kinds errors /device_profiles/text_files"),
-        ("pydantic",),
+        ("pydantic", "pydantic_core"),
     ),
     Room(
         "emulator/results",
@@ -177,7 +177,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "checkpoints config errors forms limits observers policy records results seeds shapes "
+            "algorithms checkpoints config errors forms limits observers policy records results seeds shapes "
             "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
@@ -185,8 +185,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("config errors forms learning/cut learning/host learning/model learning/prepare learning/settings "
-               "limits learning/data observers records results running shapes"),
+        _names("algorithms config errors forms learning/cut learning/host learning/model learning/prepare "
+               "learning/settings limits learning/data observers records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),

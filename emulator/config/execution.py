@@ -1,11 +1,11 @@
 """``[backend]`` and ``[results]``: where a run is computed, and what it writes."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from emulator.backends.kinds import KINDS, backend_kind
-from emulator.config.section import NotNegative, Section
+from emulator.config.section import NotNegative, Positive, Section
 from emulator.errors import ConfigError
 
 _BACKENDS = "; ".join(f"{kind.name}: {kind.holds}" for kind in KINDS) + "."
@@ -23,25 +23,25 @@ class BackendConfig(Section):
     trains a device alone, and a GPU rounds in another way than a CPU."""
 
     kind: Annotated[str, AfterValidator(_known_backend), Field(description=_BACKENDS)] = "ray"
-    hosts: NotNegative = 0
-    """Host processes; 0 means one per core, or GPU, that is free in the whole cluster, if there is work for so many."""
-    devices_per_actor: NotNegative = 0
-    """Devices per host; 1 gives every device an actor of its own; 0 spreads the devices over the hosts."""
-    gpus_per_host: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    """Share of a GPU that each host reserves and uses; 0 trains on the CPU; auto is 1 where there are GPUs, else 0."""
+    hosts: Positive | None = None
+    """Host processes; one per core, or GPU, that the cluster has free where it is not given."""
+    devices_per_actor: Positive | None = None
+    """Devices per host; 1 gives every device an actor of its own. Where it is not given, hosts share all devices."""
+    gpus_per_host: Annotated[float, Field(ge=0)] | None = None
+    """Share of a GPU that each host reserves and uses; 0 trains on the CPU. Not given: 1 if there are any."""
 
     @property
     def gpu_share(self) -> float:
         """:attr:`gpus_per_host` as a number; as long as nobody has looked for GPUs, there are none."""
-        return 0.0 if self.gpus_per_host == "auto" else self.gpus_per_host
+        return self.gpus_per_host or 0.0
 
 
 class ResultsConfig(Section):
     """What is written."""
 
-    rounds_per_part: NotNegative = 0
-    """Rounds per Parquet part; a round is safe on disk, and shown as done, once its part is. 0 means 1, or 50 in a run
-    without training, whose rounds take milliseconds."""
+    rounds_per_part: Positive | None = None
+    """Rounds per Parquet part; a round is safe on disk, and shown as done, once its part is. Where it is not given, 1,
+    or 50 in a run without training, whose rounds take milliseconds."""
     checkpoint_rounds: NotNegative = 10
     """Rounds after which a run can go on where it was, whatever it dies of; 0 keeps no checkpoints. One is written only
     where a Parquet part ends, so that this counts in steps of ``rounds_per_part``."""

@@ -73,7 +73,7 @@ def with_gpus(config: Config, n_gpus: float) -> Config:
 
     It is settled once, before anything is started, and ``run.json`` tells it: results differ in their last bits.
     """
-    if config.backend.gpus_per_host != "auto":
+    if config.backend.gpus_per_host is not None:
         return config
     share = 1.0 if n_gpus and has_gpu_torch() else 0.0
     return config.model_copy(update={"backend": config.backend.model_copy(update={"gpus_per_host": share})})

@@ -204,7 +204,8 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     form = _form_of(policy, priced, trained)
     testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
     state = {**form.initial(trained, Seeds(config.seed)), **backend.prepared.head} if backend and trained else {}
-    return Emulation(policy=CheckedPolicy(policy, form), testbed=testbed, backend=backend, initial_state=state)
+    checked = CheckedPolicy(policy, form, backend.add_up) if backend else CheckedPolicy(policy, form)
+    return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
 
 
 def _testbed(
@@ -241,7 +242,7 @@ def _testbed(
         availability=availability_of(config.testbed.availability, n_devices, seeds),
         drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
         shared=shared_capacity(cluster),
-        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
+        server_flop_per_s=(config.testbed.server_tflop_per_s or math.inf) * 1e12,
     )
 
 

@@ -51,7 +51,7 @@ def load_data(
     n_train: int | None = None,
     n_test: int | None = None,
     layout: FileLayout | None = None,
-    configuration: str = "",
+    configuration: str | None = None,
     seed: int = 0,
 ) -> TextData:
     """Reads a labelled text data set.
@@ -173,7 +173,7 @@ def is_local(source: str) -> bool:
 
 
 def _read(
-    source: str, wanted: Sequence[Column], key: str, layout: FileLayout, configuration: str
+    source: str, wanted: Sequence[Column], key: str, layout: FileLayout, configuration: str | None
 ) -> Mapping[str, TextTable]:
     """The rows of ``source`` by part: ``train``, and what it sets apart for testing itself."""
     if not is_local(source):
@@ -181,7 +181,7 @@ def _read(
 
         return read_hub(source, configuration, wanted)
     if configuration:
-        raise DataError(f"data.configuration is for data sets of the hub, and {source!r} is a file; leave it empty")
+        raise DataError(f"data.configuration is for data sets of the hub, and {source!r} is a file; leave it out")
     path, where = user_path(source), f"{key}: {source!r}"
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
