@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emulator.backends.stack_size import devices_stacked
 from emulator.config import Config
+from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
 from emulator.shapes.catalog import check_hub_id, model_spec_from_config
@@ -91,6 +93,11 @@ def with_weights(content: Content, weights: Arrays) -> Content:
     if not content.is_pretrained:
         return content
     return replace(content, model=replace(content.model, arrays={**weights, **content.model.arrays}))
+
+
+def weights_of(content: Content, sites: Sequence[Site]) -> FrozenWeights:
+    """The pre-trained weights of these matrices; a model that is not pre-trained has none."""
+    return content.model.weights(sites) if content.is_pretrained else {}
 
 
 def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:

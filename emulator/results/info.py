@@ -4,10 +4,10 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from emulator.errors import UserError
+from emulator.places import Place, StorageError
 from emulator.results import schemas
 from emulator.results.writer import INFO_FILE
 
@@ -71,7 +71,7 @@ _ONCE_EMPTY = (
 """Settings that earlier versions wrote as 0 or an empty text where they were not given, and that now are null."""
 
 
-def read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Place) -> dict[str, Any]:
     """The content of a run's ``run.json``; keys that readers rely on are of the types that a run writes, or null.
 
     Raises:
@@ -118,7 +118,7 @@ def _table_at(config: dict[str, Any], parents: list[str]) -> dict[str, Any]:
     return config
 
 
-def read_json(path: Path, missing: str) -> Any:
+def read_json(path: Place, missing: str) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -128,6 +128,8 @@ def read_json(path: Path, missing: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(missing) from None
+    except StorageError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 

@@ -216,6 +216,8 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_what_was_under_way(
     make_sweep: MakeSweep, tmp_path: Path
 ) -> None:
     class Impatient(Silent):
+        def warned(self, text: str) -> None: ...
+
         def show(self, states: object, progress: object) -> None:
             super().show(states, progress)  # type: ignore[arg-type]
             if self.events[-1:] == [("policy-legend,seed-1", "running")]:
