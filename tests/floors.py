@@ -183,15 +183,15 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "checkpoints config errors files forms limits observers places policy records results seeds shapes "
-            "world world/clock world/network /device_profiles /device_profiles/text_files",
+            "algorithms checkpoints config errors files forms limits observers places policy records results seeds "
+            "shapes world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
     ),
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("config errors storage forms learning/cut learning/host learning/model learning/prepare "
+        _names("algorithms config errors storage forms learning/cut learning/host learning/model learning/prepare "
                "learning/settings running/limits learning/data observers records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from emulator.backends.stack_size import devices_stacked
 from emulator.config import Config
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 def numeric_settings(config: Config) -> NumericSettings:
     """How hosts compute. It follows from the configuration alone, never from the number of hosts."""
     training = config.training
-    per_actor = config.backend.devices_per_actor
+    per_actor, on_gpu = config.backend.devices_per_actor, bool(config.backend.gpu_share)
+    stacked = devices_stacked(config, on_gpu)
     return NumericSettings(
         run_seed=config.seed,
         threads=training.threads_per_host,
@@ -35,9 +37,9 @@ def numeric_settings(config: Config) -> NumericSettings:
         weight_decay=training.weight_decay,
         dropout=training.dropout,
         prefix_cache_bytes=training.prefix_cache_bytes,
-        devices_stacked=min(training.devices_stacked, per_actor) if per_actor else training.devices_stacked,
+        devices_stacked=min(stacked, per_actor) if per_actor else stacked,
         eval_batch_size=config.evaluation.batch_size,
-        device="cuda" if config.backend.gpus_per_host else "cpu",
+        device="cuda" if on_gpu else "cpu",
     )
 
 

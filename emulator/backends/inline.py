@@ -13,6 +13,7 @@ from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.host import imported
 from emulator.observers.base import RunObserver
 from emulator.records import Arrays, Evaluation, Job, Update
+from emulator.running.capacity import n_gpus, with_gpus
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend, HostTiming, OnJobs
 from emulator.storage.places import Place
@@ -25,6 +26,7 @@ def run_inline(config: Config, out_dir: Place, observers: Sequence[RunObserver])
         UserError: something that the user gave cannot be used.
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
+    config = with_gpus(config, n_gpus())
     build_coordinator(config, out_dir, partial(InlineBackend, config), observers, threading.Event()).run()
 
 

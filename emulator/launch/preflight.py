@@ -23,6 +23,7 @@ from emulator.running.capacity import (
     n_gpus,
     n_hosts,
     trained_bytes,
+    with_gpus,
 )
 from emulator.running.compose import build_emulation, check_settings, cluster_of
 from emulator.running.coordinator import Emulation
@@ -118,6 +119,7 @@ def examine(config: Config, out_dir: Place) -> Preflight:
     Raises:
         UserError: something in the configuration, the model or the data cannot be used at all.
     """
+    config = with_gpus(config, n_gpus())
     check_settings(config)
     if config.training.enabled:
         check_content(config)
@@ -229,7 +231,7 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
     if os.environ.get("RAY_ADDRESS"):
         detail += "; looks at this machine alone, not at the cluster that RAY_ADDRESS names"
     checks = [Check(name="hosts", is_fine=True, detail=detail)]
-    if share := config.backend.gpus_per_host:
+    if share := config.backend.gpu_share:
         is_fine = number * share <= n_gpus()
         checks.append(
             Check(name="GPUs", is_fine=is_fine, detail=f"{number} hosts x {share:g}, of {n_gpus()} on this machine")

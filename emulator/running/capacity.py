@@ -2,7 +2,9 @@
 
 import math
 import os
+import runpy
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from emulator.config import Config
@@ -15,6 +17,7 @@ __all__ = [
     "HOST_BYTES",
     "RAY_BYTES",
     "available_bytes",
+    "has_gpu_torch",
     "least_hosts",
     "most_hosts",
     "n_cores",
@@ -22,6 +25,7 @@ __all__ = [
     "n_hosts",
     "trained_bytes",
     "weights_bytes",
+    "with_gpus",
 ]
 
 RAY_BYTES = 400 * 2**20
@@ -37,9 +41,7 @@ def n_hosts(config: Config, n_devices: int, devices_stacked: int, free: Mapping[
         return math.ceil(n_devices / backend.devices_per_actor)
     if backend.hosts:
         return backend.hosts
-    resource, per_host = (
-        ("GPU", backend.gpus_per_host) if backend.gpus_per_host else ("CPU", config.training.threads_per_host)
-    )
+    resource, per_host = ("GPU", backend.gpu_share) if backend.gpu_share else ("CPU", config.training.threads_per_host)
     room = int(free.get(resource, 1) // per_host)
     if "memory" in free:
         room = min(room, int(free["memory"] // HOST_BYTES))
@@ -56,6 +58,26 @@ def n_gpus() -> int:
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def has_gpu_torch() -> bool:
+    """Whether the PyTorch that is installed can use NVIDIA GPUs; told without importing it, which takes seconds."""
+    found = find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        return False
+    told = Path(found.submodule_search_locations[0]) / "version.py"
+    return told.is_file() and bool(runpy.run_path(str(told)).get("cuda"))
+
+
+def with_gpus(config: Config, n_gpus: float) -> Config:
+    """``config`` with ``backend.gpus_per_host`` as a number, where there are so many GPUs.
+
+    It is settled once, before anything is started, and ``run.json`` tells it: results differ in their last bits.
+    """
+    if config.backend.gpus_per_host is not None:
+        return config
+    share = 1.0 if n_gpus and has_gpu_torch() else 0.0
+    return config.model_copy(update={"backend": config.backend.model_copy(update={"gpus_per_host": share})})
 
 
 def least_hosts(config: Config) -> int:

@@ -204,7 +204,8 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     form = _form_of(policy, priced, trained)
     testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
     state = _initial_state(config, form, backend) if backend else {}
-    return Emulation(policy=CheckedPolicy(policy, form), testbed=testbed, backend=backend, initial_state=state)
+    checked = CheckedPolicy(policy, form, backend.add_up) if backend else CheckedPolicy(policy, form)
+    return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
 
 
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:

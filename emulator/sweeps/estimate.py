@@ -8,7 +8,7 @@ from emulator.backends.content import content_key, numeric_settings
 from emulator.backends.kinds import BackendKind, backend_kind
 from emulator.launch.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
-from emulator.running.capacity import HOST_BYTES, RAY_BYTES, available_bytes, most_hosts, n_cores, n_gpus
+from emulator.running.capacity import HOST_BYTES, RAY_BYTES, available_bytes, most_hosts, n_cores, n_gpus, with_gpus
 from emulator.shapes.catalog import model_spec
 from emulator.storage.places import Place
 from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
@@ -115,11 +115,12 @@ def _n_hosts(runs: Sequence[PlannedRun], clusters: Clusters) -> int:
     """Hosts of the largest pool, on this machine."""
     pools = [0]
     for run in runs:
-        backend, training = run.config.backend, run.config.training
+        config = with_gpus(run.config, n_gpus())
+        backend, training = config.backend, config.training
         if not training.enabled or not _backend(run).has_host_processes:
             continue
-        room = n_gpus() // backend.gpus_per_host if backend.gpus_per_host else n_cores() // training.threads_per_host
-        most = most_hosts(clusters.of(run.config).n_devices, numeric_settings(run.config).devices_stacked) * len(runs)
+        room = n_gpus() // backend.gpu_share if backend.gpu_share else n_cores() // training.threads_per_host
+        most = most_hosts(clusters.of(run.config).n_devices, numeric_settings(config).devices_stacked) * len(runs)
         pools.append(backend.hosts or max(1, min(int(room), most)))
     return max(pools)
 

@@ -69,6 +69,7 @@ def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_je
 OTHERS: dict[str, Any] = {
     "pace": "realtime(2)",
     "backend.kind": "inline",
+    "training.devices_stacked": 5,
     "data.separator": ";",
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
