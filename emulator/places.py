@@ -189,11 +189,11 @@ class RemotePath:
 
     def check_reachable(self) -> None:
         """Raise StorageError where there is no such bucket or server, or it lets nobody in with these credentials."""
-        base = RemotePath(self.root, "")
-        if not base.is_dir():
-            raise StorageError(errno.ENOENT, "there is no such bucket", str(self))
         with self._told():
-            self.filesystem.get_file_info(self.path)
+            filesystem, base = _connected(self.root)
+            found, _ = filesystem.get_file_info([base, self.path])
+        if found.type.name != "Directory":
+            raise StorageError(errno.ENOENT, "there is no such bucket", str(self))
 
     def _is(self, *kinds: str) -> bool:
         with self._told():
@@ -237,7 +237,7 @@ def place(given: "str | Place") -> Place:
     if found is None or found[1] == "file":
         return user_path(text)
     if found[1] not in SCHEMES:
-        raise ConfigError(f"a place is a path or a URL that begins with file://, {_either()}, got {text!r}")
+        raise ConfigError(f"a place is a path or a URL that begins with {_either()}, got {text!r}")
     url = urlsplit(text)
     if not url.netloc.rpartition("@")[2] and found[1] != "hdfs":
         raise ConfigError(f"a URL of {found[1]} names a bucket, as in {found[1]}://bucket/runs/first, got {text!r}")
@@ -284,4 +284,5 @@ def _reason(error: Exception) -> str:
 
 
 def _either() -> str:
-    return " or ".join(f"{scheme}://" for scheme in SCHEMES)
+    *others, last = (f"{scheme}://" for scheme in ("file", *SCHEMES))
+    return f"{', '.join(others)} or {last}"

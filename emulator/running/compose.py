@@ -16,7 +16,7 @@ from emulator.forms.base import AdapterForm
 from emulator.observers.base import RunObserver
 from emulator.observers.catalog import observers_of
 from emulator.observers.many import Observers
-from emulator.places import Place
+from emulator.places import Place, RemotePath
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
@@ -97,6 +97,13 @@ def check(config: Config, out_dir: Place) -> None:
     """
     check_out_dir(out_dir)
     check_settings(config)
+    if isinstance(out_dir, RemotePath) and (
+        needy := [each for each in observers_of(config) if each.needs_local_folder]
+    ):
+        raise ConfigError(
+            f"the observer {import_path(type(needy[0]))} writes files of its own beside the tables, on this machine "
+            f"alone; leave it out, or give --out a folder, got {str(out_dir)!r}"
+        )
 
 
 def check_settings(config: Config) -> None:
