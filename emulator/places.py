@@ -100,13 +100,13 @@ class RemotePath:
     def filesystem(self) -> Any:
         """The ``pyarrow.fs.FileSystem`` that it lies in."""
         with self._told():
-            return _connected(self.root)[0]
+            return _connected(self.root, _variables())[0]
 
     @property
     def path(self) -> str:
         """What :attr:`filesystem` calls it."""
         with self._told():
-            base: str = _connected(self.root)[1]
+            base: str = _connected(self.root, _variables())[1]
         return f"{base.rstrip('/')}/{self.key}".rstrip("/")
 
     def exists(self) -> bool:
@@ -190,7 +190,7 @@ class RemotePath:
     def check_reachable(self) -> None:
         """Raise StorageError where there is no such bucket or server, or it lets nobody in with these credentials."""
         with self._told():
-            filesystem, base = _connected(self.root)
+            filesystem, base = _connected(self.root, _variables())
             found, _ = filesystem.get_file_info([base, self.path])
         if found.type.name != "Directory":
             raise StorageError(errno.ENOENT, "there is no such bucket", str(self))
@@ -262,9 +262,13 @@ def storage_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
 
 
+def _variables() -> tuple[tuple[str, str], ...]:
+    return tuple(storage_variables().items())
+
+
 @cache
-def _connected(root: str) -> tuple[Any, str]:
-    """The file system of a URL, and what it calls the URL's own place."""
+def _connected(root: str, variables: tuple[tuple[str, str], ...]) -> tuple[Any, str]:
+    """The file system of a URL, and what it calls the URL's own place; ``variables`` are those that it depends on."""
     from pyarrow.fs import FileSystem
 
     if root.startswith("gs://") and "retry_limit_seconds" not in root:
