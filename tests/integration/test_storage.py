@@ -135,7 +135,7 @@ def test_every_command_reads_and_writes_as_it_does_here(local: Path, tmp_path: P
     assert in_process("summary", url).stdout == in_process("summary", str(local)).stdout.replace(str(local), url)
     assert place(f"{pages}/t.json").read_bytes() == (tmp_path / "t.json").read_bytes()
     assert place(f"{pages}/c.csv").read_bytes() == (tmp_path / "c.csv").read_bytes()
-    assert place(f"{pages}/page.html").read_bytes().startswith(b"<!doctype html>")
+    assert place(f"{pages}/page.html").read_bytes().startswith(b"<!DOCTYPE html>")
     assert emulator.load(url).devices.equals(emulator.load(local).devices)
 
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_reached_is_one_sentence_before_anything_starts(url: str,
 def test_an_observer_that_writes_files_of_its_own_is_refused_by_name(server: str) -> None:
     url = f"s3://{BUCKET}/runs/observed"
     ended = in_process(
-        "run", *SMALL, "--set", "observers=[{path='emulator.observers.tensorboard.TensorBoard'}]", "--out", url
+        "run", *SMALL, "--set", "observers=[{path='emulator.observers.tensorboard:TensorBoard'}]", "--out", url
     )
 
     assert ended.returncode == 2
