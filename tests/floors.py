@@ -164,7 +164,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/config",
         "a run's configuration",
         _names("backends/kinds errors /device_profiles/text_files"),
-        ("pydantic",),
+        ("pydantic", "pydantic_core"),
     ),
     Room(
         "emulator/results",

@@ -13,6 +13,8 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.ray import DIED, RayBackend, first_line, result
+from emulator.backends.ray_join import head_in_reach
+from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
 from emulator.config import Config
 from emulator.errors import UserError
@@ -21,7 +23,7 @@ from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
 from emulator.places import Place, storage_variables
 from emulator.results.observer_failures import add_observer_failures
-from emulator.running.capacity import least_hosts, trained_bytes
+from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
 
@@ -65,7 +67,7 @@ def run_on_ray(config: Config, out_dir: Place, observers: Sequence[RunObserver])
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
     if config.training.enabled:
-        check_room(least_hosts(config), trained_bytes(config))
+        check_room(least_hosts(config), trained_bytes(config), weights_bytes(config))
     told = Observers(observers)
     told.progressed(Progress(rounds_done=0, n_rounds=config.rounds))
     try:
@@ -118,12 +120,13 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with interruptible():
+    with interruptible(), only_python_speaks():
         try:
             with hang_up_kept_from_children():
                 connect()
             # Ray has put a handler of its own in the place of ours.
             heed_signals()
-            yield
+            with head_in_reach(os.environ.get("RAY_ADDRESS")):
+                yield
         finally:
             ray.shutdown()

@@ -95,6 +95,7 @@ def _as_plain(compared: Comparison) -> dict[str, Any]:
         "budget_j": question.budget_j,
         "by": list(compared.by),
         "baselines": dict(compared.baselines),
+        "without_power": {group: list(types) for group, types in compared.without_power.items()},
         "groups": _records(compared.groups),
         "runs": _records(compared.runs),
     }

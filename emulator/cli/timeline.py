@@ -2,6 +2,7 @@
 
 import re
 
+from emulator.analysis.devices import power_remark, without_power
 from emulator.errors import ConfigError, UserError
 from emulator.files import check_writable, write_text
 from emulator.places import Place
@@ -25,6 +26,8 @@ def export_timeline(run_dir: Place, out: Place, rounds: str | None) -> None:
         frames = load_run(run_dir)
         _check_rounds(frames, run_dir, span, rounds)
         n_bytes = write_text(out, trace_lines(frames, span))
+    if without := without_power(frames.devices):
+        print(f"timeline: joules are left out where they are not known: {power_remark(without)}")
     n_rounds = len(frames.rounds) if span is None else span[1] - span[0] + 1
     print(
         f"timeline: {out} ({size(n_bytes)}, {counted(n_rounds, 'round')})\n"

@@ -21,7 +21,7 @@ from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.validation import check_form
-from emulator.records import TrainingDefaults
+from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
 from emulator.running.continuation import Continuation, check_rounds, check_same_run, checkpoint_of
@@ -210,8 +210,16 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = _form_of(policy, priced, trained)
     testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
-    state = {**form.initial(trained, Seeds(config.seed)), **backend.prepared.head} if backend and trained else {}
+    state = _initial_state(config, form, backend) if backend else {}
     return Emulation(policy=CheckedPolicy(policy, form), testbed=testbed, backend=backend, initial_state=state)
+
+
+def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:
+    """Adapters and head before the first round."""
+    arrays = form.initial(backend.prepared.model, Seeds(config.seed))
+    if sites := form.sites_at_start():
+        arrays = form.fitted(arrays, backend.weights(sites))
+    return {**arrays, **backend.prepared.head}
 
 
 def _testbed(
@@ -248,7 +256,7 @@ def _testbed(
         availability=availability_of(config.testbed.availability, n_devices, seeds),
         drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
         shared=shared_capacity(cluster),
-        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
+        server_flop_per_s=(config.testbed.server_tflop_per_s or math.inf) * 1e12,
     )
 
 
