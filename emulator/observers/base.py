@@ -95,6 +95,11 @@ class RunObserver:
     nothing and starts nothing, since observers are also made to check a configuration.
     """
 
+    @property
+    def needs_local_folder(self) -> bool:
+        """Whether it writes files of its own into the folder of the run, which then must lie on this machine."""
+        return False
+
     def run_began(self, began: RunBegan) -> None:
         """The first round is over, and the folder of the run is there."""
 

@@ -34,7 +34,7 @@ from emulator.running.run_log import RunLog
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
-from emulator.storage.places import Place
+from emulator.storage.places import Place, RemotePath
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
 from emulator.world.devices import DEVICE_FACTS, HARDWARE_FACTS, Boards, Device
@@ -97,6 +97,13 @@ def check(config: Config, out_dir: Place) -> None:
     """
     check_out_dir(out_dir)
     check_settings(config)
+    if isinstance(out_dir, RemotePath) and (
+        needy := [each for each in observers_of(config) if each.needs_local_folder]
+    ):
+        raise ConfigError(
+            f"the observer {import_path(type(needy[0]))} writes files of its own beside the tables, on this machine "
+            f"alone; leave it out, or give --out a folder, got {str(out_dir)!r}"
+        )
 
 
 def check_settings(config: Config) -> None:

@@ -101,13 +101,13 @@ class RemotePath:
     def filesystem(self) -> Any:
         """The ``pyarrow.fs.FileSystem`` that it lies in."""
         with self._told():
-            return _connected(self.root)[0]
+            return _connected(self.root, _variables())[0]
 
     @property
     def path(self) -> str:
         """What :attr:`filesystem` calls it."""
         with self._told():
-            base: str = _connected(self.root)[1]
+            base: str = _connected(self.root, _variables())[1]
         return f"{base.rstrip('/')}/{self.key}".rstrip("/")
 
     def exists(self) -> bool:
@@ -190,11 +190,11 @@ class RemotePath:
 
     def check_reachable(self) -> None:
         """Raise StorageError where there is no such bucket or server, or it lets nobody in with these credentials."""
-        base = RemotePath(self.root, "")
-        if not base.is_dir():
-            raise StorageError(errno.ENOENT, "there is no such bucket", str(self))
         with self._told():
-            self.filesystem.get_file_info(self.path)
+            filesystem, base = _connected(self.root, _variables())
+            found, _ = filesystem.get_file_info([base, self.path])
+        if found.type.name != "Directory":
+            raise StorageError(errno.ENOENT, "there is no such bucket", str(self))
 
     def _is(self, *kinds: str) -> bool:
         with self._told():
@@ -238,7 +238,7 @@ def place(given: "str | Place") -> Place:
     if found is None or found[1] == "file":
         return user_path(text)
     if found[1] not in SCHEMES:
-        raise ConfigError(f"a place is a path or a URL that begins with file://, {_either()}, got {text!r}")
+        raise ConfigError(f"a place is a path or a URL that begins with {_either()}, got {text!r}")
     url = urlsplit(text)
     if not url.netloc.rpartition("@")[2] and found[1] != "hdfs":
         raise ConfigError(f"a URL of {found[1]} names a bucket, as in {found[1]}://bucket/runs/first, got {text!r}")
@@ -263,9 +263,13 @@ def storage_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
 
 
+def _variables() -> tuple[tuple[str, str], ...]:
+    return tuple(storage_variables().items())
+
+
 @cache
-def _connected(root: str) -> tuple[Any, str]:
-    """The file system of a URL, and what it calls the URL's own place."""
+def _connected(root: str, variables: tuple[tuple[str, str], ...]) -> tuple[Any, str]:
+    """The file system of a URL, and what it calls the URL's own place; ``variables`` are those that it depends on."""
     from pyarrow.fs import FileSystem
 
     if root.startswith("gs://") and "retry_limit_seconds" not in root:
@@ -285,4 +289,5 @@ def _reason(error: Exception) -> str:
 
 
 def _either() -> str:
-    return " or ".join(f"{scheme}://" for scheme in SCHEMES)
+    *others, last = (f"{scheme}://" for scheme in ("file", *SCHEMES))
+    return f"{', '.join(others)} or {last}"
