@@ -23,7 +23,7 @@ Deviations
     4. A policy with a protocol in which nobody waits chooses who shall start from now on, not who is at work.
 
 Defaults
-    exploration = 0.9, exploration_decay = 0.98, least_exploration = 0.2, straggler_penalty = 2, cutoff = 0.95: the
+    exploration = 0.9, exploration_decay = 0.98, least_exploration = 0.2, slowness_penalty = 2, cutoff = 0.95: the
     paper's. preferred_percentile = 30, pacer_rounds = 20, pacer_step = 5: the authors' code (all from memory).
     n_selected = 20: not stated; a quarter of the default testbed. policy = "fedlora": the common baseline.
 """
@@ -52,7 +52,7 @@ class Oort(Policy):
         exploration: share of a cohort that is new at first, epsilon.
         exploration_decay: what that share is multiplied by from round to round.
         least_exploration: it never falls below this.
-        straggler_penalty: exponent of the penalty on slow devices, alpha.
+        slowness_penalty: exponent of the penalty on slow devices, alpha.
         preferred_percentile: percentile of the known durations beyond which a device is slow.
         pacer_rounds: rounds of a window of the pacer, W.
         pacer_step: percentiles by which the pacer minds slowness less.
@@ -65,7 +65,7 @@ class Oort(Policy):
     exploration: Fraction = 0.9
     exploration_decay: Fraction = 0.98
     least_exploration: Fraction = 0.2
-    straggler_penalty: NotNegative = 2.0
+    slowness_penalty: NotNegative = 2.0
     preferred_percentile: Annotated[float, Between(0, 100)] = 30.0
     pacer_rounds: Count = 20
     pacer_step: Positive = 5.0
@@ -82,7 +82,7 @@ class Oort(Policy):
             exploration=self.exploration,
             exploration_decay=self.exploration_decay,
             least_exploration=self.least_exploration,
-            straggler_penalty=self.straggler_penalty,
+            slowness_penalty=self.slowness_penalty,
             preferred_percentile=self.preferred_percentile,
             pacer_rounds=self.pacer_rounds,
             pacer_step=self.pacer_step,

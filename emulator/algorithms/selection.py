@@ -15,7 +15,7 @@ from emulator.records import RoundReport, Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Participant:
+class SeenDevice:
     """What is known of a device that has delivered.
 
     Attributes:
@@ -37,7 +37,7 @@ class OortSelection:
         exploration: share of a cohort that is new at first, epsilon.
         exploration_decay: what that share is multiplied by from round to round.
         least_exploration: it never falls below this.
-        straggler_penalty: alpha, the exponent of ``T / t_i`` for devices slower than ``T``.
+        slowness_penalty: alpha, the exponent of ``T / t_i`` for devices slower than ``T``.
         preferred_percentile: ``T`` is this percentile of the durations known.
         pacer_rounds: rounds of a window, W.
         pacer_step: percentiles by which ``T`` is relaxed where a window was worth less than the one before.
@@ -48,13 +48,13 @@ class OortSelection:
     exploration: float = 0.9
     exploration_decay: float = 0.98
     least_exploration: float = 0.2
-    straggler_penalty: float = 2.0
+    slowness_penalty: float = 2.0
     preferred_percentile: float = 30.0
     pacer_rounds: int = 20
     pacer_step: float = 5.0
     clip_percentile: float = 95.0
     cutoff: float = 0.95
-    known: dict[int, Participant] = field(default_factory=dict)
+    known: dict[int, SeenDevice] = field(default_factory=dict)
     worth: list[float] = field(default_factory=list)
 
     def choose(self, available: Sequence[int], n: int, round_index: int, rng: np.random.Generator) -> list[int]:
@@ -72,7 +72,7 @@ class OortSelection:
             chosen += rng.choice(pool, n_old, replace=False, p=weights / weights.sum()).tolist()
         return sorted(int(device) for device in chosen)
 
-    def scores(self, known: Mapping[int, Participant], round_index: int) -> dict[int, float]:
+    def scores(self, known: Mapping[int, SeenDevice], round_index: int) -> dict[int, float]:
         """Utility, clipped and scaled to 0 … 1, plus ``sqrt(0.1 ln R / L_i)``, times ``(T / t_i)^alpha`` if slow.
 
         ``R`` is the number of the round from 1, and ``L_i`` that of the device's last delivery.
@@ -86,7 +86,7 @@ class OortSelection:
             scaled = float(utility - clipped.min()) / spread if spread else 1.0
             score = scaled + math.sqrt(0.1 * math.log(round_index + 1) / (one.round_index + 1))
             if one.duration_s > preferred_s:
-                score *= (preferred_s / one.duration_s) ** self.straggler_penalty
+                score *= (preferred_s / one.duration_s) ** self.slowness_penalty
             found[device] = score
         return found
 
@@ -102,7 +102,7 @@ class OortSelection:
                 continue
             utility = max(1, seen.n_examples) * seen.metrics.get("train_loss", 1.0)
             duration_s = seen.download_s + seen.compute_s + seen.upload_s
-            self.known[device] = Participant(utility=utility, duration_s=duration_s, round_index=report.round_index)
+            self.known[device] = SeenDevice(utility=utility, duration_s=duration_s, round_index=report.round_index)
             worth += utility
         self.worth.append(worth)
         n_rounds, window = len(self.worth), self.pacer_rounds

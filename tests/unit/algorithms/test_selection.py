@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from emulator.algorithms.selection import OortSelection, Participant, admitted
+from emulator.algorithms.selection import OortSelection, SeenDevice, admitted
 from emulator.records import DeviceReport, RoundReport, Status
 
 
@@ -36,7 +36,7 @@ def test_a_device_is_worth_its_loss_times_its_examples_and_takes_all_its_seconds
     selection = OortSelection()
     selection.observe(report(3, {4: (0.5, 20, 7.0)}))
 
-    assert selection.known == {4: Participant(utility=10.0, duration_s=10.0, round_index=3)}
+    assert selection.known == {4: SeenDevice(utility=10.0, duration_s=10.0, round_index=3)}
 
 
 def test_who_is_lost_stays_what_it_was() -> None:
@@ -48,11 +48,11 @@ def test_who_is_lost_stays_what_it_was() -> None:
 
 def test_scores_by_hand() -> None:
     """Utilities 0, 5, 10 are 0, 1/2, 1; the preferred time is the median, 4 s; in round 9, R is 10."""
-    selection = OortSelection(preferred_percentile=50, clip_percentile=100, straggler_penalty=2)
+    selection = OortSelection(preferred_percentile=50, clip_percentile=100, slowness_penalty=2)
     selection.known = {
-        0: Participant(utility=0.0, duration_s=2.0, round_index=0),
-        1: Participant(utility=5.0, duration_s=4.0, round_index=4),
-        2: Participant(utility=10.0, duration_s=8.0, round_index=9),
+        0: SeenDevice(utility=0.0, duration_s=2.0, round_index=0),
+        1: SeenDevice(utility=5.0, duration_s=4.0, round_index=4),
+        2: SeenDevice(utility=10.0, duration_s=8.0, round_index=9),
     }
     scores = selection.scores(selection.known, 9)
 
@@ -65,7 +65,7 @@ def test_scores_by_hand() -> None:
 def test_utilities_are_clipped_so_that_one_outlier_does_not_make_all_others_alike() -> None:
     selection = OortSelection(clip_percentile=50, preferred_percentile=100)
     selection.known = {
-        device: Participant(utility=utility, duration_s=1.0, round_index=0)
+        device: SeenDevice(utility=utility, duration_s=1.0, round_index=0)
         for device, utility in enumerate((1.0, 2.0, 3.0, 4.0, 1000.0))
     }
     assert selection.scores(selection.known, 0) == pytest.approx({0: 0.0, 1: 0.5, 2: 1.0, 3: 1.0, 4: 1.0})
@@ -80,7 +80,7 @@ def test_devices_are_drawn_down_to_a_share_of_the_score_at_the_border() -> None:
 
 def test_the_share_of_new_devices_falls_from_round_to_round_down_to_its_least() -> None:
     selection = OortSelection(exploration=0.8, exploration_decay=0.5, least_exploration=0.1)
-    selection.known = {d: Participant(utility=1.0, duration_s=1.0, round_index=0) for d in range(50)}
+    selection.known = {d: SeenDevice(utility=1.0, duration_s=1.0, round_index=0) for d in range(50)}
     n_new = [
         sum(device >= 50 for device in selection.choose(range(100), 20, r, np.random.default_rng(r))) for r in range(5)
     ]
@@ -91,7 +91,7 @@ def test_new_devices_fill_up_where_too_few_are_known_and_known_ones_where_too_fe
     selection = OortSelection(exploration=0.5)
     rng = np.random.default_rng(0)
     assert len(selection.choose(range(8), 4, 0, rng)) == 4
-    selection.known = {d: Participant(utility=1.0, duration_s=1.0, round_index=0) for d in range(8)}
+    selection.known = {d: SeenDevice(utility=1.0, duration_s=1.0, round_index=0) for d in range(8)}
     assert len(set(selection.choose(range(8), 6, 0, rng))) == 6
     assert selection.choose((3, 5), 6, 0, rng) == [3, 5]
 

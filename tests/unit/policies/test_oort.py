@@ -32,7 +32,7 @@ def test_devices_with_large_losses_are_chosen_more_often() -> None:
     def reports(job: Job, update: Update) -> Update:
         return replace(update, n_examples=10, metrics={"train_loss": 5.0 if job.device_id < 6 else 0.1})
 
-    policy = Oort(n_selected=4, exploration=0.5, least_exploration=0.0, straggler_penalty=0.0)
+    policy = Oort(n_selected=4, exploration=0.5, least_exploration=0.0, slowness_penalty=0.0)
     played = small_testbed(policy, n_devices=12, reports=reports).play(30)
     late = [device for one in played[15:] for device in one.plan.assignments]
 
