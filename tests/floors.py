@@ -54,6 +54,7 @@ FLOORS: tuple[Room, ...] = (
         _names("errors shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
+    Room("emulator/objective", "what is learnt, as server and boards know it", _names("records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
     Room("emulator/checkpoints", "what a run goes on from", _names("errors records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
@@ -121,10 +122,17 @@ FLOORS: tuple[Room, ...] = (
         ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
+        "emulator/learning/objective",
+        "what is learnt: rows as batches, their loss, and the score of held-out rows",
+        _names("learning/data learning/model objective records shapes"),
+        ("torch",),
+    ),
+    Room(
         "emulator/learning/host",
         "a host: resident model and data, and what it can be asked for",
         _names(
-            "errors forms learning/attach learning/data learning/model learning/settings records seeds",
+            "errors forms learning/attach learning/data learning/model learning/objective learning/settings objective "
+            "records seeds",
         ),
         ("torch",),
     ),
@@ -150,7 +158,10 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/prepare",
         "model and data, read once and shared out",
-        _names("errors learning/cut learning/data learning/host learning/model records seeds shapes"),
+        _names(
+            "errors learning/cut learning/data learning/host learning/model learning/objective objective records seeds "
+            "shapes"
+        ),
     ),
     Room("emulator/learning", "the only place of torch"),
     Room("emulator/backends/kinds", "kinds of backends: what is asked of one before it starts", _names("errors")),
@@ -177,7 +188,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "checkpoints config errors forms limits observers policy records results seeds shapes "
+            "objective checkpoints config errors forms limits observers policy records results seeds shapes "
             "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
@@ -186,7 +197,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/backends",
         "hosts in this process or on Ray",
         _names("config errors forms learning/cut learning/host learning/model learning/prepare learning/settings "
-               "limits learning/data observers records results running shapes"),
+               "limits learning/data objective observers records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),

@@ -29,6 +29,14 @@ class DataConfig(Section):
     """Column with the text: a name, or a number counted from 0 for files without a header."""
     label_column: str | NotNegative = "label"
     """Column with the label: a name, or a number counted from 0 for files without a header."""
+    prompt_column: str | NotNegative = ""
+    """For causal: column with what a response answers, given with data.response_column; empty learns data.text_column
+    whole."""
+    response_column: str | NotNegative = ""
+    """For causal: column with the response that is learnt."""
+    template: str = ""
+    """What stands before a response: plain, alpaca, alpaca-input, vicuna, or a text with the slot {prompt}; other slots
+    are columns. Empty means plain."""
     header: Literal["auto", True, False] = "auto"
     """Whether the first line of a csv, tsv or txt file names its columns; auto: if columns are given by name."""
     separator: str = ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from emulator.config import Config
 from emulator.limits import memory_left_bytes as available_bytes
 from emulator.limits import n_cores
-from emulator.shapes.catalog import model_spec
+from emulator.running.objectives import run_objective
 from emulator.shapes.model_folder import checkpoint_bytes
 
 __all__ = [
@@ -64,6 +64,8 @@ def least_hosts(config: Config) -> int:
 
 def trained_bytes(config: Config) -> int:
     """The trained model's weights, as they are loaded once for all hosts, and the file that they come from."""
-    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
+    trained = run_objective(config).spec(
+        config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head
+    )
     # The file is mapped until its last weight has become numbers of four bytes.
     return 4 * trained.n_parameters + checkpoint_bytes(config.model.train)

@@ -21,6 +21,7 @@ class Batch:
 
     ``rows`` are their numbers in the data; ``input_ids (rows, length)``; no ``attention_mask`` stands for one of all
     ones; ``labels (rows,)``; ``weights (rows,)`` are 1 / batch size of the row's device, 0 for rows that only pad.
+    ``scored (rows, length)`` are the tokens that the loss is about, where it is about tokens.
     """
 
     rows: Rows
@@ -28,6 +29,7 @@ class Batch:
     attention_mask: Tensor | None
     labels: Tensor
     weights: Tensor
+    scored: Tensor | None = None
 
     @property
     def device(self) -> str:
@@ -63,4 +65,5 @@ def make_batch(rows: Rows, data: TokenData, device: str, weights: NDArray[np.flo
         attention_mask=mask,
         labels=torch.from_numpy(data.labels[rows]).to(device),
         weights=torch.from_numpy(weights).to(device),
+        scored=None if data.scored is None else torch.from_numpy(data.scored[rows, :length]).to(device),
     )

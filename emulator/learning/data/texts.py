@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.text_files import user_path
 from emulator.errors import DataError
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
-from emulator.learning.data.reading import is_data_name, joined, read_table, shards
+from emulator.learning.data.parts import read_parts
 from emulator.learning.data.split import at_most, hold_out
 from emulator.learning.data.tables import Column, FileLayout, TextTable, shown
 from emulator.seeds import Seeds
-from emulator.shapes.hub import looks_like_path
 from emulator.shapes.names import BUILTIN_PREFIX
 
 BUILTIN = "builtin:intents"
@@ -81,12 +79,12 @@ def load_data(
     _check_columns(text_column, label_column)
     layout = layout or FileLayout()
     wanted = (text_column, label_column)
-    parts = _read(source, wanted, "data.source", layout, configuration)
+    parts = read_parts(source, wanted, "data.source", layout, configuration)
     table = parts["train"]
     train = _labelled(table, wanted, source, "data.source")
     test = _held_out_part(parts, wanted, source) if test_source is None else None
     if test_source is not None:
-        tests = _read(test_source, wanted, "data.test_source", layout, configuration)
+        tests = read_parts(test_source, wanted, "data.test_source", layout, configuration)
         test = _labelled(tests.get("test", tests["train"]), wanted, test_source, "data.test_source")
     where = f"data.source: {source!r}"
     names = label_names(train[1], where)
@@ -161,40 +159,6 @@ def _check_columns(text: Column, label: Column) -> None:
             f"data.text_column and data.label_column must be two different columns, got {text!r} for both; give the "
             "column that holds the labels as data.label_column"
         )
-
-
-def is_local(source: str) -> bool:
-    """Whether ``source`` means a file or a folder rather than a data set of the hub."""
-    path = user_path(source)
-    try:
-        return path.exists() or is_data_name(source) or looks_like_path(source)
-    except (OSError, ValueError):  # too long a name, or one with a null byte
-        return True
-
-
-def _read(
-    source: str, wanted: Sequence[Column], key: str, layout: FileLayout, configuration: str
-) -> Mapping[str, TextTable]:
-    """The rows of ``source`` by part: ``train``, and what it sets apart for testing itself."""
-    if not is_local(source):
-        from emulator.learning.data.hub import read_hub
-
-        return read_hub(source, configuration, wanted)
-    if configuration:
-        raise DataError(f"data.configuration is for data sets of the hub, and {source!r} is a file; leave it empty")
-    path, where = user_path(source), f"{key}: {source!r}"
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except (OSError, ValueError):
-        is_file = is_folder = False
-    if is_file:
-        return {"train": read_table(path, where, wanted, layout)}
-    if not is_folder:
-        raise DataError(f"{key}: there is no file {source!r}")
-    return {
-        part: joined([read_table(file, f"{key}: {str(file)!r}", wanted, layout) for file in files], files)
-        for part, files in shards(path, where).items()
-    }
 
 
 def _held_out_part(parts: Mapping[str, TextTable], wanted: Sequence[Column], source: str) -> Labelled | None:

@@ -15,11 +15,15 @@ LENGTH_STEP = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenData:
-    """Tokenised texts: ``input_ids (n, seq_len)`` int32, padded on the right; ``lengths (n,)`` and ``labels (n,)``."""
+    """Tokenised texts: ``input_ids (n, seq_len)`` int32, padded on the right; ``lengths (n,)`` and ``labels (n,)``.
+
+    Where the loss is about tokens, ``scored (n, seq_len)`` tells which; the first of a row is never one of them.
+    """
 
     input_ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
     labels: NDArray[np.int64]
+    scored: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
