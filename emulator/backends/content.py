@@ -150,6 +150,7 @@ def _data_source(config: Config) -> DataSource:
             is_quoted=None if data.quoting == "auto" else data.quoting == "minimal",
         ),
         configuration=data.configuration,
+        text_pair_column=None if data.text_pair_column == "" else data.text_pair_column,
         prompt_column=None if data.prompt_column == "" else data.prompt_column,
         response_column=None if data.response_column == "" else data.response_column,
         template=data.template,

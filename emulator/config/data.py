@@ -27,6 +27,8 @@ class DataConfig(Section):
     """A file with the held-out examples; empty holds out test_fraction of the source."""
     text_column: str | NotNegative = "text"
     """Column with the text: a name, or a number counted from 0 for files without a header."""
+    text_pair_column: str | NotNegative = ""
+    """For classification: column with a second text, which is classified together with the first; empty has none."""
     label_column: str | NotNegative = "label"
     """Column with the label: a name, or a number counted from 0 for files without a header."""
     prompt_column: str | NotNegative = ""

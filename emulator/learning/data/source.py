@@ -25,6 +25,7 @@ class DataSource:
     n_test: int | None = None
     layout: FileLayout = field(default_factory=FileLayout)
     configuration: str = ""
+    text_pair_column: Column | None = None
     prompt_column: Column | None = None
     response_column: Column | None = None
     template: str = ""
@@ -41,6 +42,7 @@ class DataSource:
             n_test=self.n_test,
             layout=self.layout,
             configuration=self.configuration,
+            text_pair_column=self.text_pair_column,
             seed=seed,
         )
 

@@ -30,7 +30,7 @@ FORM = LoraForm(ranks=(4, 4, 4), targets=("query", "value", "mlp_up"))
 
 def prepared(family: str, folder: Path, **data: Any) -> tuple[HostContent, Prepared]:
     """A tiny decoder with 36 rows for three devices, and 4 held out."""
-    columns = {"prompt_column": "prompt", "response_column": "response"} if not data else data
+    columns = data or {"prompt_column": "prompt", "response_column": "response"}
     source = DataSource(source=write_rows(folder / "rows.jsonl"), **columns)
     return prepare(
         train_model=save_tiny_decoder(family, folder / "model"),

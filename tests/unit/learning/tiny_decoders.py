@@ -77,6 +77,4 @@ def _tokenizer() -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator((text for row in rows(200) for text in row.values()), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")  # type: ignore[no-untyped-call]
