@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from emulator.config import Config
+from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
 from emulator.running.objectives import run_objective
@@ -95,6 +97,11 @@ def with_weights(content: Content, weights: Arrays) -> Content:
     return replace(content, model=replace(content.model, arrays={**weights, **content.model.arrays}))
 
 
+def weights_of(content: Content, sites: Sequence[Site]) -> FrozenWeights:
+    """The pre-trained weights of these matrices; a model that is not pre-trained has none."""
+    return content.model.weights(sites) if content.is_pretrained else {}
+
+
 def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
     """Load what hosts need, and tell the coordinator about it. Imports torch.
 
@@ -107,10 +114,10 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
 
         return prepare_images(
             source=data.source,
-            test_source=data.test_source or None,
+            test_source=data.test_source,
             test_fraction=data.test_fraction,
-            n_train=data.n_train or None,
-            n_test=data.n_test or None,
+            n_train=data.n_train,
+            n_test=data.n_test,
             n_devices=n_devices,
             scheme=data.partition.scheme,
             alpha=data.partition.alpha,
@@ -140,19 +147,19 @@ def _data_source(config: Config) -> DataSource:
         source=data.source,
         text_column=data.text_column,
         label_column=data.label_column,
-        test_source=data.test_source or None,
+        test_source=data.test_source,
         test_fraction=data.test_fraction,
-        n_train=data.n_train or None,
-        n_test=data.n_test or None,
+        n_train=data.n_train,
+        n_test=data.n_test,
         layout=FileLayout(
             header=None if data.header == "auto" else data.header,
-            separator=data.separator or None,
+            separator=data.separator,
             is_quoted=None if data.quoting == "auto" else data.quoting == "minimal",
         ),
         configuration=data.configuration,
-        text_pair_column=None if data.text_pair_column == "" else data.text_pair_column,
-        prompt_column=None if data.prompt_column == "" else data.prompt_column,
-        response_column=None if data.response_column == "" else data.response_column,
+        text_pair_column=data.text_pair_column,
+        prompt_column=data.prompt_column,
+        response_column=data.response_column,
         template=data.template,
     )
 

@@ -3,7 +3,7 @@
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from emulator.backends.ray_run import GRACE_S, POLL_S, connected, here
 from emulator.backends.ray_start import check_room
 from emulator.errors import UserError
 from emulator.observers.base import Progress, RunObserver
+from emulator.places import storage_variables
 from emulator.running.capacity import least_hosts, n_cores, trained_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend
@@ -38,11 +39,12 @@ class _Latest(RunObserver):
 class CoordinatorSlot:
     """Carries out one run after another. Its other methods run beside :meth:`run`."""
 
-    def __init__(self, lock: Path, folder: Path) -> None:
+    def __init__(self, lock: Path | None, folder: Path, variables: Mapping[str, str]) -> None:
+        os.environ |= variables
         # Paths are relative to the user's working directory, wherever the cluster was started.
         os.chdir(folder)
         # As long as this process lives, nobody else takes its runs for abandoned.
-        self._lock = hold_shared(lock)
+        self._lock = hold_shared(lock) if lock else None
         set_environment()
         self._stop = threading.Event()
         self._granted: Granted = queue.SimpleQueue()
@@ -86,7 +88,7 @@ class _Under:
     hosts: list[str]
 
 
-def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path | None) -> None:
     """Carry out all runs, at most ``max_parallel`` at a time (0: as many as there are hosts, or cores without hosts).
 
     Raises:
@@ -108,7 +110,7 @@ def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel:
 class _Batch:
     """Runs that share a pool of hosts, or that need none."""
 
-    def __init__(self, runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+    def __init__(self, runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path | None) -> None:
         self._waiting = list(runs)
         self._listener = listener
         self._lock = lock
@@ -213,7 +215,7 @@ class _Batch:
 
     def _new_slot(self) -> Any:
         remote: Any = ray.remote(CoordinatorSlot).options(num_cpus=0, max_concurrency=2, scheduling_strategy=here())
-        return remote.remote(self._lock, Path.cwd())
+        return remote.remote(self._lock, Path.cwd(), storage_variables())
 
 
 def _error_of(end: Any) -> tuple[BaseException | None, bool]:

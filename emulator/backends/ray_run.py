@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,15 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.ray import DIED, RayBackend, first_line, result
+from emulator.backends.ray_join import head_in_reach
+from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
 from emulator.config import Config
 from emulator.errors import UserError
 from emulator.observers.base import Progress, RunEnded, RunObserver
 from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
+from emulator.places import Place, storage_variables
 from emulator.results.observer_failures import add_observer_failures
 from emulator.running.capacity import least_hosts, trained_bytes
 from emulator.running.compose import build_coordinator
@@ -33,7 +36,10 @@ GRACE_S = 30.0
 class CoordinatorActor:
     """The actor around :class:`~emulator.running.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
 
-    def __init__(self, config: Config, out_dir: Path, events: frozenset[str], folder: Path) -> None:
+    def __init__(
+        self, config: Config, out_dir: Place, events: frozenset[str], folder: Path, variables: Mapping[str, str]
+    ) -> None:
+        os.environ |= variables
         # A cluster that was started elsewhere has another working directory, and paths are relative to the user's.
         os.chdir(folder)
         self._config = config
@@ -53,7 +59,7 @@ class CoordinatorActor:
         self._stop.set()
 
 
-def run_on_ray(config: Config, out_dir: Path, observers: Sequence[RunObserver]) -> None:
+def run_on_ray(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
     """Run to the end; ``observers`` are told in this thread, of each round a moment after it was closed.
 
     Raises:
@@ -71,11 +77,11 @@ def run_on_ray(config: Config, out_dir: Path, observers: Sequence[RunObserver]) 
         add_observer_failures(out_dir, told.failures)
 
 
-def _watch(config: Config, out_dir: Path, told: RunObserver, events: frozenset[str]) -> None:
+def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[str]) -> None:
     """Start the coordinator and pass on what it tells until it has ended."""
     options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
     remote: Any = ray.remote(CoordinatorActor).options(**options)
-    actor = remote.remote(config, out_dir, events, Path.cwd())
+    actor = remote.remote(config, out_dir, events, Path.cwd(), storage_variables())
     running = actor.run.remote()
     try:
         is_done = False
@@ -114,12 +120,13 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with interruptible():
+    with interruptible(), only_python_speaks():
         try:
             with hang_up_kept_from_children():
                 connect()
             # Ray has put a handler of its own in the place of ours.
             heed_signals()
-            yield
+            with head_in_reach(os.environ.get("RAY_ADDRESS")):
+                yield
         finally:
             ray.shutdown()

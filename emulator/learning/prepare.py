@@ -13,7 +13,7 @@ from emulator.learning.data.images import load_images
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
-from emulator.learning.model.loading import FrozenModel, HeadChoice, load_model
+from emulator.learning.model.loading import FrozenModel, load_model
 from emulator.learning.model.places import locate
 from emulator.learning.model.tokenizer import load_tokenizer
 from emulator.learning.objective.base import Examples, Learning
@@ -21,6 +21,7 @@ from emulator.objective.base import Objective
 from emulator.objective.classification import Classification
 from emulator.records import Prepared
 from emulator.seeds import Seeds
+from emulator.shapes.catalog import Head
 from emulator.shapes.convnet_catalog import builtin_convnet
 
 
@@ -33,7 +34,7 @@ def prepare(
     scheme: Literal["iid", "dirichlet"],
     alpha: float,
     run_seed: int,
-    head: HeadChoice = "output",
+    head: Head = "output",
     objective: Objective | None = None,
 ) -> tuple[HostContent, Prepared]:
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
@@ -73,7 +74,7 @@ def _prepared(
     examples: Examples,
     parts: Sequence[partition.Rows],
     seq_len: int,
-    head: HeadChoice,
+    head: Head,
     tokenizer: Any,
 ) -> tuple[HostContent, Prepared]:
     n_known = int(frozen.config["vocab_size"])

@@ -50,6 +50,10 @@ class Objective(ABC):
             ConfigError: there is no such model, or it cannot learn this.
         """
 
+    def priced(self, trained: ModelSpec) -> ModelSpec:
+        """The shapes that are paid for where they are the ``trained`` model's own."""
+        return trained
+
     @abstractmethod
     def evaluation(self, shards: Sequence[EvaluationShard]) -> Evaluation:
         """The evaluation over all held-out data; sums run in the order of the shards."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from emulator.objective.base import Objective
@@ -17,11 +17,11 @@ class Causal(Objective):
     """Evaluated by the mean cross-entropy of tokens, its exponential, and the share of tokens foretold.
 
     Attributes:
-        response_len: tokens per example whose loss the boards pay for; 0 means as many as the trained examples have,
-            or all where nothing is trained.
+        response_len: tokens per example whose loss the boards pay for; where it is not given, as many as the trained
+            examples have, or all where nothing is trained.
     """
 
-    response_len: int = 0
+    response_len: int | None = None
 
     kind: ClassVar[str] = "causal"
     reader: ClassVar[str] = "emulator.learning.data.passages:load_passages"
@@ -47,6 +47,12 @@ class Causal(Objective):
         return causal_spec_from_config(
             config, name=name, seq_len=seq_len, response_len=response_len, seq_len_key=seq_len_key
         )
+
+    def priced(self, trained: ModelSpec) -> ModelSpec:
+        if self.response_len is None:
+            return trained
+        assert isinstance(trained, CausalSpec)
+        return replace(trained, response_len=min(self.response_len, trained.seq_len))
 
     def evaluation(self, shards: Sequence[EvaluationShard]) -> Evaluation:
         n_tokens = sum(shard.n_tokens for shard in shards)

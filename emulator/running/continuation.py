@@ -7,12 +7,12 @@ transfer, and every stream of chance. Server state and the policy's memory, whic
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from emulator.checkpoints.store import FOLDER, Checkpoint, CheckpointWriter, has_checkpoint, read_checkpoint, read_index
 from emulator.errors import UserError
 from emulator.observers.base import Progress
+from emulator.places import Place
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
@@ -30,7 +30,7 @@ class Continuation:
     ``every_rounds`` is 0 where nothing is kept.
     """
 
-    def __init__(self, run_dir: Path, policy: CheckedPolicy, every_rounds: int) -> None:
+    def __init__(self, run_dir: Place, policy: CheckedPolicy, every_rounds: int) -> None:
         self._writer = CheckpointWriter(run_dir / FOLDER)
         self._policy = policy
         self._every_rounds = every_rounds
@@ -80,7 +80,7 @@ class Continuation:
         return checkpoint.states[checkpoint.n_rounds]
 
 
-def checkpoint_of(run_dir: Path, modules: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]] | None:
+def checkpoint_of(run_dir: Place, modules: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]] | None:
     """The checkpoint in a run's folder, with its index; None where the run has not come to its first.
 
     Raises:
@@ -91,7 +91,7 @@ def checkpoint_of(run_dir: Path, modules: Sequence[str]) -> tuple[Checkpoint, di
     return read_checkpoint(run_dir / FOLDER, modules), read_index(run_dir / FOLDER)
 
 
-def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
+def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Place) -> None:
     """Raise UserError where what a run is made of is not what it was, and it could not end as it would have.
 
     ``before`` is what its ``run.json`` says, ``now`` what it would say today.

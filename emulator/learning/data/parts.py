@@ -19,7 +19,7 @@ def is_local(source: str) -> bool:
 
 
 def read_parts(
-    source: str, wanted: Sequence[Column], key: str, layout: FileLayout, configuration: str
+    source: str, wanted: Sequence[Column], key: str, layout: FileLayout, configuration: str | None
 ) -> Mapping[str, TextTable]:
     """The rows of ``source``, the value of the setting ``key``, by part: ``train``, and what it sets apart for testing.
 
@@ -31,7 +31,7 @@ def read_parts(
 
         return read_hub(source, configuration, wanted)
     if configuration:
-        raise DataError(f"data.configuration is for data sets of the hub, and {source!r} is a file; leave it empty")
+        raise DataError(f"data.configuration is for data sets of the hub, and {source!r} is a file; leave it out")
     path, where = user_path(source), f"{key}: {source!r}"
     try:
         is_file, is_folder = path.is_file(), path.is_dir()

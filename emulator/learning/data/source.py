@@ -24,11 +24,11 @@ class DataSource:
     n_train: int | None = None
     n_test: int | None = None
     layout: FileLayout = field(default_factory=FileLayout)
-    configuration: str = ""
+    configuration: str | None = None
     text_pair_column: Column | None = None
     prompt_column: Column | None = None
     response_column: Column | None = None
-    template: str = ""
+    template: str | None = None
 
     def load(self, seed: int) -> TextData:
         """Reads them; ``seed`` is the run's."""

@@ -40,17 +40,17 @@ class Template:
         return _SLOT.sub(lambda slot: values[slot[1]], self.text)
 
 
-def template_of(given: str) -> Template:
-    """The template that ``given`` names, or is; empty means ``plain``.
+def template_of(given: str | None) -> Template:
+    """The template that ``given`` names, or is; ``plain`` without one.
 
     Raises:
         DataError: it has no slot for the prompt, or is no name of one.
     """
-    text = TEMPLATES.get(given or "plain", given)
+    text = TEMPLATES.get(given, given) if given is not None else TEMPLATES["plain"]
     if f"{{{PROMPT}}}" in text:
         return Template(text)
     names = ", ".join(TEMPLATES)
-    if _SLOT.search(text) or " " in text or "\n" in text:
+    if not re.fullmatch(r"[\w-]+", text):
         raise DataError(f"data.template has no slot {{{PROMPT}}} for the prompt, got {shown(text)!r}")
     raise DataError(
         f"data.template: there is no template {shown(text)!r}{did_you_mean(text, TEMPLATES)}; give one of {names}, or "

@@ -50,7 +50,7 @@ def load_data(
     n_train: int | None = None,
     n_test: int | None = None,
     layout: FileLayout | None = None,
-    configuration: str = "",
+    configuration: str | None = None,
     text_pair_column: Column | None = None,
     seed: int = 0,
 ) -> TextData:

@@ -68,10 +68,6 @@ def test_on_a_cluster_elsewhere_this_machine_does_not_matter(monkeypatch: pytest
     ray_start.check_room(1, 0)
 
 
-def test_a_start_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_start, "START_S", 0.01)
-    with (
-        pytest.raises(UserError, match=r"Ray has not started within .*session_latest/logs"),
-        ray_start._deadline(Path("/tmp/ray")),
-    ):
+def test_a_start_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(UserError, match="Ray has not started"), ray_start._deadline(0.01, "Ray has not started"):
         ray_start.threading.Event().wait(60)

@@ -7,6 +7,8 @@ import pytest
 from emulator.objective.causal import Causal
 from emulator.objective.classification import Classification
 from emulator.records import EvaluationShard
+from emulator.shapes.catalog import causal_spec_from_config
+from emulator.shapes.causal import CausalSpec
 
 
 def test_an_evaluation_is_the_mean_over_all_examples_of_all_shards() -> None:
@@ -31,3 +33,29 @@ def test_a_loss_that_has_diverged_has_a_perplexity_that_is_a_number() -> None:
 
     assert evaluation.perplexity is not None
     assert math.isfinite(evaluation.perplexity)
+
+
+def test_a_priced_response_is_as_long_as_the_setting_or_the_trained_examples_say() -> None:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 10,
+        "max_position_embeddings": 64,
+    }
+
+    def response_len(objective: Causal, like: CausalSpec | None = None) -> int:
+        spec = objective.spec("tiny", n_labels=0, seq_len=32, head="output", config=config, like=like)
+        assert isinstance(spec, CausalSpec)
+        return spec.response_len
+
+    trained = causal_spec_from_config(config, name="tiny", seq_len=64, response_len=16)
+    assert response_len(Causal()) == 32
+    assert response_len(Causal(), like=trained) == 8  # a quarter
+    assert response_len(Causal(response_len=5), like=trained) == 5
+    assert response_len(Causal(response_len=500)) == 32
+    priced = Causal(response_len=5).priced(trained)
+    assert isinstance(priced, CausalSpec)
+    assert priced.response_len == 5
