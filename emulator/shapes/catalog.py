@@ -151,13 +151,12 @@ def causal_spec_from_config(
     config: Mapping[str, Any], *, name: str, seq_len: int, response_len: int, seq_len_key: str = "data.seq_len"
 ) -> CausalSpec:
     """The shapes that a config.json describes; arguments and errors as for :func:`causal_spec`."""
-    shapes = _shapes_of(config, name, 1, seq_len, seq_len_key)
-    if not shapes.is_decoder:
+    if check_family(config, name) not in _DECODERS:
         raise ConfigError(
             f"model {name} is a {config['model_type']} model, which gives no next word; for task.kind = 'causal' give "
             f"a decoder of one of these families: {', '.join(_DECODERS)}"
         )
-    reader = _Config(config, name)
+    shapes, reader = _shapes_of(config, name, 1, seq_len, seq_len_key), _Config(config, name)
     vocabulary_size = reader.integer("vocab_size")
     is_tied = reader.flag("tie_word_embeddings", config["model_type"] in _TIED)
     return CausalSpec(
