@@ -6,7 +6,7 @@ For scripts: :func:`emulate` runs a testbed, :func:`load` reads a run or a sweep
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from emulator.version import VERSION as __version__
+from emulator.results.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from emulator import analysis

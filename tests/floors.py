@@ -42,7 +42,6 @@ FLOORS: tuple[Room, ...] = (
         ("device_profiles/text_files",),
         ("pyarrow",),
     ),
-    Room("emulator/version", "the version"),
     Room("emulator/errors", "what a user can mend, said in one sentence"),
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
     Room(
@@ -59,6 +58,7 @@ FLOORS: tuple[Room, ...] = (
         _names("errors shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
+    Room("emulator/objective", "what is learnt, as server and boards know it", _names("records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
     Room("emulator/running/checkpoints", "what a run goes on from", _names("errors storage records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
@@ -127,10 +127,17 @@ FLOORS: tuple[Room, ...] = (
         ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
+        "emulator/learning/objective",
+        "what is learnt: rows as batches, their loss, and the score of held-out rows",
+        _names("learning/data learning/model objective records shapes"),
+        ("torch",),
+    ),
+    Room(
         "emulator/learning/host",
         "a host: resident model and data, and what it can be asked for",
         _names(
-            "errors forms learning/attach learning/data learning/model learning/settings records seeds",
+            "errors forms learning/attach learning/data learning/model learning/objective learning/settings objective "
+            "records seeds",
         ),
         ("torch",),
     ),
@@ -156,7 +163,10 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/prepare",
         "model and data, read once and shared out",
-        _names("errors learning/cut learning/data learning/host learning/model records seeds shapes"),
+        _names(
+            "errors learning/cut learning/data learning/host learning/model learning/objective objective records seeds "
+            "shapes"
+        ),
     ),
     Room("emulator/learning", "the only place of torch"),
     Room("emulator/backends/kinds", "kinds of backends: what is asked of one before it starts", _names("errors")),
@@ -166,6 +176,7 @@ FLOORS: tuple[Room, ...] = (
         _names("backends/kinds errors /device_profiles/text_files"),
         ("pydantic", "pydantic_core"),
     ),
+    Room("emulator/results/version", "the version, as runs state it"),
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
@@ -183,8 +194,9 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "algorithms checkpoints config errors files forms limits observers places policy records results seeds "
-            "shapes world world/clock world/network /device_profiles /device_profiles/text_files",
+            "algorithms config errors forms objective observers policy records results running/checkpoints "
+            "running/limits seeds shapes storage world world/clock world/network /device_profiles "
+            "/device_profiles/text_files",
         ),
         reads_clock=True,
     ),
@@ -192,7 +204,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/backends",
         "hosts in this process or on Ray",
         _names("algorithms config errors storage forms learning/cut learning/host learning/model learning/prepare "
-               "learning/settings running/limits learning/data observers records results running shapes"),
+               "learning/settings running/limits learning/data objective observers records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),
@@ -221,7 +233,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/report",
         "the HTML page and the trace of runs",
-        _names("analysis errors records report/terminal results version"),
+        _names("analysis errors records report/terminal results results/version"),
         ("pandas", "plotly"),
         reads_clock=True,
     ),
@@ -237,12 +249,12 @@ FLOORS: tuple[Room, ...] = (
         "emulator/cli",
         "the command line",
         _names("analysis backends/kinds calibration config errors launch storage forms observers policy "
-               "records report report/terminal results running shapes sweeps version world/price "
+               "records report report/terminal results running shapes sweeps results/version world/price "
                "/device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),
-    Room("emulator/__init__", "the names for scripts", _names("analysis config results launch version")),
+    Room("emulator/__init__", "the names for scripts", _names("analysis config results launch results/version")),
 )  # fmt: skip
 """From the lowest to the highest: a room imports lower ones alone, and of these only those that it names."""
 

@@ -22,7 +22,6 @@ from emulator.backends.content import load_content, numeric_settings, weights_of
 from emulator.backends.kept_updates import KeptPayload, KeptStack, fetched, is_kept
 from emulator.backends.stacks import (
     declared_cost,
-    evaluation_of,
     evaluation_shards,
     in_order,
     longest_first,
@@ -35,6 +34,7 @@ from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
 from emulator.running.capacity import HOST_BYTES, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
+from emulator.running.objectives import run_objective
 from emulator.running.paths import located
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class RayHosts(Backend):
     def __init__(self, config: Config, cpus_per_host: float) -> None:
         """Start nothing: a subclass fills in the hosts, what they are started with, and what is prepared."""
         self._config = config
-        self._settings = numeric_settings(config)
+        self._settings, self._objective = numeric_settings(config), run_objective(config)
         self._cpus_per_host = cpus_per_host
         self._n_replaced = 0
         self._hosts: list[Any] = []
@@ -256,7 +256,7 @@ class RayHosts(Backend):
             evaluated: dict[int, EvaluationShard] = {}
             for share, of_host in zip(shares, waits, strict=True):
                 evaluated.update(zip(share, of_host(), strict=True))
-            return evaluation_of([evaluated[index] for index in range(len(shards))])
+            return self._objective.evaluation([evaluated[index] for index in range(len(shards))])
 
         return wait
 

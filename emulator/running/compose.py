@@ -28,11 +28,11 @@ from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
 from emulator.running.interruption import StopSignal
+from emulator.running.objectives import run_objective
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
 from emulator.seeds import Seeds
-from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
 from emulator.storage.places import Place, RemotePath
 from emulator.world.availability import DropOuts
@@ -122,18 +122,16 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
     Raises:
         ConfigError: there is no such model, or it differs from the trained one in its number of layers.
     """
-    name = price_name(config)
+    name, objective, head = price_name(config), run_objective(config), config.model.head
     if name == "trained":
         seq_len = config.model.price_seq_len or config.data.seq_len
         if trained is not None:
-            return trained.with_seq_len(seq_len)
+            return objective.priced(trained.with_seq_len(seq_len))
         key = "model.price_seq_len" if config.model.price_seq_len else "data.seq_len"
-        return model_spec(
-            config.model.train, n_labels=n_labels, seq_len=seq_len, head=config.model.head, seq_len_key=key
-        )
+        return objective.spec(config.model.train, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=key)
     seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
     key = "model.price_seq_len"
-    priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head, seq_len_key=key)
+    priced = objective.spec(name, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=key, like=trained)
     if trained is not None:
         check_layers(name, priced, trained)
     return priced
