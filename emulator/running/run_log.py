@@ -110,8 +110,14 @@ class RunLog:
         self._is_open = True
         self._observers.run_began(self._begin(round_index))
 
+    def flush(self) -> None:
+        """Have all that was written on disk."""
+        self._writer.flush()
+
     def finish(self, n_rounds: int) -> None:
         """All rounds are done and written."""
+        if not self._is_open:  # it had died behind its last round
+            self._open(n_rounds)
         self._writer.close("finished")
         self._progress.tell(rounds_done=n_rounds)
         self._tell_end(RunEnded(status="finished"))
