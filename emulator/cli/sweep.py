@@ -153,6 +153,9 @@ class _Lines:
 
     def __exit__(self, *error: object) -> None: ...
 
+    def warned(self, text: str) -> None:
+        self._console.print(f"jetbed: {text}", soft_wrap=True)
+
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None:
         if self._shown is None:
             self._shown = dict(states)
@@ -186,6 +189,9 @@ class _LiveTable:
         # A terminal that has hung up cannot be drawn on, which must not hide why the sweep ended.
         with suppress(OSError):
             self._live.stop()
+
+    def warned(self, text: str) -> None:
+        self._live.console.print(f"jetbed: {text}", soft_wrap=True)
 
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None:
         self._live.update(self._drawn(states, progress))

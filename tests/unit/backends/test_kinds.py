@@ -67,6 +67,8 @@ seed = [0, 1]
 
 
 class NoDisplay:
+    def warned(self, text: str) -> None: ...
+
     def show(self, states: object, progress: object) -> None:
         """Nobody looks."""
 

@@ -13,6 +13,8 @@ class Silent:
         self.events: list[tuple[str, str]] = []
         self._before: dict[str, str] = {}
 
+    def warned(self, text: str) -> None: ...
+
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None:
         for name, state in states.items():
             if self._before.get(name, state.status) != state.status:

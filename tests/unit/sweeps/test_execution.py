@@ -174,7 +174,7 @@ def test_a_damaged_run_is_run_again(make_sweep: MakeSweep, tmp_path: Path, damag
 def test_whatever_ends_one_run_does_not_end_the_others(
     make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leave(*given: object) -> None:
+    def leave(*given: object, **named: object) -> None:
         raise SystemExit(3)
 
     monkeypatch.setattr(execution, "execute", leave)
@@ -216,6 +216,8 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_what_was_under_way(
     make_sweep: MakeSweep, tmp_path: Path
 ) -> None:
     class Impatient(Silent):
+        def warned(self, text: str) -> None: ...
+
         def show(self, states: object, progress: object) -> None:
             super().show(states, progress)  # type: ignore[arg-type]
             if self.events[-1:] == [("policy-legend,seed-1", "running")]:
