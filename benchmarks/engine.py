@@ -159,6 +159,21 @@ def run_jetbed(workload: Workload, folder: Path, n_rounds: int) -> tuple[list[fl
     """Seconds of each round, seconds from the process's start to the first job, and peak bytes of all processes."""
     from emulator import load
 
+    (folder / "run.toml").write_text(config_of_workload(workload, folder, n_rounds))
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        command = [sys.executable, "-m", "benchmarks.jetbed_run", str(folder / "run.toml"), out]
+        process = subprocess.Popen([*command, "--started-s", str(time.time())], stdout=subprocess.PIPE, text=True)
+        memory = peak_bytes_of(process.pid)
+        output, _ = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} failed")
+        host = load(out).host
+    rounds_s = host[host["phase"] == "round"].sort_values("round_index")["wall_s"].tolist()
+    return rounds_s[:n_rounds], json.loads(output.splitlines()[0])["startup_s"], memory()
+
+
+def config_of_workload(workload: Workload, folder: Path, n_rounds: int) -> str:
+    """A configuration, as TOML, that runs ``workload`` from its files in ``folder`` for ``n_rounds`` and one more."""
     config: dict[str, Any] = {
         "rounds": n_rounds + 1,  # the last one evaluates, and is left out
         "testbed": {"n_devices": workload.n_devices},
@@ -178,17 +193,7 @@ def run_jetbed(workload: Workload, folder: Path, n_rounds: int) -> tuple[list[fl
         "evaluation": {"every_rounds": n_rounds + 1},
         "policy": {"path": "fedlora", "depth": workload.depth},
     }
-    (folder / "run.toml").write_text(tomli_w.dumps(config))
-    with tempfile.TemporaryDirectory(dir=folder) as out:
-        command = [sys.executable, "-m", "benchmarks.jetbed_run", str(folder / "run.toml"), out]
-        process = subprocess.Popen([*command, "--started-s", str(time.time())], stdout=subprocess.PIPE, text=True)
-        memory = peak_bytes_of(process.pid)
-        output, _ = process.communicate()
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)} failed")
-        host = load(out).host
-    rounds_s = host[host["phase"] == "round"].sort_values("round_index")["wall_s"].tolist()
-    return rounds_s[:n_rounds], json.loads(output.splitlines()[0])["startup_s"], memory()
+    return tomli_w.dumps(config)
 
 
 def timed_run(key: str, n_devices: int, n_rounds: int) -> Line:

@@ -4,20 +4,22 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from emulator.backends.content import check_content
 from emulator.backends.environment import set_environment
 from emulator.backends.kinds import backend_kind
+from emulator.backends.locks import owned
 from emulator.config import Config
 from emulator.errors import UserError
 from emulator.observers.base import RunObserver
+from emulator.observers.many import Observers
+from emulator.places import Place
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
 from emulator.running.compose import build_coordinator, check, check_settings
 
 
-def execute(config: Config, out_dir: Path, observers: Sequence[RunObserver] = (), *, resumes: bool = False) -> Path:
+def execute(config: Config, out_dir: Place, observers: Sequence[RunObserver] = (), *, resumes: bool = False) -> Place:
     """Run ``config`` to its end and write it into ``out_dir``; return the folder.
 
     The folder is new or empty; with ``resumes`` it holds the run, which goes on from its last checkpoint and ends with
@@ -33,6 +35,12 @@ def execute(config: Config, out_dir: Path, observers: Sequence[RunObserver] = ()
         check_settings(config)
     else:
         check(config, out_dir)
+    with owned(out_dir, Observers(observers).warned):
+        _carry_out(config, out_dir, observers)
+    return out_dir
+
+
+def _carry_out(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
     if config.training.enabled:
         if not os.environ.get("RAY_ADDRESS"):  # on a cluster elsewhere the files need not be here
             check_content(config)
@@ -40,10 +48,9 @@ def execute(config: Config, out_dir: Path, observers: Sequence[RunObserver] = ()
     else:
         # Without training there is nothing for hosts to do, whatever the backend.
         build_coordinator(config, out_dir, None, observers, threading.Event()).run()
-    return out_dir
 
 
-def config_to_resume(run_dir: Path, rounds: int | None = None) -> Config:
+def config_to_resume(run_dir: Place, rounds: int | None = None) -> Config:
     """The configuration with which the run in ``run_dir`` goes on, whatever ended it.
 
     ``rounds`` makes it longer, also one that is finished.

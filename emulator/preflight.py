@@ -5,15 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from device_profiles.records import ClusterSpec
 from emulator.backends.content import check_content, numeric_settings
-from emulator.backends.inline import InlineBackend
 from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
 from emulator.errors import ConfigError, ShortageError
+from emulator.places import Place
 from emulator.policy.rounds import play_round
 from emulator.records import Job, Prepared, Status
 from emulator.results.writer import check_out_dir
@@ -113,7 +112,7 @@ class Preflight:
         return all(check.is_fine for check in self.checks)
 
 
-def examine(config: Config, out_dir: Path) -> Preflight:
+def examine(config: Config, out_dir: Place) -> Preflight:
     """Plan and play the first rounds of ``config``, and find what does not fit. Nothing is written.
 
     Raises:
@@ -128,7 +127,11 @@ def examine(config: Config, out_dir: Path) -> Preflight:
         return Preflight(checks=tuple(checks), outside_known_range={})
     start_s = time.perf_counter()
     try:
-        start_backend = partial(InlineBackend, config) if config.training.enabled else None
+        start_backend = None
+        if config.training.enabled:
+            from emulator.backends.inline import InlineBackend  # which loads torch, after all that needs none
+
+            start_backend = partial(InlineBackend, config)
         emulation = build_emulation(config, start_backend, Clock())
     except ShortageError as error:
         return Preflight(checks=(*checks, Check(name="data", is_fine=False, detail=str(error))), outside_known_range={})
@@ -204,7 +207,7 @@ def _understood(prepared: Prepared) -> dict[str, str]:
     return lines
 
 
-def _output_folder(out_dir: Path) -> Check:
+def _output_folder(out_dir: Place) -> Check:
     try:
         check_out_dir(out_dir)
     except ConfigError as error:

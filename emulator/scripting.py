@@ -11,13 +11,14 @@ from device_profiles.text_files import user_path
 from emulator.config import Config, load_config
 from emulator.execute import execute
 from emulator.observers.base import RunObserver
+from emulator.places import Place, place
 from emulator.results.reader import RunFrames, load_run
 from emulator.results.writer import claim_default_out_dir
 
 
 def emulate(
     settings: Config | Mapping[str, Any] | None = None,
-    out: str | Path | None = None,
+    out: str | Place | None = None,
     *,
     config_file: str | Path | None = None,
     observers: Sequence[RunObserver] = (),
@@ -34,7 +35,8 @@ def emulate(
     Args:
         settings: a whole configuration, or settings by key path that override those of ``config_file``;
             ``jetbed run --print-config`` lists them.
-        out: the folder of the run, new or empty; ``runs/<time>-<policy>-s<seed>`` without.
+        out: the folder of the run, new or empty, or a URL such as ``s3://bucket/runs/first``;
+            ``runs/<time>-<policy>-s<seed>`` without.
         config_file: a TOML file, as for ``jetbed run``; the default testbed without.
         observers: are told what becomes of the run, in this process, wherever it goes on; those of the configuration
             are told where its coordinator is.
@@ -48,7 +50,7 @@ def emulate(
         config = load_config(None if config_file is None else user_path(config_file), list((settings or {}).items()))
     told = [*observers, _Warnings()]
     if out is not None:
-        return load_run(execute(config, user_path(out), told))
+        return load_run(execute(config, place(out), told))
     folder = claim_default_out_dir(config.policy.path, config.seed, datetime.now())
     try:
         return load_run(execute(config, folder, told))

@@ -45,7 +45,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.algorithms.ranks import Mask, arbitrated, cubic_budget, highest
+from emulator.algorithms.ranks import RankMask, arbitrated, cubic_budget, highest
 from emulator.forms.base import AdapterForm
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm, KeptRanks
 from emulator.policy import Count, CountOrZero, FractionBelowOne, NotNegative, Policy, Positive
@@ -77,7 +77,7 @@ class FedAra(Policy):
 
     task = "emulator.learning.tasks.votes:train_and_vote"
 
-    _kept: Mask | None = field(default=None, init=False, repr=False)  # (layers * targets * first_rank,)
+    _kept: RankMask | None = field(default=None, init=False, repr=False)  # (layers * targets * first_rank,)
     _next_budget: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ class FedAra(Policy):
         return cubic_budget(round_index, first, last, self.warm_up_rounds, self.decline_rounds)
 
 
-def kept_ranks(kept: Mask, n_layers: int, n_targets: int) -> KeptRanks:
+def kept_ranks(kept: RankMask, n_layers: int, n_targets: int) -> KeptRanks:
     """The numbers of the ranks that a flat mask keeps, by layer and target."""
     return tuple(
         tuple(tuple(np.flatnonzero(ranks).tolist()) for ranks in targets)
@@ -135,7 +135,7 @@ def kept_ranks(kept: Mask, n_layers: int, n_targets: int) -> KeptRanks:
     )
 
 
-def evenly(n_matrices: int, rank: int, budget: int) -> Mask:
+def evenly(n_matrices: int, rank: int, budget: int) -> RankMask:
     """A mask that keeps ``budget`` ranks, the first of each matrix; the matrices' numbers differ by at most one."""
     numbers = np.tile(np.arange(rank), n_matrices)
     return highest(-numbers.astype(np.float64), budget)
@@ -154,7 +154,7 @@ def rank_sizes(state: Arrays) -> NDArray[np.float64]:
     )
 
 
-def switched_off(state: Arrays, kept: Mask) -> Arrays:
+def switched_off(state: Arrays, kept: RankMask) -> Arrays:
     """The state with E 0 at all ranks that are not kept."""
     names = [name for name in state if name.endswith("lora_E")]
     masks = kept.reshape(len(names), -1, 1)

@@ -25,7 +25,7 @@ Deviations
 
 Defaults
     buffer_size = 10: the paper's K. server_learning_rate = 1.0: not stated in what was at hand; chosen because the step
-    is then FedAvg's where nothing is stale. rank = 8, depth = 0 (all layers): those of FedLoRA, to which it compares.
+    is then FedAvg's where nothing is stale. rank = 8, all layers: those of FedLoRA, to which it compares.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ import numpy as np
 from emulator.algorithms.aggregation import Contribution, contributions, staleness_discount, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Count, CountOrZero, Policy, Positive
+from emulator.policy import Count, Policy, Positive
 from emulator.protocols.buffered import BufferedAsync
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
 from emulator.shapes.spec import ModelSpec
@@ -51,14 +51,14 @@ class FedBuff(Policy):
         server_learning_rate: what the mean change is multiplied by, eta_g.
         weight_by_examples: whether a device with more examples counts for more.
         rank: LoRA rank of every adapted layer.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
     """
 
     buffer_size: Count = 10
     server_learning_rate: Positive = 1.0
     weight_by_examples: bool = True
     rank: Count = 8
-    depth: CountOrZero = 0
+    depth: Count | None = None
     protocol: BufferedAsync = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

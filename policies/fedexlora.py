@@ -22,7 +22,7 @@ Deviations
 
 Defaults
     rank = 8: that of the FedLoRA baseline, so that both are compared at one rank; the public code has 4 with three
-    devices (sourced). depth = 0: all layers.
+    devices (sourced). depth is not given: all layers.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from emulator.algorithms.aggregation import contributions, mean_product, weighte
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import adapter_name, uniform_ranks
 from emulator.forms.residual import ResidualLoraForm, lacking_ranks, residual_name, residual_plan
-from emulator.policy import Count, CountOrZero, Policy
+from emulator.policy import Count, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -45,11 +45,11 @@ class FedExLora(Policy):
 
     Args:
         rank: LoRA rank of every adapted layer.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
     """
 
     rank: Count = 8
-    depth: CountOrZero = 0
+    depth: Count | None = None
 
     _lacking: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 

@@ -18,13 +18,13 @@ Deviations
 
 Defaults
     rank = 8: the baseline's rank in the systems measured against it (from memory); the sum over twelve layers, 96, is
-    close to that of LEGEND's default rank law, 90. depth = 0: all layers, as in the paper.
+    close to that of LEGEND's default rank law, 90. depth is not given: all layers, as in the paper.
 """
 
 from dataclasses import dataclass
 
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Count, CountOrZero, Policy
+from emulator.policy import Count, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 
@@ -35,11 +35,11 @@ class FedLora(Policy):
 
     Args:
         rank: LoRA rank of every adapted layer.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
     """
 
     rank: Count = 8
-    depth: CountOrZero = 0
+    depth: Count | None = None
 
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))

@@ -18,13 +18,13 @@ Deviations
 
 Defaults
     rank = 8: that of the FedLoRA baseline, so that both are compared at one rank. scaling = 2: the engine's for every
-    form; the paper tunes it (from memory). depth = 0: all layers.
+    form; the paper tunes it (from memory). depth is not given: all layers.
 """
 
 from dataclasses import dataclass
 
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Count, CountOrZero, Policy
+from emulator.policy import Count, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 
@@ -35,12 +35,12 @@ class FfaLora(Policy):
 
     Args:
         rank: LoRA rank of every adapted layer.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
         scaling: what the product B A is multiplied by.
     """
 
     rank: Count = 8
-    depth: CountOrZero = 0
+    depth: Count | None = None
     scaling: float = 2.0
 
     def form(self, model: ModelSpec) -> LoraForm:

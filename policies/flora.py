@@ -22,7 +22,7 @@ Deviations
 
 Defaults
     ranks = (8,): that of the FedLoRA baseline on every device. The authors' example has 64, 32, 16, 16, 8, 8, 4, 4,
-    4, 4; give it as ``ranks`` to see heterogeneous ones, which devices take in turn. depth = 0: all layers.
+    4, 4; give it as ``ranks`` to see heterogeneous ones, which devices take in turn. depth is not given: all layers.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ from emulator.algorithms.aggregation import contributions, mean_product, weighte
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import adapter_name, uniform_ranks
 from emulator.forms.residual import ResidualLoraForm, lacking_ranks, residual_name, residual_plan
-from emulator.policy import Count, CountOrZero, Nonempty, Policy
+from emulator.policy import Count, Nonempty, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -46,11 +46,11 @@ class Flora(Policy):
 
     Args:
         ranks: LoRA ranks, which devices take in turn by their ids.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
     """
 
     ranks: Annotated[tuple[Count, ...], Nonempty] = (8,)
-    depth: CountOrZero = 0
+    depth: Count | None = None
 
     _lacking: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 

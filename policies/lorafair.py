@@ -22,7 +22,7 @@ Deviations
 
 Defaults
     regularization = 0.01: the paper's (from a public note). n_server_steps = 50: not stated; chosen because the
-    objective hardly falls after that in the tests. rank = 8, depth = 0: those of the FedLoRA baseline; the paper
+    objective hardly falls after that in the tests. rank = 8, all layers: those of the FedLoRA baseline; the paper
     uses rank 16 on vision transformers (from the note).
 """
 
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, lora_plan, uniform_ranks
-from emulator.policy import Count, CountOrZero, NotNegative, Policy
+from emulator.policy import Count, NotNegative, Policy
 from emulator.records import Arrays, ClusterView, RoundPlan, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -48,13 +48,13 @@ class LoraFair(Policy):
 
     Args:
         rank: LoRA rank of every adapted layer.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
         regularization: how much a large correction counts, lambda.
         n_server_steps: steps of gradient descent per adapter and round.
     """
 
     rank: Count = 8
-    depth: CountOrZero = 0
+    depth: Count | None = None
     regularization: NotNegative = 0.01
     n_server_steps: Count = 50
 

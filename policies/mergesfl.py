@@ -48,7 +48,7 @@ from emulator.algorithms.grouping import kl_divergence, label_distributions, mix
 from emulator.forms.base import AdapterForm
 from emulator.forms.cut import CutForm
 from emulator.forms.cut_lora import cut_form
-from emulator.policy import Count, CountOrZero, Fraction, FractionAboveZero, NotNegative, Policy, Positive
+from emulator.policy import Count, Fraction, FractionAboveZero, NotNegative, Policy, Positive
 from emulator.protocols.cut import CutRounds
 from emulator.records import Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
@@ -59,7 +59,7 @@ class MergeSfl(Policy):
     """Device selection and batch sizes for a split model with merged features.
 
     Args:
-        cut: how many layers of a transformer lie below the cut; 0 means the first quarter.
+        cut: how many layers of a transformer lie below the cut; the first quarter where it is not given.
         rank: LoRA rank of every layer of a transformer.
         n_selected: at most so many devices take part in a round.
         ingress_batches: samples of a step that the server can take in, as a multiple of the batch size, B^h.
@@ -71,7 +71,7 @@ class MergeSfl(Policy):
         scale_bottom_rate: whether a smaller batch means a smaller learning rate of the bottom.
     """
 
-    cut: CountOrZero = 0
+    cut: Count | None = None
     rank: Count = 8
     n_selected: Count = 10
     ingress_batches: Positive = 10.0

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from emulator.forms.cut import CutForm
 from emulator.forms.cut_lora import cut_form
-from emulator.policy import Count, CountOrZero, Fraction, FractionAboveZero, Policy
+from emulator.policy import Count, Fraction, FractionAboveZero, Policy
 from emulator.protocols.cut import CutRounds
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
@@ -38,14 +38,14 @@ class SplitFed(Policy):
     """Random devices, equal batches.
 
     Args:
-        cut: how many layers of a transformer lie below the cut; 0 means the first quarter.
+        cut: how many layers of a transformer lie below the cut; the first quarter where it is not given.
         rank: LoRA rank of every layer of a transformer.
         n_selected: so many devices take part in a round.
         rate_decay: factor of the learning rate per round.
         rate_floor: least learning rate, as a share of the first.
     """
 
-    cut: CountOrZero = 0
+    cut: Count | None = None
     rank: Count = 8
     n_selected: Count = 10
     rate_decay: FractionAboveZero = 0.993

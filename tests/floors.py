@@ -45,7 +45,13 @@ FLOORS: tuple[Room, ...] = (
     Room("emulator/version", "the version"),
     Room("emulator/errors", "what a user can mend, said in one sentence"),
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
-    Room("emulator/files", "files that are whole or not there", _names("errors")),
+    Room(
+        "emulator/places",
+        "where results lie: a path, or a URL of a storage",
+        _names("errors /device_profiles/text_files"),
+        ("pyarrow",),
+    ),
+    Room("emulator/files", "files that are whole or not there", _names("errors places")),
     Room("emulator/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
     Room(
@@ -55,7 +61,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
-    Room("emulator/checkpoints", "what a run goes on from", _names("errors records"), ("safetensors",)),
+    Room("emulator/checkpoints", "what a run goes on from", _names("errors files places records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
     Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
@@ -158,18 +164,18 @@ FLOORS: tuple[Room, ...] = (
         "emulator/config",
         "a run's configuration",
         _names("backends/kinds errors /device_profiles/text_files"),
-        ("pydantic",),
+        ("pydantic", "pydantic_core"),
     ),
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors files records world /device_profiles/text_files"),
+        _names("errors files places records world"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
     Room("emulator/analysis", "metrics of runs and comparisons", _names("errors records results"), ("pandas",)),
     Room("emulator/observers", "who watches a run: the contract, and what passes events on",
-         _names("config errors policy records")),
+         _names("config errors places policy records")),
     Room("emulator/observers/tensorboard", "draws a run in TensorBoard", _names("observers"), ("tensorboard",)),
     Room("emulator/observers/mlflow", "logs a run to MLflow", _names("observers"), ("mlflow",)),
     Room("emulator/observers/wandb", "logs a run to Weights & Biases", _names("observers"), ("wandb",)),
@@ -177,7 +183,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "checkpoints config errors forms limits observers policy records results seeds shapes "
+            "checkpoints config errors files forms limits observers places policy records results seeds shapes "
             "world world/clock world/network /device_profiles /device_profiles/text_files",
         ),
         reads_clock=True,
@@ -185,34 +191,34 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("config errors forms learning/cut learning/host learning/model learning/prepare learning/settings "
-               "limits learning/data observers records results running shapes"),
+        _names("config errors files forms learning/cut learning/host learning/model learning/prepare "
+               "learning/settings limits learning/data observers places records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),
     Room(
         "emulator/execute",
         "starts a run on its backend",
-        _names("backends backends/kinds config errors observers results running"),
+        _names("backends backends/kinds config errors observers places results running"),
         reads_clock=True,
     ),
     Room(
         "emulator/preflight",
         "a look at a run before it is started",
-        _names("backends backends/kinds config errors policy records results running seeds shapes world world/clock "
-               "/device_profiles"),
+        _names("backends backends/kinds config errors places policy records results running seeds shapes world "
+               "world/clock /device_profiles"),
         reads_clock=True,
     ),
     Room(
         "emulator/scripting",
         "a run from Python",
-        _names("config execute observers results /device_profiles/text_files"),
+        _names("config execute observers places results /device_profiles/text_files"),
         reads_clock=True,
     ),
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors execute files observers preflight results running shapes "
+        _names("backends backends/kinds config errors execute files observers places preflight results running shapes "
                "/device_profiles /device_profiles/text_files"),
         ("pyarrow",),
         reads_clock=True,
@@ -242,9 +248,9 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors execute files forms observers policy preflight "
-               "records report report/terminal results running shapes sweeps version world/price /device_profiles "
-               "/device_profiles/text_files"),
+        _names("analysis backends/kinds calibration config errors execute files forms observers places policy "
+               "preflight records report report/terminal results running shapes sweeps version world/price "
+               "/device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.records import Arrays
 
-Mask = NDArray[np.bool_]
+RankMask = NDArray[np.bool_]
 
 
 def cubic_budget(round_index: int, first: int, last: int, warm_up: int, decline: int) -> int:
@@ -29,7 +29,7 @@ def cubic_budget(round_index: int, first: int, last: int, warm_up: int, decline:
     return int((first - last) * (1 - done / decline) ** 3 + last)
 
 
-def highest(scores: NDArray[np.floating], n: int) -> Mask:
+def highest(scores: NDArray[np.floating], n: int) -> RankMask:
     """Marks the ``n`` highest of ``scores``; of equal ones, those that come first."""
     chosen = np.zeros(len(scores), dtype=bool)
     chosen[np.argsort(-scores, kind="stable")[:n]] = True
@@ -37,8 +37,8 @@ def highest(scores: NDArray[np.floating], n: int) -> Mask:
 
 
 def arbitrated(
-    held: Mask, votes: Sequence[Mask], weights: Sequence[float], sizes: NDArray[np.floating], n: int
-) -> Mask:
+    held: RankMask, votes: Sequence[RankMask], weights: Sequence[float], sizes: NDArray[np.floating], n: int
+) -> RankMask:
     """The ``n`` ranks of ``held`` that stay: those with the largest share of the votes, by ``sizes`` where equal.
 
     Args:
@@ -75,3 +75,27 @@ def adapters_norm(arrays: Arrays) -> float:
     pairs = [name.removesuffix("lora_A") for name in arrays if name.endswith("lora_A")]
     norms = [product_norm(arrays[f"{place}lora_A"], arrays[f"{place}lora_B"]) for place in pairs]
     return math.sqrt(sum(norm**2 for norm in norms))
+
+
+def best_factors(
+    product: NDArray[np.floating], rank: int, scaling: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """``lora_b (out, rank)`` and ``lora_a (rank, in)`` whose ``scaling · B A`` is nearest to ``product (out, in)``.
+
+    ``B = U_r S_r / scaling`` and ``A = V_r'`` of the singular value decomposition ``U S V'``, largest values first: the
+    best approximation of its rank (Eckart and Young 1936), and its first rows and columns are the best of any smaller
+    rank. Each row of A has its largest entry positive, so that the signs, which are free, are always the same.
+
+    Args:
+        product: the matrix. Where a number in it is not finite, none of the factors is.
+        rank: at most the smaller side.
+        scaling: of the adapter.
+    """
+    if not np.isfinite(product).all():
+        broken = np.full((sum(product.shape), rank), np.nan, np.float32)
+        return broken[: len(product)], broken[len(product) :].T
+    left, sizes, right = np.linalg.svd(product.astype(np.float64), full_matrices=False)
+    lora_b, lora_a = left[:, :rank] * (sizes[:rank] / scaling), right[:rank]
+    largest = np.take_along_axis(lora_a, np.abs(lora_a).argmax(axis=1)[:, None], axis=1)
+    signs = np.where(largest < 0, -1.0, 1.0)
+    return (lora_b * signs[:, 0]).astype(np.float32), (lora_a * signs).astype(np.float32)

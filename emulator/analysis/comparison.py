@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from emulator.analysis.costs import best_accuracy
-from emulator.analysis.devices import MEMORY_COLUMNS
+from emulator.analysis.devices import MEMORY_COLUMNS, POWER_COLUMNS, without_power
 from emulator.analysis.members import POLICY, SEED, Member, check_comparable, members_of_runs, members_of_sweep
 from emulator.analysis.metrics import METRICS, NOTHING_ASKED, Question, measure
 from emulator.analysis.statistics import mean_over_seeds, paired_ratio
@@ -34,6 +34,8 @@ class Comparison:
         groups: one row per group and metric: ``group``, the settings that make it, ``metric``, ``unit``; ``n_runs`` of
             the group, ``n_unfinished`` of these, ``n_values``, the runs that tell this metric; over these ``mean``,
             ``low`` and ``high``; ``baseline``, ``n_pairs``, ``ratio``, ``ratio_low`` and ``ratio_high``.
+        without_power: for each group in whose energy some boards are missing, since their profiles have no power
+            figures, the names of these.
     """
 
     question: Question
@@ -42,6 +44,7 @@ class Comparison:
     baselines: Mapping[str, str]
     runs: pd.DataFrame
     groups: pd.DataFrame
+    without_power: Mapping[str, tuple[str, ...]]
 
 
 def compare(
@@ -81,9 +84,13 @@ def compare(
     is_target_given = question.target is not None
     if not is_target_given:
         question = replace(question, target=_common_target(members, tables))
-    measured = [
-        _row(member, label, rounds, question) for member, label, rounds in zip(members, labels, tables, strict=True)
-    ]
+    measured = []
+    lacking: dict[str, set[str]] = {}
+    for member, label, rounds in zip(members, labels, tables, strict=True):
+        row, without = _row(member, label, rounds, question)
+        measured.append(row)
+        if without:
+            lacking.setdefault(label, set()).update(without)
     keys: dict[str, Mapping[str, Any]] = {
         label: {name: member.settings[name] for name in by} for member, label in zip(members, labels, strict=True)
     }
@@ -95,6 +102,7 @@ def compare(
         baselines=baselines,
         runs=pd.DataFrame(measured).assign(error=pd.Series([member.error for member in members], dtype=object)),
         groups=_groups(members, labels, measured, keys, baselines),
+        without_power={label: tuple(sorted(types)) for label, types in lacking.items()},
     )
 
 
@@ -157,10 +165,15 @@ def _common_target(members: Sequence[Member], tables: Sequence[pd.DataFrame | No
     return min(finished or [accuracy for _, accuracy in best if accuracy is not None], default=None)
 
 
-def _row(member: Member, label: str, rounds: pd.DataFrame | None, question: Question) -> dict[str, Any]:
+def _row(
+    member: Member, label: str, rounds: pd.DataFrame | None, question: Question
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The figures of a run, and its device types without power figures."""
     values: dict[str, float | None] = dict.fromkeys(METRICS)
+    without: tuple[str, ...] = ()
     if member.frames is not None and rounds is not None:
-        values = measure(rounds, member.frames.read("devices", MEMORY_COLUMNS), question)
+        devices = member.frames.read("devices", tuple(dict.fromkeys(MEMORY_COLUMNS + POWER_COLUMNS)))
+        values, without = measure(rounds, devices, question), without_power(devices)
     numbers = {name: float("nan") if value is None else value for name, value in values.items()}
     about = {
         "run": member.name,
@@ -169,7 +182,7 @@ def _row(member: Member, label: str, rounds: pd.DataFrame | None, question: Ques
         "status": member.status,
         "error": member.error,
     }
-    return about | numbers
+    return about | numbers, without
 
 
 def _in_columns(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,16 @@
 """How well a run used its devices: waiting, memory, and how many were lost."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from emulator.records import Status
 
 MEMORY_COLUMNS = ("device_id", "status", "peak_memory_bytes")
 """What of the table ``devices`` is needed for the peaks of memory."""
+
+POWER_COLUMNS = ("device_id", "status", "profile", "energy_j")
+"""What of it is needed to find boards without power figures."""
 
 
 def in_cohort(devices: pd.DataFrame) -> "pd.Series[bool]":
@@ -38,6 +43,22 @@ def peak_memory_bytes(devices: pd.DataFrame) -> "pd.Series[float]":
     held = in_cohort(devices) & (devices["status"] != Status.OUT_OF_MEMORY)
     peaks: pd.Series[float] = devices[held].groupby("device_id")["peak_memory_bytes"].max()
     return peaks
+
+
+def without_power(devices: pd.DataFrame) -> tuple[str, ...]:
+    """Device types that were asked for something and took no joule, as no board can: their profiles state 0 W.
+
+    Args:
+        devices: the table ``devices`` of one run, at least ``POWER_COLUMNS``.
+    """
+    taken = devices.groupby("profile", sort=True)["energy_j"].sum()
+    asked = set(devices.loc[in_cohort(devices), "profile"])
+    return tuple(str(profile) for profile, joules in taken.items() if joules == 0 and profile in asked)
+
+
+def power_remark(types: Sequence[str]) -> str:
+    """The words for device types without power figures, such as ``my_board has no power figures (0 W)``."""
+    return f"{', '.join(types)} {'has' if len(types) == 1 else 'have'} no power figures (0 W)"
 
 
 def lost_device_rounds(rounds: pd.DataFrame) -> dict[str, int]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Protocol
 
 from emulator.config import Config
 from emulator.observers.base import Progress
+from emulator.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,7 +17,7 @@ class BatchRun:
     name: str
     config: Config
     n_devices: int
-    out_dir: Path
+    out_dir: Place
 
 
 class Listener(Protocol):

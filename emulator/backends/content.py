@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emulator.config import Config
+from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
 from emulator.shapes.catalog import check_hub_id, model_spec_from_config
@@ -91,6 +93,11 @@ def with_weights(content: Content, weights: Arrays) -> Content:
     return replace(content, model=replace(content.model, arrays={**weights, **content.model.arrays}))
 
 
+def weights_of(content: Content, sites: Sequence[Site]) -> FrozenWeights:
+    """The pre-trained weights of these matrices; a model that is not pre-trained has none."""
+    return content.model.weights(sites) if content.is_pretrained else {}
+
+
 def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
     """Load what hosts need, and tell the coordinator about it. Imports torch.
 
@@ -103,10 +110,10 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
 
         return prepare_images(
             source=data.source,
-            test_source=data.test_source or None,
+            test_source=data.test_source,
             test_fraction=data.test_fraction,
-            n_train=data.n_train or None,
-            n_test=data.n_test or None,
+            n_train=data.n_train,
+            n_test=data.n_test,
             n_devices=n_devices,
             scheme=data.partition.scheme,
             alpha=data.partition.alpha,
@@ -135,13 +142,13 @@ def _data_source(config: Config) -> DataSource:
         source=data.source,
         text_column=data.text_column,
         label_column=data.label_column,
-        test_source=data.test_source or None,
+        test_source=data.test_source,
         test_fraction=data.test_fraction,
-        n_train=data.n_train or None,
-        n_test=data.n_test or None,
+        n_train=data.n_train,
+        n_test=data.n_test,
         layout=FileLayout(
             header=None if data.header == "auto" else data.header,
-            separator=data.separator or None,
+            separator=data.separator,
             is_quoted=None if data.quoting == "auto" else data.quoting == "minimal",
         ),
         configuration=data.configuration,

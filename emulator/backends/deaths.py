@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError
 
 from emulator.errors import LostError
 from emulator.limits import n_ended_for_memory
+from emulator.places import Place
 from emulator.running.continuation import clear_temporaries, rounds_kept
 
 MOST_RESTARTS = 3
@@ -63,7 +63,7 @@ class Lives:
     on where there are no more.
     """
 
-    run_dir: Path
+    run_dir: Place
     command: str = "'jetbed resume'"
     _n_restarts: int = 0
     _n_rounds: int = 0

@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from emulator.backends.content import load_content, numeric_settings
+from emulator.backends.content import load_content, numeric_settings, weights_of
 from emulator.backends.stacks import evaluation_of, evaluation_shards, in_order, stack_jobs
 from emulator.config import Config
-from emulator.forms.base import AdapterForm
+from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.host import imported
 from emulator.observers.base import RunObserver
+from emulator.places import Place
 from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend, HostTiming, OnJobs
 
 
-def run_inline(config: Config, out_dir: Path, observers: Sequence[RunObserver]) -> None:
+def run_inline(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
     """Run to the end in this process, in which ``observers`` are told.
 
     Raises:
@@ -59,6 +60,9 @@ class InlineBackend(Backend):
         evaluation = evaluation_of([self._host.evaluate(form, state, rows) for rows in shards])
         self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards), self._host.prefix()))
         return lambda: evaluation
+
+    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
+        return weights_of(self._content, sites)
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         imported(form.attachment).export(self._content.model, form, state, path)

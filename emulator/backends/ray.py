@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import ray
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
 
-from emulator.backends.content import load_content, numeric_settings, with_weights, without_weights
+from emulator.backends.content import load_content, numeric_settings, weights_of, with_weights, without_weights
 from emulator.backends.deaths import why_died
 from emulator.backends.stacks import (
     declared_cost,
@@ -27,7 +27,7 @@ from emulator.backends.stacks import (
 )
 from emulator.config import Config
 from emulator.errors import ConfigError, LostError, UserError
-from emulator.forms.base import AdapterForm
+from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
 from emulator.running.capacity import HOST_BYTES, n_hosts
@@ -107,6 +107,9 @@ class HostActor:
         self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards), self._host.prefix()))
         return evaluated
 
+    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
+        return weights_of(self._host.content, sites)
+
     def export(self, form: AdapterForm, state: Arrays) -> dict[str, bytes]:
         """The exported files by their paths in the folder: this host may be on another machine than the results."""
         from emulator.learning.host import imported
@@ -179,6 +182,10 @@ class RayHosts(Backend):
             return evaluation_of([evaluated[index] for index in range(len(shards))])
 
         return wait
+
+    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
+        found: FrozenWeights = self._call(0, "weights", sites)()
+        return found
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         for name, content in self._call(0, "export", form, state)().items():

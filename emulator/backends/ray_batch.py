@@ -3,7 +3,7 @@
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from emulator.backends.ray_start import check_room
 from emulator.errors import LostError, UserError
 from emulator.observers.base import Progress, RunObserver
 from emulator.observers.mailbox import Event, Mailbox, deliver
-from emulator.running.capacity import least_hosts, n_cores, trained_bytes
+from emulator.places import storage_variables
+from emulator.running.capacity import least_hosts, n_cores, trained_bytes, weights_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend
 
@@ -34,11 +35,12 @@ TOLD = frozenset({"progressed", "warned"})
 class CoordinatorSlot:
     """Carries out one run after another. Its other methods run beside :meth:`run`."""
 
-    def __init__(self, lock: Path, folder: Path) -> None:
+    def __init__(self, lock: Path | None, folder: Path, variables: Mapping[str, str]) -> None:
+        os.environ |= variables
         # Paths are relative to the user's working directory, wherever the cluster was started.
         os.chdir(folder)
         # As long as this process lives, nobody else takes its runs for abandoned.
-        self._lock = hold_shared(lock)
+        self._lock = hold_shared(lock) if lock else None
         set_environment()
         self._stop = threading.Event()
         self._granted: Granted = queue.SimpleQueue()
@@ -83,7 +85,7 @@ class _Under:
     lives: Lives
 
 
-def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path | None) -> None:
     """Carry out all runs, at most ``max_parallel`` at a time (0: as many as there are hosts, or cores without hosts).
 
     Raises:
@@ -92,7 +94,7 @@ def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel:
     """
     trained = [run.config for run in runs if run.config.training.enabled]
     if trained:
-        check_room(max(map(least_hosts, trained)), max(map(trained_bytes, trained)))
+        check_room(max(map(least_hosts, trained)), max(map(trained_bytes, trained)), max(map(weights_bytes, trained)))
     with connected():
         for group in alike(runs):
             batch = _Batch(group, listener, max_parallel, lock)
@@ -105,7 +107,7 @@ def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel:
 class _Batch:
     """Runs that share a pool of hosts, or that need none."""
 
-    def __init__(self, runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+    def __init__(self, runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path | None) -> None:
         self._waiting = list(runs)
         self._listener = listener
         self._lock = lock
@@ -200,8 +202,11 @@ class _Batch:
             error = self._let_go_on(under, error)
             if error is None:
                 return
-        elif self._pool:
-            self._pool.hosts |= result(under.slot.hand_back.remote())
+        else:
+            # All of it, so that nothing is left for the next run on this slot.
+            deliver(result(under.slot.events.remote()), _Named(under.run.name, self._listener))
+            if self._pool:
+                self._pool.hosts |= result(under.slot.hand_back.remote())
         if error is not None:
             self._renew(under)
         if self._pool:
@@ -230,6 +235,7 @@ class _Batch:
         """Replace the dead among the hosts of a run; those that its coordinator had started died with it."""
         if self._pool:
             self._pool.renew(under.hosts)
+            self._loaded.forget(under.run)
             self._resident = {name: key for name, key in self._resident.items() if name not in under.hosts}
 
     def _interrupt(self) -> None:
@@ -241,7 +247,7 @@ class _Batch:
 
     def _new_slot(self) -> Any:
         remote: Any = ray.remote(CoordinatorSlot).options(num_cpus=0, max_concurrency=2, scheduling_strategy=here())
-        return remote.remote(self._lock, Path.cwd())
+        return remote.remote(self._lock, Path.cwd(), storage_variables())
 
 
 def _error_of(end: Any) -> tuple[BaseException | None, bool]:

@@ -127,7 +127,7 @@ def pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> int:
             f"a host process needs {backend.gpus_per_host:g} GPUs, the cluster has {free_gpus:g} free; lower "
             f"backend.gpus_per_host, got {backend.gpus_per_host!r}"
         )
-    asked = max(run.config.backend.hosts for run in runs)
+    asked = max(run.config.backend.hosts or 0 for run in runs)
     if asked:
         if asked * HOST_BYTES > free_bytes or asked * backend.gpus_per_host > free_gpus:
             raise ConfigError(

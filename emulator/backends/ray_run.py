@@ -15,14 +15,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.deaths import Lives
 from emulator.backends.ray import DIED, RayBackend, free_resources, result
+from emulator.backends.ray_join import head_in_reach
+from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
 from emulator.config import Config
 from emulator.errors import LostError
 from emulator.observers.base import Progress, RunEnded, RunObserver
 from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
+from emulator.places import Place, storage_variables
 from emulator.results.observer_failures import add_observer_failures
-from emulator.running.capacity import least_hosts, trained_bytes
+from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
 
@@ -38,7 +41,10 @@ FREE_S = 15.0
 class CoordinatorActor:
     """The actor around :class:`~emulator.running.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
 
-    def __init__(self, config: Config, out_dir: Path, events: frozenset[str], folder: Path) -> None:
+    def __init__(
+        self, config: Config, out_dir: Place, events: frozenset[str], folder: Path, variables: Mapping[str, str]
+    ) -> None:
+        os.environ |= variables
         # A cluster that was started elsewhere has another working directory, and paths are relative to the user's.
         os.chdir(folder)
         self._config = config
@@ -58,7 +64,7 @@ class CoordinatorActor:
         self._stop.set()
 
 
-def run_on_ray(config: Config, out_dir: Path, observers: Sequence[RunObserver]) -> None:
+def run_on_ray(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
     """Run to the end; ``observers`` are told in this thread, of each round a moment after it was closed.
 
     Raises:
@@ -66,7 +72,7 @@ def run_on_ray(config: Config, out_dir: Path, observers: Sequence[RunObserver]) 
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
     if config.training.enabled:
-        check_room(least_hosts(config), trained_bytes(config))
+        check_room(least_hosts(config), trained_bytes(config), weights_bytes(config))
     told = Observers(observers)
     told.progressed(Progress(rounds_done=0, n_rounds=config.rounds))
     try:
@@ -76,12 +82,12 @@ def run_on_ray(config: Config, out_dir: Path, observers: Sequence[RunObserver]) 
         add_observer_failures(out_dir, told.failures)
 
 
-def _watch(config: Config, out_dir: Path, told: RunObserver, events: frozenset[str]) -> None:
+def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[str]) -> None:
     """Let coordinators carry the run out, one after the death of the other, and pass on what they tell."""
     lives, free = Lives(out_dir), free_resources()
     options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
     remote: Any = ray.remote(CoordinatorActor).options(**options)
-    while (death := _follow(remote.remote(config, out_dir, events, Path.cwd()), told)) is not None:
+    while (death := _follow(remote.remote(config, out_dir, events, Path.cwd(), storage_variables()), told)) is not None:
         try:
             told.warned(lives.lose_one(death))
         except LostError as error:
@@ -145,12 +151,13 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with interruptible():
+    with interruptible(), only_python_speaks():
         try:
             with hang_up_kept_from_children():
                 connect()
             # Ray has put a handler of its own in the place of ours.
             heed_signals()
-            yield
+            with head_in_reach(os.environ.get("RAY_ADDRESS")):
+                yield
         finally:
             ray.shutdown()

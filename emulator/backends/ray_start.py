@@ -1,13 +1,13 @@
-"""Starts a Ray cluster of this run's own: what would stop it is found before, and it has a deadline."""
+"""Starts a Ray cluster of this run's own, or joins one: what would stop it is found before, and it has a deadline."""
 
 import logging
 import os
 import shutil
 import signal
-import socket
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from emulator.backends.environment import set_environment
+from emulator.backends.ray_join import join
 from emulator.errors import UserError
 from emulator.limits import memory_left_bytes, n_cores, tasks_left
 from emulator.running.capacity import HOST_BYTES, RAY_BYTES
@@ -25,8 +26,8 @@ START_S = 120.0
 """So long Ray may take to start. Where it cannot start processes, it waits for them without end."""
 GIVE_UP_S = 15.0
 """So long a start that is given up may take to notice, before the process ends as it is."""
-REACH_S = 3.0
-"""How long the address in RAY_ADDRESS may take to answer before Ray, which is more patient, is asked to connect."""
+JOIN_S = 60.0
+"""So long a cluster that runs may take to let this process in; a few seconds are usual."""
 RAY_TASKS, HOST_TASKS = 150, 24
 """Processes and threads of Ray with a coordinator, and of each host: measured 163 and 24 on a machine of two cores."""
 LEAST_FREE_BYTES = 64 * 2**20
@@ -46,13 +47,23 @@ def connect() -> None:
     environment = set_environment()
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        _connect_to(address, environment)
+        message = (
+            f"the Ray cluster at RAY_ADDRESS has not let this process in within {JOIN_S:.0f} s; see with ray status on "
+            f"its head what it waits for, got {address!r}"
+        )
+        with _deadline(JOIN_S, message):
+            join(address, environment)
     else:
         _start_here()
 
 
-def check_room(n_hosts: int, model_bytes: int) -> None:
+def check_room(n_hosts: int, model_bytes: int, stored_bytes: int) -> None:
     """Check that this machine has room for Ray, its hosts and a model, if a cluster is to be started on it.
+
+    Args:
+        n_hosts: so many are started.
+        model_bytes: what the model takes while it is loaded.
+        stored_bytes: what of it goes into Ray's object store.
 
     Raises:
         UserError: it has not; the message names what is short.
@@ -77,9 +88,9 @@ def check_room(n_hosts: int, model_bytes: int) -> None:
     folder = temporary_folder()
     # What the object store has no room for goes to the disk of the temporary folder.
     disk_bytes = shutil.disk_usage(folder).free
-    if model_bytes > OBJECT_STORE_BYTES and disk_bytes < model_bytes:
+    if stored_bytes > OBJECT_STORE_BYTES and disk_bytes < stored_bytes:
         raise UserError(
-            f"the model of {model_bytes / 1e9:.1f} GB fits neither into Ray's object store of "
+            f"the model of {stored_bytes / 1e9:.1f} GB fits neither into Ray's object store of "
             f"{OBJECT_STORE_BYTES / 1e9:.1f} GB nor into what {str(folder)!r} has free, {disk_bytes / 1e9:.1f} GB; set "
             "RAY_TMPDIR to a folder with more room, or use --backend inline"
         )
@@ -141,7 +152,12 @@ def _start_here() -> None:
     if free_bytes is not None:
         # Ray itself looks at the machine, or at the group that a container sees as the root.
         options["_memory"] = max(2**20, free_bytes - RAY_BYTES)
-    with _deadline(folder):
+    message = (
+        f"Ray has not started within {START_S:.0f} s: it waits for processes of its own, which a limit on processes or "
+        f"memory may keep from starting; its logs are in {str(folder / 'session_latest/logs')!r}; raise the limit, or "
+        "use --backend inline"
+    )
+    with _deadline(START_S, message):
         try:
             # "local" and not the default, which would join any cluster that happens to run on this machine.
             ray.init(
@@ -164,17 +180,12 @@ def _start_here() -> None:
 
 
 @contextmanager
-def _deadline(folder: Path) -> Iterator[None]:
-    """Ends the block after :data:`START_S`, and the process where the block cannot be ended.
+def _deadline(limit_s: float, message: str) -> Iterator[None]:
+    """Ends the block after so many seconds, and the process where the block cannot be ended.
 
     Raises:
-        UserError: the time is over.
+        UserError: the time is over; it says ``message``.
     """
-    message = (
-        f"Ray has not started within {START_S:.0f} s: it waits for processes of its own, which a limit on processes or "
-        f"memory may keep from starting; its logs are in {str(folder / 'session_latest/logs')!r}; raise the limit, or "
-        "use --backend inline"
-    )
     is_over = threading.Event()
 
     def end() -> None:
@@ -182,11 +193,11 @@ def _deadline(folder: Path) -> Iterator[None]:
         # A signal, since the main thread may be waiting outside Python.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         if not is_noticed.wait(GIVE_UP_S):
-            os.write(2, f"jetbed: {message}\n".encode(errors="replace"))
+            print(f"jetbed: {message}", file=sys.stderr, flush=True)
             os._exit(2)
 
     is_noticed = threading.Event()
-    timer = threading.Timer(START_S, end)
+    timer = threading.Timer(limit_s, end)
     timer.daemon = True
     timer.start()
     try:
@@ -198,62 +209,3 @@ def _deadline(folder: Path) -> Iterator[None]:
     finally:
         is_noticed.set()
         timer.cancel()
-
-
-def _connect_to(address: str, environment: Mapping[str, str]) -> None:
-    try:
-        _check_reachable(address)
-        _use_token()
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": dict(environment)},
-        )
-    # Ray raises many kinds of error here, asserts among them, and documents none.
-    except Exception as error:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(
-            f"cannot connect to the Ray cluster at RAY_ADDRESS ({said}); set it to the host:port of a running cluster, "
-            f"or unset it to run on this machine{_token_advice()}, got {address!r}"
-        ) from error
-
-
-def _use_token() -> None:
-    """Authenticate with the token that Ray finds, unless RAY_AUTH_MODE says otherwise.
-
-    ``ray start`` switches tokens on where it finds none said; a client with an address does not.
-    """
-    try:
-        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-    except ImportError:  # a version without tokens
-        return
-    logger = logging.getLogger("ray._private.authentication.authentication_token_setup")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    finally:
-        logger.setLevel(level)
-
-
-def _token_advice() -> str:
-    has_token = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if has_token or (Path.home() / ".ray" / "auth_token").exists():
-        return ""
-    return (
-        "; a cluster that asks for a token needs RAY_AUTH_MODE=token and the head node's ~/.ray/auth_token, copied to"
-        " this machine or named by RAY_AUTH_TOKEN_PATH"
-    )
-
-
-def _check_reachable(address: str) -> None:
-    """Try the socket, where ``address`` names one.
-
-    Raises:
-        OSError: nothing listens there.
-        OverflowError: there is no such port.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()

@@ -12,7 +12,7 @@ from emulator.records import Evaluation, EvaluationShard, Job, Update
 from emulator.shapes.spec import ModelSpec
 
 
-def stack_jobs(jobs: Sequence[Job], devices_stacked: int, devices_per_actor: int) -> list[list[Job]]:
+def stack_jobs(jobs: Sequence[Job], devices_stacked: int, devices_per_actor: int | None) -> list[list[Job]]:
     """Jobs that are trained in one pass.
 
     Where every actor owns its devices, a stack never crosses two of them, unless its jobs are coupled: those meet on

@@ -68,12 +68,12 @@ class _Encoder:
     """So that no identity is given to a second object meanwhile."""
 
     def encode(self, value: object, where: str) -> Any:
+        if _stays(value):
+            return value
         if isinstance(value, Enum):
             return {"enum": _path_of(type(value)), "name": value.name}
-        if value is None or type(value) in PLAIN:
-            return value
         if isinstance(value, float) and type(value) is float:
-            return value if math.isfinite(value) else {"float": repr(value)}
+            return {"float": repr(value)}
         if type(value) is bytes:
             return {"bytes": b64encode(value).decode()}
         if isinstance(value, np.generic):
@@ -83,7 +83,7 @@ class _Encoder:
                 raise _cannot_keep(f"an array of {value.dtype}", where)
             return {"array": self._array_name(value)}
         if isinstance(value, tuple) and type(value) is tuple:
-            return {"tuple": [self.encode(each, f"{where}[{index}]") for index, each in enumerate(value)]}
+            return {"tuple": self._all(value, where)}
         if isinstance(value, frozenset):
             return {"frozenset": self._all(value, where)}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -110,10 +110,16 @@ class _Encoder:
         return {"dict": pairs}
 
     def _all(self, values: Collection[object], where: str) -> list[Any]:
+        # Long runs keep a million of such numbers, and places are named for messages alone.
+        if all(map(_stays, values)):
+            return list(values)
         return [self.encode(each, f"{where}[{index}]") for index, each in enumerate(values)]
 
     def _record(self, value: object, where: str) -> Any:
-        held = {name: self.encode(each, f"{where}.{name}") for name, each in _attributes(value).items()}
+        held = {
+            name: each if _stays(each) else self.encode(each, f"{where}.{name}")
+            for name, each in _attributes(value).items()
+        }
         return {"record": _path_of(type(value)), "fields": held, "can_change": _can_change(value)}
 
     def _array_name(self, array: NDArray[Any]) -> str:
@@ -195,6 +201,11 @@ class _Decoder:
         if not isinstance(found, type):
             raise ValueError(f"{path} is no class")
         return found
+
+
+def _stays(value: object) -> bool:
+    """Whether JSON has ``value`` as it is."""
+    return value is None or type(value) in PLAIN or (type(value) is float and math.isfinite(value))
 
 
 def _attributes(value: Any) -> dict[str, object]:

@@ -5,13 +5,10 @@ over from a death and goes with the next checkpoint. Plans are never written twi
 since the one before.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,8 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from emulator.checkpoints.codec import CheckpointError, Encoded, decoded, encoded
+from emulator.files import make_folder, write_durably
+from emulator.places import Place, listed
 from emulator.records import Arrays, RoundPlan
 
 FOLDER = "checkpoint"
@@ -52,7 +51,7 @@ class Checkpoint:
 class CheckpointWriter:
     """Writes the checkpoints of one run, one in the place of the other."""
 
-    folder: Path
+    folder: Place
     _plan_files: dict[str, str] = field(default_factory=dict)
     _n_plans: int = 0
 
@@ -64,7 +63,7 @@ class CheckpointWriter:
             OSError: the disk cannot be written; the checkpoint of before is still whole.
         """
         n_rounds = checkpoint.n_rounds
-        self.folder.mkdir(exist_ok=True)
+        make_folder(self.folder, parents=False)
         if n_rounds > self._n_plans:
             span = f"plans-{self._n_plans:06d}-{n_rounds - 1:06d}"
             plans = encoded(list(checkpoint.plans[self._n_plans :]), "the plan")
@@ -83,7 +82,7 @@ class CheckpointWriter:
             "files": files,
         }
         self._write(INDEX, json.dumps(index, indent=2).encode())
-        for path in self.folder.iterdir():
+        for path in listed(self.folder):
             if path.name not in files and path.name != INDEX:
                 path.unlink(missing_ok=True)
 
@@ -101,28 +100,16 @@ class CheckpointWriter:
 
     def _write(self, name: str, content: bytes) -> dict[str, str]:
         """Write a file whole or not at all; its name with its digest."""
-        path = self.folder / name
-        digest = hashlib.sha256(content).hexdigest()
-        part = path.with_name(f".{name}.part")
-        try:
-            with open(part, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        return {name: digest}
+        write_durably(self.folder / name, content)
+        return {name: hashlib.sha256(content).hexdigest()}
 
 
-def has_checkpoint(run_dir: Path) -> bool:
+def has_checkpoint(run_dir: Place) -> bool:
     """Whether the run in this folder has been checkpointed."""
     return (run_dir / FOLDER / INDEX).is_file()
 
 
-def read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Place) -> dict[str, Any]:
     """What ``checkpoint.json`` says; every file that it names is there and as it was written.
 
     Raises:
@@ -148,7 +135,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def read_checkpoint(folder: Path, modules: Collection[str] = ()) -> Checkpoint:
+def read_checkpoint(folder: Place, modules: Collection[str] = ()) -> Checkpoint:
     """The checkpoint in ``folder``; ``modules`` are packages of the user's own whose classes may be in it.
 
     Raises:
@@ -172,13 +159,13 @@ def read_checkpoint(folder: Path, modules: Collection[str] = ()) -> Checkpoint:
     )
 
 
-def _read_value(folder: Path, name: str, modules: Collection[str]) -> Any:
+def _read_value(folder: Place, name: str, modules: Collection[str]) -> Any:
     arrays_path = (folder / name).with_suffix(".safetensors")
     arrays = _read_arrays(arrays_path) if arrays_path.exists() else {}
     return decoded(Encoded(json.loads((folder / name).read_bytes()), arrays), modules)
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Place) -> dict[str, NDArray[Any]]:
     content = path.read_bytes()
     arrays = load_arrays(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

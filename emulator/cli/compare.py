@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ from emulator.analysis.comparison import Comparison, compare
 from emulator.analysis.metrics import Question
 from emulator.errors import ConfigError, UserError
 from emulator.files import check_writable, replaced, write_text
+from emulator.places import Place
 from emulator.report.terminal.comparison import markdown, render
 from emulator.report.terminal.console import terminal
 from emulator.results.reader import RunFrames, SweepFrames, load
@@ -20,12 +20,12 @@ PLAIN_WIDTH = 100
 
 
 def show_comparison(
-    paths: Sequence[Path],
+    paths: Sequence[Place],
     question: Question,
     baseline: str | None,
     by: Sequence[str] | None,
     form: str | None,
-    out: Path | None,
+    out: Place | None,
 ) -> None:
     """Print or write a comparison. Without ``form`` it follows from the ending of ``out``, and is a table otherwise.
 
@@ -46,7 +46,7 @@ def show_comparison(
         _write(compared, form, out)
 
 
-def _loaded(paths: Sequence[Path]) -> SweepFrames | list[RunFrames]:
+def _loaded(paths: Sequence[Place]) -> SweepFrames | list[RunFrames]:
     loaded = [load(path) for path in paths]
     if len(loaded) == 1 and isinstance(loaded[0], SweepFrames):
         return loaded[0]
@@ -57,7 +57,7 @@ def _loaded(paths: Sequence[Path]) -> SweepFrames | list[RunFrames]:
     return runs
 
 
-def _form_of(out: Path | None) -> str:
+def _form_of(out: Place | None) -> str:
     suffix = "" if out is None else out.suffix.removeprefix(".")
     return suffix if suffix in FORMATS else "table"
 
@@ -75,7 +75,7 @@ def _text(compared: Comparison, form: str) -> str:
     return capture.get()
 
 
-def _write(compared: Comparison, form: str, out: Path) -> None:
+def _write(compared: Comparison, form: str, out: Place) -> None:
     if form == "parquet":
         with replaced(out) as file:
             compared.groups.to_parquet(file, index=False)
@@ -95,6 +95,7 @@ def _as_plain(compared: Comparison) -> dict[str, Any]:
         "budget_j": question.budget_j,
         "by": list(compared.by),
         "baselines": dict(compared.baselines),
+        "without_power": {group: list(types) for group, types in compared.without_power.items()},
         "groups": _records(compared.groups),
         "runs": _records(compared.runs),
     }

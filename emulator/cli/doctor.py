@@ -1,7 +1,6 @@
 """What ``jetbed doctor`` prints: what will not fit, what the first rounds ask of the boards, how long a run takes."""
 
 from datetime import datetime
-from pathlib import Path
 
 import typer
 from rich import box
@@ -10,13 +9,14 @@ from rich.table import Column
 from rich.text import Text
 
 from emulator.config import Config
+from emulator.places import Place
 from emulator.preflight import BoardPlan, Preflight, examine
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import duration, size
 from emulator.results.writer import default_out_dir
 
 
-def show_preflight(config: Config, out_dir: Path | None) -> None:
+def show_preflight(config: Config, out_dir: Place | None) -> None:
     """Print what :func:`~emulator.preflight.examine` finds.
 
     Raises:

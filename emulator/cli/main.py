@@ -12,6 +12,7 @@ import typer
 
 from emulator.cli import options
 from emulator.errors import ConfigError, UserError
+from emulator.places import place
 from emulator.report.terminal.streams import OutputError, give_up_output, prepare_streams
 
 app = typer.Typer(
@@ -106,18 +107,18 @@ def run(
     from emulator.cli.progress import run_with_display
     from emulator.results.writer import claim_default_out_dir
 
-    folder = out or claim_default_out_dir(settings.policy.path, settings.seed, datetime.now())
+    folder = options.given_place(out) or claim_default_out_dir(settings.policy.path, settings.seed, datetime.now())
     try:
         run_with_display(settings, folder)
     finally:
-        if out is None:
+        if out is None and isinstance(folder, Path):
             with contextlib.suppress(OSError):  # not empty: the run has written into it
                 folder.rmdir()
 
 
 @app.command()
 def resume(
-    run_dir: Annotated[Path, options.path_argument(help="The folder of a run that was interrupted, failed or died.")],
+    run_dir: Annotated[str, typer.Argument(help="The folder of a run that was interrupted, failed or died.")],
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Go on up to so many rounds, also with a run that is finished.")
     ] = None,
@@ -126,7 +127,8 @@ def resume(
     from emulator.cli.progress import run_with_display
     from emulator.execute import config_to_resume
 
-    run_with_display(config_to_resume(run_dir, rounds), run_dir, resumes=True)
+    folder = place(run_dir)
+    run_with_display(config_to_resume(folder, rounds), folder, resumes=True)
 
 
 @app.command()
@@ -157,7 +159,7 @@ def doctor(
     )
     from emulator.cli.doctor import show_preflight
 
-    show_preflight(options.settings_of(config, set_, given), out)
+    show_preflight(options.settings_of(config, set_, given), options.given_place(out))
 
 
 @app.command()
@@ -171,8 +173,8 @@ def sweep(
         bool, typer.Option("--dry-run", help="List the runs, estimate time and memory, and run nothing.")
     ] = False,
     out: Annotated[
-        Path | None,
-        options.path_option(help="Folder for the results, new or of the same sweep; runs/NAME without."),
+        str | None,
+        options.place_option(help="Folder for the results, new or of the same sweep; runs/NAME without."),
     ] = None,
 ) -> None:
     """Run all combinations of a sweep file; started again, it goes on where it was.
@@ -187,24 +189,26 @@ def sweep(
     given = options.overrides_of(set_, options.by_key(backend=backend, hosts=hosts))
     names = {key: option for key, option in options.OPTIONS.items() if key in ("backend.kind", "backend.hosts")}
     found = expand(read_spec(sweep_file), given, names)
-    (show_estimate if dry_run else sweep_with_display)(found, out or Path("runs") / found.name, max_parallel)
+    (show_estimate if dry_run else sweep_with_display)(
+        found, options.given_place(out) or Path("runs") / found.name, max_parallel
+    )
 
 
 @app.command()
-def summary(run_dir: Annotated[Path, options.path_argument(help="The folder of a run.")]) -> None:
+def summary(run_dir: Annotated[str, typer.Argument(help="The folder of a run.")]) -> None:
     """Print the summary of a run, finished or not."""
     from emulator.cli.progress import print_summary
 
-    print_summary(run_dir)
+    print_summary(place(run_dir))
 
 
 @app.command()
 def report(
     paths: Annotated[
-        list[Path],
-        options.path_argument(metavar="RUN...|SWEEP", help="The folders of runs, or one sweep."),
+        list[str],
+        typer.Argument(metavar="RUN...|SWEEP", help="The folders of runs, or one sweep."),
     ],
-    out: Annotated[Path, options.path_option(help="The page to write, such as report.html.")],
+    out: Annotated[str, options.place_option(help="The page to write, such as report.html.")],
     target: Annotated[
         float | None, typer.Option(help="Accuracy to be reached; without it, the best that all finished runs reach.")
     ] = None,
@@ -212,13 +216,13 @@ def report(
     """Write runs or a sweep as one HTML file with figures that need nothing but a browser."""
     from emulator.cli.report import write_report
 
-    write_report(paths, out, target)
+    write_report([place(path) for path in paths], place(out), target)
 
 
 @app.command()
 def timeline(
-    run_dir: Annotated[Path, options.path_argument(help="The folder of a run.")],
-    out: Annotated[Path, options.path_option(help="The trace file to write, such as trace.json.")],
+    run_dir: Annotated[str, typer.Argument(help="The folder of a run.")],
+    out: Annotated[str, options.place_option(help="The trace file to write, such as trace.json.")],
     rounds: Annotated[
         str | None, typer.Option(metavar="A-B", help="Only these rounds, counted from 0, both included; all without.")
     ] = None,
@@ -226,12 +230,12 @@ def timeline(
     """Write a run's emulated time as a trace for ui.perfetto.dev or chrome://tracing."""
     from emulator.cli.timeline import export_timeline
 
-    export_timeline(run_dir, out, rounds)
+    export_timeline(place(run_dir), place(out), rounds)
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], options.path_argument(help="Folders of runs, or the folder of one sweep.")],
+    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or the folder of one sweep.")],
     target: Annotated[
         float | None, typer.Option(help="Accuracy to be reached; the best that all finished runs reach without.")
     ] = None,
@@ -250,7 +254,7 @@ def compare(
         Literal["table", "md", "csv", "json", "parquet"] | None,
         typer.Option("--format", help="A table, or what the ending of --out says, without."),
     ] = None,
-    out: Annotated[Path | None, options.path_option(help="Write to this file.")] = None,
+    out: Annotated[str | None, options.place_option(help="Write to this file.")] = None,
 ) -> None:
     """Compare runs over seeds: time, bytes and energy to an accuracy, accuracy under a budget, waiting, memory."""
     from emulator.analysis.metrics import Question
@@ -259,7 +263,7 @@ def compare(
     question = Question(
         target=target, budget_s=budget_s, budget_bytes=budget_bytes, budget_j=budget_j, interpolate=interpolate
     )
-    show_comparison(runs, question, baseline, by, form, out)
+    show_comparison([place(run) for run in runs], question, baseline, by, form, options.given_place(out))
 
 
 @app.command()
@@ -390,7 +394,7 @@ def validate(
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
-    csv: Annotated[Path | None, options.path_option(help="Write the settings with both times to this file.")] = None,
+    csv: Annotated[str | None, options.place_option(help="Write the settings with both times to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Time steps on this machine that no profile was fitted to, beside what a profile says of them."""
@@ -400,7 +404,13 @@ def validate(
     with all_or_nothing():
         command.validate(
             command.ValidationRequest(
-                profile=profile, mode=mode, device=device, threads=threads, quick=quick, clock=clock, csv=csv
+                profile=profile,
+                mode=mode,
+                device=device,
+                threads=threads,
+                quick=quick,
+                clock=clock,
+                csv=options.given_place(csv),
             ),
             as_json,
         )

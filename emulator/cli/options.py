@@ -9,6 +9,8 @@ import typer
 
 from device_profiles.text_files import user_path
 from emulator.backends.kinds import KINDS
+from emulator.errors import ConfigError
+from emulator.places import Place, is_url, place
 from emulator.version import VERSION
 
 if TYPE_CHECKING:
@@ -16,10 +18,22 @@ if TYPE_CHECKING:
 
 
 def path(text: str) -> Path:
-    """A path as a user writes it, with ``~`` and ``file://``."""
+    """A path as a user writes it, with ``~`` and ``file://``.
+
+    Raises:
+        ConfigError: it is a URL of something that is not on this machine.
+    """
+    if is_url(text):
+        raise ConfigError(f"this must be a file or folder of this machine, not a URL, got {text!r}")
     return user_path(text)
 
 
+def given_place(text: str | None) -> Place | None:
+    """The place that an option names, if it was given."""
+    return None if text is None else place(text)
+
+
+place_option = partial(typer.Option, metavar="PATH|URL")
 path_option = partial(typer.Option, parser=path, metavar="PATH")
 path_argument = partial(typer.Argument, parser=path)
 
@@ -58,7 +72,7 @@ BackendName = Annotated[
 Hosts = Annotated[int | None, typer.Option(help="Number of host processes.")]
 DevicesPerActor = Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")]
 GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each host.")]
-OutDir = Annotated[Path | None, path_option(help="Folder for the results, new or empty.")]
+OutDir = Annotated[str | None, place_option(help="Folder for the results, new or empty; also s3://bucket/folder.")]
 
 
 _KEYS = {

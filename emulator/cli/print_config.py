@@ -1,9 +1,11 @@
 """All settings of a run as a TOML file that explains itself."""
 
+from typing import Any
+
 import tomli_w
 from pydantic import BaseModel
 
-from emulator.config import Config
+from emulator.config import NONE, Config
 from emulator.policy.catalog import parameter_help, policy_class, resolved_parameters
 
 
@@ -33,7 +35,7 @@ def _keys(section: BaseModel, names: list[str]) -> list[str]:
         field = type(section).model_fields.get(name)
         if field is not None and field.description:
             lines.append(f"# {' '.join(field.description.split())}")
-        lines.append(tomli_w.dumps(section.model_dump(include={name})).rstrip())
+        lines.append(_line(name, section.model_dump(include={name})[name]))
     return lines
 
 
@@ -44,7 +46,11 @@ def _policy_parameters(config: Config) -> list[str]:
     for name, value in resolved_parameters(config.policy.path, config.policy.parameters).items():
         lines += [f"# {meanings[name]}"] if name in meanings else []
         try:
-            lines.append(tomli_w.dumps({name: value}).rstrip())
-        except TypeError:  # a default such as None
+            lines.append(_line(name, value))
+        except TypeError:  # a default that is an object
             lines.append(f"# {name} is {' '.join(repr(value).split())}, which TOML cannot say")
     return lines
+
+
+def _line(name: str, value: Any) -> str:
+    return tomli_w.dumps({name: NONE if value is None else value}).rstrip()

@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -14,17 +13,19 @@ from emulator.config import Config
 from emulator.execute import execute
 from emulator.observers.base import Progress as RunProgress
 from emulator.observers.base import RunObserver
+from emulator.places import Place
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.streams import OutputError, give_up_output
 from emulator.report.terminal.summary import render, summarise
 from emulator.report.terminal.units import duration, size
 from emulator.results.reader import load_run
+from emulator.results.writer import INFO_FILE
 from emulator.running.interruption import interruptible
 
 STARTING = "starting hosts, loading model and data"
 
 
-def run_with_display(config: Config, out_dir: Path, *, resumes: bool = False) -> None:
+def run_with_display(config: Config, out_dir: Place, *, resumes: bool = False) -> None:
     """Run with a live display on standard error; print the summary and the folder on standard output.
 
     With ``resumes`` the run in ``out_dir`` goes on. Where standard error is not a terminal, each finished round is one
@@ -36,7 +37,11 @@ def run_with_display(config: Config, out_dir: Path, *, resumes: bool = False) ->
         with interruptible(), display:
             execute(config, out_dir, [display], resumes=resumes)
     except KeyboardInterrupt:
-        written = f"; what was written is whole: {out_dir}" if out_dir.exists() else " before the first round was over"
+        written = (
+            f"; what was written is whole: {out_dir}"
+            if (out_dir / INFO_FILE).exists()
+            else " before the first round was over"
+        )
         # A terminal that has hung up takes no more lines.
         with suppress(OSError):
             console.print(f"jetbed: interrupted{written}", soft_wrap=True)
@@ -56,7 +61,7 @@ def run_with_display(config: Config, out_dir: Path, *, resumes: bool = False) ->
         )
 
 
-def print_summary(run_dir: Path) -> None:
+def print_summary(run_dir: Place) -> None:
     """Print what a run came to, and where its files are.
 
     Raises:

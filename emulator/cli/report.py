@@ -1,18 +1,18 @@
 """What ``jetbed report`` does: runs or a sweep as one HTML file."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from emulator.analysis import Question
 from emulator.errors import UserError
 from emulator.files import check_writable, write_text
+from emulator.places import Place
 from emulator.report.page import report_page
 from emulator.report.terminal.units import size
 from emulator.results.reader import RunFrames, SweepFrames, load
 from emulator.running.interruption import all_or_nothing
 
 
-def write_report(paths: Sequence[Path], out: Path, target: float | None) -> None:
+def write_report(paths: Sequence[Place], out: Place, target: float | None) -> None:
     """Write the page and say where it is.
 
     Raises:
@@ -26,7 +26,7 @@ def write_report(paths: Sequence[Path], out: Path, target: float | None) -> None
     print(f"report: {out} ({size(n_bytes)}); open it in any browser")
 
 
-def _given(paths: Sequence[Path]) -> RunFrames | SweepFrames | list[RunFrames]:
+def _given(paths: Sequence[Place]) -> RunFrames | SweepFrames | list[RunFrames]:
     loaded = [load(path) for path in paths]
     if len(loaded) == 1:
         return loaded[0]

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import typer
 from rich import box
@@ -14,6 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from emulator.observers.base import Progress
+from emulator.places import Place
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import duration
 from emulator.running.interruption import interruptible
@@ -26,7 +26,7 @@ MOST_ROWS = 16
 """So many runs are listed one by one while a sweep runs; of the rest there are counts."""
 
 
-def sweep_with_display(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
+def sweep_with_display(sweep: Sweep, sweep_dir: Place, max_parallel: int) -> None:
     """Run with a live table on standard error; print what became of the runs, and the folder, on standard output.
 
     Where standard error is not a terminal, each run that starts or ends is one line.
@@ -54,7 +54,7 @@ def sweep_with_display(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None
         raise typer.Exit(1)
 
 
-def show_estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
+def show_estimate(sweep: Sweep, sweep_dir: Place, max_parallel: int) -> None:
     """Print the runs, and what they are expected to take.
 
     Raises:
@@ -91,7 +91,7 @@ def show_estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> None:
         raise typer.Exit(1)
 
 
-def print_outcome(states: Mapping[str, RunState], sweep_dir: Path) -> None:
+def print_outcome(states: Mapping[str, RunState], sweep_dir: Place) -> None:
     """Print how many runs ended in which way, and why the failed ones did."""
     console = terminal()
     console.print(_counts(states))

@@ -1,10 +1,11 @@
 """What ``jetbed timeline`` does: a run's emulated time as a trace file."""
 
 import re
-from pathlib import Path
 
+from emulator.analysis.devices import power_remark, without_power
 from emulator.errors import ConfigError, UserError
 from emulator.files import check_writable, write_text
+from emulator.places import Place
 from emulator.report.markup import counted
 from emulator.report.terminal.units import size
 from emulator.report.trace_events import trace_lines
@@ -12,7 +13,7 @@ from emulator.results.reader import RunFrames, load_run
 from emulator.running.interruption import all_or_nothing
 
 
-def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
+def export_timeline(run_dir: Place, out: Place, rounds: str | None) -> None:
     """Write the trace of a run, or of some of its rounds, and say where it is.
 
     Raises:
@@ -25,6 +26,8 @@ def export_timeline(run_dir: Path, out: Path, rounds: str | None) -> None:
         frames = load_run(run_dir)
         _check_rounds(frames, run_dir, span, rounds)
         n_bytes = write_text(out, trace_lines(frames, span))
+    if without := without_power(frames.devices):
+        print(f"timeline: joules are left out where they are not known: {power_remark(without)}")
     n_rounds = len(frames.rounds) if span is None else span[1] - span[0] + 1
     print(
         f"timeline: {out} ({size(n_bytes)}, {counted(n_rounds, 'round')})\n"
@@ -43,7 +46,7 @@ def _span(text: str) -> tuple[int, int]:
     return first, last
 
 
-def _check_rounds(frames: RunFrames, run_dir: Path, span: tuple[int, int] | None, given: str | None) -> None:
+def _check_rounds(frames: RunFrames, run_dir: Place, span: tuple[int, int] | None, given: str | None) -> None:
     if frames.rounds.empty:
         raise UserError(f"the run has no round that is done, so there is no timeline: {str(run_dir)!r}")
     if span is None:

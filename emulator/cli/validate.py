@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -19,6 +18,7 @@ from emulator.cli.calibrate import how_to_measure, software, timed
 from emulator.cli.price import power_mode
 from emulator.errors import ConfigError
 from emulator.files import check_writable, write_text
+from emulator.places import Place
 from emulator.records import WorkKind
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
@@ -34,7 +34,7 @@ class ValidationRequest:
     threads: int | None
     quick: bool
     clock: TimedBy
-    csv: Path | None
+    csv: Place | None
 
 
 def validate(request: ValidationRequest, as_json: bool) -> None:

@@ -11,10 +11,11 @@ from emulator.config.reading import (
     read_toml,
 )
 from emulator.config.run import Config
-from emulator.config.section import Section
+from emulator.config.section import NONE, Section
 from emulator.config.testbed import AvailabilityConfig
 
 __all__ = [
+    "NONE",
     "SWEEP_KEYS",
     "AvailabilityConfig",
     "Config",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from emulator.config.section import LARGEST, Fraction, NameOrPath, NotNegative, Section
+from emulator.config.section import LARGEST, Fraction, NameOrPath, NotNegative, Positive, Section
 
 
 class PartitionConfig(Section):
@@ -23,38 +23,38 @@ class DataConfig(Section):
     source: NameOrPath = "builtin:intents"
     """builtin:intents, a csv / tsv / txt / jsonl / json / parquet file (text also as .gz), a folder of such files, or a
     hub id; for images builtin:digits (of scikit-learn), or an npz file with images and labels."""
-    test_source: NameOrPath = ""
-    """A file with the held-out examples; empty holds out test_fraction of the source."""
+    test_source: NameOrPath | None = None
+    """A file with the held-out examples; without it, test_fraction of the source is held out."""
     text_column: str | NotNegative = "text"
     """Column with the text: a name, or a number counted from 0 for files without a header."""
     label_column: str | NotNegative = "label"
     """Column with the label: a name, or a number counted from 0 for files without a header."""
     header: Literal["auto", True, False] = "auto"
     """Whether the first line of a csv, tsv or txt file names its columns; auto: if columns are given by name."""
-    separator: str = ""
-    """What is between the fields of a csv, tsv or txt file, one character; empty finds it out."""
+    separator: str | None = None
+    """What is between the fields of a csv, tsv or txt file, one character; it is found out where it is not given."""
     quoting: Literal["auto", "minimal", "none"] = "auto"
     """minimal: fields with the separator, a quote or a line's end in them are enclosed in double quotes; none: quotes
     are characters like others; auto: minimal, but in tab-separated files only where every field fits it."""
-    configuration: str = ""
+    configuration: str | None = None
     """Which of its configurations, where a data set of the hub has several."""
     test_fraction: Fraction = 0.1
     """Share of the source that is held out for evaluation."""
-    n_train: NotNegative = 0
-    """At most so many training examples; 0 means all (builtin:intents: 8,000)."""
-    n_test: NotNegative = 0
-    """At most so many held-out examples; 0 means all (builtin:intents: 1,000)."""
+    n_train: Positive | None = None
+    """At most so many training examples; all where it is not given (builtin:intents: 8,000)."""
+    n_test: Positive | None = None
+    """At most so many held-out examples; all where it is not given (builtin:intents: 1,000)."""
     seq_len: Annotated[int, Field(ge=2, le=LARGEST)] = 32
     """Tokens at which texts are cut for training; models put one before a text and one after it."""
     partition: PartitionConfig = PartitionConfig()
 
     @field_validator("separator")
     @classmethod
-    def _one_character(cls, separator: str) -> str:
-        if len(separator) > 1 or separator in ('"', "\n", "\r", "\0"):
+    def _one_character(cls, separator: str | None) -> str | None:
+        if separator is not None and (len(separator) > 1 or separator in ('"', "\n", "\r", "\0")):
             raise ValueError(
-                "data.separator must be one character that is no quote and no line's end, such as ';' or '\\t', or "
-                f"empty, got {separator!r}"
+                "data.separator must be one character that is no quote and no line's end, such as ';' or '\\t', "
+                f"got {separator!r}"
             )
         return separator
 

@@ -53,7 +53,7 @@ class Config(Section):
 
     @property
     def rounds_per_part(self) -> int:
-        """``results.rounds_per_part`` with 0 resolved."""
+        """``results.rounds_per_part``, or what it is where it is not given."""
         return self.results.rounds_per_part or (1 if self.training.enabled else 50)
 
     @field_validator("pace")

@@ -1,14 +1,16 @@
 """What the sections of a configuration have in common: types of settings, and the table that takes only its keys."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from device_profiles.text_files import user_path
 
 LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted here comes near it
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+PositiveNumber = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -20,9 +22,26 @@ def _expanded(text: str) -> str:
 NameOrPath = Annotated[str, AfterValidator(_expanded)]
 
 
+NONE = "none"
+"""What stands for None, for which TOML has no word: a setting that is not given, though its key is."""
+
+
 class Section(BaseModel):
-    """A table of the configuration; it takes exactly the keys it names, each in its own type."""
+    """A table of the configuration; it takes exactly the keys it names, each in its own type.
+
+    A setting whose default is None may be left out, or be "none".
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: Any, info: ValidationInfo) -> Any:
+        """None for "none" where a setting need not be given; an empty value is then a mistake."""
+        if info.field_name is None or cls.model_fields[info.field_name].default is not None:
+            return value
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and not value:
+            raise PydanticCustomError("not_given", "leave the key out, or give 'none', where nothing is meant")
+        return None if value == NONE else value

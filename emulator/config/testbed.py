@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emulator.config.section import NameOrPath, Section
+from emulator.config.section import NameOrPath, PositiveNumber, Section
 
 
 class AvailabilityConfig(Section):
@@ -13,11 +13,11 @@ class AvailabilityConfig(Section):
     kind: Literal["always", "on_off", "trace"] = "always"
     """always; on_off: each device by itself is on and off in turns, for exponentially distributed times; trace: in the
     spans of time that a file lists."""
-    mean_on_s: Annotated[float, Field(ge=0)] = 0.0
+    mean_on_s: PositiveNumber | None = None
     """For on_off: for how long a device can be reached, on average, in emulated seconds; at least 0.001."""
-    mean_off_s: Annotated[float, Field(ge=0)] = 0.0
+    mean_off_s: PositiveNumber | None = None
     """For on_off: for how long it cannot; at least 0.001."""
-    trace: NameOrPath = ""
+    trace: NameOrPath | None = None
     """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
     device can be reached."""
     origin_s: Annotated[float, Field(ge=0)] | Literal["first"] = 0.0
@@ -32,14 +32,14 @@ class TestbedConfig(Section):
 
     cluster: NameOrPath = "jetson80"
     """A built-in cluster (see jetbed devices) or a TOML file."""
-    link: NameOrPath = ""
-    """A built-in link (see jetbed devices) or a TOML file for all devices; empty leaves each the link of its
-    cluster."""
-    n_devices: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """How many devices, in the cluster's proportions; 0 takes the cluster as it is."""
+    link: NameOrPath | None = None
+    """A built-in link (see jetbed devices) or a TOML file for all devices; without it, each has that of its cluster."""
+    n_devices: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    """How many devices, in the cluster's proportions; without it, the cluster as it is."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
-    server_tflop_per_s: Annotated[float, Field(ge=0)] = 0.0
-    """What the server computes with where it trains a part of the model itself, in 10^12 FLOP/s; 0 means at no cost of
-    time, as in the time model of MergeSFL. Its server has four RTX 2080 Ti of 13 each, at their peak in fp32."""
+    server_tflop_per_s: PositiveNumber | None = None
+    """What the server computes with where it trains a part of the model itself, in 10^12 FLOP/s. Without it, that
+    costs no time, as in the time model of MergeSFL, whose server has four RTX 2080 Ti of 13 each, at their peak in
+    fp32."""
     availability: AvailabilityConfig = AvailabilityConfig()

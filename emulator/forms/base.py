@@ -1,7 +1,7 @@
 """The contract of an adapter form: what is trained, what is shipped, and how both map to the server's coordinates."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import ClassVar
@@ -15,6 +15,12 @@ from emulator.shapes.spec import ModelSpec
 
 Support = NDArray[np.bool_] | None
 """Which coordinates of a server array a device holds: a mask that broadcasts to its shape, or None for all of them."""
+
+
+Site = tuple[int, str]
+"""A matrix of the model that an adapter may change: layer from the input, and name."""
+FrozenWeights = Mapping[Site, NDArray[np.float32]]
+"""Pre-trained weights ``(out, in)`` by matrix."""
 
 
 def is_whole_number(value: object) -> bool:
@@ -42,6 +48,14 @@ class AdapterForm(ABC):
     @abstractmethod
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         """The server's adapter arrays before the first round, in the shapes of the trained ``model``."""
+
+    def sites_at_start(self) -> Sequence[Site]:
+        """The matrices whose pre-trained weights :meth:`fitted` wants to see; none by default."""
+        return ()
+
+    def fitted(self, arrays: Arrays, weights: FrozenWeights) -> Arrays:
+        """``arrays`` of :meth:`initial` as they follow from the ``weights`` of :meth:`sites_at_start`."""
+        return arrays
 
     @abstractmethod
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:

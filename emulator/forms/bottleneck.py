@@ -7,15 +7,15 @@ adapter behind attention and trains the layers' norms too; this form does neithe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.forms.base import is_whole_number
-from emulator.forms.layerwise import LayerwiseForm
-from emulator.records import Adapter
+from emulator.forms.base import Embedded, is_whole_number
+from emulator.forms.layerwise import LayerwiseAssignment, LayerwiseForm
+from emulator.records import Adapter, Arrays, Assignment, Update, Work
 from emulator.shapes.spec import ModelSpec
 
 PLACE = "mlp_down"
@@ -23,12 +23,20 @@ PLACE = "mlp_down"
 DOWN_WEIGHT, DOWN_BIAS, UP_WEIGHT, UP_BIAS = ARRAYS = ("down_weight", "down_bias", "up_weight", "up_bias")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BottleneckAssignment(LayerwiseAssignment):
+    """Settings of one device whose adapters are the first ``width`` units of the server's."""
+
+    width: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class BottleneckForm(LayerwiseForm):
     """``down_weight (width, hidden)``, ``down_bias (width,)``, ``up_weight (hidden, width)``, ``up_bias (hidden,)``.
 
     Names are such as ``layers.3.mlp_down.down_weight``. ``initial_deviation`` is the standard deviation of the weights
-    at the start, near 0, so that the start changes next to nothing.
+    at the start, near 0, so that the start changes next to nothing. A device holds all units of its adapters, or as
+    many as a :class:`BottleneckAssignment` says.
     """
 
     width: int = 64
@@ -73,8 +81,51 @@ class BottleneckForm(LayerwiseForm):
             ),
         )
 
+    def project(self, state: Arrays, assignment: Assignment) -> Arrays:
+        width = self._held_by(assignment).width
+        return {name: _narrowed(name, array, width) for name, array in super().project(state, assignment).items()}
+
+    def embed(self, update: Update, state: Arrays) -> Embedded:
+        arrays: dict[str, NDArray[np.float32]] = {}
+        support: dict[str, NDArray[np.bool_]] = {}
+        for name, trained in update.payload.items():
+            padding = [(0, full - own) for full, own in zip(state[name].shape, trained.shape, strict=True)]
+            arrays[name] = np.pad(trained, padding)
+            if trained.shape != state[name].shape:
+                support[name] = np.pad(np.ones(trained.shape, dtype=bool), padding)
+        return Embedded(arrays, support)
+
+    def work(self, assignment: Assignment, model: ModelSpec) -> Work:
+        held = self._held_by(assignment)
+        return super().work(assignment, model) if held == self else held.work(assignment, model)
+
+    def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        held = self._held_by(assignment)
+        return super().download_bytes(assignment, model) if held == self else held.download_bytes(assignment, model)
+
+    def check(self, assignment: Assignment, model: ModelSpec) -> None:
+        super().check(assignment, model)
+        width = self._held_by(assignment).width
+        if not is_whole_number(width) or not 1 <= width <= self.width:
+            raise ValueError(f"width must be a whole number between 1 and the server's {self.width}, got {width!r}")
+
+    def _held_by(self, assignment: Assignment) -> "BottleneckForm":
+        """The form of what a device holds."""
+        return replace(self, width=assignment.width) if isinstance(assignment, BottleneckAssignment) else self
+
     def check_model(self, model: ModelSpec) -> None:
         if not is_whole_number(self.width) or self.width < 1:
             raise ValueError(f"width must be a whole number of at least 1, got {self.width!r}")
         if not self.initial_deviation >= 0:
             raise ValueError(f"initial_deviation must be at least 0, got {self.initial_deviation!r}")
+
+
+def _narrowed(name: str, array: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """The first ``width`` units of an array of the server's state; what has no units stays as it is."""
+    match name.rpartition(".")[2]:
+        case "down_weight" | "down_bias":
+            return array[:width]
+        case "up_weight":
+            return array[:, :width]
+        case _:
+            return array

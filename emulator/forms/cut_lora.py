@@ -75,11 +75,11 @@ class CutLoraForm(LoraForm, CutForm):
             )
 
 
-def cut_form(model: ModelSpec, *, rank: int, cut: int) -> CutForm:
+def cut_form(model: ModelSpec, *, rank: int, cut: int | None) -> CutForm:
     """The form that cuts ``model``.
 
-    A transformer is cut behind its first ``cut`` layers, all of which have LoRA of ``rank``; 0 means behind the first
-    quarter of them. A convnet has a cut of its own.
+    A transformer is cut behind its first ``cut`` layers, all of which have LoRA of ``rank``; None means behind the
+    first quarter of them. A convnet has a cut of its own.
 
     Raises:
         ValueError: ``rank`` is less than 1, or ``cut`` is given for a convnet.
@@ -89,5 +89,5 @@ def cut_form(model: ModelSpec, *, rank: int, cut: int) -> CutForm:
     if not isinstance(model, ConvNetSpec):
         return CutLoraForm(ranks=(rank,) * model.n_layers, cut=cut or max(1, model.n_layers // 4))
     if cut:
-        raise ValueError(f"{model.name} is cut where its convolutions end; leave cut at 0, got {cut!r}")
+        raise ValueError(f"{model.name} is cut where its convolutions end; leave the cut out, got {cut!r}")
     return ConvNetForm()

@@ -26,12 +26,13 @@ class DiagonalAssignment(Assignment):
     """Settings of one device.
 
     It holds and trains the ranks ``kept``, and votes for the ``n_votes`` of them that matter most, or not at all if
-    that is 0. Scores follow AdaLoRA, with ``smoothing`` for sensitivity and uncertainty alike; ``orthogonality`` is the
-    weight of AdaLoRA's regulariser.
+    that is 0. Where ``masks``, it does not send its vote, but ``lora_E`` 0 at the other ranks. Scores follow AdaLoRA,
+    with ``smoothing`` for sensitivity and uncertainty alike; ``orthogonality`` is the weight of AdaLoRA's regulariser.
     """
 
     kept: KeptRanks
     n_votes: int = 0
+    masks: bool = False
     smoothing: float = 0.85
     orthogonality: float = 0.0
 
@@ -125,9 +126,9 @@ class DiagonalLoraForm(AdapterForm):
         return _bits_as_bytes(n_ranks) if _diagonal(assignment).n_kept < n_ranks else 0
 
     def extra_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        """A bit for each rank that the device votes on."""
+        """A bit for each rank that the device votes on, where it sends its vote."""
         held = _diagonal(assignment)
-        return _bits_as_bytes(held.n_kept) if held.n_votes else 0
+        return _bits_as_bytes(held.n_kept) if held.n_votes and not held.masks else 0
 
     def check_model(self, model: ModelSpec) -> None:
         LoraForm(ranks=(self.rank,) * model.n_layers, targets=self.targets, scaling=self.scaling).check_model(model)

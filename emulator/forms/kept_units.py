@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from emulator.records import Arrays
 from emulator.shapes.spec import ModelSpec
 
-Kind = Literal["head", "channel"]
-KINDS: tuple[Kind, Kind] = ("head", "channel")
-MATRICES_OF: Mapping[Kind, tuple[str, ...]] = {
+UnitKind = Literal["head", "channel"]
+KINDS: tuple[UnitKind, UnitKind] = ("head", "channel")
+MATRICES_OF: Mapping[UnitKind, tuple[str, ...]] = {
     "head": ("query", "key", "value", "attention_output"),
     "channel": ("mlp_gate", "mlp_up", "mlp_down"),
 }
@@ -25,7 +25,7 @@ MATRICES_OF: Mapping[Kind, tuple[str, ...]] = {
 READERS = ("attention_output", "mlp_down")
 """The matrices that read the output of units: their input is pruned, that of all others their output."""
 
-Mask = NDArray[np.bool_]
+UnitMask = NDArray[np.bool_]
 Scores = NDArray[np.float32]
 
 
@@ -59,7 +59,7 @@ class KeptUnits:
         )
         return cls(heads=heads, channels=channels)
 
-    def masks(self, kind: Kind) -> list[Mask]:
+    def masks(self, kind: UnitKind) -> list[UnitMask]:
         """One read-only mask per layer, True where a unit is kept."""
         return [np.frombuffer(one, dtype=bool) for one in self._units(kind)]
 
@@ -71,15 +71,15 @@ class KeptUnits:
             for layer, mask in enumerate(self.masks(kind))
         }
 
-    def n_left(self, kind: Kind) -> list[int]:
+    def n_left(self, kind: UnitKind) -> list[int]:
         """How many heads or channels each layer keeps."""
         return [one.count(1) for one in self._units(kind)]
 
-    def n_units(self, kind: Kind) -> int:
+    def n_units(self, kind: UnitKind) -> int:
         """How many heads or channels there were, over all layers."""
         return sum(map(len, self._units(kind)))
 
-    def n_pruned(self, kind: Kind) -> int:
+    def n_pruned(self, kind: UnitKind) -> int:
         """How many heads or channels are gone, over all layers."""
         return self.n_units(kind) - sum(self.n_left(kind))
 
@@ -96,26 +96,26 @@ class KeptUnits:
         """The mean of the share of heads and the share of channels that are left."""
         return sum(sum(self.n_left(kind)) / self.n_units(kind) for kind in KINDS) / len(KINDS)
 
-    def _units(self, kind: Kind) -> tuple[bytes, ...]:
+    def _units(self, kind: UnitKind) -> tuple[bytes, ...]:
         return self.heads if kind == "head" else self.channels
 
 
-def mask_name(layer: int, kind: Kind) -> str:
+def mask_name(layer: int, kind: UnitKind) -> str:
     """The name of a mask in a server state, such as ``layers.3.head_mask``."""
     return f"layers.{layer}.{kind}_mask"
 
 
-def score_name(layer: int, kind: Kind) -> str:
+def score_name(layer: int, kind: UnitKind) -> str:
     """The name of the importance of a layer's units among what a device reports, such as ``layers.3.head_score``."""
     return f"layers.{layer}.{kind}_score"
 
 
-def kind_of(target: str) -> Kind:
+def kind_of(target: str) -> UnitKind:
     """What a matrix is pruned by."""
     return "head" if target in MATRICES_OF["head"] else "channel"
 
 
-def pruned_to(kept: KeptUnits, scores: Arrays, n_pruned: Mapping[Kind, int]) -> KeptUnits:
+def pruned_to(kept: KeptUnits, scores: Arrays, n_pruned: Mapping[UnitKind, int]) -> KeptUnits:
     """``kept`` without its least important units, until so many heads and channels are gone.
 
     Nothing that is pruned ever comes back, and no layer loses its last head or channel, even if less is pruned then.
@@ -178,7 +178,7 @@ def n_units_elsewhere(n_left: int, n_whole: int, n_units: int) -> int:
     return max(1, (2 * n_left * n_units + n_whole) // (2 * n_whole))
 
 
-def _without_least(masks: Sequence[Mask], scores: Sequence[NDArray[np.floating]], n_pruned: int) -> list[Mask]:
+def _without_least(masks: Sequence[UnitMask], scores: Sequence[NDArray[np.floating]], n_pruned: int) -> list[UnitMask]:
     sizes = [len(mask) for mask in masks]
     layers, left = np.repeat(np.arange(len(masks)), sizes), np.concatenate(list(masks))
     best_first = np.flatnonzero(left)[np.argsort(np.concatenate(list(scores))[left], kind="stable")][::-1]

@@ -207,9 +207,15 @@ class LoraForm(AdapterForm):
                 raise ValueError(f"rank at layer {layer} must be between 0 and the server's {most}, got {rank!r}")
 
     def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
-        shapes = [model.matrix(target) for target in self.targets]
-        per_rank = sum(shape.out_features + (shape.in_features if self.trains_a else 0) for shape in shapes)
-        return BYTES_PER_PARAMETER * (per_rank * sum(ranks) + model.n_head_parameters)
+        n_parameters = _n_rank_parameters(model, self.targets, self.trains_a) * sum(ranks)
+        return BYTES_PER_PARAMETER * (n_parameters + model.n_head_parameters)
+
+
+@lru_cache(maxsize=256)
+def _n_rank_parameters(model: ModelSpec, targets: tuple[str, ...], with_a: bool) -> int:
+    """Parameters of one rank in one layer: a column of each B, and a row of each A where it is counted."""
+    shapes = [model.matrix(target) for target in targets]
+    return sum(shape.out_features + (shape.in_features if with_a else 0) for shape in shapes)
 
 
 def low_rank_adapters(
@@ -226,21 +232,19 @@ def low_rank_adapters(
         ranks: for each layer one rank, or one for each target; where it is 0 there is no adapter.
         width_fraction: the share of heads and feed-forward channels that pruning left.
     """
-    sizes = tuple(model.kept_features(target, width_fraction) for target in targets)
-    n_targets = len(targets)
-    target_ranks = tuple(own if isinstance(own, tuple) else (own,) * n_targets for own in ranks)
-    return _low_rank_adapters(targets, sizes, target_ranks)
+    return _low_rank_adapters(model, targets, tuple(ranks), width_fraction)
 
 
 @lru_cache(maxsize=4096)
 def _low_rank_adapters(
-    targets: tuple[str, ...], sizes: tuple[tuple[float, float], ...], target_ranks: tuple[tuple[int, ...], ...]
+    model: ModelSpec, targets: tuple[str, ...], ranks: tuple[int | tuple[int, ...], ...], width_fraction: float
 ) -> Adapters:
-    made = [_low_rank_adapter(target, *size) for target, size in zip(targets, sizes, strict=True)]
+    made = [_low_rank_adapter(target, *model.kept_features(target, width_fraction)) for target in targets]
+    target_ranks = [own if isinstance(own, tuple) else (own,) * len(targets) for own in ranks]
     layers = tuple(
-        tuple((adapter, rank) for adapter, rank in zip(made, ranks, strict=True) if rank) for ranks in target_ranks
+        tuple((adapter, rank) for adapter, rank in zip(made, own, strict=True) if rank) for own in target_ranks
     )
-    return Adapters(layers, tuple(max(ranks, default=0) for ranks in target_ranks))
+    return Adapters(layers, tuple(max(own, default=0) for own in target_ranks))
 
 
 def _low_rank_adapter(target: str, in_features: float, out_features: float) -> Adapter:
@@ -277,8 +281,8 @@ def _lora(assignment: Assignment) -> LoraAssignment:
     return assignment
 
 
-def uniform_ranks(model: ModelSpec, rank: int, depth: int) -> tuple[int, ...]:
-    """The same ``rank`` in the ``depth`` layers nearest to the output, 0 below; a depth of 0 means all layers.
+def uniform_ranks(model: ModelSpec, rank: int, depth: int | None) -> tuple[int, ...]:
+    """The same ``rank`` in the ``depth`` layers nearest to the output, 0 below; None means all layers.
 
     Raises:
         ValueError: the model has no such depth, or the rank is below 1.

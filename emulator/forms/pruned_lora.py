@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.forms.base import Embedded
-from emulator.forms.kept_units import KINDS, MATRICES_OF, READERS, KeptUnits, Kind, Mask, kind_of, n_units_elsewhere
+from emulator.forms.kept_units import (
+    KINDS,
+    MATRICES_OF,
+    READERS,
+    KeptUnits,
+    UnitKind,
+    UnitMask,
+    kind_of,
+    n_units_elsewhere,
+)
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, low_rank_adapters
 from emulator.records import Arrays, Assignment, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
@@ -169,7 +178,7 @@ def pruned_lora_assignment(
     )
 
 
-def pruned_axis(name: str, kept: KeptUnits) -> tuple[int, Mask] | None:
+def pruned_axis(name: str, kept: KeptUnits) -> tuple[int, UnitMask] | None:
     """The axis of an adapter array that pruning shortens, and which units it keeps; None for any other array."""
     place, *rest = name.split(".")
     if place != "layers" or len(rest) != 3:
@@ -182,7 +191,7 @@ def pruned_axis(name: str, kept: KeptUnits) -> tuple[int, Mask] | None:
     return (1 if target in READERS else 0), np.frombuffer(units, dtype=bool)
 
 
-def priced_units(kept: KeptUnits, model: ModelSpec) -> dict[Kind, list[int]]:
+def priced_units(kept: KeptUnits, model: ModelSpec) -> dict[UnitKind, list[int]]:
     """How many units of each kind the layers of the priced ``model`` keep."""
     return {
         kind: [n_units_elsewhere(n_left, n_whole, n_units) for n_left in kept.n_left(kind)]
@@ -191,7 +200,7 @@ def priced_units(kept: KeptUnits, model: ModelSpec) -> dict[Kind, list[int]]:
     }
 
 
-def n_priced(model: ModelSpec) -> dict[Kind, int]:
+def n_priced(model: ModelSpec) -> dict[UnitKind, int]:
     """How many units of each kind a layer of ``model`` has."""
     return {"head": model.n_kv_heads, "channel": model.intermediate_size}
 

@@ -19,10 +19,11 @@ class ResidualAssignment(LoraAssignment):
     """LoRA settings of one device that keeps up with a residual.
 
     ``residual_rank`` is the rank, per adapted matrix, of what the residual has grown by since the device last had it:
-    it travels as two factors, or whole where that is less. ``draw_seed`` is for adapters that a device draws itself.
+    it travels as two factors, or whole where that is less. It is one number, or one for each layer. ``draw_seed`` is
+    for adapters that a device draws itself.
     """
 
-    residual_rank: int
+    residual_rank: int | tuple[int, ...]
     draw_seed: int = 0
 
 
@@ -31,10 +32,13 @@ class ResidualLoraForm(LoraForm):
     """``(W + R) x + scaling · B A x``. The residual ``R (out, in)`` belongs to the server; no device trains it.
 
     Where ``restarts``, the server keeps no adapters: in every round a device draws A anew, starts from B = 0, and what
-    it has trained goes into the residual. Otherwise adapters are kept as in LoRA.
+    it has trained goes into the residual. Otherwise adapters are kept as in LoRA. Where ``shares_draw``, too, all
+    devices of a round draw the same A; if they do not train it either (``trains_a`` off), it never travels, neither
+    with an update nor as a factor of the residual.
     """
 
     restarts: bool = False
+    shares_draw: bool = False
 
     attachment: ClassVar[str] = "emulator.learning.attach.residual:StackedResidualLora"
 
@@ -59,11 +63,16 @@ class ResidualLoraForm(LoraForm):
         return {**head, **residuals, **self._drawn(residuals, held)}
 
     def embed(self, update: Update, state: Arrays) -> Embedded:
-        """Adapters that restart come back as what they add to the residual, whole; others as in LoRA."""
+        """Adapters that restart come back as what they add to the residual, whole; others as in LoRA.
+
+        A factor that a device has drawn and not trained is drawn here, too.
+        """
         trained = {name: array for name, array in update.payload.items() if not name.endswith(".residual")}
         if not self.restarts:
             return super().embed(replace(update, payload=trained), state)
         arrays = {name: array for name, array in trained.items() if name.startswith("head.")}
+        if not self.trains_a:
+            trained = {**self._drawn(state, _residual(update.assignment)), **trained}
         for layer, target in self.sites():
             name_a, name_b = (adapter_name(layer, target, matrix) for matrix in ("lora_A", "lora_B"))
             if name_a in trained:
@@ -88,13 +97,18 @@ class ResidualLoraForm(LoraForm):
     def check(self, assignment: Assignment, model: ModelSpec) -> None:
         if not isinstance(assignment, ResidualAssignment):
             raise ValueError(f"ResidualLoraForm takes a ResidualAssignment, not a {type(assignment).__name__}")
-        if not is_whole_number(assignment.residual_rank) or assignment.residual_rank < 0:
-            raise ValueError(f"residual_rank must be a whole number of at least 0, got {assignment.residual_rank!r}")
+        given = assignment.residual_rank
+        each = given if isinstance(given, tuple) else (given,) * model.n_layers
+        if len(each) != model.n_layers or not all(is_whole_number(rank) and rank >= 0 for rank in each):
+            raise ValueError(
+                f"residual_rank must be a whole number of at least 0, or one for each of {model.n_layers} layers,"
+                f" got {given!r}"
+            )
         super().check(assignment, model)
 
     def _drawn(self, residuals: Arrays, held: ResidualAssignment) -> Arrays:
         """A device's own adapters at the start of a round, drawn as the server would draw them."""
-        rng = Seeds(held.draw_seed).rng("local_adapter", held.device_id)
+        rng = Seeds(held.draw_seed).rng("local_adapter", 0 if self.shares_draw else held.device_id)
         drawn: dict[str, NDArray[np.float32]] = {}
         for layer, target in self.sites():
             out_features, in_features = residuals[residual_name(layer, target)].shape
@@ -111,15 +125,19 @@ class ResidualLoraForm(LoraForm):
 
     def _residual_bytes(self, held: ResidualAssignment, model: ModelSpec) -> int:
         n_parameters = 0
-        for _, target in self.sites():
-            shape = model.matrix(target)
-            factors = held.residual_rank * (shape.in_features + shape.out_features)
+        for layer, target in self.sites():
+            shape, rank = model.matrix(target), held.residual_rank
+            n_each = shape.out_features + (shape.in_features if self.trains_a else 0)
+            factors = n_each * (rank[layer] if isinstance(rank, tuple) else rank)
             n_parameters += min(factors, shape.in_features * shape.out_features)
         return BYTES_PER_PARAMETER * n_parameters
 
 
 def residual_plan(
-    view: ClusterView, ranks: Mapping[int, tuple[int, ...]], depth: int, residual_ranks: Mapping[int, int]
+    view: ClusterView,
+    ranks: Mapping[int, tuple[int, ...]],
+    depth: int,
+    residual_ranks: Mapping[int, int] | Mapping[int, tuple[int, ...]],
 ) -> RoundPlan:
     """A flat round in which device ``d`` trains ``depth`` layers with its ``ranks[d]``, after a residual comes to it.
 

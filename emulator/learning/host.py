@@ -17,7 +17,8 @@ from torch import Tensor
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.base import StackedAdapters
-from emulator.learning.data.batches import Batch, Rows, make_batch
+from emulator.learning.data.batches import Batch, make_batch
+from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData
 from emulator.learning.model.encoder import speed_up
 from emulator.learning.model.loading import FrozenModel

@@ -14,12 +14,12 @@ from emulator.learning.data.source import DataSource
 from emulator.learning.data.texts import BUILTIN, TextData, described
 from emulator.learning.data.tokens import Cut, tokenize
 from emulator.learning.host import HostContent
-from emulator.learning.model.loading import FrozenModel, HeadChoice, load_model
+from emulator.learning.model.loading import FrozenModel, load_model
 from emulator.learning.model.places import locate
 from emulator.learning.model.tokenizer import load_tokenizer
 from emulator.records import Prepared
 from emulator.seeds import Seeds
-from emulator.shapes.catalog import model_spec_from_config
+from emulator.shapes.catalog import Head, model_spec_from_config
 from emulator.shapes.convnet_catalog import builtin_convnet
 
 
@@ -32,7 +32,7 @@ def prepare(
     scheme: Literal["iid", "dirichlet"],
     alpha: float,
     run_seed: int,
-    head: HeadChoice = "output",
+    head: Head = "output",
 ) -> tuple[HostContent, Prepared]:
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
@@ -69,7 +69,7 @@ def _prepared(
     texts: TextData,
     parts: Sequence[partition.Rows],
     seq_len: int,
-    head: HeadChoice,
+    head: Head,
     tokenizer: Any,
     source: str,
 ) -> tuple[HostContent, Prepared]:

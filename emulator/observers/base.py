@@ -6,9 +6,9 @@ wants to be told of.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from emulator.places import Place
 from emulator.records import RoundReport
 
 
@@ -26,7 +26,7 @@ class RunBegan:
 
     info: Mapping[str, Any]
     config: Mapping[str, Any]
-    out_dir: Path
+    out_dir: Place
     n_rounds: int
     first_round: int
 

@@ -1,6 +1,5 @@
 """Draws a run in TensorBoard, with emulated time on its relative axis."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.observers.base import RoundClosed, RunBegan, RunEnded, RunObserver
@@ -29,7 +28,7 @@ class TensorBoard(RunObserver):
     def run_began(self, began: RunBegan) -> None:
         from tensorboard.summary import Writer
 
-        self._writer = Writer(str(began.out_dir / Path(self._folder)))
+        self._writer = Writer(str(began.out_dir / self._folder))
 
     def round_closed(self, closed: RoundClosed) -> None:
         assert self._writer is not None

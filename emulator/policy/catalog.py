@@ -152,8 +152,9 @@ def resolved_parameters(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such policy.
     """
-    defaults = {name: parameter.default for name, parameter in parameters(policy_class(path)).items()}
-    return {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty} | dict(given)
+    taken = parameters(policy_class(path))
+    defaults = {name: one.default for name, one in taken.items() if one.default is not inspect.Parameter.empty}
+    return defaults | {name: _or_none(value, taken.get(name)) for name, value in given.items()}
 
 
 def parameter_help(policy: type[Policy]) -> dict[str, str]:
@@ -192,6 +193,7 @@ def build(kind: Kind[Plug], cls: type[Plug], given: Mapping[str, Any], key: str)
             raise ConfigError(
                 f"{key}.{name} is not a parameter of {own}{hint} it takes: {', '.join(taken) or 'no parameters'}"
             )
+        value = _or_none(value, taken[name])
         values[name] = _checked(f"{key}.{name} of {own}", value, annotations.get(name, Any))
     missing = [name for name, parameter in taken.items() if parameter.default is parameter.empty and name not in values]
     if missing:
@@ -204,6 +206,11 @@ def build(kind: Kind[Plug], cls: type[Plug], given: Mapping[str, Any], key: str)
         raise ConfigError(f"{kind.name} {own}: {error}") from None
     except Exception as error:
         raise ConfigError(f"{kind.name} {own} cannot be built ({described(error)})") from error
+
+
+def _or_none(value: Any, parameter: inspect.Parameter | None) -> Any:
+    """``value``; None for "none", as TOML must say it, where the parameter's default is None."""
+    return None if value == "none" and parameter is not None and parameter.default is None else value
 
 
 def _annotations(kind: Kind[Any], cls: type[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from emulator.analysis import METRICS, Comparison
 from emulator.report.markup import TableCell, counted, facts, table
+from emulator.report.terminal.comparison import is_unknown_energy
 from emulator.report.terminal.units import duration, energy_joules, size
 
 _TO_TARGET = {
@@ -87,7 +88,9 @@ def run_facts(comparison: Comparison) -> str:
         names = _ACCURACY | to_target | names
     entries = []
     for name, title in names.items():
-        if pd.isna(row[name]):
+        if METRICS[name].unit == "J" and row[name] == 0:
+            entries.append((title, "–", "no power figures"))
+        elif pd.isna(row[name]):
             entries.append((title, "never" if "target" in name else "–", ""))
         else:
             entries.append((title, shown(name, row[name]), _remark(name, row, comparison)))
@@ -110,6 +113,8 @@ def _remark(name: str, row: Mapping[Hashable, Any], comparison: Comparison) -> s
 
 
 def _cell(name: str, row: Mapping[Hashable, Any], best: float | None) -> TableCell:
+    if is_unknown_energy(row):
+        return TableCell("–", "no power figures", look="missed")
     if row["n_values"] == 0:
         return TableCell("never" if "target" in name else "–", look="missed")
     remarks = []

@@ -13,6 +13,7 @@ from emulator.report.headline import headline_tables, run_facts, shown
 from emulator.report.markup import Figures, TableCell, counted, notice, paragraph, plot, section, table
 from emulator.report.page_content import GroupContent
 from emulator.report.provenance import provenance
+from emulator.report.terminal.comparison import power_notes
 
 _KEY = "<div class='group-key'></div>\n"
 _OVER = {
@@ -63,7 +64,7 @@ class Page:
                 f"{len(unfinished)} of {len(runs)} runs are not finished." if self._is_comparison else "Not finished."
             )
             content = notice(text, (_unfinished(row) for row in unfinished.to_dict("records"))) + content
-        return content
+        return content + "".join(paragraph(f"{note[0].upper()}{note[1:]}.") for note in power_notes(self._comparison))
 
     def _accuracy(self) -> str:
         plots = "".join(plot("accuracy", f"Accuracy over {_OVER[axis]}", over=axis) for axis in AXES)
@@ -143,10 +144,11 @@ class Page:
     def _traffic(self) -> str:
         means = "Mean over the devices of a type" + (" and over seeds" if self._has_seeds else "") + ", whole run."
         n_bytes = self._figures.figure(plot("bytes", "Bytes by device type"), "Bytes by device type", means)
+        lacking = [f"{note[0].upper()}{note[1:]}." for note in power_notes(self._comparison)]
         joules = self._figures.figure(
             plot("joules", "Energy by device type"),
             "Energy by device type and activity",
-            f"{means} What a device draws while it waits is part of what a slow peer costs.",
+            " ".join([means, "What a device draws while it waits is part of what a slow peer costs.", *lacking]),
         )
         return n_bytes + joules
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from emulator.analysis.devices import without_power
 from emulator.records import ActivityKind
 from emulator.results.reader import RunFrames
 
@@ -36,6 +37,7 @@ def trace_lines(frames: RunFrames, span: tuple[int, int] | None = None) -> Itera
     Times are whole nanoseconds, so that what follows without a gap neither overlaps nor leaves one.
     """
     facts = {key: frames.info.get(key) for key in ("policy", "seed", "status", "priced_model", "trained_model")}
+    facts["without_power_figures"] = list(without_power(frames.devices))
     yield f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(facts, ensure_ascii=False)}, "traceEvents": [\n'
     events = chain(_metadata(frames), _timed(frames, span))
     yield json.dumps(next(events), ensure_ascii=False, separators=(",", ":"))
@@ -78,7 +80,8 @@ def _rounds(rounds: pd.DataFrame) -> Iterator[TraceEvent]:
         begin_us, end_us = start_ns[position] / 1e3, end_ns[position] / 1e3
         args = {name: row[name] for name in _SERVER_FACTS}
         args |= _present({name: row[name] for name in ("accuracy", "loss", "train_loss", "mean_waiting_s")})
-        args |= {"joules": row["energy_j"]}
+        if row["energy_j"] > 0:
+            args |= {"joules": row["energy_j"]}
         yield _slice(f"round {row['round_index']}", "round", SERVER, 0, start_ns[position], end_ns[position], args)
         mark = {"ph": "i", "name": f"round {row['round_index']} begins", "s": "g"}
         yield mark | {"pid": SERVER, "tid": 0, "ts": begin_us}
@@ -94,7 +97,9 @@ def _activities(rows: pd.DataFrame, devices: pd.DataFrame) -> Iterator[TraceEven
     values = (_nanoseconds(rows["start_s"]), _nanoseconds(rows["end_s"]), *(rows[name].tolist() for name in columns))
     for start_ns, end_ns, round_index, device_id, inner_round, kind, n_bytes, joules in zip(*values, strict=True):
         told = facts.get((round_index, device_id), {})
-        args = {"round": round_index, "inner_round": inner_round, "joules": float(f"{joules:.6g}")}
+        args = {"round": round_index, "inner_round": inner_round}
+        if joules > 0:  # nothing is known of a board without power figures
+            args["joules"] = float(f"{joules:.6g}")
         # Settings stand beside the work that they are settings of, once.
         args |= told if kind == ActivityKind.COMPUTE else {"status": told.get("status")}
         if kind in _TRANSFERS:

@@ -1,12 +1,13 @@
 """Reads run.json, and finds what is wrong with one that was damaged or edited by hand."""
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from emulator.errors import UserError
+from emulator.places import Place, StorageError
 from emulator.results import schemas
 from emulator.results.writer import INFO_FILE
 
@@ -61,8 +62,16 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 }
 """What the readers of run.json rely on, where a run states it."""
 
+_ONCE_EMPTY = (
+    "testbed.link testbed.n_devices testbed.server_tflop_per_s testbed.availability.trace "
+    "testbed.availability.mean_on_s testbed.availability.mean_off_s model.price_seq_len data.test_source "
+    "data.separator data.configuration data.n_train data.n_test backend.hosts backend.devices_per_actor "
+    "results.rounds_per_part policy.depth policy.cut"
+).split()
+"""Settings that earlier versions wrote as 0 or an empty text where they were not given, and that now are null."""
 
-def read_info(folder: Path) -> dict[str, Any]:
+
+def read_info(folder: Place) -> dict[str, Any]:
     """The content of a run's ``run.json``; keys that readers rely on are of the types that a run writes, or null.
 
     Raises:
@@ -84,10 +93,32 @@ def read_info(folder: Path) -> dict[str, Any]:
         value = info.get(key)
         if value is not None and not is_right(value):
             raise UserError(f"{path}: is damaged, {key} must be {what}, got {value!r}")
+    if info.get("config"):
+        info["config"] = _as_written_now(info["config"])
     return info
 
 
-def read_json(path: Path, missing: str) -> Any:
+def _as_written_now(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run with null for what was not given, whichever version wrote them."""
+    config = copy.deepcopy(config)
+    # What 0 means to a policy from elsewhere is for that policy to say.
+    is_built_in = ":" not in str(_table_at(config, ["policy"]).get("path"))
+    for key in _ONCE_EMPTY:
+        *parents, last = key.split(".")
+        table = _table_at(config, parents)
+        if last in table and not table[last] and (is_built_in or parents != ["policy"]):
+            table[last] = None
+    return config
+
+
+def _table_at(config: dict[str, Any], parents: list[str]) -> dict[str, Any]:
+    for parent in parents:
+        inner = config.get(parent)
+        config = inner if isinstance(inner, dict) else {}
+    return config
+
+
+def read_json(path: Place, missing: str) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -97,6 +128,8 @@ def read_json(path: Path, missing: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(missing) from None
+    except StorageError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 

@@ -3,17 +3,17 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from emulator.errors import UserError
 from emulator.files import write_text
+from emulator.places import Place
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
 
 KEY = "observer_failures"
 
 
-def add_observer_failures(run_dir: Path, failures: Sequence[str]) -> None:
+def add_observer_failures(run_dir: Place, failures: Sequence[str]) -> None:
     """Add ``failures``, a sentence each, to those in ``run.json``; nothing where there are none or no such file.
 
     A disk that takes no more is no error here: the run is over, and must not fail for what is said beside it.

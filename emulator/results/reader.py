@@ -6,7 +6,6 @@ A table is read when it is first asked for, so that a script that needs ``rounds
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from device_profiles.text_files import user_path
 from emulator.errors import UserError, did_you_mean
+from emulator.places import Place, RemotePath, listed, place
 from emulator.results import schemas
 from emulator.results.info import read_info
 from emulator.results.sweep_folder import STATE_COLUMNS, SWEEP_FILE, read_index, read_sweep_info, run_dir
@@ -42,7 +41,7 @@ class Frames:
     where a part is damaged.
     """
 
-    def __init__(self, path: Path, info: dict[str, Any], read: Read) -> None:
+    def __init__(self, path: Place, info: dict[str, Any], read: Read) -> None:
         self.path = path
         self.info = info
         self._read = read
@@ -103,7 +102,7 @@ class SweepFrames(Frames):
     ``policy`` and ``seed`` always are among the axes.
     """
 
-    def __init__(self, path: Path, info: dict[str, Any], runs: pd.DataFrame) -> None:
+    def __init__(self, path: Place, info: dict[str, Any], runs: pd.DataFrame) -> None:
         super().__init__(path, info, self._read_all)
         self.runs = runs
         self.axes = tuple(name for name in runs.columns if name not in STATE_COLUMNS)
@@ -125,7 +124,7 @@ class SweepFrames(Frames):
         """Whether a run has finished its first round, after which it has a folder."""
         return (self._folder(name) / INFO_FILE).exists()
 
-    def _folder(self, name: str) -> Path:
+    def _folder(self, name: str) -> Place:
         return run_dir(self.path, name)
 
     def _read_all(self, table: str, columns: Sequence[str] | None) -> pd.DataFrame:
@@ -151,7 +150,7 @@ class SweepFrames(Frames):
         return f"<sweep {str(self.path)!r}: {len(self.runs)} runs, {counts}>"
 
 
-def load(path: str | Path) -> RunFrames | SweepFrames:
+def load(path: str | Place) -> RunFrames | SweepFrames:
     """Read a run or a sweep; which of them follows from the folder.
 
     Rows of ``devices`` and ``activities`` are those of rounds that are done, that is, in ``rounds``: what a running or
@@ -160,7 +159,7 @@ def load(path: str | Path) -> RunFrames | SweepFrames:
     Raises:
         UserError: the folder is neither, is damaged, or was written by a later version.
     """
-    folder = user_path(path)
+    folder = place(path)
     if (folder / SWEEP_FILE).exists():
         return load_sweep(folder)
     if not (folder / INFO_FILE).exists():
@@ -170,25 +169,25 @@ def load(path: str | Path) -> RunFrames | SweepFrames:
     return load_run(folder)
 
 
-def load_run(path: str | Path) -> RunFrames:
+def load_run(path: str | Place) -> RunFrames:
     """Read a run, as :func:`load` does.
 
     Raises:
         UserError: the folder is no run, is damaged, or was written by a later version.
     """
-    folder = user_path(path)
+    folder = place(path)
     if (folder / SWEEP_FILE).exists() and not (folder / INFO_FILE).exists():
         raise UserError(f"a sweep, not a run; give one of its runs, or use 'jetbed compare': {str(folder)!r}")
     return RunFrames(folder, read_info(folder), partial(_read_run, folder))
 
 
-def load_sweep(path: str | Path) -> SweepFrames:
+def load_sweep(path: str | Place) -> SweepFrames:
     """Read a sweep, as :func:`load` does.
 
     Raises:
         UserError: the folder is no sweep, or is damaged.
     """
-    folder = user_path(path)
+    folder = place(path)
     sweep = SweepFrames(folder, read_sweep_info(folder), read_index(folder))
     # A sweep that was killed could not note in its index what became of the runs that it had begun; they say it.
     for row in sweep.runs.index[sweep.runs["status"].isin(["planned", "running"])]:
@@ -199,7 +198,7 @@ def load_sweep(path: str | Path) -> SweepFrames:
     return sweep
 
 
-def _read_run(folder: Path, table: str, columns: Sequence[str] | None) -> pd.DataFrame:
+def _read_run(folder: Place, table: str, columns: Sequence[str] | None) -> pd.DataFrame:
     # Rounds come first: whatever they list was complete before, also in a run that goes on writing meanwhile.
     done = _read(folder, "rounds", ["round_index"])["round_index"].combine_chunks()
     needed = None if columns is None else list(dict.fromkeys([*columns, *_ORDER[table]]))
@@ -210,17 +209,23 @@ def _read_run(folder: Path, table: str, columns: Sequence[str] | None) -> pd.Dat
     return frame if columns is None else frame[list(columns)]
 
 
-def _read(folder: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
+def _read(folder: Place, table: str, columns: Sequence[str] | None) -> pa.Table:
     schema = schemas.SCHEMAS[table]
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
     # The pattern leaves out parts that are being written: their temporary names start with a dot.
-    parts = sorted(str(path) for path in (folder / table).glob("part-*.parquet"))
+    parts = listed(folder / table, "part-*.parquet")
     if not parts:
         return schema.empty_table()
     try:
-        rows = ds.dataset(parts, schema=schema, format="parquet").to_table()
+        if isinstance(folder, RemotePath):
+            names, filesystem = [path.path for path in parts if isinstance(path, RemotePath)], folder.filesystem
+        else:
+            names, filesystem = [str(path) for path in parts], None
+        rows = ds.dataset(names, schema=schema, format="parquet", filesystem=filesystem).to_table()
     except (OSError, pa.ArrowException) as error:
+        if isinstance(folder, RemotePath):
+            folder.check_reachable()  # what a storage that is away does not give is no damage
         raise _damaged(folder / table, str(error)) from error
     for field in schema:
         # A part without the column reads as nulls. That no part has it is no damage: runs of earlier versions lack the
@@ -232,7 +237,7 @@ def _read(folder: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
     return rows
 
 
-def _damaged(table: Path, what: str) -> UserError:
+def _damaged(table: Place, what: str) -> UserError:
     return UserError(
         f"{table}: a part is damaged; remove the folder of this run and start the run, or its sweep, again: {what}"
     )

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from emulator.records import Evaluation, RoundPlan, RoundReport, Status
+from emulator.results.columns import Columns
 from emulator.results.schemas import SCHEMAS
 from emulator.world.open_round import OpenRound
-
-Columns = dict[str, Any]
 
 _EVALUATED = frozenset(field.name for field in fields(Evaluation))
 
@@ -25,7 +24,7 @@ def device_columns(closed: OpenRound) -> Columns:
     n_devices = len(devices)
     works = [ledger.work for ledger in ledgers]
     assignments = [plan.assignments.get(device_id) for device_id in range(n_devices)]
-    computed: Columns = {
+    computed: dict[str, Any] = {
         "round_index": np.full(n_devices, closed.round_index, np.int32),
         "device_id": np.arange(n_devices, dtype=np.int32),
         "profile": [device.profile.name for device in devices],
@@ -53,16 +52,16 @@ def activity_columns(closed: OpenRound) -> Columns:
     """One row per activity, by device and then by time."""
     log = closed.activities
     order = np.lexsort((log.start_s, log.device_id))
-    computed: Columns = {
+    computed: dict[str, Any] = {
         "round_index": np.full(len(order), closed.round_index, np.int32),
         "kind": [log.kind[i] for i in order],
     }
     return _completed("activities", computed, lambda name: np.asarray(getattr(log, name))[order])
 
 
-def _completed(table: str, computed: Columns, copied: Callable[[str], Any]) -> Columns:
+def _completed(table: str, computed: Mapping[str, Any], copied: Callable[[str], Any]) -> Columns:
     """All columns of ``table``: those that are ``computed``, and the others as ``copied`` finds them by name."""
-    return computed | {name: copied(name) for name in SCHEMAS[table].names if name not in computed}
+    return {**computed} | {name: copied(name) for name in SCHEMAS[table].names if name not in computed}
 
 
 def _group_numbers(plan: RoundPlan, n_devices: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emulator.errors import UserError
+from emulator.places import Place, StorageError
 from emulator.results.info import STATUSES, read_json
 
 SWEEP_FILE = "sweep.json"
@@ -27,17 +27,17 @@ _NAME = re.compile(r"[\w,.-]{1,80}")
 _ADVICE = "start the sweep again to have the index written anew"
 
 
-def run_dir(sweep_dir: Path, name: str) -> Path:
+def run_dir(sweep_dir: Place, name: str) -> Place:
     """The folder of the run ``name``."""
     return sweep_dir / f"{RUN_PREFIX}{name}"
 
 
-def is_sweep(path: Path) -> bool:
+def is_sweep(path: Place) -> bool:
     """Whether ``path`` is the folder of a sweep."""
     return (path / SWEEP_FILE).is_file()
 
 
-def read_sweep_info(folder: Path) -> dict[str, Any]:
+def read_sweep_info(folder: Place) -> dict[str, Any]:
     """The content of a sweep's ``sweep.json``.
 
     Raises:
@@ -49,7 +49,7 @@ def read_sweep_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_index(folder: Path) -> pd.DataFrame:
+def read_index(folder: Place) -> pd.DataFrame:
     """The runs of a sweep: ``STATE_COLUMNS``, of which the last two may be missing, and one column for each axis.
 
     Raises:
@@ -57,11 +57,13 @@ def read_index(folder: Path) -> pd.DataFrame:
     """
     path = folder / INDEX_FILE
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+        frame: pd.DataFrame = pq.read_table(pa.BufferReader(path.read_bytes())).to_pandas()
     except FileNotFoundError:
         raise UserError(
             f"a sweep without an index of its runs; start it again to have one written: {str(path)!r}"
         ) from None
+    except StorageError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: is damaged; {_ADVICE}: {error}") from error
     if missing := [name for name in ("run", "status", "error") if name not in frame.columns]:

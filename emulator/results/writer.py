@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emulator.errors import ConfigError, UserError
-from emulator.files import replaced, unwritable
+from emulator.files import make_folder, replaced, unwritable
+from emulator.places import OWNER_PREFIX, Place, RemotePath, StorageError, listed, place
 from emulator.results.columns import Columns, arrow_table
 from emulator.results.schemas import SCHEMA_VERSION, SCHEMAS
 
@@ -44,7 +45,7 @@ class RunWriter:
     Write ``rounds`` last: readers take a round as done when its row of ``rounds`` is there.
     """
 
-    def __init__(self, out_dir: str | Path, rounds_per_part: int = 1) -> None:
+    def __init__(self, out_dir: str | Place, rounds_per_part: int = 1) -> None:
         """Touches no disk.
 
         Raises:
@@ -52,7 +53,7 @@ class RunWriter:
         """
         if rounds_per_part < 1:
             raise ValueError(f"rounds_per_part must be at least 1: {rounds_per_part!r}")
-        self.out_dir = Path(out_dir)
+        self.out_dir = place(out_dir)
         self.rounds_per_part = rounds_per_part
         self._parts: dict[str, _Part] = {}
         self._info: dict[str, Any] | None = None
@@ -86,7 +87,7 @@ class RunWriter:
         }
         text = _json(info)
         try:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(self.out_dir)
         except OSError as error:
             self._has_failed = True
             raise unwritable(self.out_dir, "results", error) from error
@@ -126,7 +127,7 @@ class RunWriter:
             for index in range(n_parts):
                 if not (path := folder / _part_name(index)).is_file():
                     raise UserError(f"the run lacks rounds that its checkpoint has; start it anew: {str(path)!r}")
-            for path in folder.glob("*.parquet") if folder.is_dir() else ():
+            for path in listed(folder, "*.parquet"):
                 if path.name >= _part_name(n_parts):
                     path.unlink()
 
@@ -237,21 +238,28 @@ def _part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
 
 
-def check_out_dir(path: str | Path) -> None:
+def check_out_dir(path: str | Place) -> None:
     """Check that a run can be written into this folder: new or empty, under a folder that can be written.
 
     Raises:
         ConfigError: it cannot. Nothing is created in either case.
+        StorageError: there is no such storage, or it cannot be reached.
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, RemotePath):
+        path.check_reachable()
     try:
         if path.is_dir():
-            if held := sorted(entry.name for entry in path.iterdir()):
+            if held := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(OWNER_PREFIX)):
                 reason = f"this one holds {held[0]!r}"
                 raise ConfigError(f"output folder must be new or empty, {reason}; choose another --out: {str(path)!r}")
         elif path.exists() or path.is_symlink():
             raise ConfigError(f"output folder is not a folder; choose another --out: {str(path)!r}")
+        if isinstance(path, RemotePath):
+            return  # whose folders come with what lies in them
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except StorageError:
+        raise
     except OSError as error:
         raise ConfigError(
             f"output folder cannot be used ({error.strerror}); choose another --out: {str(path)!r}"

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from emulator.forms.base import AdapterForm
 from emulator.observers.base import RunObserver
 from emulator.observers.catalog import observers_of
 from emulator.observers.many import Observers
+from emulator.places import Place
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.validation import check_form
-from emulator.records import TrainingDefaults
+from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
 from emulator.running.continuation import (
@@ -96,7 +96,7 @@ def policy_of(config: Config) -> Policy:
     return policy
 
 
-def check(config: Config, out_dir: Path) -> None:
+def check(config: Config, out_dir: Place) -> None:
     """Find what is wrong with a run before any process is started or model loaded.
 
     Raises:
@@ -141,7 +141,7 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
 
 def build_coordinator(
     config: Config,
-    out_dir: Path,
+    out_dir: Place,
     start_backend: StartBackend | None,
     observers: Sequence[RunObserver],
     stop: StopSignal,
@@ -177,7 +177,7 @@ def build_coordinator(
 
 
 def _where_it_was(
-    config: Config, out_dir: Path, emulation: Emulation, log: RunLog, continuation: Continuation, info: dict[str, Any]
+    config: Config, out_dir: Place, emulation: Emulation, log: RunLog, continuation: Continuation, info: dict[str, Any]
 ) -> Emulation:
     """``emulation`` where the run in ``out_dir`` was when its last checkpoint was written; its start if there is none.
 
@@ -211,8 +211,16 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = _form_of(policy, priced, trained)
     testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
-    state = {**form.initial(trained, Seeds(config.seed)), **backend.prepared.head} if backend and trained else {}
+    state = _initial_state(config, form, backend) if backend else {}
     return Emulation(policy=CheckedPolicy(policy, form), testbed=testbed, backend=backend, initial_state=state)
+
+
+def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:
+    """Adapters and head before the first round."""
+    arrays = form.initial(backend.prepared.model, Seeds(config.seed))
+    if sites := form.sites_at_start():
+        arrays = form.fitted(arrays, backend.weights(sites))
+    return {**arrays, **backend.prepared.head}
 
 
 def _testbed(
@@ -249,7 +257,7 @@ def _testbed(
         availability=availability_of(config.testbed.availability, n_devices, seeds),
         drop_outs=DropOuts(n_devices, config.testbed.availability.drop_out_fraction, seeds),
         shared=shared_capacity(cluster),
-        server_flop_per_s=config.testbed.server_tflop_per_s * 1e12 or math.inf,
+        server_flop_per_s=(config.testbed.server_tflop_per_s or math.inf) * 1e12,
     )
 
 

@@ -7,13 +7,13 @@ transfer, and every stream of chance. Server state and the policy's memory, whic
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from emulator.checkpoints.codec import CheckpointError
 from emulator.checkpoints.store import FOLDER, Checkpoint, CheckpointWriter, has_checkpoint, read_checkpoint, read_index
 from emulator.errors import UserError
 from emulator.observers.base import Progress
+from emulator.places import Place, RemotePath
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
@@ -32,7 +32,7 @@ class Continuation:
     ``every_rounds`` is 0 where nothing is kept.
     """
 
-    def __init__(self, run_dir: Path, policy: CheckedPolicy, every_rounds: int) -> None:
+    def __init__(self, run_dir: Place, policy: CheckedPolicy, every_rounds: int) -> None:
         self._writer = CheckpointWriter(run_dir / FOLDER)
         self._policy = policy
         self._every_rounds = every_rounds
@@ -82,7 +82,7 @@ class Continuation:
         return checkpoint.states[checkpoint.n_rounds]
 
 
-def checkpoint_of(run_dir: Path, modules: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]] | None:
+def checkpoint_of(run_dir: Place, modules: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]] | None:
     """The checkpoint in a run's folder, with its index; None where the run has not come to its first.
 
     Raises:
@@ -93,7 +93,7 @@ def checkpoint_of(run_dir: Path, modules: Sequence[str]) -> tuple[Checkpoint, di
     return read_checkpoint(run_dir / FOLDER, modules), read_index(run_dir / FOLDER)
 
 
-def why_not_from_checkpoint(run_dir: Path, policy_path: str) -> str | None:
+def why_not_from_checkpoint(run_dir: Place, policy_path: str) -> str | None:
     """What is wrong with the checkpoint in a run's folder; None where the run can go on, also without any."""
     try:
         checkpoint_of(run_dir, [package_of(policy_path)])
@@ -107,7 +107,7 @@ def package_of(policy_path: str) -> str:
     return policy_path.partition(":")[0].partition(".")[0]
 
 
-def rounds_kept(run_dir: Path) -> int:
+def rounds_kept(run_dir: Place) -> int:
     """With how many rounds the run in this folder would go on; 0 where it would begin anew."""
     try:
         return int(read_index(run_dir / FOLDER)["n_rounds"])
@@ -115,14 +115,16 @@ def rounds_kept(run_dir: Path) -> int:
         return 0
 
 
-def clear_temporaries(run_dir: Path) -> None:
+def clear_temporaries(run_dir: Place) -> None:
     """Remove what a process that was killed had not written to its end, so that it can go on in this folder."""
+    if isinstance(run_dir, RemotePath):
+        return  # whose files are whole or not there
     for folder in (run_dir, run_dir / FOLDER, *(run_dir / table for table in SCHEMAS)):
         for path in (*folder.glob(".*.tmp"), *folder.glob(".*.part")):
             path.unlink(missing_ok=True)
 
 
-def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
+def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Place) -> None:
     """Raise UserError where what a run is made of is not what it was, and it could not end as it would have.
 
     ``before`` is what its ``run.json`` says, ``now`` what it would say today.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from emulator.config import Config
 from emulator.errors import LostError
+from emulator.files import filled_folder
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
 from emulator.records import Arrays, Evaluation, Job, Update
@@ -53,7 +54,8 @@ class Coordinator:
             with _rare_collections():
                 state = self._run_rounds()
             if self._backend is not None:
-                self._backend.export(self._policy.form, state, self._log.out_dir / "adapter")
+                with filled_folder(self._log.out_dir / "adapter") as folder:
+                    self._backend.export(self._policy.form, state, folder)
             self._log.finish(self._config.rounds)
         except (KeyboardInterrupt, Interrupted):
             self._log.end("interrupted")

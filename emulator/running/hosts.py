@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.forms.base import AdapterForm
+from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.records import Arrays, Evaluation, Job, Prepared, Update
 
 
@@ -65,6 +65,10 @@ class Backend(ABC):
     @abstractmethod
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         """Begin to evaluate the server ``state`` on the held-out data; calling what comes back waits for the result."""
+
+    @abstractmethod
+    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
+        """The pre-trained weights of these matrices of the model that is trained."""
 
     @abstractmethod
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:

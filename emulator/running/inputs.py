@@ -5,6 +5,8 @@ All is told before anything is loaded.
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 from device_profiles.text_files import user_path
 from emulator.config import AvailabilityConfig, Config
@@ -91,9 +93,9 @@ def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) ->
     for kind, names in KEYS.items():
         for name in names:
             given = getattr(config, name)
-            if kind == config.kind and not given:
+            if kind == config.kind and given is None:
                 raise ConfigError(f"{WHERE}.{name} must be given where {WHERE}.kind is {kind!r}")
-            if kind != config.kind and given:
+            if kind != config.kind and given is not None:
                 raise ConfigError(
                     f"{WHERE}.{name} is for {WHERE}.kind = {kind!r}; the kind is {config.kind!r}, got {given!r}"
                 )
@@ -105,30 +107,30 @@ def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) ->
                 raise ConfigError(
                     f"{WHERE}.{name} is for {WHERE}.kind = {kind!r}; the kind is {config.kind!r}, got {given!r}"
                 )
-    if config.kind == "on_off":
+    # Of all keys, those of its kind are given, and no others.
+    if config.mean_on_s and config.mean_off_s:
         return OnOff(n_devices, config.mean_on_s, config.mean_off_s, seeds)
-    if config.kind == "trace":
+    if config.trace:
         try:
-            return _traced(config, n_devices)
+            return _traced(user_path(config.trace), config.origin_s, n_devices)
         except ValueError as error:
             raise ConfigError(f"{WHERE}.trace: {error}") from None
     return Always(n_devices)
 
 
-def _traced(config: AvailabilityConfig, n_devices: int) -> Trace:
-    """The run's devices by a trace, from its origin on.
+def _traced(path: Path, origin: float | Literal["first"], n_devices: int) -> Trace:
+    """The run's devices by the trace at ``path``, from its origin on, in seconds or at its first moment.
 
     Raises:
         ValueError: it is no trace, it lists none of the devices, or none of them for a day.
     """
-    path = user_path(config.trace)
     recorded = read_trace(path)
     own = {device_id: spans for device_id, spans in recorded.by_device.items() if device_id < n_devices}
     if not own:
         got = _devices(sorted(recorded.by_device))
         raise ValueError(f"{path}: lists none of the devices {_devices(range(n_devices))}, got {got}")
     first_s = min(spans[0][0] for spans in own.values())
-    origin_s = first_s if config.origin_s == "first" else float(config.origin_s)
+    origin_s = first_s if origin == "first" else float(origin)
     spans = {
         device_id: [(max(start_s - origin_s, 0.0), end_s - origin_s) for start_s, end_s in each if end_s > origin_s]
         for device_id, each in own.items()

@@ -13,7 +13,10 @@ def located(config: Config) -> Config:
     return config.model_copy(
         update={
             "data": data.model_copy(
-                update={"source": _located(data.source), "test_source": _located(data.test_source)}
+                update={
+                    "source": _located(data.source),
+                    "test_source": data.test_source and _located(data.test_source),
+                }
             ),
             "model": model.model_copy(update={"train": _located(model.train)}),
         }
@@ -21,8 +24,6 @@ def located(config: Config) -> Config:
 
 
 def _located(given: str) -> str:
-    if not given:
-        return given
     path = user_path(given)
     try:
         return str(path.absolute()) if path.exists() else given

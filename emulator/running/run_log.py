@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
 from emulator.observers.many import Observers
+from emulator.places import Place
 from emulator.records import RoundReport
 from emulator.results.observer_failures import add_observer_failures
 from emulator.results.rows import activity_columns, device_columns, round_columns
@@ -47,7 +47,7 @@ class RunLog:
         self._noted: str | None = None
 
     @property
-    def out_dir(self) -> Path:
+    def out_dir(self) -> Place:
         """The run's folder."""
         return self._writer.out_dir
 

@@ -1,7 +1,7 @@
 """Shapes of a transformer: what the cost model prices and what the adapter forms lay out, without any weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 MATRICES = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_up", "mlp_down")
 """The linear maps of a layer, under one set of names for every model family."""
@@ -38,7 +38,7 @@ class ModelSpec:
     gated_mlp: bool
     n_embedding_parameters: int
     seq_len: int
-    head: Mapping[str, LinearShape]
+    head: Mapping[str, LinearShape] = field(hash=False)
     n_frozen_head_parameters: int = 0
     is_decoder: bool = False
 

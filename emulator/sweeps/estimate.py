@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 from emulator.backends.content import content_key, numeric_settings
 from emulator.backends.kinds import BackendKind, backend_kind
+from emulator.places import Place
 from emulator.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
 from emulator.running.capacity import HOST_BYTES, RAY_BYTES, available_bytes, most_hosts, n_cores, n_gpus
@@ -51,7 +51,7 @@ class SweepEstimate:
         return not self.problems and (self.free_bytes is None or self.needed_bytes <= self.free_bytes)
 
 
-def estimate(sweep: Sweep, sweep_dir: Path, max_parallel: int) -> SweepEstimate:
+def estimate(sweep: Sweep, sweep_dir: Place, max_parallel: int) -> SweepEstimate:
     """Examine one run of each kind, that is, of those that differ in nothing but the seed. Nothing is written.
 
     Raises:

@@ -1,16 +1,18 @@
 """Carries a sweep out: skips what is complete, runs the rest, and keeps the index up to date."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from emulator.backends.batch import BatchRun, Listener
 from emulator.backends.kinds import KINDS, BackendKind, backend_kind
-from emulator.backends.locks import exclusive
+from emulator.backends.locks import exclusive, owned
 from emulator.errors import ConfigError, UserError
 from emulator.execute import execute
 from emulator.observers.base import Progress, RunObserver
+from emulator.places import Place
 from emulator.results.sweep_folder import is_sweep, run_dir
 from emulator.results.writer import INFO_FILE
 from emulator.sweeps.expansion import Clusters, Sweep
@@ -18,7 +20,7 @@ from emulator.sweeps.folder import (
     RunState,
     finished_runs,
     info_of,
-    make_folder,
+    make_sweep_folder,
     prepare_run,
     state_of,
     write_description,
@@ -37,11 +39,11 @@ class Display(Protocol):
     def show(self, states: Mapping[str, RunState], progress: Mapping[str, Progress]) -> None: ...
 
     def warned(self, text: str) -> None:
-        """Something that who watches should know, in one sentence."""
+        """Something that the user should know; it ends nothing."""
         ...
 
 
-def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int = 0) -> Mapping[str, RunState]:
+def run_sweep(sweep: Sweep, sweep_dir: Place, display: Display, max_parallel: int = 0) -> Mapping[str, RunState]:
     """Run what is not complete in ``sweep_dir`` yet, at most ``max_parallel`` runs at a time; 0 leaves that open.
 
     Returns the state of every run in the end.
@@ -52,11 +54,7 @@ def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int
     """
     _check_parallel({backend_kind(run.config.backend.kind) for run in sweep.runs}, max_parallel)
     finished_runs(sweep, sweep_dir)  # what cannot go on leaves the folder as it is
-    make_folder(sweep_dir, (SWEEP_LOCK, RUNS_LOCK))
-    with exclusive(sweep_dir / SWEEP_LOCK, PATIENCE_S) as is_alone:
-        with exclusive(sweep_dir / RUNS_LOCK, PATIENCE_S) as is_quiet:
-            if not (is_alone and is_quiet):
-                raise UserError(f"another sweep is writing into this folder; wait for its end: {str(sweep_dir)!r}")
+    with _alone(sweep_dir, display.warned) as lock:
         # Another sweep may have gone on here meanwhile; only from now on is the folder that of this one.
         finished = finished_runs(sweep, sweep_dir) if is_sweep(sweep_dir) else {}
         write_description(sweep, sweep_dir)
@@ -73,10 +71,31 @@ def run_sweep(sweep: Sweep, sweep_dir: Path, display: Display, max_parallel: int
             if progress.states[run.name].status != "finished"
         ]
         try:
-            _carry_out(left, progress, max_parallel, sweep_dir / RUNS_LOCK)
+            _carry_out(left, progress, max_parallel, lock)
         finally:
             progress.close()
     return progress.states
+
+
+@contextmanager
+def _alone(sweep_dir: Place, tell: Callable[[str], None]) -> Iterator[Path | None]:
+    """No other sweep writes into the folder; gives what the processes that write its runs must hold, if anything.
+
+    A storage has no locks. There the runs of a sweep that was killed end before its claim on the folder does.
+
+    Raises:
+        UserError: another one does, or the folder cannot be made.
+    """
+    if not isinstance(sweep_dir, Path):
+        with owned(sweep_dir, tell):
+            yield None
+        return
+    make_sweep_folder(sweep_dir, (SWEEP_LOCK, RUNS_LOCK))
+    with exclusive(sweep_dir / SWEEP_LOCK, PATIENCE_S) as is_alone:
+        with exclusive(sweep_dir / RUNS_LOCK, PATIENCE_S) as is_quiet:
+            if not (is_alone and is_quiet):
+                raise UserError(f"another sweep is writing into this folder; wait for its end: {str(sweep_dir)!r}")
+        yield sweep_dir / RUNS_LOCK
 
 
 def _check_parallel(kinds: Set[BackendKind], max_parallel: int) -> None:
@@ -88,14 +107,14 @@ def _check_parallel(kinds: Set[BackendKind], max_parallel: int) -> None:
             )
 
 
-def _carry_out(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path) -> None:
+def _carry_out(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path | None) -> None:
     by_kind: dict[BackendKind, list[BatchRun]] = {}
     for run in runs:
         by_kind.setdefault(backend_kind(run.config.backend.kind), []).append(run)
     # First those for which nothing has to be started.
     for kind, of_kind in sorted(by_kind.items(), key=lambda item: item[0].is_side_by_side):
         if kind.is_side_by_side:
-            kind.load_run_batch()(of_kind, listener, max_parallel, lock.absolute())
+            kind.load_run_batch()(of_kind, listener, max_parallel, lock.absolute() if lock else None)
         else:
             run_one_after_another(of_kind, listener)
 
@@ -135,7 +154,7 @@ class _ToListener(RunObserver):
 class _Progress:
     """What is known of each run: in the index when a run changes its state, on the display at every sign of life."""
 
-    def __init__(self, sweep: Sweep, sweep_dir: Path, finished: Mapping[str, RunState], display: Display) -> None:
+    def __init__(self, sweep: Sweep, sweep_dir: Place, finished: Mapping[str, RunState], display: Display) -> None:
         self.states: dict[str, RunState] = {run.name: finished.get(run.name, RunState()) for run in sweep.runs}
         self._configs = {run.name: run.config for run in sweep.runs}
         self._sweep = sweep

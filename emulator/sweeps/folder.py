@@ -5,7 +5,6 @@
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ import pyarrow.parquet as pq
 
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
-from emulator.files import replaced, unwritable, write_text
+from emulator.files import make_folder, remove_tree, replaced, unwritable, write_text
+from emulator.places import Place, listed
 from emulator.results.info import LaterVersionError, read_info
 from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS, SWEEP_FILE, is_sweep
 from emulator.results.writer import check_out_dir
@@ -47,7 +47,7 @@ class RunState:
     wall_s: float | None = None
 
 
-def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
+def finished_runs(sweep: Sweep, sweep_dir: Place) -> dict[str, RunState]:
     """The runs of ``sweep`` that are complete in ``sweep_dir``, by name. Nothing is changed.
 
     Raises:
@@ -59,7 +59,7 @@ def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
         return {}
     finished, clusters = {}, Clusters()
     planned = {run.name: run for run in sweep.runs}
-    for folder in sorted(sweep_dir.glob(f"{RUN_PREFIX}*")):
+    for folder in listed(sweep_dir, f"{RUN_PREFIX}*"):
         name = folder.name.removeprefix(RUN_PREFIX)
         if name not in planned:
             raise ConfigError(
@@ -78,7 +78,7 @@ def finished_runs(sweep: Sweep, sweep_dir: Path) -> dict[str, RunState]:
     return finished
 
 
-def info_of(folder: Path) -> dict[str, Any] | None:
+def info_of(folder: Place) -> dict[str, Any] | None:
     """What ``run.json`` in ``folder`` says; None where there is none, or a damaged one.
 
     Raises:
@@ -103,21 +103,21 @@ def state_of(info: Mapping[str, Any]) -> RunState:
     )
 
 
-def make_folder(sweep_dir: Path, locks: Iterable[str]) -> None:
+def make_sweep_folder(sweep_dir: Path, locks: Iterable[str]) -> None:
     """Make the folder with its files for locks. What another sweep has there stays as it is.
 
     Raises:
         UserError: the disk cannot be written.
     """
     try:
-        sweep_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(sweep_dir)
         for name in locks:
             (sweep_dir / name).open("a").close()
     except OSError as error:
         raise unwritable(sweep_dir, WHAT, error) from error
 
 
-def write_description(sweep: Sweep, sweep_dir: Path) -> None:
+def write_description(sweep: Sweep, sweep_dir: Place) -> None:
     """Write ``sweep.json``.
 
     Raises:
@@ -127,7 +127,7 @@ def write_description(sweep: Sweep, sweep_dir: Path) -> None:
     write_text(sweep_dir / SWEEP_FILE, [text], WHAT)
 
 
-def prepare_run(folder: Path, config: Config) -> str | None:
+def prepare_run(folder: Place, config: Config) -> str | None:
     """Leave what a run of ``config`` can go on from, and remove whatever else an earlier attempt has left.
 
     A run that failed by itself begins anew: what it failed of may have been mended since, and then lies in its past as
@@ -146,20 +146,19 @@ def prepare_run(folder: Path, config: Config) -> str | None:
     return told
 
 
-def clear_run(folder: Path) -> None:
+def clear_run(folder: Place) -> None:
     """Remove what a run left behind.
 
     Raises:
         UserError: it cannot be removed.
     """
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
+        remove_tree(folder)
     except OSError as error:
         raise unwritable(folder, WHAT, error) from error
 
 
-def write_index(sweep: Sweep, sweep_dir: Path, states: Mapping[str, RunState]) -> None:
+def write_index(sweep: Sweep, sweep_dir: Place, states: Mapping[str, RunState]) -> None:
     """Write ``index.parquet``: a row for each run, in the order of the sweep.
 
     Raises:

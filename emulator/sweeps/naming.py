@@ -11,11 +11,16 @@ MOST_CHARACTERS = 80
 """A longer name is cut, and ends with a digest of all that it stands for."""
 DIGEST_CHARACTERS = 8
 
+NONE = "none"
+"""Of a setting that is not given, as a sweep file says it."""
+
 Label = bool | int | float | str
 
 
 def label_of(value: Any) -> Label:
     """A value in a table: a number or a text as it is, a table of settings as ``first(other=1)`` or ``a=1,b=2``."""
+    if value is None:
+        return NONE
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

@@ -1,5 +1,6 @@
 """The examples run as they stand, and the queries of docs/metrics.md hold on a study that was really run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_the_study_is_the_one_that_its_comment_and_the_readme_are_about() -> Non
     sweep = expand(read_spec(EXAMPLES / "study.toml"))
     assert len(sweep.runs) == 9
     assert {run.labels["policy"] for run in sweep.runs} == {"fedlora", "legend", "fedbuff"}
+
+
+def test_a_round_is_played_by_hand_and_its_timeline_printed(tmp_path: Path) -> None:
+    *boards, total = example("00_one_round.py", cwd=tmp_path).splitlines()[-5:]
+    bars = [board.split("|")[1] for board in boards]
+    assert all(re.fullmatch(r"v+#+\^+\.*", bar) for bar in bars)
+    # The slowest delivers as the round ends, which is when the others stop waiting.
+    assert {len(bar) for bar in bars} == {64}
+    assert sum(bar.endswith("^") for bar in bars) == 1
+    [waited] = [board for board in boards if board.endswith("waits 0.0 s")]
+    spent_s = [float(number) for number in re.findall(r"[\d.]+(?= [+s])", waited.rpartition("|")[2])][:3]
+    [round_s] = re.findall(r"took ([\d.]+) emulated seconds", total)
+    assert sum(spent_s) == pytest.approx(float(round_s), abs=0.2)
 
 
 def test_an_own_board_runs_beside_others(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from emulator.analysis import compare
 from emulator.config import Config, load_config
 from emulator.errors import UserError
 from emulator.execute import config_to_resume, execute
@@ -110,6 +111,26 @@ def test_a_finished_run_can_be_made_longer(policy: str, tmp_path: Path) -> None:
     assert digests(short) == digests(longer)
     with pytest.raises(UserError, match="4 rounds are done already, got 3"):
         execute(config_to_resume(short, rounds=3), short, resumes=True)
+
+
+def test_a_run_in_whose_description_0_means_not_given_is_read_and_goes_on(tmp_path: Path) -> None:
+    given = {"training.enabled": False, "policy.path": "fedlora", "testbed.n_devices": 8, "rounds": 4}
+    given |= {"results.checkpoint_rounds": 2, "results.rounds_per_part": 2}
+    longer = execute(load_config(None, list(given.items())), tmp_path / "longer")
+    short = execute(load_config(None, list({**given, "rounds": 2}.items())), tmp_path / "short")
+    path = short / "run.json"
+    info = json.loads(path.read_text())
+    info["config"]["testbed"] |= {"link": "", "server_tflop_per_s": 0.0}
+    info["config"]["testbed"]["availability"] |= {"trace": "", "mean_on_s": 0.0, "mean_off_s": 0.0}
+    info["config"]["data"] |= {"test_source": "", "separator": "", "configuration": "", "n_train": 0, "n_test": 0}
+    info["config"]["backend"] |= {"hosts": 0, "devices_per_actor": 0}
+    info["config"]["model"]["price_seq_len"] = info["config"]["policy"]["depth"] = 0
+    path.write_text(json.dumps(info))
+
+    compare([load_run(longer), load_run(short)])
+    execute(config_to_resume(short, rounds=4), short, resumes=True)
+    assert digests(short) == digests(longer)
+    assert load_run(short).info["config"] == load_run(longer).info["config"]
 
 
 @pytest.mark.slow

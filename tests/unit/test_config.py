@@ -1,9 +1,10 @@
 """The configuration: defaults, files, overrides, and what is said about a mistake."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from emulator.cli.print_config import as_toml
 from emulator.config import Config, ObserverConfig, load_config, parse_setting
 from emulator.errors import ConfigError
-from emulator.running.compose import check_settings
+from emulator.running.compose import check_settings, policy_of, resolved_settings
 from policies.fedlora import FedLora
 
 
@@ -30,8 +31,17 @@ def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any
             yield f"{prefix}{name}", type(section).model_fields[name].annotation, value
 
 
+def bare_type(annotation: Any) -> type:
+    """That of a setting which may be None, without its limits."""
+    [given] = [each for each in get_args(annotation) if each is not type(None)]
+    found: type = get_args(given)[0] if get_origin(given) is Annotated else given
+    return found
+
+
 def another(annotation: Any, default: Any) -> Any:
     """An allowed value that is not the default; the default where nothing else is allowed."""
+    if default is None:
+        return {int: 3, float: 3.0, str: "another"}[bare_type(annotation)]
     if isinstance(default, bool):
         return not default
     if isinstance(default, float):
@@ -65,11 +75,28 @@ OTHERS: dict[str, Any] = {
 """Values of keys that do not take just any."""
 
 
-@pytest.mark.parametrize(("key", "annotation", "default"), list(leaves(Config())), ids=str)
+@pytest.mark.parametrize(
+    ("key", "annotation", "default"), list(leaves(Config())), ids=[key for key, _, _ in leaves(Config())]
+)
 def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
     value = OTHERS.get(key) or another(annotation, default)
 
     assert found(load_config(None, [(key, value)]), key) == value
+
+
+NOT_GIVEN = [(key, annotation) for key, annotation, default in leaves(Config()) if default is None]
+
+
+@pytest.mark.parametrize(("key", "annotation"), NOT_GIVEN, ids=[key for key, _ in NOT_GIVEN])
+def test_what_need_not_be_given_is_left_out_or_none_and_never_empty(tmp_path: Path, key: str, annotation: Any) -> None:
+    table, _, name = key.rpartition(".")
+    kind = bare_type(annotation)
+    path = write(tmp_path, f"[{table}]\n{name} = {(OTHERS.get(key) or another(annotation, None))!r}\n")
+
+    assert found(load_config(path), key) is not None
+    assert found(load_config(path, [parse_setting(f"{key}=none")]), key) is None
+    with pytest.raises(ConfigError, match=rf"^--set: {re.escape(key)}: leave the key out, .*'none'.* got (''|0|0\.0)$"):
+        load_config(path, [(key, kind())])
 
 
 def test_every_key_says_what_it_means() -> None:
@@ -182,19 +209,27 @@ def test_a_printed_configuration_gives_the_same_run_again(tmp_path: Path) -> Non
 
     again = load_config(write(tmp_path, as_toml(config)))
     assert again.model_dump(exclude={"policy"}) == config.model_dump(exclude={"policy"})
-    assert (again.policy.path, again.policy.parameters) == ("fedlora", {"rank": 4, "depth": 0})  # depth by default
+    assert (again.policy.path, again.policy.parameters) == ("fedlora", {"rank": 4, "depth": "none"})  # depth by default
 
 
 @dataclass(kw_only=True)
 class Optional(FedLora):
     wish: str | None = None
+    others: Any = object
+
+
+def test_a_parameter_that_is_none_is_printed_and_read_as_such(tmp_path: Path) -> None:
+    path = f"{__name__}:Optional"
+    text = as_toml(load_config(None, [("policy.path", path)]))
+    assert 'wish = "none"\n' in text
+    config = load_config(write(tmp_path, text))
+    assert policy_of(config) == Optional(wish=None, depth=None)
+    assert resolved_settings(config) == resolved_settings(load_config(None, [("policy.path", path)]))
 
 
 def test_a_default_that_toml_cannot_say_is_a_comment(tmp_path: Path) -> None:
-    path = f"{__name__}:Optional"
-    text = as_toml(load_config(None, [("policy.path", path)]))
-    assert "# wish is None, which TOML cannot say\n" in text
-    assert load_config(write(tmp_path, text)).policy.parameters == {"rank": 8, "depth": 0}
+    text = as_toml(load_config(None, [("policy.path", f"{__name__}:Optional")]))
+    assert "# others is <class 'object'>, which TOML cannot say\n" in text
 
 
 def test_another_policy_than_the_file_names_brings_its_own_parameters(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
-from emulator.forms.kept_units import READERS, KeptUnits, Kind, kind_of, mask_name
+from emulator.forms.kept_units import READERS, KeptUnits, UnitKind, kind_of, mask_name
 from emulator.forms.lora import LoraForm
 from emulator.forms.pruned_lora import pruned_assignment, pruned_axis
 from emulator.learning.attach.lora import StackedLora
@@ -61,7 +61,7 @@ class StackedPrunedLora(StackedLora):
 
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel, form: AdapterForm) -> None:
         super().__init__(model, frozen, form)
-        self._readers: dict[tuple[int, Kind], MaskedInput] = {}
+        self._readers: dict[tuple[int, UnitKind], MaskedInput] = {}
         for (layer, target), path in frozen.sites.items():
             if target not in READERS:
                 continue

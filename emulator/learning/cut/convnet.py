@@ -17,8 +17,9 @@ from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.cut import CutAssignment
-from emulator.learning.data.batches import Rows, draw_rows
+from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.images import ImageData
+from emulator.learning.data.partition import Rows
 from emulator.learning.host import begin_process, imported
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, EvaluationShard, Job, Update

@@ -8,11 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData, cut_length
 from emulator.records import Job
 from emulator.seeds import Seeds
-
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

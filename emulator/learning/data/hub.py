@@ -10,12 +10,12 @@ from emulator.learning.data.tables import Column, TextTable, missing_column
 from emulator.shapes.hub import asked, hub_name
 
 
-def read_hub(source: str, configuration: str, wanted: Sequence[Column]) -> dict[str, TextTable]:
+def read_hub(source: str, configuration: str | None, wanted: Sequence[Column]) -> dict[str, TextTable]:
     """The parts of a data set on the hub that matter: ``train``, and ``test`` and ``validation`` where there are.
 
     Args:
         source: its id.
-        configuration: which of its configurations; empty where it has one.
+        configuration: which of its configurations; None where it has one.
         wanted: the names of columns.
 
     Raises:
@@ -25,7 +25,7 @@ def read_hub(source: str, configuration: str, wanted: Sequence[Column]) -> dict[
         import datasets
 
         try:
-            parts = datasets.load_dataset(source, configuration or None)
+            parts = datasets.load_dataset(source, configuration)
         except Exception as error:  # the hub client has no common base class for "not there" and "not reachable"
             raise _refused(source, configuration, str(error) or type(error).__name__, unreached) from error
     if "train" not in parts:
@@ -53,7 +53,7 @@ def _table(part: Any, where: str, wanted: Sequence[Column]) -> TextTable:
     return TextTable(columns=there, values=values, places=range(1, len(part) + 1), place="row", form="from the hub")
 
 
-def _refused(source: str, configuration: str, reason: str, unreached: str) -> DataError:
+def _refused(source: str, configuration: str | None, reason: str, unreached: str) -> DataError:
     """Why the hub does not give ``source``, from what its client says."""
     if known := re.search(r"(?:available configs|Available)\s*:?\s*\[([^\]]*)\]", reason):
         names = ", ".join(re.findall(r"'([^']*)'", known[1]))

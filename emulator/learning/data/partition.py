@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from emulator.errors import DataError, ShortageError
 
 Rows = NDArray[np.int64]
-"""Row numbers of a data set, in ascending order."""
+"""Row numbers of a data set; those that a device holds are in ascending order."""
 
 
 def iid(labels: NDArray[np.int64], n_devices: int, rng: np.random.Generator) -> list[Rows]:

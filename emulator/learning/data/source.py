@@ -23,7 +23,7 @@ class DataSource:
     n_train: int | None = None
     n_test: int | None = None
     layout: FileLayout = field(default_factory=FileLayout)
-    configuration: str = ""
+    configuration: str | None = None
 
     def load(self, seed: int) -> TextData:
         """Reads them; ``seed`` is the run's."""

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from emulator.errors import DataError
+from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.model.places import Place, locate
 from emulator.learning.model.sites import Sites, find_head, find_sites
 from emulator.records import Arrays
-
-HeadChoice = Literal["output", "full"]
+from emulator.shapes.catalog import Head
 
 AutoClassifier: Any = TypedAutoClassifier  # transformers ships types, but not for its auto classes
 _logging: Any = transformers_logging
@@ -72,6 +72,10 @@ class FrozenModel:
             if f"{path}.{kind}" in self.arrays
         }
 
+    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
+        """The weights of these matrices, ``(out, in)``; they share the memory of ``arrays``."""
+        return {site: self.arrays[f"{self.sites[site]}.weight"] for site in sites}
+
     def build(self) -> PreTrainedModel:
         """The model with these arrays as its weights, shared rather than copied; frozen, in evaluation mode."""
         settings = {key: value for key, value in self.config.items() if key != "model_type"}
@@ -86,7 +90,7 @@ class FrozenModel:
 
 
 def load_model(
-    train: str | Place, n_labels: int, seed: int, head: HeadChoice = "output", pad_token_id: int | None = None
+    train: str | Place, n_labels: int, seed: int, head: Head = "output", pad_token_id: int | None = None
 ) -> FrozenModel:
     """Loads a sequence classifier; parts that its checkpoint lacks, such as a new head, are drawn from ``seed``.
 

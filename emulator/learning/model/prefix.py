@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from emulator.learning.data.batches import Batch, Rows, make_batch
+from emulator.learning.data.batches import Batch, make_batch
+from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData
 from emulator.learning.model.loading import FrozenModel
 

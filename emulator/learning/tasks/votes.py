@@ -1,6 +1,7 @@
 """Training that scores the ranks of adapters ``B diag(E) A``, and votes for those that matter."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from emulator.algorithms.ranks import highest
 from emulator.forms.base import AdapterForm
-from emulator.forms.diagonal import DiagonalAssignment
+from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm
+from emulator.forms.lora import adapter_name
 from emulator.learning.attach.diagonal import StackedDiagonalLora
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
@@ -22,6 +24,16 @@ def train_and_vote(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> 
     The votes are the reported array ``votes``: a 1 or 0 for each rank held, by layer, target and rank.
     """
     return VotingTraining(host, form, jobs).run()
+
+
+def train_and_mask(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+    """As :func:`train_and_vote`, but a device that is to mask switches off what it did not vote for, and says no more.
+
+    ``lora_E`` comes back 0 at the ranks without its vote.
+    """
+    assert isinstance(form, DiagonalLoraForm)
+    updates = train_and_vote(host, form, jobs)
+    return [_masked(update, form.targets) if _diagonal(update).masks else update for update in updates]
 
 
 class VotingTraining(LocalTraining):
@@ -98,6 +110,21 @@ class VotingTraining(LocalTraining):
         return total
 
 
-def _diagonal(job: Job) -> DiagonalAssignment:
-    assert isinstance(job.assignment, DiagonalAssignment)
-    return job.assignment
+def _masked(update: Update, targets: Sequence[str]) -> Update:
+    if "votes" not in update.reported:
+        return update
+    payload, start = dict(update.payload), 0
+    for layer, of_layer in enumerate(_diagonal(update).kept):
+        for target, ranks in zip(targets, of_layer, strict=True):
+            own = update.reported["votes"][start : start + len(ranks), None]
+            start += len(ranks)
+            if ranks:
+                name = adapter_name(layer, target, "lora_E")
+                payload[name] = payload[name] * own
+    reported = {name: array for name, array in update.reported.items() if name != "votes"}
+    return replace(update, payload=payload, reported=reported)
+
+
+def _diagonal(one: Job | Update) -> DiagonalAssignment:
+    assert isinstance(one.assignment, DiagonalAssignment)
+    return one.assignment

@@ -30,7 +30,7 @@ function drawRound(element) {
         return `<b>device ${devices[row]}</b> ${escaped(round.profiles[profiles[row]])}, depth ${depths[row]}, ` +
           `${round.status[row].replaceAll("_", " ")}<br>${look.name} from ${quantity(starts[bar], "s")} to ` +
           `${quantity(starts[bar] + spans[bar], "s")}<br>${quantity(spans[bar], "s")}${moved}, ` +
-          `${quantity(joules[bar], "J")}`;
+          `${joules[bar] > 0 ? quantity(joules[bar], "J") : "no power figures"}`;
       }),
       hoverinfo: "text",
     };

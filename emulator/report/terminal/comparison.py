@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from emulator.analysis.comparison import Comparison
+from emulator.analysis.devices import power_remark
 from emulator.analysis.metrics import IN_BUDGET, METRICS, TO_TARGET
 from emulator.report.terminal.console import FittedTable
 from emulator.report.terminal.units import common_unit, duration, energy_joules, size
@@ -109,7 +110,16 @@ def notes(compared: Comparison) -> list[str]:
     if any(short.values()):
         counts = ", ".join(f"{n_short} of the {BUDGET_NAMES[limited]}" for limited, n_short in short.items())
         found.append(f"of {len(compared.runs)} runs, so many ended with some budget left: {counts}")
+    found += power_notes(compared)
     return found + _unfinished(compared.runs)
+
+
+def power_notes(compared: Comparison) -> list[str]:
+    """Which boards the energy leaves out, since their profiles have no power figures; by group where that differs."""
+    groups = dict.fromkeys(compared.groups["group"])
+    if len(compared.without_power) == len(groups) and len(set(compared.without_power.values())) == 1:
+        return [f"energy leaves boards out: {power_remark(next(iter(compared.without_power.values())))}"]
+    return [f"energy of {group} leaves boards out: {power_remark(t)}" for group, t in compared.without_power.items()]
 
 
 def render(compared: Comparison) -> RenderableType:
@@ -218,13 +228,18 @@ def _lost(lines: _Lines) -> list[list[str]]:
 
 
 def _cell(row: Mapping[Any, Any], scale: float, digits: int, with_interval: bool) -> str:
-    if not row["n_values"]:
+    if not row["n_values"] or is_unknown_energy(row):
         return ABSENT
     mark = RESTRICTED if row["n_values"] < row["n_runs"] else ""
     mean = f"{row['mean'] / scale:.{digits}f}"
     if with_interval and not math.isnan(row["high"]):
         mean += f" ± {(row['high'] - row['mean']) / scale:.{digits}f}"
     return mean + mark
+
+
+def is_unknown_energy(row: Mapping[Any, Any]) -> bool:
+    """Whether a figure of a group is 0 J: no board takes nothing, so that nothing is known of it."""
+    return bool(row["unit"] == "J" and row["mean"] == 0)
 
 
 def _ratio(row: Mapping[Any, Any]) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emulator.analysis.costs import cost_to_target, spent
-from emulator.analysis.devices import in_cohort
+from emulator.analysis.devices import in_cohort, power_remark
 from emulator.analysis.metrics import measure
 from emulator.records import Status
 from emulator.report.terminal.console import FittedTable
@@ -209,7 +209,7 @@ def _energy(summary: RunSummary) -> str:
     without = [profile.profile for profile in summary.profiles if _has_no_power(profile)]
     if not without:
         return energy(summary.energy_j)
-    boards = f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} no power figures (0 W)"
+    boards = power_remark(without)
     return f"not known: {boards}" if len(without) == len(summary.profiles) else f"{energy(summary.energy_j)}; {boards}"
 
 

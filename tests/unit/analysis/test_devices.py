@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from emulator.analysis import METRICS, Question, idle_fraction, lost_device_rounds, mean_waiting_s, measure
-from emulator.analysis.devices import peak_memory_bytes
+from emulator.analysis.devices import peak_memory_bytes, power_remark, without_power
 from emulator.errors import ConfigError
 from emulator.results.reader import load_run
 from tests.made_runs import GB, write_run
@@ -72,3 +72,13 @@ def test_a_run_without_rounds_tells_nothing(tmp_path: Path) -> None:
 def test_impossible_questions_are_refused(question: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(question))):
         Question(**question)
+
+
+def test_boards_that_take_no_joule_have_no_power_figures(tmp_path: Path) -> None:
+    devices = load_run(write_run(tmp_path / "run", [0.1, 0.2])).devices
+    nobody = devices.assign(profile=["a", "b"] * 2, energy_j=0.0)
+    assert without_power(devices) == ()
+    assert without_power(nobody) == ("a", "b")
+    assert without_power(nobody.assign(energy_j=[0.0, 1.0] * 2)) == ("a",)
+    assert without_power(nobody.assign(status="idle")) == ()
+    assert power_remark(["a"]) == "a has no power figures (0 W)"

@@ -159,3 +159,18 @@ def test_a_policy_given_by_import_path_goes_by_its_class_and_still_is_a_baseline
     paths = [write_run(tmp_path / f"run{i}", [0.1, 0.5], policy=policy) for i, policy in enumerate(policies)]
     reached = cells(shown(capsys, *paths, baseline="mine:HalfDepth", question=Question(target=0.5)), "to accuracy")
     assert list(reached) == ["group", "HalfDepth", "fedlora", "mine:Twin", "yours:Twin"]
+
+
+def test_boards_without_power_figures_are_named_in_the_place_of_0_joules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = write_run(tmp_path / "known", [0.5], policy="known")
+    unknown = write_run(tmp_path / "unknown", [0.5], policy="unknown", energy_j=0.0)
+    text = shown(capsys, known, unknown, baseline="known")
+    assert "energy of unknown leaves boards out: " in text
+    assert "no power figures (0 W)" in text
+    assert cells(text, "whole runs")["known"][-1] == "20.0"
+    assert cells(text, "whole runs")["unknown"][-1] == "–"
+    alone = shown(capsys, unknown)
+    assert "\nenergy leaves boards out: " in alone
+    assert "no power figures" not in shown(capsys, known)

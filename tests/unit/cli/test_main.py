@@ -81,7 +81,7 @@ def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     ("arguments", "message"),
     [
         (["run", "--rounds", "0"], "jetbed: --rounds: input should be greater than 0, got 0"),
-        (["run", "--hosts", "-1"], "jetbed: --hosts: input should be greater than or equal to 0, got -1"),
+        (["run", "--hosts", "-1"], "jetbed: --hosts: input should be greater than 0, got -1"),
         (["run", "--set", "rounds=0"], "jetbed: --set: rounds: input should be greater than 0, got 0"),
         (["run", "sweep.toml"], "sweep.toml: this is a sweep file, .* use: jetbed sweep sweep.toml"),
         (["doctor", "sweep.toml"], "sweep.toml: this is a sweep file, .* use: jetbed sweep sweep.toml"),

@@ -1,14 +1,16 @@
 """What bottleneck adapters ship and cost: closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from emulator.forms.bottleneck import BottleneckForm
+from emulator.forms.bottleneck import BottleneckAssignment, BottleneckForm
 from emulator.forms.layerwise import LayerwiseAssignment
 from emulator.records import Update
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
-from emulator.testing import tiny_model
+from emulator.testing import tiny_model, tiny_state
 from emulator.world.price.steps import step_of
 
 WIDTH = 48
@@ -73,3 +75,24 @@ def test_memory_is_what_the_adapter_reads_and_both_sides_of_its_activation() -> 
 def test_an_impossible_width_is_refused() -> None:
     with pytest.raises(ValueError, match="width must be a whole number of at least 1, got 0"):
         BottleneckForm(width=0).check_model(ROBERTA)
+
+
+def test_a_device_may_hold_the_first_units_alone_and_pays_for_these() -> None:
+    wide, narrow = BottleneckForm(width=5), BottleneckForm(width=2)
+    model = tiny_model(n_layers=3)
+    common = {"device_id": 0, "n_steps": 1, "batch_size": 2, "learning_rate": 0.1, "depth": 2}
+    held, whole = BottleneckAssignment(**common, width=2), LayerwiseAssignment(**common)  # type: ignore[arg-type]
+    state = tiny_state(wide, model, Seeds(0))
+    payload = wide.project(state, held)
+
+    assert np.array_equal(payload["layers.2.mlp_down.up_weight"], state["layers.2.mlp_down.up_weight"][:, :2])
+    assert np.array_equal(payload["layers.1.mlp_down.down_bias"], state["layers.1.mlp_down.down_bias"][:2])
+    assert payload["layers.1.mlp_down.up_bias"].shape == (16,)
+    assert wide.work(held, model) == narrow.work(whole, model)
+    assert wide.download_bytes(held, model) == narrow.download_bytes(whole, model) == wide.upload_bytes(held, model)
+    back = wide.embed(Update(device_id=0, assignment=held, payload=payload, n_examples=1, metrics={}), state)
+    assert back.support["layers.2.mlp_down.down_weight"][:2].all()
+    assert not back.support["layers.2.mlp_down.down_weight"][2:].any()
+    assert "layers.2.mlp_down.up_bias" not in back.support
+    with pytest.raises(ValueError, match="between 1 and the server's 5, got 6"):
+        wide.check(replace(held, width=6), model)

@@ -43,9 +43,9 @@ def test_bytes_of_alexnet_are_those_of_the_paper() -> None:
 
 
 def test_the_form_follows_from_the_model() -> None:
-    assert isinstance(cut_form(ALEXNET, rank=8, cut=0), ConvNetForm)
-    assert isinstance(cut_form(tiny_model(), rank=8, cut=0), CutLoraForm)
-    with pytest.raises(ValueError, match="alexnet is cut where its convolutions end; leave cut at 0, got 3"):
+    assert isinstance(cut_form(ALEXNET, rank=8, cut=None), ConvNetForm)
+    assert isinstance(cut_form(tiny_model(), rank=8, cut=None), CutLoraForm)
+    with pytest.raises(ValueError, match="alexnet is cut where its convolutions end; leave the cut out, got 3"):
         cut_form(ALEXNET, rank=8, cut=3)
     with pytest.raises(ValueError, match="ConvNetForm is for convnets"):
         FORM.check_model(tiny_model())

@@ -48,7 +48,7 @@ def test_the_bottom_costs_less_than_the_whole_and_has_no_head() -> None:
 
 
 def test_the_default_cut_is_behind_the_first_quarter() -> None:
-    cuts = [cut_form(tiny_model(n_layers), rank=2, cut=0).cut for n_layers in (2, 4, 12)]  # type: ignore[attr-defined]
+    cuts = [cut_form(tiny_model(n_layers), rank=2, cut=None).cut for n_layers in (2, 4, 12)]  # type: ignore[attr-defined]
 
     assert cuts == [1, 1, 3]
 

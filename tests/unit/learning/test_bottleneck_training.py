@@ -1,5 +1,6 @@
 """Bottleneck adapters in one stack train as plain PyTorch does one device at a time, and are rebuilt from files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from emulator.forms.bottleneck import BottleneckForm
+from emulator.forms.bottleneck import BottleneckAssignment, BottleneckForm
 from emulator.forms.layerwise import LayerwiseAssignment
 from emulator.learning.attach.bottleneck import StackedBottleneck, load_bottleneck
 from emulator.learning.data.batches import draw_rows, make_batch
@@ -98,6 +99,26 @@ def test_a_stack_of_devices_trains_as_plain_torch_does_one_at_a_time(family: str
         assert update.payload.keys() == expected.keys()
         assert max(np.abs(update.payload[name] - expected[name]).max() for name in expected) < 1e-5
         assert max(np.abs(update.payload[name] - state[name]).max() for name in expected) > 1e-3
+
+
+def test_devices_of_different_widths_share_a_stack(tmp_path: Path) -> None:
+    content = tiny_content("bert", tmp_path)
+    given = [
+        replace(
+            job,
+            assignment=BottleneckAssignment(
+                device_id=job.device_id, n_steps=3, batch_size=2, learning_rate=2e-3, depth=2, width=width
+            ),
+        )
+        for job, width in zip(jobs(server_state(content), 2), (2, 5, 1, 4), strict=True)
+    ]
+
+    for job, update in zip(given, DeviceHost(content, SETTINGS).train(TASK, FORM, given), strict=True):
+        expected = trained_alone(content, job)
+        assert {name: array.shape for name, array in update.payload.items()} == {
+            name: array.shape for name, array in expected.items()
+        }
+        assert max(np.abs(update.payload[name] - expected[name]).max() for name in expected) < 1e-5
 
 
 @pytest.mark.parametrize("head", ["output", "full"])

@@ -1,5 +1,6 @@
 """Adapters with a diagonal train, score and export as plain torch has it, one device at a time."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.tasks.votes import VotingTraining
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
+from emulator.testing import tiny_model
 from tests.unit.learning.model.test_export import reloaded
 from tests.unit.learning.test_stacked_training import SETTINGS
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
@@ -224,3 +226,30 @@ def test_before_any_training_the_adapter_is_exported_whole(content: HostContent,
     state = {name: np.zeros_like(a) if name.endswith("E") else a for name, a in server_state(content).items()}
     StackedDiagonalLora.export(content.model, FORM, state, tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_device_that_masks_sends_e_at_the_ranks_of_its_vote_alone(content: HostContent) -> None:
+    state = server_state(content)
+    voting = [job(state, 0, ALL, n_votes=7), job(state, 1, UNEVEN, n_votes=2), job(state, 2, ALL)]
+    masking = [replace(one, assignment=replace(one.assignment, masks=True)) for one in voting]  # type: ignore[call-arg]
+    host = DeviceHost(content, SETTINGS)
+
+    voted = host.train(TASK, FORM, voting)
+    masked = host.train("emulator.learning.tasks.votes:train_and_mask", FORM, masking)
+    for own, other, n_left in zip(masked, voted, (7, 2, 24), strict=True):
+        diagonals = [name for name in own.payload if name.endswith("lora_E")]
+        sent, trained = (np.concatenate([one.payload[name][:, 0] for name in diagonals]) for one in (own, other))
+        votes = other.reported.get("votes", np.ones(len(trained)))
+        assert np.array_equal(sent, trained * votes)
+        assert np.count_nonzero(sent) == n_left
+        assert not own.reported
+        assert all(
+            np.array_equal(own.payload[name], other.payload[name]) for name in own.payload if name not in diagonals
+        )
+
+
+def test_a_vote_that_is_not_sent_costs_nothing() -> None:
+    model = tiny_model(3)
+    sends = DiagonalAssignment(device_id=0, n_steps=1, batch_size=1, learning_rate=0.1, kept=ALL, n_votes=5)
+
+    assert FORM.upload_bytes(sends, model) - FORM.upload_bytes(replace(sends, masks=True), model) == 3  # 24 bits

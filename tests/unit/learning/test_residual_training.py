@@ -9,15 +9,18 @@ import torch
 
 from emulator.errors import ConfigError
 from emulator.forms.lora import LoraAssignment, LoraForm
+from emulator.forms.principal import PrincipalLoraForm
 from emulator.forms.residual import ResidualAssignment, ResidualLoraForm, residual_name
 from emulator.learning.attach.residual import StackedResidualLora
 from emulator.learning.data.batches import make_batch
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.records import Arrays, Job
+from emulator.seeds import Seeds
+from emulator.shapes.catalog import model_spec_from_config
 from tests.unit.learning import one_at_a_time
 from tests.unit.learning.model.test_export import reloaded
 from tests.unit.learning.test_stacked_training import SETTINGS, TASK, server_state
-from tests.unit.learning.tiny_models import CONFIGS, tiny_content
+from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, SEQ_LEN, tiny_content
 
 TARGETS = ("query", "value", "mlp_down")
 PLAIN = LoraForm(ranks=(3, 3, 3), targets=TARGETS, scaling=1.5)
@@ -112,3 +115,20 @@ def test_devices_of_a_stack_cannot_have_different_residuals(tmp_path: Path) -> N
 
     with pytest.raises(ConfigError, match="devices_stacked must be 1"):
         DeviceHost(content, SETTINGS).train(TASK, FORM, [job(0, state, 3), job(1, other, 3)])
+
+
+def test_adapters_that_start_as_part_of_the_weights_change_nothing_at_the_start(tmp_path: Path) -> None:
+    content = tiny_content("bert", tmp_path)
+    form = PrincipalLoraForm(ranks=(3, 3, 3), targets=TARGETS)
+    names = model_spec_from_config(content.model.config, name="tiny", n_labels=N_LABELS, seq_len=SEQ_LEN, head="output")
+    arrays = form.fitted(form.initial(names, Seeds(0)), content.model.weights(form.sites_at_start()))
+    host = DeviceHost(content, SETTINGS)
+    batch = make_batch(np.arange(12), content.test, "cpu")
+    logits = []
+    for of, state in ((form, arrays), (PLAIN, PLAIN.initial(names, Seeds(0)))):
+        host.attach(of).load([{**content.model.head_arrays(), **state}], assignments=None)
+        with torch.no_grad():
+            logits.append(host.logits(batch, content.test))
+
+    assert torch.allclose(logits[0], logits[1], atol=1e-5)
+    assert np.abs(arrays["layers.0.query.lora_B"]).max() > 0.01

@@ -13,6 +13,7 @@ from emulator.errors import UserError
 from emulator.report.page import report_page
 from emulator.report.sections import short_names
 from emulator.results.reader import load_run
+from tests.made_runs import write_run
 from tests.unit.report.conftest import MakeRun
 
 VOID = {"meta", "link", "br", "input"}
@@ -132,6 +133,14 @@ def test_a_run_without_training_has_no_section_on_accuracy(make_run: MakeRun) ->
 
     assert "accuracy" not in figures_of(page)
     assert data_of(page)["target"] is None
+
+
+def test_boards_without_power_figures_are_named_in_the_place_of_0_joules(tmp_path: Path, make_run: MakeRun) -> None:
+    unknown = write_run(tmp_path / "unknown", [0.5, 0.7], energy_j=0.0)
+    text = read(page_of(unknown)).text
+    assert text.count("Energy leaves boards out: ") == 2  # in the summary, and at the figure of joules
+    assert "–no power figures" in text
+    assert "no power figures" not in read(page_of(make_run("run"))).text
 
 
 def test_texts_of_runs_are_no_markup(make_run: MakeRun) -> None:

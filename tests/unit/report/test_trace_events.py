@@ -78,6 +78,18 @@ def test_each_activity_is_one_slice_with_its_bytes_and_joules(frames: RunFrames)
     assert {e["args"]["depth"] for e in slices if e["name"] == "compute"} == {1, 2}
 
 
+def test_what_boards_without_power_figures_take_is_left_out_and_said(frames: RunFrames) -> None:
+    fast = frames.devices["profile"] == "fast"
+    ids = set(frames.devices.loc[fast, "device_id"])
+    devices = frames.devices.assign(energy_j=frames.devices["energy_j"].mask(fast, 0.0))
+    is_fast = frames.activities["device_id"].isin(ids)
+    activities = frames.activities.assign(energy_j=frames.activities["energy_j"].mask(is_fast, 0.0))
+    run = frames.replaced(devices=devices, activities=activities)
+
+    assert {e["tid"] for e in of_phase(events_of(run), "X", DEVICES) if "joules" not in e["args"]} == ids
+    assert json.loads("".join(trace_lines(run)))["otherData"]["without_power_figures"] == ["fast"]
+
+
 def test_slices_on_a_track_neither_overlap_nor_leave_a_gap_at_awkward_times(make_run: MakeRun) -> None:
     run = load(make_run("run", accuracy=[0.5] * 40, round_s=8.1 + 1 / 3))
 

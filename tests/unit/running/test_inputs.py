@@ -42,7 +42,7 @@ def test_policies_that_cut_take_networks_and_transformers(policy: str, settings:
         ((*NETWORK, "model.price=roberta-base"), "model.price must be one of alexnet, vgg16-bn, or 'trained'"),
         (("model.price=alexnet",), "model.price must be a transformer, or 'trained', .* got 'alexnet'"),
         ((*NETWORK, "model.train=alexnet"), "alexnet has shapes to be priced, but no weights to be trained"),
-        ((*NETWORK, "policy.cut=2"), "alexnet is cut where its convolutions end; leave cut at 0, got 2"),
+        ((*NETWORK, "policy.cut=2"), "alexnet is cut where its convolutions end; leave the cut out, got 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: tuple[str, ...], message: str) -> None:

@@ -240,7 +240,7 @@ def test_inline_runs_are_not_asked_to_go_side_by_side(make_sweep: MakeSweep, tmp
 @pytest.mark.parametrize(
     ("axis", "kind"),
     [("rounds = [2, 3]", "int64"), ("training.dropout = [true, false]", "bool"),
-     ("training.learning_rate = [1, 0.5]", "double"), ('testbed.link = ["", "home-wifi"]', "string")],
+     ("training.learning_rate = [1, 0.5]", "double"), ('testbed.link = ["none", "home-wifi"]', "string")],
 )  # fmt: skip
 def test_a_column_of_the_index_has_the_type_of_its_axis(make_sweep: MakeSweep, axis: str, kind: str) -> None:
     table = index_table(make_sweep(f"[axes]\n{axis}\n").runs, {})

@@ -69,7 +69,7 @@ def test_every_case_is_combined_with_the_grid_and_the_base_says_what_it_leaves_o
         "policy-fedlora-rank-4,rounds-7,seed-1",
     ]
     assert sweep.runs[0].labels == {"policy": "legend", "seed": 0, "testbed.link": "constant-8mbit", "rounds": 2}
-    assert sweep.runs[3].labels == {"policy": "fedlora(rank=4)", "seed": 1, "testbed.link": "", "rounds": 7}
+    assert sweep.runs[3].labels == {"policy": "fedlora(rank=4)", "seed": 1, "testbed.link": "none", "rounds": 7}
 
 
 def test_the_base_is_a_file_beside_the_sweep_with_changes_and_options_over_it(tmp_path: Path) -> None:
