@@ -19,6 +19,7 @@ from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryErro
 
 from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
 from emulator.backends.content import load_content, numeric_settings, weights_of, with_weights, without_weights
+from emulator.backends.deaths import why_died
 from emulator.backends.kept_updates import KeptPayload, KeptStack, fetched, is_kept
 from emulator.backends.stacks import (
     declared_cost,
@@ -28,7 +29,7 @@ from emulator.backends.stacks import (
     stack_jobs,
 )
 from emulator.config import Config
-from emulator.errors import ConfigError, UserError
+from emulator.errors import ConfigError, LostError, UserError
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
@@ -328,9 +329,9 @@ class RayHosts(Backend):
         """Start a host anew in the place of one that died; its work depends on nothing that died with it."""
         self._n_replaced += 1
         if self._n_replaced > MOST_REPLACEMENTS:
-            raise UserError(
-                f"device hosts died {self._n_replaced} times, most likely for want of memory; lower backend.hosts or "
-                f"training.devices_stacked ({first_line(error)})"
+            raise LostError(
+                f"device hosts died {self._n_replaced} times, the last time: {self._name(number)} {why_died(error)}; "
+                "what was written is whole and can go on; where memory is short, lower backend.hosts"
             ) from error
         # A host that is only out of reach counts as dead, and must not keep what Ray reserves for it.
         ray.kill(self._hosts[number])
