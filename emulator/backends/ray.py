@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.content import load_content, numeric_settings, weights_of, with_weights, without_weights
 from emulator.backends.stacks import (
@@ -42,6 +44,9 @@ MOST_RESIDENT = 2
 """So many models with their data a host keeps built; another run of the same seed finds its own."""
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
+REPLACED_CPUS = 0.0
+"""CPUs that Ray reserves for a host in the place of one that died: with a machine its CPUs are lost, and one that waits
+for as many would wait for ever."""
 DIED = (RayActorError, OutOfMemoryError)
 """What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
 
@@ -131,7 +136,7 @@ class RayHosts(Backend):
         self._config = config
         self._settings = numeric_settings(config)
         self._cpus_per_host = cpus_per_host
-        self._n_replaced = 0
+        self._n_replaced: Counter[int] = Counter()
         self._hosts: list[Any] = []
         self._started: Started | None = None
 
@@ -218,9 +223,8 @@ class RayHosts(Backend):
     def _name(self, number: int) -> str:
         return f"host-{number}"
 
-    def _new_host(self, number: int) -> Any:
-        gpus = self._config.backend.gpus_per_host
-        return new_host(self._name(number), self._cpus_per_host, gpus, self._started)
+    def _new_host(self, number: int, n_cpus: float) -> Any:
+        return new_host(self._name(number), n_cpus, self._config.backend.gpus_per_host, self._started)
 
     def _start(self, numbers: Iterable[int]) -> None:
         """Start these hosts with what was loaded, all at the same time."""
@@ -248,15 +252,16 @@ class RayHosts(Backend):
 
     def _replace(self, number: int, error: Exception) -> None:
         """Start a host anew in the place of one that died; its work depends on nothing that died with it."""
-        self._n_replaced += 1
-        if self._n_replaced > MOST_REPLACEMENTS:
+        # Each for itself: all that were on a machine die with it, and that once.
+        self._n_replaced[number] += 1
+        if self._n_replaced[number] > MOST_REPLACEMENTS:
             raise UserError(
-                f"device hosts died {self._n_replaced} times, most likely for want of memory; lower backend.hosts or "
+                f"a device host died {self._n_replaced[number]} times, most likely for want of memory; lower backend.hosts or "
                 f"training.devices_stacked ({first_line(error)})"
             ) from error
         # A host that is only out of reach counts as dead, and must not keep what Ray reserves for it.
         ray.kill(self._hosts[number])
-        self._hosts[number] = self._new_host(number)
+        self._hosts[number] = self._new_host(number, n_cpus=REPLACED_CPUS)
 
 
 class RayBackend(RayHosts):
@@ -272,7 +277,7 @@ class RayBackend(RayHosts):
         """
         number = _checked_n_hosts(config, n_devices, numeric_settings(config).devices_stacked)
         super().__init__(config, cpus_per_host(config, number))
-        self._hosts = [self._new_host(index) for index in range(number)]
+        self._hosts = [self._new_host(index, self._cpus_per_host) for index in range(number)]
         content, weights, self.prepared = self._load(n_devices)
         self._started = Started(key="", settings=self._settings, content=content, weights=weights)
         self._start(range(number))
@@ -286,14 +291,31 @@ class RayBackend(RayHosts):
         return [[index for index, owner in enumerate(owners) if owner == host] for host in range(len(self._hosts))]
 
     def _load(self, n_devices: int) -> tuple[Any, Any, Prepared]:
-        """Let the first host load model and data; content and weights stay references, which hosts share."""
-        load = self._hosts[0].load.options(num_returns=3)
-        content, weights, prepared = load.remote(located(self._config), n_devices, True)
+        """Let model and data be loaded; content and weights stay references, which hosts share."""
+        loader = loading(self._hosts[0])
+        content, weights, prepared = loader.load.options(num_returns=3).remote(located(self._config), n_devices, True)
         try:
             return content, weights, result(prepared)
         except DIED as error:
             self._replace(0, error)
             return self._load(n_devices)
+
+
+def here() -> NodeAffinitySchedulingStrategy:
+    """Places an actor on this machine, where the user's files are and results are written."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def loading(host: Any) -> Any:
+    """What loads model and data: an actor on this machine, where the user's files are.
+
+    It is ``host`` where there is one machine only. What is loaded lies in this machine's part of the object store, from
+    which hosts fetch it wherever they are, and stays there when others die.
+    """
+    machines = [machine for machine in ray.nodes() if machine["Alive"]]  # type: ignore[no-untyped-call]
+    if len(machines) == 1:
+        return host
+    return ray.remote(HostActor).options(num_cpus=0, scheduling_strategy=here()).remote("loader")
 
 
 def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:

@@ -14,9 +14,9 @@ from ray.exceptions import RayTaskError
 from emulator.backends.batch import BatchRun, Listener, alike, lease_size, next_run
 from emulator.backends.environment import set_environment
 from emulator.backends.locks import hold_shared
-from emulator.backends.ray import DIED, first_line, result
+from emulator.backends.ray import DIED, first_line, here, result
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
-from emulator.backends.ray_run import GRACE_S, POLL_S, connected, here
+from emulator.backends.ray_run import GRACE_S, POLL_S, connected
 from emulator.backends.ray_start import check_room
 from emulator.errors import UserError
 from emulator.observers.base import Progress, RunObserver

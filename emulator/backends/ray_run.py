@@ -10,9 +10,8 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emulator.backends.ray import DIED, RayBackend, first_line, result
+from emulator.backends.ray import DIED, RayBackend, first_line, here, result
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
@@ -103,11 +102,6 @@ def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[
         died = f"the coordinator died, most likely for want of memory ({first_line(error)})"
         told.run_ended(RunEnded(status="failed", error=died))
         raise UserError(died) from error
-
-
-def here() -> NodeAffinitySchedulingStrategy:
-    """Places an actor on this machine, where the user's files are and results are written."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @contextmanager
