@@ -256,8 +256,8 @@ class RayHosts(Backend):
         self._n_replaced[number] += 1
         if self._n_replaced[number] > MOST_REPLACEMENTS:
             raise UserError(
-                f"a device host died {self._n_replaced[number]} times, most likely for want of memory; lower backend.hosts or "
-                f"training.devices_stacked ({first_line(error)})"
+                f"a device host died {self._n_replaced[number]} times, most likely for want of memory; lower "
+                f"backend.hosts or training.devices_stacked ({first_line(error)})"
             ) from error
         # A host that is only out of reach counts as dead, and must not keep what Ray reserves for it.
         ray.kill(self._hosts[number])

@@ -48,7 +48,8 @@ class Loaded:
     def of(self, run: BatchRun, host: Any) -> tuple[Started, Any]:
         """What hosts are started with for ``run``, and the reference to what is prepared for it.
 
-        Where it is not loaded yet, ``host`` is asked to, or who can, and not waited for; only the first to load a model is.
+        Where it is not loaded yet, ``host`` or who stands in for it is asked to, and not waited for; only
+        the first to load a model is.
         """
         key, model = key_of(run), run.config.model.train
         if model in self._weights and _failed(self._weights[model][1]):

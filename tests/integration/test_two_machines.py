@@ -42,10 +42,9 @@ def test_data_that_only_the_driver_has_travels_and_results_come_to_the_driver(cl
     asked, other = cluster.machines[1], cluster.machines[0]
     table = "\n".join(["text,label", *(f"{word} {number},{word}" for number in range(40) for word in ("yes", "no"))])
     (asked.outside(HOME) / "mine.csv").write_text(table)
-    finished = asked.jetbed(
-        "run", "--rounds", "1", "--out", "runs/mine", "--backend", "ray", "--hosts", "2", RAY_ADDRESS=cluster.address,
-        *settings(("data.source=mine.csv", "data.test_fraction=0.2", "testbed.n_devices=4", "training.local_steps=1")),
-    )  # fmt: skip
+    size = settings(("data.source=mine.csv", "data.test_fraction=0.2", "testbed.n_devices=4", "training.local_steps=1"))
+    command = ("run", "--rounds", "1", "--out", "runs/mine", "--backend", "ray", "--hosts", "2", *size)
+    finished = asked.jetbed(*command, RAY_ADDRESS=cluster.address)
     assert finished.returncode == 0, finished.stderr
     assert is_quiet(finished.stderr), finished.stderr
     assert (asked.outside(HOME) / "runs/mine/run.json").is_file()
