@@ -100,7 +100,9 @@ def decoded(content: bytes) -> str:
         byte = f"line {line} has the byte 0x{content[error.start]:02x}"
         if b"\0" in content[:1024]:
             raise FileError(f"is not text: {byte}") from None
-        raise FileError(_advice("Latin-1", byte)) from None
+        # Latin-1 has nothing but control characters from 0x80 to 0x9f, where Windows has quotes and the euro.
+        is_windows = any(0x80 <= each <= 0x9F for each in content[: 2**16])
+        raise FileError(_advice("Windows-1252" if is_windows else "Latin-1", byte)) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         halves = content[:1024:2].count(0), content[1:1024:2].count(0)

@@ -8,7 +8,6 @@ from functools import partial
 
 from device_profiles.records import ClusterSpec
 from emulator.backends.content import check_content, numeric_settings
-from emulator.backends.inline import InlineBackend
 from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
@@ -128,7 +127,11 @@ def examine(config: Config, out_dir: Place) -> Preflight:
         return Preflight(checks=tuple(checks), outside_known_range={})
     start_s = time.perf_counter()
     try:
-        start_backend = partial(InlineBackend, config) if config.training.enabled else None
+        start_backend = None
+        if config.training.enabled:
+            from emulator.backends.inline import InlineBackend  # which loads torch, after all that needs none
+
+            start_backend = partial(InlineBackend, config)
         emulation = build_emulation(config, start_backend, Clock())
     except ShortageError as error:
         return Preflight(checks=(*checks, Check(name="data", is_fine=False, detail=str(error))), outside_known_range={})

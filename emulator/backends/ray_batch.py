@@ -21,7 +21,7 @@ from emulator.backends.ray_start import check_room
 from emulator.errors import UserError
 from emulator.observers.base import Progress, RunObserver
 from emulator.places import storage_variables
-from emulator.running.capacity import least_hosts, n_cores, trained_bytes
+from emulator.running.capacity import least_hosts, n_cores, trained_bytes, weights_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend
 
@@ -97,7 +97,7 @@ def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel:
     """
     trained = [run.config for run in runs if run.config.training.enabled]
     if trained:
-        check_room(max(map(least_hosts, trained)), max(map(trained_bytes, trained)))
+        check_room(max(map(least_hosts, trained)), max(map(trained_bytes, trained)), max(map(weights_bytes, trained)))
     with connected():
         for group in alike(runs):
             batch = _Batch(group, listener, max_parallel, lock)

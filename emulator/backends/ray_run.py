@@ -22,7 +22,7 @@ from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
 from emulator.places import Place, storage_variables
 from emulator.results.observer_failures import add_observer_failures
-from emulator.running.capacity import least_hosts, trained_bytes
+from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes
 from emulator.running.compose import build_coordinator
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
 
@@ -66,7 +66,7 @@ def run_on_ray(config: Config, out_dir: Place, observers: Sequence[RunObserver])
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
     if config.training.enabled:
-        check_room(least_hosts(config), trained_bytes(config))
+        check_room(least_hosts(config), trained_bytes(config), weights_bytes(config))
     told = Observers(observers)
     told.progressed(Progress(rounds_done=0, n_rounds=config.rounds))
     try:

@@ -57,8 +57,13 @@ def connect() -> None:
         _start_here()
 
 
-def check_room(n_hosts: int, model_bytes: int) -> None:
+def check_room(n_hosts: int, model_bytes: int, stored_bytes: int) -> None:
     """Check that this machine has room for Ray, its hosts and a model, if a cluster is to be started on it.
+
+    Args:
+        n_hosts: so many are started.
+        model_bytes: what the model takes while it is loaded.
+        stored_bytes: what of it goes into Ray's object store.
 
     Raises:
         UserError: it has not; the message names what is short.
@@ -83,9 +88,9 @@ def check_room(n_hosts: int, model_bytes: int) -> None:
     folder = temporary_folder()
     # What the object store has no room for goes to the disk of the temporary folder.
     disk_bytes = shutil.disk_usage(folder).free
-    if model_bytes > OBJECT_STORE_BYTES and disk_bytes < model_bytes:
+    if stored_bytes > OBJECT_STORE_BYTES and disk_bytes < stored_bytes:
         raise UserError(
-            f"the model of {model_bytes / 1e9:.1f} GB fits neither into Ray's object store of "
+            f"the model of {stored_bytes / 1e9:.1f} GB fits neither into Ray's object store of "
             f"{OBJECT_STORE_BYTES / 1e9:.1f} GB nor into what {str(folder)!r} has free, {disk_bytes / 1e9:.1f} GB; set "
             "RAY_TMPDIR to a folder with more room, or use --backend inline"
         )

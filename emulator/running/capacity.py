@@ -21,6 +21,7 @@ __all__ = [
     "n_gpus",
     "n_hosts",
     "trained_bytes",
+    "weights_bytes",
 ]
 
 RAY_BYTES = 400 * 2**20
@@ -62,8 +63,13 @@ def least_hosts(config: Config) -> int:
     return config.backend.hosts or 1
 
 
+def weights_bytes(config: Config) -> int:
+    """The trained model's weights as hosts share them: numbers of four bytes."""
+    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
+    return 4 * trained.n_parameters
+
+
 def trained_bytes(config: Config) -> int:
     """The trained model's weights, as they are loaded once for all hosts, and the file that they come from."""
-    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
-    # The file is mapped until its last weight has become numbers of four bytes.
-    return 4 * trained.n_parameters + checkpoint_bytes(config.model.train)
+    # The file is mapped until its last weight has become a number of four bytes.
+    return weights_bytes(config) + checkpoint_bytes(config.model.train)

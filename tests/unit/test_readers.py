@@ -1,7 +1,6 @@
 """Whatever bytes a user's file has: it is read, or one sentence says why not, in little memory and time."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_profiles.catalog import load_cluster, load_link, load_profile
-from device_profiles.tables import ProfileError
 from emulator.config import AvailabilityConfig, load_config
-from emulator.errors import UserError
 from emulator.results.reader import load
 from emulator.running.inputs import availability_of
 from emulator.seeds import Seeds
 from emulator.sweeps.spec import read_spec
-
-MOST_BYTES = 500 * 2**20
-MOST_CPU_S = 10.0
+from tests.readers import refusal
 
 FUZZ = settings(
     max_examples=60,
@@ -43,26 +38,6 @@ kind = "assumed"
 source = "a test"
 """
 MAHIMAHI = 'download = "f"\nupload = "f"\nbin_ms = 1'
-
-
-def refusal(call: Callable[[], object]) -> str | None:
-    """What a reader says if it refuses a file; it takes no more memory and time than allowed."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here (proc(5))
-    before_bytes, begin_s = _peak_bytes(), time.process_time()
-    said = None
-    try:
-        call()
-    except (UserError, ProfileError) as refused:
-        said = str(refused)
-    assert time.process_time() - begin_s < MOST_CPU_S
-    assert _peak_bytes() - before_bytes < MOST_BYTES
-    assert said is None or 0 < len(said) < 3000
-    return said
-
-
-def _peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def link(folder: Path, form: str) -> Path:

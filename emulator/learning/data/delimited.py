@@ -45,7 +45,7 @@ class Dialect:
         line = 1
         try:
             for fields in reader:
-                if any(fields):
+                if any(fields) and not (len(fields) == 1 and fields[0].isspace()):
                     yield line, fields
                 line = reader.line_num + 1
         except csv.Error as error:

@@ -14,6 +14,8 @@ from emulator.learning.data.tables import shown
 
 _NUMBER = re.compile(r"[+-]?([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})")
 """As many digits as a float keeps."""
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]\.[0-9]{1,18}[eE][+-]?0[0-9]")
+"""As numpy's savetxt writes numbers; without a point, as in ``1e5``, it may be a code."""
 ROWS_PER_CLASS = 3
 """Fewer rows per class are no classification."""
 LONG_LABEL = 40
@@ -28,13 +30,15 @@ def label_text(value: Any) -> str:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, str) and value.strip().lower() == "nan":  # as text files write what other formats have as one
+        return ""
     if isinstance(value, float | Decimal) and math.isfinite(value):
         exact = Decimal(str(value))
         value = format(exact, "f") if abs(exact) < 10**15 else value
     text = str(value).strip()
     if text.lower() in ("true", "false"):
         return text.capitalize()
-    if _NUMBER.fullmatch(text):
+    if _NUMBER.fullmatch(text) or _SCIENTIFIC.fullmatch(text):
         number = float(text)
         return str(int(number)) if number.is_integer() else repr(number)
     return text

@@ -218,6 +218,11 @@ def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str)
                     f"{key}: {source!r} has a {type(value).__name__} in {table.place} {place} of {column!r}; texts "
                     "must be strings, labels strings or numbers"
                 )
+            if isinstance(value, str) and not _is_encodable(value):
+                raise DataError(
+                    f"{key}: {source!r} has half of a character (a lone surrogate) in {table.place} {place} of "
+                    f"{column!r}; write the whole character, or remove it"
+                )
     texts = ["" if _is_missing(value) else str(value) for value in table.values[text]]
     labels = [label_text(value) for value in table.values[label]]
     for what, column, cells in (("an empty text", text, texts), ("a missing label", label, labels)):
@@ -227,6 +232,15 @@ def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str)
                 f"{key}: {source!r} has {what} in {table.place} {table.places[empty]} of {column!r}; remove such rows"
             )
     return texts, labels
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether files can have it: JSON's escapes can write what no encoding has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_missing(value: Any) -> bool:

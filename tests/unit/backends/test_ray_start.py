@@ -48,24 +48,26 @@ def test_the_longest_name_of_a_socket_leaves_room_for_39_characters() -> None:
 def test_limits_that_are_too_tight_are_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_start, "tasks_left", lambda: 120)
     with pytest.raises(UserError, match=r"Ray with 1 host starts about 174 processes and threads, and 120 more .*pids"):
-        ray_start.check_room(1, 0)
+        ray_start.check_room(1, 0, 0)
     monkeypatch.setattr(ray_start, "tasks_left", lambda: None)
     monkeypatch.setattr(ray_start, "memory_left_bytes", lambda: 2**29)
     with pytest.raises(UserError, match=r"Ray with 2 hosts and the model needs about 1.0 GiB, and 0.5 GiB are left"):
-        ray_start.check_room(2, 0)
+        ray_start.check_room(2, 0, 0)
 
 
 def test_a_model_that_neither_memory_nor_disk_takes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_start, "tasks_left", lambda: None)
     monkeypatch.setattr(ray_start, "memory_left_bytes", lambda: None)
     with pytest.raises(UserError, match=r"the model of 1000000000.0 GB fits neither .* set RAY_TMPDIR"):
-        ray_start.check_room(1, 10**18)
+        ray_start.check_room(1, 10**18, 10**18)
+    # Its file is read outside the object store, whose room alone counts here.
+    ray_start.check_room(1, 10**18, ray_start.OBJECT_STORE_BYTES)
 
 
 def test_on_a_cluster_elsewhere_this_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setattr(ray_start, "tasks_left", lambda: 0)
-    ray_start.check_room(1, 0)
+    ray_start.check_room(1, 0, 0)
 
 
 def test_a_start_that_takes_too_long_is_ended() -> None:

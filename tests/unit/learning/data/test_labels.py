@@ -71,3 +71,14 @@ def test_a_class_that_is_lost_is_named(tmp_path: Path) -> None:
     data = load_data(str(tmp_path / "a.csv"))
     assert "no held-out example is of the class rare" in data.remarks
     assert "only 4 held-out examples: accuracy moves in steps of 0.25" in data.remarks
+
+
+@pytest.mark.parametrize(
+    ("written", "name"), [("1.000000000000000000e+00", "1"), ("-2.50e-01", "-0.25"), ("1e5", "1e5")]
+)
+def test_numbers_as_numpy_writes_them_are_the_same_classes(written: str, name: str) -> None:
+    assert label_text(written) == name
+
+
+def test_nan_is_missing_in_every_format() -> None:
+    assert [label_text(value) for value in (None, float("nan"), "nan", " NaN ")] == [""] * 4

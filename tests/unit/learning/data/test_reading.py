@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emulator.errors import DataError, UserError
+from emulator.errors import DataError
 from emulator.learning.data.texts import load_data
+from tests.readers import refusal
 
 FRAME = pd.DataFrame({"text": [f"film {i}" for i in range(12)], "label": ["neg", "pos"] * 6})
 
@@ -37,6 +38,17 @@ def test_a_line_that_is_no_object_is_told_by_its_number(line: str, tmp_path: Pat
         load_data(str(tmp_path / "a.jsonl"))
 
 
+def test_half_a_character_is_told_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "\\ud800", "label": 0}\n')
+    with pytest.raises(DataError, match=r"half of a character .* in line 2 of 'text'"):
+        load_data(str(tmp_path / "a.jsonl"))
+
+
+def test_lines_of_blanks_before_the_header_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n \n" + FRAME.to_csv(index=False))
+    assert load_data(str(tmp_path / "a.csv")).label_names == ("neg", "pos")
+
+
 def test_shards_of_a_folder_are_parts_by_their_names(tmp_path: Path) -> None:
     for name in ("train-0", "train-1", "test-0"):
         FRAME.assign(text=[f"{name} {i}" for i in range(12)]).to_parquet(tmp_path / f"{name}.parquet")
@@ -51,9 +63,11 @@ def test_a_folder_in_which_some_files_are_parts_is_refused(tmp_path: Path) -> No
         load_data(str(tmp_path))
 
 
-@pytest.mark.parametrize(("encoding", "said"), [("latin-1", "LATIN-1"), ("utf-16", "UTF-16")])
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("latin-1", "LATIN-1"), ("cp1252", "WINDOWS-1252"), ("utf-16", "UTF-16")]
+)
 def test_another_encoding_is_told_with_the_command_that_converts_it(encoding: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes("text,label\ncafé,1\n".encode(encoding))
+    (tmp_path / "a.csv").write_bytes(f"text,label\ncafé{'’' if encoding == 'cp1252' else ''},1\n".encode(encoding))
     with pytest.raises(DataError, match=f"is not UTF-8 .*iconv -f {said} -t UTF-8"):
         load_data(str(tmp_path / "a.csv"))
 
@@ -102,11 +116,32 @@ def test_whatever_the_bytes_a_reader_reads_or_says_why_not(suffix: str, tmp_path
     @given(contents, st.booleans())
     def read(content: bytes, by_number: bool) -> None:
         path.write_bytes(gzip.compress(content) if suffix == "csv.gz" and by_number else content)
-        said = ""
-        try:
-            load_data(str(path), text_column=0 if by_number else "text", label_column=1 if by_number else "label")
-        except UserError as error:
-            said = str(error)
-        assert "\n" not in said
+        text, label = (0, 1) if by_number else ("text", "label")
+        said = refusal(lambda: load_data(str(path), text_column=text, label_column=label))
+        assert "\n" not in (said or "")
 
     read()
+
+
+LARGE = {
+    "one long line": b"text,label\n" + b"a " * 10_000_000,
+    "an open quote": b'text,label\n"' + b"a\n" * 5_000_000,
+    "many fields": b"text,label\n" + b"," * 4_000_000,
+    "many columns": b",".join(b"c%d" % number for number in range(300_000)) + b"\n",
+    "many rows": b"text,label\n" + b"a,1\nb,2\n" * 300_000,
+    "many classes": b"text,label\n" + b"".join(b"a,%d\n" % number for number in range(300_000)),
+    "lists in lists": b"[" * 3_000_000,
+    "tables in tables": b'{"text":' * 1_000_000,
+    "a number of many digits": b'{"text": ' + b"9" * 5_000_000 + b"}",
+    "empty lines": b"\n" * 10_000_000,
+    "empty objects": b"{}\n" * 2_000_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "csv.gz", "parquet"])
+def test_large_files_of_data_take_little_memory_and_time(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(gzip.compress(content, 1) if suffix == "csv.gz" else content)
+    refusal(lambda: load_data(str(path)))
