@@ -223,7 +223,8 @@ class RayHosts(Backend):
     def _name(self, number: int) -> str:
         return f"host-{number}"
 
-    def _new_host(self, number: int, n_cpus: float) -> Any:
+    def _new_host(self, number: int) -> Any:
+        n_cpus = REPLACED_CPUS if self._n_replaced[number] else self._cpus_per_host
         return new_host(self._name(number), n_cpus, self._config.backend.gpus_per_host, self._started)
 
     def _start(self, numbers: Iterable[int]) -> None:
@@ -261,7 +262,7 @@ class RayHosts(Backend):
             ) from error
         # A host that is only out of reach counts as dead, and must not keep what Ray reserves for it.
         ray.kill(self._hosts[number])
-        self._hosts[number] = self._new_host(number, n_cpus=REPLACED_CPUS)
+        self._hosts[number] = self._new_host(number)
 
 
 class RayBackend(RayHosts):
@@ -277,7 +278,7 @@ class RayBackend(RayHosts):
         """
         number = _checked_n_hosts(config, n_devices, numeric_settings(config).devices_stacked)
         super().__init__(config, cpus_per_host(config, number))
-        self._hosts = [self._new_host(index, self._cpus_per_host) for index in range(number)]
+        self._hosts = [self._new_host(index) for index in range(number)]
         content, weights, self.prepared = self._load(n_devices)
         self._started = Started(key="", settings=self._settings, content=content, weights=weights)
         self._start(range(number))

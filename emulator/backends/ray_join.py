@@ -22,10 +22,11 @@ from emulator.errors import UserError
 
 REACH_S = 3.0
 """How long an address may take to answer before Ray, which is more patient, is asked to connect."""
-LOST_S = 20.0
-"""So long the head may be out of reach before the run is given up. Ray itself would kill this process after 60."""
-GIVE_UP_S = 45.0
-"""So long a run may then take to close what it has written, before this process ends as it is."""
+LOST_S = 10.0
+"""So long the head may be out of reach before the run is given up; Ray itself kills this process after 60."""
+GIVE_UP_S = 20.0
+"""So long a run may then take to close what it has written, before this process ends as it is; with
+:data:`LOST_S`, well before Ray kills it without a word."""
 WATCH_S = 1.0
 """How often the head is looked for."""
 _IMPATIENT = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "5"}
