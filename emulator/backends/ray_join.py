@@ -41,10 +41,12 @@ def join(address: str, environment: Mapping[str, str]) -> None:
         UserError: there is none, it lets nobody in without a token, or it has another version of Ray or Python.
     """
     try:
-        found = _socket_of(address)
+        # A port of Ray's own client can be reached or not; only a head can be asked.
+        found = _socket_of(address.rpartition("://")[2])
         if found:
             _reach(*found)
-            _check_cluster(address)
+            if "://" not in address:
+                _check_cluster(address)
         ray.init(
             address=address,
             log_to_driver=False,
