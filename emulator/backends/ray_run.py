@@ -11,10 +11,9 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.backends.deaths import Lives
-from emulator.backends.ray import DIED, RayBackend, cluster_gpus, free_resources, result
+from emulator.backends.ray import DIED, RayBackend, cluster_gpus, free_resources, here, result
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
@@ -134,11 +133,6 @@ def await_free(resources: Mapping[str, float]) -> None:
         if all(free.get(name, 0.0) >= resources.get(name, 0.0) for name in ("CPU", "GPU")):
             return
         time.sleep(POLL_S)
-
-
-def here() -> NodeAffinitySchedulingStrategy:
-    """Places an actor on this machine, where the user's files are and results are written."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @contextmanager
