@@ -26,6 +26,7 @@ from emulator.running.capacity import (
     with_gpus,
 )
 from emulator.running.compose import build_emulation, check_settings, cluster_of
+from emulator.running.continuation import check_memory
 from emulator.running.coordinator import Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of
@@ -145,7 +146,11 @@ def examine(config: Config, out_dir: Place) -> Preflight:
             Check(name="data", is_fine=True, detail=f"{n_examples.min()} to {n_examples.max()} examples per device")
         )
     start_s = time.perf_counter()
+    if config.checkpoint_rounds:
+        check_memory(emulation.policy)
     played = _played_rounds(emulation, min(MOST_ROUNDS, config.rounds))
+    if config.checkpoint_rounds:
+        check_memory(emulation.policy)
     round_s = (time.perf_counter() - start_s) / len(played)
     boards = _boards(emulation, played)
     checks.append(_device_memory(boards))

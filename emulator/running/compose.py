@@ -25,6 +25,7 @@ from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
 from emulator.running.continuation import (
     Continuation,
+    check_memory,
     check_rounds,
     check_same_run,
     checkpoint_of,
@@ -175,6 +176,8 @@ def build_coordinator(
     n_devices = len(emulation.testbed.devices)
     if notes := availability_of(config.testbed.availability, n_devices, Seeds(config.seed)).notes:
         progress.warn("; ".join(notes))
+    if config.checkpoint_rounds:
+        check_memory(emulation.policy)
     # The last round is evaluated in any case, which that round of a longer run would not be.
     is_in_turn = config.rounds % config.evaluation.every_rounds == 0
     last_round = config.rounds - 1 if is_in_turn else None

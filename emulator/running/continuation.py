@@ -15,7 +15,7 @@ from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
 from emulator.results.schemas import SCHEMAS
-from emulator.running.checkpoints.codec import CheckpointError
+from emulator.running.checkpoints.codec import CheckpointError, decoded, encoded
 from emulator.running.checkpoints.store import (
     FOLDER,
     Checkpoint,
@@ -72,6 +72,8 @@ class Continuation:
         in_use = {id(held) for held in self._policy.protocol.states_in_use()}
         self._states = {number: held for number, held in self._states.items() if id(held) in in_use}
         n_rounds = len(self._plans)
+        if self.is_due(n_rounds - 1) or n_rounds == 1:
+            check_memory(self._policy)  # in the first round as well, since the first checkpoint may be hours away
         if self.is_due(n_rounds - 1):
             self._writer.write(
                 Checkpoint(
@@ -95,6 +97,28 @@ class Continuation:
                 self._states[round_index] = stand_ins[round_index]
         self._writer.goes_on_from(index)
         return checkpoint.states[checkpoint.n_rounds]
+
+
+def check_memory(policy: CheckedPolicy) -> None:
+    """Find out whether a checkpoint can keep what the policy has learned, and give it back.
+
+    Raises:
+        CheckpointError: it cannot; the message names the attribute.
+        PolicyError: the policy failed.
+    """
+    for name, value in policy.memory().items():
+        advice = f"override memory() and recall() of {policy.name} so that they keep what can be kept"
+        try:
+            held = encoded(value, f"{policy.name}: the attribute {name!r}")
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; {advice}, or hold plain types") from None
+        try:
+            decoded(held, [package_of(policy.name)])
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{policy.name}: the attribute {name!r} cannot be read back from a checkpoint ({error.__cause__}); "
+                f"{advice}, or hold classes of the policy's own package"
+            ) from error
 
 
 def checkpoint_of(run_dir: Place, modules: Sequence[str]) -> tuple[Checkpoint, dict[str, Any]] | None:
