@@ -195,18 +195,33 @@ def _in_columns(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _baselines(baseline: str, keys: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """For each group the one that it is compared with."""
-    candidates = [label for label, settings in keys.items() if settings.get(POLICY) == baseline]
+    policies = list(dict.fromkeys(str(settings[POLICY]) for settings in keys.values() if POLICY in settings))
+    # A policy may have been given parameters, which belong to its name here; without them it means the only such one.
+    named = [policy for policy in policies if policy == baseline] or [
+        policy for policy in policies if policy.partition("(")[0] == baseline
+    ]
     if baseline in keys:
         candidates = [baseline]
+    elif len(named) > 1:
+        raise UserError(
+            f"the baseline {baseline!r} is a policy with several settings here, give one of: {_quoted(named)}"
+        )
+    else:
+        candidates = [label for label, settings in keys.items() if named and str(settings.get(POLICY)) == named[0]]
     if not candidates:
-        hint = did_you_mean(baseline, keys)
-        groups = ", ".join(map(repr, keys))
-        raise UserError(f"the baseline must be a group or a policy, got {baseline!r}{hint or ';'} groups are: {groups}")
+        hint = did_you_mean(baseline, keys) or ";"
+        raise UserError(
+            f"the baseline {baseline!r} is neither a group nor a policy{hint} the groups are: {_quoted(keys)}"
+        )
     if len(candidates) == 1:
         return dict.fromkeys(keys, candidates[0])
     others = {label: {name: value for name, value in keys[label].items() if name != POLICY} for label in keys}
     matches = {label: [other for other in candidates if others[other] == others[label]] for label in keys}
     return {label: found[0] for label, found in matches.items() if found}
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _groups(

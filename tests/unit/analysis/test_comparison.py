@@ -159,6 +159,24 @@ def test_a_policy_as_baseline_is_the_one_with_the_same_other_settings(tmp_path: 
     assert (row["n_pairs"], row["ratio"], row["ratio_low"]) == (2, pytest.approx(2.0), pytest.approx(2.0))
 
 
+def test_a_policy_as_baseline_goes_by_its_name_whatever_its_parameters_where_there_is_one(tmp_path: Path) -> None:
+    runs = {
+        "a": {"policy": "a(depth=3)", "accuracies": [0.5]},
+        "b": {"policy": "b", "accuracies": [0.5]},
+    }
+    assert set(compared(tmp_path, runs, baseline="a").baselines.values()) == {"a(depth=3)"}
+
+
+def test_a_policy_that_has_several_settings_is_no_baseline_by_its_name_alone(tmp_path: Path) -> None:
+    runs = {
+        name: {"policy": policy, "accuracies": [0.5]}
+        for name, policy in {"x": "a(depth=3)", "y": "a(depth=4)", "z": "b"}.items()
+    }
+    message = r"the baseline 'a' is a policy with several settings here, give one of: 'a\(depth=3\)', 'a\(depth=4\)'$"
+    with pytest.raises(UserError, match=message):
+        compared(tmp_path, runs, baseline="a")
+
+
 def test_a_group_as_baseline_is_that_of_all(tmp_path: Path) -> None:
     comparison = compared(tmp_path, cases(tmp_path), baseline="a, alpha=1.0")
     assert figure(comparison, "b, alpha=3.0", "time_s")["ratio"] == pytest.approx(6.0)
@@ -175,7 +193,7 @@ def test_by_policy_pairs_over_seeds_and_all_else(tmp_path: Path) -> None:
     [
         ({"by": ["polici"]}, "did you mean policy"),
         ({"by": ["seed"]}, "grouped by settings in which they differ"),
-        ({"baseline": "c"}, "the baseline must be one of the groups; a; b, got 'c'"),
+        ({"baseline": "c"}, "the baseline 'c' is neither a group nor a policy; the groups are: 'a', 'b'"),
     ],
 )
 def test_unknown_settings_and_baselines_are_refused(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
