@@ -44,4 +44,4 @@ class ResultsConfig(Section):
     or 50 in a run without training, whose rounds take milliseconds."""
     checkpoint_rounds: NotNegative = 10
     """Rounds after which a run can go on where it was, whatever it dies of; 0 keeps no checkpoints. One is written only
-    where a Parquet part ends, so that this counts in steps of ``rounds_per_part``."""
+    where a Parquet part ends, so that this counts in steps of ``rounds_per_part``, and as the run ends."""

@@ -6,7 +6,7 @@ A configuration is a TOML file, overridden key by key from the command line. Wha
 
 import copy
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -165,12 +165,22 @@ def _explain(error: ValidationError, origin: str, overrides: Mapping[str, str]) 
 def _not_a_setting(location: Sequence[str], where: str) -> str:
     allowed = _settings_of(location[:-1])
     section = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the top level"
-    hint = did_you_mean(location[-1], allowed)
+    elsewhere = [path for path in _paths() if path.rpartition(".")[2] == location[-1]]
+    hint = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else did_you_mean(location[-1], allowed)
     return f"{where}: {'.'.join(location)} is not a setting{hint or ';'} {section} takes: {', '.join(allowed)}"
 
 
 def _given(value: Any) -> str:
     return repr(dict(value) if isinstance(value, Mapping) else value)
+
+
+def _paths(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """The key paths of all settings that are no tables."""
+    for name, given in section.model_fields.items():
+        if isinstance(given.annotation, type) and issubclass(given.annotation, BaseModel):
+            yield from _paths(given.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def _settings_of(location: Sequence[str]) -> list[str]:

@@ -85,7 +85,12 @@ def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
     assert found(load_config(None, [(key, value)]), key) == value
 
 
-NOT_GIVEN = [(key, annotation) for key, annotation, default in leaves(Config()) if default is None]
+NOT_GIVEN = [
+    # A share of 0 GPUs is one that can be meant.
+    (key, annotation)
+    for key, annotation, default in leaves(Config())
+    if default is None and key != "backend.gpus_per_host"
+]
 
 
 @pytest.mark.parametrize(("key", "annotation"), NOT_GIVEN, ids=[key for key, _ in NOT_GIVEN])
@@ -98,6 +103,18 @@ def test_what_need_not_be_given_is_left_out_or_none_and_never_empty(tmp_path: Pa
     assert found(load_config(path, [parse_setting(f"{key}=none")]), key) is None
     with pytest.raises(ConfigError, match=rf"^--set: {re.escape(key)}: leave the key out, .*'none'.* got (''|0|0\.0)$"):
         load_config(path, [(key, kind())])
+
+
+def test_no_share_of_a_gpu_is_0_and_is_not_the_same_as_none_given() -> None:
+    assert load_config(None, [("backend.gpus_per_host", 0.0)]).backend.gpus_per_host == 0.0
+    assert load_config(None, [parse_setting("backend.gpus_per_host=none")]).backend.gpus_per_host is None
+
+
+def test_a_setting_without_its_section_is_answered_with_where_it_is() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^--set: checkpoint_rounds is .*; did you mean results\.checkpoint_rounds\? "
+    ):
+        load_config(None, [parse_setting("checkpoint_rounds=1")])
 
 
 def test_the_first_column_has_the_number_0() -> None:
@@ -168,6 +185,7 @@ def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
             r"training\.local_step is not a setting; did you mean local_steps\? \[training\]",
         ),
         ("ruonds = 3", r"ruonds is not a setting; did you mean rounds\? the top level takes"),
+        ("n_devices = 3", r"n_devices is not a setting; did you mean testbed\.n_devices\? the top level takes"),
         ("zzz = 3", r"zzz is not a setting; the top level takes: backend, data"),
         ("[data.partition]\nalfa = 1.0", r"data\.partition\.alfa is not a setting; did you mean alpha\?"),
         ("rounds = 0", r"rounds: input should be greater than 0, got 0"),
