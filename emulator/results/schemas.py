@@ -117,14 +117,17 @@ _ACTIVITIES = _schema(
 
 _HOST = _schema(
     "One row is one piece of work of one process of the emulator, such as a stack of devices that it trained. The only "
-    "table with wall-clock time: it differs from run to run while the others do not.",
+    "table with wall-clock time: it differs from run to run while the others do not. Rows overlap, so do not "
+    "add them all up: round contains all of a round, play contains the coordinator's train, and that the train of the "
+    "hosts, which work side by side.",
     _field("round_index", _INT, "1", "Number of the round, from 0; -1 for what precedes the first."),
     _field("host", _TEXT, "", "Name of the host, or coordinator."),
     _field(
         "phase",
         _TEXT,
         "",
-        "import, load, start, plan, play (the timeline with its training), train, evaluate, write, or round (all).",
+        "import, load, start, plan, play (the timeline with its training), train (of a host: a stack of jobs; of the "
+        "coordinator: until all hosts have answered), evaluate, write, or round (all).",
     ),
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),
