@@ -124,7 +124,7 @@ class MergeSfl(Policy):
         for device, seen in report.devices.items():
             if seen.status is Status.OUT_OF_MEMORY:
                 self._most[device] = max(1, self._batches[device] // 2)
-        self._capacities.observe(report, _measured_per_sample)
+        self._capacities.observe(report, lambda _, seen: capacity_per_sample(seen))
 
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """``w = sum_i d_i w_i / sum_i d_i`` (from memory). All updates bring the same top."""
@@ -163,7 +163,8 @@ class MergeSfl(Policy):
         return chosen
 
 
-def _measured_per_sample(device: int, seen: DeviceReport) -> Capacity | None:
+def capacity_per_sample(seen: DeviceReport) -> Capacity | None:
+    """One round's measurement of a device, per sample (from memory); None of one that has taken no step."""
     return measured_capacity(seen, 1, inner_rounds=seen.n_steps * seen.batch_size) if seen.n_steps else None
 
 

@@ -5,8 +5,10 @@ import pytest
 
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.kept_units import KeptUnits
+from emulator.forms.pruned_lora import pruned_lora_assignment
 from emulator.policy import Policy
 from emulator.policy.catalog import build_policy, policy_names
+from emulator.records import TrainingDefaults, Update
 from emulator.seeds import Seeds
 from emulator.testing import ConformanceError, PolicyConformance, tiny_model
 from policies.fedspine import FedSpine
@@ -49,11 +51,23 @@ class TestFedSpineThatHasPruned(PolicyConformance):
     def policy(self) -> Policy:
         policy = FedSpine(first_round=0, schedule="one_shot", target_sparsity=0.4)
         model = tiny_model(self.n_layers)
-        whole, rng = KeptUnits.whole({}, model), Seeds(0).rng("scores")
-        for device in range(self.n_devices):
-            policy._scores[device] = {
-                name: rng.random(array.shape).astype(np.float32) for name, array in whole.equal_scores().items()
-            }
+        whole = KeptUnits.whole({}, model)
+        training = TrainingDefaults(n_steps=1, batch_size=1, learning_rate=0.1)
+        rng = Seeds(0).rng("scores")
+        scored = [
+            Update(
+                device_id=device,
+                assignment=pruned_lora_assignment(device, training, model, policy.rank, whole),
+                payload={},
+                n_examples=1,
+                metrics={},
+                reported={
+                    name: rng.random(array.shape).astype(np.float32) for name, array in whole.equal_scores().items()
+                },
+            )
+            for device in range(self.n_devices)
+        ]
+        policy.aggregate(policy.form(model), {}, scored)
         return policy
 
 
