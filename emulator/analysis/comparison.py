@@ -11,7 +11,7 @@ import pandas as pd
 from emulator.analysis.costs import best_accuracy
 from emulator.analysis.devices import MEMORY_COLUMNS, POWER_COLUMNS, without_power
 from emulator.analysis.members import POLICY, SEED, Member, check_comparable, members_of_runs, members_of_sweep
-from emulator.analysis.metrics import METRICS, NOTHING_ASKED, Question, measure
+from emulator.analysis.metrics import METRICS, NO_TARGET_NO_BUDGETS, Question, measure
 from emulator.analysis.statistics import mean_over_seeds, paired_ratio
 from emulator.errors import UserError, did_you_mean
 from emulator.results.reader import RunFrames, SweepFrames
@@ -47,7 +47,7 @@ class Comparison:
 
 def compare(
     runs: SweepFrames | RunFrames | Sequence[RunFrames],
-    question: Question = NOTHING_ASKED,
+    question: Question = NO_TARGET_NO_BUDGETS,
     *,
     baseline: str | None = None,
     by: Sequence[str] | None = None,

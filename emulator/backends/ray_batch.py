@@ -79,7 +79,7 @@ class CoordinatorSlot:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Under:
+class _ActiveRun:
     """A run under way: its slot, the reference to its end, the names of its hosts."""
 
     run: BatchRun
@@ -122,11 +122,11 @@ class _Batch:
         if self._pool:
             most = min(max_parallel or len(self._free), len(self._free), len(runs))
         self._slots = [self._new_slot() for _ in range(most)]
-        self._under: list[_Under] = []
+        self._active: list[_ActiveRun] = []
 
     def carry_out(self) -> None:
         try:
-            while self._waiting or self._under:
+            while self._waiting or self._active:
                 while self._waiting and self._slots:
                     self._start()
                 self._grant()
@@ -138,7 +138,7 @@ class _Batch:
     def close(self) -> None:
         if self._pool:
             self._pool.close()
-        for slot in [*self._slots, *(under.slot for under in self._under)]:
+        for slot in [*self._slots, *(active.slot for active in self._active)]:
             ray.kill(slot)
 
     def _start(self) -> None:
@@ -159,26 +159,26 @@ class _Batch:
             started, prepared = self._loaded.of(run, hosts[names[0]])
             self._resident |= dict.fromkeys(names, started.key)
             lease = Lease(hosts=hosts, cpus_per_host=self._pool.cpus_per_host, started=started, prepared=prepared)
-        self._under.append(_Under(run=run, slot=slot, end=slot.run.remote(run, lease), hosts=names))
+        self._active.append(_ActiveRun(run=run, slot=slot, end=slot.run.remote(run, lease), hosts=names))
 
     def _grant(self) -> None:
         """Give hosts that no run waits for to those under way, the fewest first."""
-        while self._pool and self._free and self._under and not self._waiting:
-            under = min(self._under, key=lambda under: len(under.hosts))
+        while self._pool and self._free and self._active and not self._waiting:
+            active = min(self._active, key=lambda active: len(active.hosts))
             name = self._free.pop(0)
-            under.slot.grant.remote(name, self._pool.hosts[name])
-            under.hosts.append(name)
+            active.slot.grant.remote(name, self._pool.hosts[name])
+            active.hosts.append(name)
 
     def _wait(self) -> None:
         """Wait for a run to end, but not for long; tell how far the others are."""
-        ended, _ = ray.wait([under.end for under in self._under], timeout=POLL_S)
+        ended, _ = ray.wait([active.end for active in self._active], timeout=POLL_S)
         self._tell_progress()
-        for under in [under for under in self._under if under.end in ended]:
-            self._under.remove(under)
-            self._end(under)
+        for active in [active for active in self._active if active.end in ended]:
+            self._active.remove(active)
+            self._end(active)
 
     def _tell_progress(self) -> None:
-        asked = {under.slot.progress.remote(): under.run.name for under in self._under}
+        asked = {active.slot.progress.remote(): active.run.name for active in self._active}
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=1.0)
         for reference in answered:
             try:
@@ -188,30 +188,30 @@ class _Batch:
             if progress is not None:
                 self._listener.progressed(asked[reference], progress)
 
-    def _end(self, under: _Under) -> None:
-        error, is_dead = _error_of(under.end)
+    def _end(self, active: _ActiveRun) -> None:
+        error, is_dead = _error_of(active.end)
         if is_dead:
-            ray.kill(under.slot)
-            under.slot = self._new_slot()
+            ray.kill(active.slot)
+            active.slot = self._new_slot()
         if self._pool:
             if not is_dead:
-                self._pool.hosts |= result(under.slot.hand_back.remote())
+                self._pool.hosts |= result(active.slot.hand_back.remote())
             if error is not None:
-                self._pool.renew(under.hosts)
-                self._resident = {name: key for name, key in self._resident.items() if name not in under.hosts}
+                self._pool.renew(active.hosts)
+                self._resident = {name: key for name, key in self._resident.items() if name not in active.hosts}
             if isinstance(error, DIED):
-                self._loaded.forget(under.run)
-            self._loaded.keep([*self._waiting, *(other.run for other in self._under)])
-        self._slots.append(under.slot)
-        self._free += under.hosts
-        self._listener.ended(under.run.name, error)
+                self._loaded.forget(active.run)
+            self._loaded.keep([*self._waiting, *(other.run for other in self._active)])
+        self._slots.append(active.slot)
+        self._free += active.hosts
+        self._listener.ended(active.run.name, error)
 
     def _interrupt(self) -> None:
         """Ask the runs under way to stop, and wait for them to have written what they have."""
-        for under in self._under:
-            under.slot.stop.remote()
-        if self._under:
-            ray.wait([under.end for under in self._under], num_returns=len(self._under), timeout=GRACE_S)
+        for active in self._active:
+            active.slot.stop.remote()
+        if self._active:
+            ray.wait([active.end for active in self._active], num_returns=len(self._active), timeout=GRACE_S)
 
     def _new_slot(self) -> Any:
         remote: Any = ray.remote(CoordinatorSlot).options(num_cpus=0, max_concurrency=2, scheduling_strategy=here())
