@@ -50,7 +50,7 @@ from emulator.forms.cut import CutForm
 from emulator.forms.cut_lora import cut_form
 from emulator.policy import Count, Fraction, FractionAboveZero, NotNegative, Policy, Positive
 from emulator.protocols.cut import CutRounds
-from emulator.records import Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
+from emulator.records import ANY_DEVICE, Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
 
@@ -135,7 +135,9 @@ class MergeSfl(Policy):
         """The selected devices with their batch sizes."""
         devices, full = view.available, view.training.batch_size
         merges = self.protocol.merges
-        one = form.assignment(0, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=merges)
+        one = form.assignment(
+            ANY_DEVICE, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=merges
+        )
         n_bytes = form.step_download_bytes(one, view.model), form.step_upload_bytes(one, view.model)
         known_s = {device: known.completion_s(1, *n_bytes) for device, known in self._capacities.known.items()}
         median_s = float(np.median(list(known_s.values())))
