@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from emulator.calibration.machine import available_memory_bytes
 from emulator.calibration.step_settings import StepSetting, shape_of
+from emulator.limits import memory_left_bytes
 from emulator.world.price.steps import step_of
 
 if TYPE_CHECKING:
@@ -189,6 +189,6 @@ def _flop(setting: StepSetting, precision: str) -> float:
 
 
 def _fits(setting: StepSetting, precision: str) -> bool:
-    free_bytes = available_memory_bytes()
+    free_bytes = memory_left_bytes()
     needed_bytes = _MEMORY_MARGIN * step_of(setting.model, setting.work, precision).memory().total_bytes
     return free_bytes is None or needed_bytes <= free_bytes
