@@ -191,7 +191,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("config errors files forms learning/cut learning/host learning/model learning/prepare "
+        _names("backends/kinds config errors files forms learning/cut learning/host learning/model learning/prepare "
                "learning/settings limits learning/data observers places records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,

@@ -13,7 +13,6 @@ from emulator.shapes.model_folder import checkpoint_bytes
 
 __all__ = [
     "HOST_BYTES",
-    "RAY_BYTES",
     "available_bytes",
     "least_hosts",
     "most_hosts",
@@ -24,8 +23,6 @@ __all__ = [
     "weights_bytes",
 ]
 
-RAY_BYTES = 400 * 2**20
-"""What Ray's own processes and the coordinator need beside this one (measured)."""
 HOST_BYTES = 300 * 2**20
 """What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
 

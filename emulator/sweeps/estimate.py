@@ -9,7 +9,7 @@ from emulator.backends.kinds import BackendKind, backend_kind
 from emulator.places import Place
 from emulator.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
-from emulator.running.capacity import HOST_BYTES, RAY_BYTES, available_bytes, most_hosts, n_cores, n_gpus
+from emulator.running.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus
 from emulator.shapes.catalog import model_spec
 from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
 from emulator.sweeps.folder import finished_runs
@@ -136,5 +136,5 @@ def _needed_bytes(runs: Sequence[PlannedRun], n_hosts: int, n_parallel: int) -> 
         4 * model_spec(name, n_labels=2, seq_len=config.data.seq_len, head=config.model.head).n_parameters
         for name, config in models.items()
     )
-    ray_bytes = RAY_BYTES * any(run.config.backend.kind == "ray" for run in runs)
-    return ray_bytes + n_hosts * HOST_BYTES + n_parallel * COORDINATOR_BYTES + weights
+    own_bytes = max((_backend(run).own_bytes for run in runs), default=0)
+    return own_bytes + n_hosts * HOST_BYTES + n_parallel * COORDINATOR_BYTES + weights
