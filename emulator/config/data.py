@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from emulator.config.section import LARGEST, Fraction, NameOrPath, NotNegative, Positive, Section
+from emulator.config.section import LARGEST, Count, CountOrZero, NameOrPath, ProperFraction, Section
 
 
 class PartitionConfig(Section):
@@ -25,9 +25,9 @@ class DataConfig(Section):
     hub id; for images builtin:digits (of scikit-learn), or an npz file with images and labels."""
     test_source: NameOrPath | None = None
     """A file with the held-out examples; without it, test_fraction of the source is held out."""
-    text_column: str | NotNegative = "text"
+    text_column: str | CountOrZero = "text"
     """Column with the text: a name, or a number counted from 0 for files without a header."""
-    label_column: str | NotNegative = "label"
+    label_column: str | CountOrZero = "label"
     """Column with the label: a name, or a number counted from 0 for files without a header."""
     header: Literal["auto", True, False] = "auto"
     """Whether the first line of a csv, tsv or txt file names its columns; auto: if columns are given by name."""
@@ -38,11 +38,11 @@ class DataConfig(Section):
     are characters like others; auto: minimal, but in tab-separated files only where every field fits it."""
     configuration: str | None = None
     """Which of its configurations, where a data set of the hub has several."""
-    test_fraction: Fraction = 0.1
+    test_fraction: ProperFraction = 0.1
     """Share of the source that is held out for evaluation."""
-    n_train: Positive | None = None
+    n_train: Count | None = None
     """At most so many training examples; all where it is not given (builtin:intents: 8,000)."""
-    n_test: Positive | None = None
+    n_test: Count | None = None
     """At most so many held-out examples; all where it is not given (builtin:intents: 1,000)."""
     seq_len: Annotated[int, Field(ge=2, le=LARGEST)] = 32
     """Tokens at which texts are cut for training; models put one before a text and one after it."""
