@@ -79,6 +79,10 @@ def test_a_policy_that_breaks_nothing_passes(check: str) -> None:
 CAUGHT: list[tuple[str, type[Policy], type[Exception], str]] = [
     ("test_cohort_is_available", broken.PlansForEverybody, ConformanceError, r"round 1: .* \[0, 2, 4\]"),
     ("test_plans_are_valid", broken.TooDeep, PlanError, "TooDeep, round 0, device 0: depth must be between"),
+    ("test_form_task_and_protocol_go_together", broken.CutsInWholeRounds, ConformanceError, "CutLoraForm cuts them"),
+    ("test_form_task_and_protocol_go_together", broken.DoesNotCut, ConformanceError, "LoraForm does not"),
+    ("test_form_task_and_protocol_go_together", broken.TrainsCopies, ConformanceError, "needs the task .*train_merged"),
+    ("test_form_task_and_protocol_go_together", broken.HasNoTask, ConformanceError, "got 'emulator.learning.tasks.loc"),
     ("test_plans_are_frozen", broken.MutableRanks, ConformanceError, "ranks: a list"),
     ("test_plans_are_frozen", broken.NotFrozen, ConformanceError, "OpenAssignment is not a frozen"),
     ("test_plans_are_frozen", broken.OnePlanForever, ConformanceError, "plan of an earlier round"),
