@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from emulator.config import load_config
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.observers.base import Progress, RunObserver
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from emulator import load
 from emulator.config import load_config
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.observers.base import RoundClosed, RunObserver
 
 RUNS: dict[str, list[tuple[str, Any]]] = {

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from emulator.analysis import Question
 from emulator.config import load_config
-from emulator.execute import execute
-from emulator.files import write_text
+from emulator.launch.execute import execute
 from emulator.report.page import report_page
 from emulator.results.reader import load_run
+from emulator.storage.files import write_text
 
 POLICIES = ("fedlora", "legend", "hetlora", "fedbuff")
 SEEDS = (0, 1, 2)

@@ -6,13 +6,13 @@ For scripts: :func:`emulate` runs a testbed, :func:`load` reads a run or a sweep
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from emulator.version import VERSION as __version__
+from emulator.results.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from emulator import analysis
     from emulator.config import Config, load_config
+    from emulator.launch.scripting import emulate
     from emulator.results.reader import load
-    from emulator.scripting import emulate
 
 __all__ = ["Config", "__version__", "analysis", "emulate", "load", "load_config"]
 

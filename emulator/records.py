@@ -271,20 +271,42 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """The server state's quality on held-out data."""
+    """The server state's quality on held-out data. What an objective does not measure is None.
 
-    accuracy: float
+    Attributes:
+        accuracy: share of examples classified right.
+        loss: mean loss, of examples or, where it is about tokens, of these.
+        n_examples: held-out examples.
+        perplexity: the exponential of a mean loss of tokens.
+        token_accuracy: share of tokens that are foretold as the likeliest.
+    """
+
+    accuracy: float | None
     loss: float
     n_examples: int
+    perplexity: float | None = None
+    token_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationShard:
-    """Sums over the rows of one shard of held-out data; the caller adds them up in shard order."""
+    """Sums over the ``n`` rows of one shard of held-out data; the caller adds them up in shard order.
+
+    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about.
+    """
 
     loss_sum: float
     n_correct: int
     n: int
+    n_tokens: int = 0
+
+    def __add__(self, other: "EvaluationShard") -> "EvaluationShard":
+        return EvaluationShard(
+            self.loss_sum + other.loss_sum,
+            self.n_correct + other.n_correct,
+            self.n + other.n,
+            self.n_tokens + other.n_tokens,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -366,11 +388,12 @@ class Prepared:
     Attributes:
         model: the trained model's shapes.
         head: initial values of the part of the head that is trained, by name.
-        label_names: the classes.
-        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label.
+        label_names: the classes; empty without labels.
+        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label; without labels all count
+            as one.
         n_examples: ``(n_devices,)``, each device's training examples.
         n_test_examples: held-out examples.
-        majority_accuracy: share of the most frequent label among them.
+        majority_accuracy: share of the most frequent label among them; None without labels.
         understood: what was read, and as what, as plain data for ``run.json``.
         remarks: what somebody who reads the results should know of data and model, a sentence each.
     """
@@ -381,6 +404,6 @@ class Prepared:
     label_histograms: NDArray[np.int64]
     n_examples: NDArray[np.int64]
     n_test_examples: int
-    majority_accuracy: float
+    majority_accuracy: float | None
     understood: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()

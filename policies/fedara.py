@@ -113,14 +113,13 @@ class FedAra(Policy):
             }
         )
 
-    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
+    def finish(self, form: AdapterForm, state: Arrays, mean: Arrays, updates: Sequence[Update]) -> Arrays:
         assert self._kept is not None  # plan() has been called
-        merged = super().aggregate(form, state, updates)
         voters = [update for update in updates if "votes" in update.reported]
         votes = [update.reported["votes"] > 0 for update in voters]
         weights = [update.n_examples for update in voters]
-        self._kept = arbitrated(self._kept, votes, weights, rank_sizes(merged), self._next_budget)
-        return switched_off(merged, self._kept)
+        self._kept = arbitrated(self._kept, votes, weights, rank_sizes(mean), self._next_budget)
+        return switched_off(mean, self._kept)
 
     def _budget(self, round_index: int, n_matrices: int) -> int:
         first, last = self.first_rank * n_matrices, max(1, round(self.last_rank * n_matrices))

@@ -23,7 +23,7 @@ Deviations
     4. Adapters are on query and value; the trained part of the head travels with them and is averaged like them.
 
 Defaults
-    rank = 8, depth = 0 (all layers): those of the FedLoRA baseline, so that both are compared at one rank.
+    rank = 8, all layers: those of the FedLoRA baseline, so that both are compared at one rank.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from emulator.forms.lora import uniform_ranks
 from emulator.forms.principal import PrincipalLoraForm
 from emulator.forms.residual import residual_plan
-from emulator.policy import Count, CountOrZero, Policy
+from emulator.policy import Count, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 
@@ -42,11 +42,11 @@ class FeDeRa(Policy):
 
     Args:
         rank: LoRA rank of every adapted layer.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
     """
 
     rank: Count = 8
-    depth: CountOrZero = 0
+    depth: Count | None = None
 
     def form(self, model: ModelSpec) -> PrincipalLoraForm:
         return PrincipalLoraForm(ranks=uniform_ranks(model, self.rank, self.depth))

@@ -20,7 +20,7 @@ Deviations
 
 Defaults
     reduction = 16: the library's. IA3 wants a larger step than LoRA (Liu et al. 2022 train at 3e-3), which is the run's
-    to set. depth = 0: all layers.
+    to set. depth: all layers.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from typing import Literal
 from emulator.forms.bottleneck import BottleneckForm
 from emulator.forms.ia3 import Ia3Form
 from emulator.forms.layerwise import layerwise_plan
-from emulator.policy import Count, CountOrZero, Policy
+from emulator.policy import Count, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 
@@ -41,15 +41,15 @@ class FedPeft(Policy):
     Args:
         adapter: the form, bottleneck or ia3.
         reduction: hidden size over the width of a bottleneck adapter.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
     """
 
     adapter: Literal["bottleneck", "ia3"] = "bottleneck"
     reduction: Count = 16
-    depth: CountOrZero = 0
+    depth: Count | None = None
 
     def form(self, model: ModelSpec) -> BottleneckForm | Ia3Form:
-        if self.depth > model.n_layers:
+        if (self.depth or 1) > model.n_layers:
             raise ValueError(f"depth must be at most the model's {model.n_layers} layers, got {self.depth!r}")
         if self.adapter == "ia3":
             return Ia3Form()

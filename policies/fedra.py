@@ -28,16 +28,14 @@ Defaults
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.algorithms.balancing import speed_classes
-from emulator.forms.base import AdapterForm
 from emulator.forms.layer_subset import LayerSubsetLoraForm
 from emulator.forms.lora import LoraAssignment, uniform_ranks
 from emulator.policy import Count, FractionAboveZero, Nonempty, Policy
-from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
+from emulator.records import ClusterView, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
 
@@ -90,10 +88,9 @@ class FedRa(Policy):
             if seen.status is Status.OK:
                 self._layer_s[device] = seen.compute_s / (seen.n_steps * self._counts[device])
 
-    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
-        """The uniform mean of each layer over its owners, and of the head over all."""
-        parts = [replace(part, weight=1.0) for part in contributions(form, state, updates)]
-        return weighted_coordinate_mean(state, parts)
+    def weight(self, update: Update) -> float:
+        """The mean is uniform: of each layer over its owners, and of the head over all."""
+        return 1.0
 
 
 def layer_counts(n_layers: int, shares: Sequence[float]) -> tuple[int, ...]:

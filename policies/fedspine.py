@@ -41,7 +41,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.algorithms.bandits import PartitionBandit, Point
 from emulator.forms.base import AdapterForm
 from emulator.forms.kept_units import KeptUnits, common_units, cubic_sparsity, pruned_to_sparsity
@@ -126,19 +125,20 @@ class FedSpine(Policy):
             )
         return RoundPlan(assignments=assignments)
 
-    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
-        """Mean per coordinate over the devices that keep it, with weights n_i (1 - p_i); then the model for all."""
+    def weight(self, update: Update) -> float:
+        """``n_i (1 - p_i)``."""
+        own = update.assignment
+        return super().weight(update) * (own.kept.kept_fraction if isinstance(own, PrunedLoraAssignment) else 1.0)
+
+    def finish(self, form: AdapterForm, state: Arrays, mean: Arrays, updates: Sequence[Update]) -> Arrays:
+        """Mean per coordinate over the devices that keep it; then the model for all."""
         self._scores |= {update.device_id: update.reported for update in updates if update.reported}
         before = KeptUnits.in_state(state)
         if not updates or before is None:
             return state
         kept = [update.assignment.kept for update in updates if isinstance(update.assignment, PrunedLoraAssignment)]
-        weighted = [
-            replace(contribution, weight=contribution.weight * own.kept_fraction)
-            for contribution, own in zip(contributions(form, state, updates), kept, strict=True)
-        ]
         common = common_units(before, kept, [update.n_examples for update in updates])
-        return {**weighted_coordinate_mean(state, weighted), **common.arrays()}
+        return {**mean, **common.arrays()}
 
     def observe(self, report: RoundReport) -> None:
         fine = {device: seen for device, seen in report.devices.items() if seen.status is Status.OK}

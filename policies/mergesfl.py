@@ -35,22 +35,19 @@ Defaults
     = the first quarter of the layers, rank = 8: not stated; chosen before any run was made.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.algorithms.estimation import Capacities, Capacity, measured_capacity
 from emulator.algorithms.genetic import SubsetSearch, Vector
 from emulator.algorithms.grouping import kl_divergence, label_distributions, mixtures
-from emulator.forms.base import AdapterForm
 from emulator.forms.cut import CutForm
 from emulator.forms.cut_lora import cut_form
 from emulator.policy import Count, Fraction, FractionAboveZero, NotNegative, Policy, Positive
 from emulator.protocols.cut import CutRounds
-from emulator.records import ANY_DEVICE, Arrays, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
+from emulator.records import ANY_DEVICE, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
 
@@ -126,10 +123,9 @@ class MergeSfl(Policy):
                 self._most[device] = max(1, self._batches[device] // 2)
         self._capacities.observe(report, lambda _, seen: capacity_per_sample(seen))
 
-    def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
+    def weight(self, update: Update) -> float:
         """``w = sum_i d_i w_i / sum_i d_i`` (from memory). All updates bring the same top."""
-        weighted = [replace(update, n_examples=update.assignment.batch_size) for update in updates]
-        return weighted_coordinate_mean(state, contributions(form, state, weighted))
+        return float(update.assignment.batch_size)
 
     def _chosen(self, view: ClusterView, form: CutForm) -> dict[int, int]:
         """The selected devices with their batch sizes."""

@@ -27,14 +27,14 @@ Deviations
 
 Defaults
     rank = 8: that of the FedLoRA baseline, so that both are compared at one rank; the paper's experiments have rank 2.
-    depth = 0: all layers.
+    depth: all layers.
 """
 
 from dataclasses import dataclass, field
 
 from emulator.forms.lora import uniform_ranks
 from emulator.forms.residual import ResidualLoraForm, residual_plan
-from emulator.policy import Count, CountOrZero, Policy
+from emulator.policy import Count, Policy
 from emulator.records import ClusterView, RoundPlan, RoundReport, Status
 from emulator.shapes.spec import ModelSpec
 
@@ -45,11 +45,11 @@ class RacLora(Policy):
 
     Args:
         rank: LoRA rank of every adapted layer.
-        depth: how many layers are adapted, counted from the output; 0 means all.
+        depth: how many layers are adapted, counted from the output; all where it is not given.
     """
 
     rank: Count = 8
-    depth: CountOrZero = 0
+    depth: Count | None = None
 
     _lacking: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 

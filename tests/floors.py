@@ -42,17 +42,15 @@ FLOORS: tuple[Room, ...] = (
         ("device_profiles/text_files",),
         ("pyarrow",),
     ),
-    Room("emulator/version", "the version"),
     Room("emulator/errors", "what a user can mend, said in one sentence"),
     Room("emulator/seeds", "streams of chance by seed, purpose and round", reads_clock=True),
     Room(
-        "emulator/places",
-        "where results lie: a path, or a URL of a storage",
+        "emulator/storage",
+        "where files lie, on this machine or behind a URL, and how they are written whole",
         _names("errors /device_profiles/text_files"),
         ("pyarrow",),
     ),
-    Room("emulator/files", "files that are whole or not there", _names("errors places")),
-    Room("emulator/limits", "what is left to this process, by machine and control groups"),
+    Room("emulator/running/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
     Room(
         "emulator/shapes",
@@ -60,8 +58,9 @@ FLOORS: tuple[Room, ...] = (
         _names("errors shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
+    Room("emulator/objective", "what is learnt, as server and boards know it", _names("records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
-    Room("emulator/checkpoints", "what a run goes on from", _names("errors files places records"), ("safetensors",)),
+    Room("emulator/running/checkpoints", "what a run goes on from", _names("errors storage records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
     Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
@@ -96,7 +95,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/testing",
         "the conformance suite for policies, and small testbeds",
-        _names("checkpoints errors forms policy records seeds shapes world world/clock world/network /device_profiles"),
+        _names("errors forms policy records running/checkpoints seeds shapes world world/clock world/network "
+               "/device_profiles"),
         reads_clock=True,
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result"),
@@ -127,10 +127,17 @@ FLOORS: tuple[Room, ...] = (
         ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
+        "emulator/learning/objective",
+        "what is learnt: rows as batches, their loss, and the score of held-out rows",
+        _names("learning/data learning/model objective records shapes"),
+        ("torch",),
+    ),
+    Room(
         "emulator/learning/host",
         "a host: resident model and data, and what it can be asked for",
         _names(
-            "errors forms learning/attach learning/data learning/model learning/settings records seeds",
+            "errors forms learning/attach learning/data learning/model learning/objective learning/settings objective "
+            "records seeds",
         ),
         ("torch",),
     ),
@@ -156,7 +163,10 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/prepare",
         "model and data, read once and shared out",
-        _names("errors learning/cut learning/data learning/host learning/model records seeds shapes"),
+        _names(
+            "errors learning/cut learning/data learning/host learning/model learning/objective objective records seeds "
+            "shapes"
+        ),
     ),
     Room("emulator/learning", "the only place of torch"),
     Room("emulator/backends/kinds", "kinds of backends: what is asked of one before it starts", _names("errors")),
@@ -166,16 +176,17 @@ FLOORS: tuple[Room, ...] = (
         _names("backends/kinds errors /device_profiles/text_files"),
         ("pydantic", "pydantic_core"),
     ),
+    Room("emulator/results/version", "the version, as runs state it"),
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors files places records world"),
+        _names("errors storage records world"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
     Room("emulator/analysis", "metrics of runs and comparisons", _names("errors records results"), ("pandas",)),
     Room("emulator/observers", "who watches a run: the contract, and what passes events on",
-         _names("config errors places policy records")),
+         _names("config errors storage policy records")),
     Room("emulator/observers/tensorboard", "draws a run in TensorBoard", _names("observers"), ("tensorboard",)),
     Room("emulator/observers/mlflow", "logs a run to MLflow", _names("observers"), ("mlflow",)),
     Room("emulator/observers/wandb", "logs a run to Weights & Biases", _names("observers"), ("wandb",)),
@@ -183,42 +194,32 @@ FLOORS: tuple[Room, ...] = (
         "emulator/running",
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
-            "checkpoints config errors files forms limits observers places policy records results seeds shapes "
-            "world world/clock world/network /device_profiles /device_profiles/text_files",
+            "algorithms config errors forms objective observers policy records results running/checkpoints "
+            "running/limits seeds shapes storage world world/clock world/network /device_profiles "
+            "/device_profiles/text_files",
         ),
         reads_clock=True,
     ),
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("backends/kinds config errors files forms learning/cut learning/host learning/model learning/prepare "
-               "learning/settings limits learning/data observers places records results running shapes"),
+        _names("algorithms backends/kinds config errors storage forms learning/cut learning/host learning/model "
+               "learning/prepare learning/settings running/limits learning/data objective observers "
+               "records results running shapes"),
         ("ray", "torch"),
         reads_clock=True,
     ),
     Room(
-        "emulator/execute",
-        "starts a run on its backend",
-        _names("backends backends/kinds config errors observers places results running"),
-        reads_clock=True,
-    ),
-    Room(
-        "emulator/preflight",
-        "a look at a run before it is started",
-        _names("backends backends/kinds config errors places policy records results running seeds shapes world "
-               "world/clock /device_profiles"),
-        reads_clock=True,
-    ),
-    Room(
-        "emulator/scripting",
-        "a run from Python",
-        _names("config execute observers places results /device_profiles/text_files"),
+        "emulator/launch",
+        "starts a run on its backend, looks at one before it starts, and gives one to a script",
+        _names("backends backends/kinds config errors observers storage policy records results running seeds shapes "
+               "world world/clock /device_profiles /device_profiles/text_files"),
         reads_clock=True,
     ),
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors execute files observers places preflight results running shapes "
+        _names("backends backends/kinds config errors launch storage observers results running shapes "
                "/device_profiles /device_profiles/text_files"),
         ("pyarrow",),
         reads_clock=True,
@@ -233,14 +234,14 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/report",
         "the HTML page and the trace of runs",
-        _names("analysis errors records report/terminal results version"),
+        _names("analysis errors records report/terminal results results/version"),
         ("pandas", "plotly"),
         reads_clock=True,
     ),
     Room(
         "emulator/calibration",
         "measures this machine and writes a profile of it",
-        _names("errors files forms limits learning/model learning/model/probe records shapes world/price "
+        _names("errors storage forms running/limits learning/model learning/model/probe records shapes world/price "
                "/device_profiles"),
         ("tomli_w",),
         reads_clock=True,
@@ -248,13 +249,13 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors execute files forms observers places policy "
-               "preflight records report report/terminal results running shapes sweeps version world/price "
+        _names("analysis backends/kinds calibration config errors launch storage forms observers policy "
+               "records report report/terminal results running shapes sweeps results/version world/price "
                "/device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),
-    Room("emulator/__init__", "the names for scripts", _names("analysis config results scripting version")),
+    Room("emulator/__init__", "the names for scripts", _names("analysis config results launch results/version")),
 )  # fmt: skip
 """From the lowest to the highest: a room imports lower ones alone, and of these only those that it names."""
 

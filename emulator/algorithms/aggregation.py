@@ -1,8 +1,9 @@
 """How updates merge: pure functions over arrays in the server's coordinates and the support of each contribution."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,21 @@ def contributions(form: AdapterForm, state: Arrays, updates: Sequence[Update]) -
     A stale update counts as the change that it made to the state it started from, made to ``state`` instead, and its
     weight is discounted by :func:`staleness_discount`.
     """
-    merged = []
-    for update in updates:
-        embedded = form.embed(update, state)
-        arrays: Arrays = embedded.arrays
-        if (base := update.base) is not None:
-            arrays = {name: array - base[name] + state[name] for name, array in arrays.items()}
-        weight = update.n_examples * staleness_discount(update.staleness)
-        merged.append(Contribution(weight=weight, arrays=arrays, support=embedded.support))
-    return merged
+    return [contribution(form, state, update, discounted_examples(update)) for update in updates]
+
+
+def contribution(form: AdapterForm, state: Arrays, update: Update, weight: float) -> Contribution:
+    """One update in the server's coordinates; a stale one as :func:`contributions` says."""
+    embedded = form.embed(update, state)
+    arrays: Arrays = embedded.arrays
+    if (base := update.base) is not None:
+        arrays = {name: array - base[name] + state[name] for name, array in arrays.items()}
+    return Contribution(weight=weight, arrays=arrays, support=embedded.support)
+
+
+def discounted_examples(update: Update) -> float:
+    """The number of examples of a device, discounted by what its update has missed."""
+    return update.n_examples * staleness_discount(update.staleness)
 
 
 def staleness_discount(staleness: int) -> float:
@@ -49,28 +56,88 @@ def staleness_discount(staleness: int) -> float:
     return 1.0 / math.sqrt(1 + staleness)
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What any number of contributions add up to, by array: all that their mean depends on.
+
+    ``totals`` are the weighted sums, in float64 and the server's shapes; ``weights`` the sums of the weights, one
+    number, or one for each coordinate where somebody holds the array in part. What nobody holds is absent.
+    """
+
+    totals: Mapping[str, NDArray[np.float64]]
+    weights: Mapping[str, NDArray[np.float64]]
+
+
+def coordinate_sums(state: Arrays, contributions: Iterable[Contribution]) -> Sums:
+    """The sums over ``contributions``, in their order and in float64; each is looked at once and then let go."""
+    totals: dict[str, NDArray[np.float64]] = {}
+    weights: dict[str, NDArray[np.float64]] = {}
+    for one in contributions:
+        for name, held in one.arrays.items():
+            if name not in state:
+                continue
+            mask = one.support.get(name)
+            share = one.weight if mask is None else one.weight * mask
+            if name not in totals:
+                totals[name], weights[name] = np.zeros(state[name].shape), np.zeros(())
+            # A plain product would be rounded to float32.
+            totals[name] += np.multiply(share, held, dtype=np.float64)
+            weights[name] = np.asarray(weights[name] + share)
+    return Sums(totals, weights)
+
+
+def added(blocks: Iterable[Sums]) -> Sums:
+    """The sums over all ``blocks``, in their order; each is looked at once and then let go."""
+    totals: dict[str, NDArray[np.float64]] = {}
+    weights: dict[str, NDArray[np.float64]] = {}
+    for block in blocks:
+        for name, total in block.totals.items():
+            totals[name] = totals[name] + total if name in totals else total
+            weights[name] = np.asarray(weights[name] + block.weights[name]) if name in weights else block.weights[name]
+    return Sums(totals, weights)
+
+
+def mean_of(state: Arrays, sums: Sums) -> dict[str, NDArray[np.float32]]:
+    """The mean that ``sums`` come to; a coordinate that nobody holds keeps its value in ``state``."""
+    merged: dict[str, NDArray[np.float32]] = {}
+    for name, old in state.items():
+        if name not in sums.totals:
+            merged[name] = old.astype(np.float32)
+            continue
+        total, weight = sums.totals[name], sums.weights[name]
+        kept = np.broadcast_to(weight, old.shape) == 0
+        mean = np.divide(total, weight, out=np.zeros_like(total), where=~kept)
+        merged[name] = np.where(kept, old, mean).astype(np.float32)
+    return merged
+
+
+BLOCK_DEVICES = 128
+"""Devices with neighbouring ids whose updates are added up by themselves, before the blocks are."""
+
+Blocks = Callable[[AdapterForm, Arrays, Sequence[Update], Sequence[float]], Iterable[Sums]]
+"""What adds updates up with these weights, and gives the sums of each block in the order of the device ids."""
+
+
+def blocks_of(updates: Sequence[Update]) -> list[range]:
+    """The places of ``updates``, which are in the order of device ids, block by block."""
+    numbers = [update.device_id // BLOCK_DEVICES for update in updates]
+    starts = [place for place, number in enumerate(numbers) if place == 0 or number != numbers[place - 1]]
+    return [range(start, stop) for start, stop in pairwise([*starts, len(updates)])]
+
+
+def block_sums(form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]) -> Iterator[Sums]:
+    """The sums of each block of ``updates``: the same wherever a block is added up, and by however many."""
+    for block in blocks_of(updates):
+        yield coordinate_sums(state, (contribution(form, state, updates[at], weights[at]) for at in block))
+
+
 def weighted_coordinate_mean(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.float32]]:
     """For each coordinate the weighted mean over those who hold it; a coordinate that nobody holds keeps its value.
 
     FedAvg (McMahan et al. 2017, arXiv 1602.05629, algorithm 1) where everybody holds everything; the per-layer mean
     over owners of depth-heterogeneous LoRA where not. Sums run in the order of ``contributions``, in float64.
     """
-    merged: dict[str, NDArray[np.float32]] = {}
-    for name, old in state.items():
-        total = np.zeros(old.shape)
-        weight = np.zeros(()) if all(name not in c.support for c in contributions) else np.zeros(old.shape)
-        for contribution in contributions:
-            held = contribution.arrays.get(name)
-            if held is None:
-                continue
-            mask = contribution.support.get(name)
-            share = contribution.weight if mask is None else contribution.weight * mask
-            total += np.multiply(share, held, dtype=np.float64)  # a plain product would be rounded to float32
-            weight = weight + share
-        kept = np.broadcast_to(weight, old.shape) == 0
-        mean = np.divide(total, weight, out=np.zeros_like(total), where=~kept)
-        merged[name] = np.where(kept, old, mean).astype(np.float32)
-    return merged
+    return mean_of(state, coordinate_sums(state, contributions))
 
 
 def mean_product(

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from emulator.config import Config
 from emulator.observers.base import Progress
-from emulator.places import Place
+from emulator.storage.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ def alike(runs: Sequence[BatchRun]) -> list[list[BatchRun]]:
         training = run.config.training
         if not training.enabled:
             return False, 0, 0.0
-        return True, training.threads_per_host, run.config.backend.gpus_per_host
+        return True, training.threads_per_host, run.config.backend.gpu_share
 
     return [list(group) for _, group in groupby(sorted(runs, key=reserves), key=reserves)]
 

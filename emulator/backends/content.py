@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from emulator.backends.stack_size import devices_stacked
 from emulator.config import Config
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
-from emulator.shapes.catalog import check_hub_id, model_spec_from_config
+from emulator.running.objectives import run_objective
+from emulator.shapes.catalog import check_hub_id
 from emulator.shapes.model_folder import check_tokenizer_files
 from emulator.shapes.names import ModelName
 
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 def numeric_settings(config: Config) -> NumericSettings:
     """How hosts compute. It follows from the configuration alone, never from the number of hosts."""
     training = config.training
-    per_actor = config.backend.devices_per_actor
+    per_actor, on_gpu = config.backend.devices_per_actor, bool(config.backend.gpu_share)
+    stacked = devices_stacked(config, on_gpu)
     return NumericSettings(
         run_seed=config.seed,
         threads=training.threads_per_host,
@@ -35,9 +39,9 @@ def numeric_settings(config: Config) -> NumericSettings:
         weight_decay=training.weight_decay,
         dropout=training.dropout,
         prefix_cache_bytes=training.prefix_cache_bytes,
-        devices_stacked=min(training.devices_stacked, per_actor) if per_actor else training.devices_stacked,
+        devices_stacked=min(stacked, per_actor) if per_actor else stacked,
         eval_batch_size=config.evaluation.batch_size,
-        device="cuda" if config.backend.gpus_per_host else "cpu",
+        device="cuda" if on_gpu else "cpu",
     )
 
 
@@ -59,17 +63,17 @@ def check_content(config: Config) -> None:
         place = locate(train)
         check_tokenizer_files(place.folder, train)
         # Before weights of gigabytes are loaded.
-        model_spec_from_config(place.config, name=train, n_labels=2, seq_len=data.seq_len, head=config.model.head)
+        run_objective(config).spec(train, n_labels=2, seq_len=data.seq_len, head=config.model.head, config=place.config)
     else:
         check_hub_id(train)
     source = _data_source(config)
     if source.can_be_read_early():
-        source.load(config.seed)
+        _imported(run_objective(config).reader)(source, config.seed)
 
 
 def content_key(config: Config, n_devices: int) -> str:
     """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
-    model = {"train": config.model.train, "head": config.model.head}
+    model = {"train": config.model.train, "head": config.model.head, "task": config.task.model_dump()}
     return json.dumps([config.seed, n_devices, model, config.data.model_dump()], sort_keys=True)
 
 
@@ -80,7 +84,9 @@ def without_weights(content: Content) -> tuple[Content, Arrays]:
     model = content.model
     base = f"{model.layer_paths()[0].partition('.')[0]}."
     weights = {
-        name: array for name, array in model.arrays.items() if name.startswith(base) and name not in model.initialised
+        name: array
+        for name, array in model.arrays.items()
+        if (name.startswith(base) or not model.role.has_new_head) and name not in model.initialised
     }
     own = {name: array for name, array in model.arrays.items() if name not in weights}
     return replace(content, model=replace(model, arrays=own)), weights
@@ -130,6 +136,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         alpha=data.partition.alpha,
         run_seed=config.seed,
         head=config.model.head,
+        objective=run_objective(config),
     )
 
 
@@ -152,4 +159,14 @@ def _data_source(config: Config) -> DataSource:
             is_quoted=None if data.quoting == "auto" else data.quoting == "minimal",
         ),
         configuration=data.configuration,
+        text_pair_column=data.text_pair_column,
+        prompt_column=data.prompt_column,
+        response_column=data.response_column,
+        template=data.template,
     )
+
+
+def _imported(path: str) -> Any:
+    """The object at an import path ``module:name``."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)

@@ -7,15 +7,17 @@ from functools import partial
 from pathlib import Path
 
 from emulator.backends.content import load_content, numeric_settings, weights_of
-from emulator.backends.stacks import evaluation_of, evaluation_shards, in_order, stack_jobs
+from emulator.backends.stacks import evaluation_shards, in_order, stack_jobs
 from emulator.config import Config
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.host import imported
 from emulator.observers.base import RunObserver
-from emulator.places import Place
 from emulator.records import Arrays, Evaluation, Job, Update
+from emulator.running.capacity import n_gpus, with_gpus
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend, HostTiming, OnJobs
+from emulator.running.objectives import run_objective
+from emulator.storage.places import Place
 
 
 def run_inline(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
@@ -25,6 +27,7 @@ def run_inline(config: Config, out_dir: Place, observers: Sequence[RunObserver])
         UserError: something that the user gave cannot be used.
         KeyboardInterrupt: the run was interrupted; what was written is whole.
     """
+    config = with_gpus(config, n_gpus())
     build_coordinator(config, out_dir, partial(InlineBackend, config), observers, threading.Event()).run()
 
 
@@ -37,7 +40,7 @@ class InlineBackend(Backend):
         Raises:
             DataError: the model or the data cannot be used.
         """
-        self._settings = numeric_settings(config)
+        self._settings, self._objective = numeric_settings(config), run_objective(config)
         self._devices_per_actor = config.backend.devices_per_actor
         self._timings: list[HostTiming] = []
         start_s = time.perf_counter()
@@ -57,7 +60,7 @@ class InlineBackend(Backend):
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         start_s = time.perf_counter()
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
-        evaluation = evaluation_of([self._host.evaluate(form, state, rows) for rows in shards])
+        evaluation = self._objective.evaluation([self._host.evaluate(form, state, rows) for rows in shards])
         self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards), self._host.prefix()))
         return lambda: evaluation
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from emulator.errors import UserError
-from emulator.files import unwritable
-from emulator.places import OWNER_PREFIX, Place, RemotePath, StorageError
+from emulator.storage.files import unwritable
+from emulator.storage.places import OWNER_PREFIX, Place, RemotePath, StorageError
 
 POLL_S = 0.2
 RENEW_S = 5.0

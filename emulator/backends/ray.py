@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -15,10 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 import ray
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
 
+from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
 from emulator.backends.content import load_content, numeric_settings, weights_of, with_weights, without_weights
+from emulator.backends.kept_updates import KeptPayload, KeptStack, fetched, is_kept
 from emulator.backends.stacks import (
     declared_cost,
-    evaluation_of,
     evaluation_shards,
     in_order,
     longest_first,
@@ -31,6 +34,7 @@ from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
 from emulator.running.capacity import HOST_BYTES, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
+from emulator.running.objectives import run_objective
 from emulator.running.paths import located
 
 if TYPE_CHECKING:
@@ -92,13 +96,50 @@ class HostActor:
         self._host = self._resident[key, settings] = self._resident.pop((key, settings))
         self._timings.append(HostTiming.since(start_s, self._name, "start"))
 
-    def train(self, task: str, form: AdapterForm, stacks: Sequence[Sequence[Job]]) -> Iterator[list[Update]]:
-        """Train stack after stack, handing each over as soon as it is done."""
+    def train(
+        self, task: str, form: AdapterForm, stacks: Sequence[Sequence[Job]]
+    ) -> Iterator[list[Arrays] | tuple[bool, list[Update]]]:
+        """Train stack after stack, handing each over as soon as it is done.
+
+        For each there are the payloads that are kept, none where they are small, and then the updates, with whether
+        their payloads are kept and they come without.
+        """
         for stack in stacks:
             start_s = time.perf_counter()
             updates = self._host.train(task, form, stack)
             self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack), self._host.prefix()))
-            yield updates
+            if is_kept(updates):
+                yield [update.payload for update in updates]
+                yield True, [replace(update, payload={}) for update in updates]
+            else:
+                yield []
+                yield False, updates
+
+    def add_up(
+        self,
+        form: AdapterForm,
+        state: Arrays,
+        updates: Sequence[Update],
+        weights: Sequence[float],
+        bases: Sequence[Any],
+        references: Sequence[Any],
+        places: Sequence[tuple[int, int]],
+    ) -> Sums:
+        """The sums of one block of ``updates``, whose payloads lie at ``places`` of the lists behind ``references``.
+
+        ``bases`` are references to the states that they started from, None where that is ``state``.
+        """
+        start_s = time.perf_counter()
+        parts = zip(updates, weights, bases, fetched(references, places), strict=True)
+        sums = coordinate_sums(
+            state,
+            (
+                contribution(form, state, replace(update, payload=payload, base=base and ray.get(base)), weight)
+                for update, weight, base, payload in parts
+            ),
+        )
+        self._timings.append(HostTiming.since(start_s, self._name, "add_up", len(updates)))
+        return sums
 
     def evaluate(self, form: AdapterForm, state: Arrays, shards: Sequence[range]) -> list[EvaluationShard]:
         start_s = time.perf_counter()
@@ -129,7 +170,7 @@ class RayHosts(Backend):
     def __init__(self, config: Config, cpus_per_host: float) -> None:
         """Start nothing: a subclass fills in the hosts, what they are started with, and what is prepared."""
         self._config = config
-        self._settings = numeric_settings(config)
+        self._settings, self._objective = numeric_settings(config), run_objective(config)
         self._cpus_per_host = cpus_per_host
         self._n_replaced = 0
         self._hosts: list[Any] = []
@@ -152,7 +193,7 @@ class RayHosts(Backend):
             ready, _ = ray.wait(list(owed), num_returns=1)
             host, own = owed[ready[0]]
             try:
-                updates += result(next(cast(Any, ready[0])))
+                updates += next_stack(ready[0])
             except StopIteration:
                 del owed[ready[0]]
                 continue
@@ -164,6 +205,43 @@ class RayHosts(Backend):
             own.pop(0)
             on_jobs(len(updates), len(jobs))
         return in_order(updates, jobs)
+
+    def add_up(
+        self, form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]
+    ) -> Iterable[Sums]:
+        """Blocks are added up by the hosts, one each at a time, so that the coordinator never holds an update."""
+        if not any(isinstance(update.payload, KeptPayload) for update in updates):
+            yield from super().add_up(form, state, updates, weights)
+            return
+        shared, bases = ray.put(state), dict[int, Any]()
+        for update in updates:
+            if update.base is not None and id(update.base) not in bases:
+                bases[id(update.base)] = ray.put(update.base)
+        waits: deque[Callable[[], Sums]] = deque()
+        for number, block in enumerate(blocks_of(updates)):
+            own = [updates[at] for at in block]
+            if not all(isinstance(update.payload, KeptPayload) for update in own):
+                waits.append(partial(_sums_here, form, state, own, [weights[at] for at in block]))
+            else:
+                payloads = [cast(KeptPayload, update.payload) for update in own]
+                stacks = list(dict.fromkeys(payload.stack for payload in payloads))
+                numbers = {stack: place for place, stack in enumerate(stacks)}
+                call = self._call(
+                    number % len(self._hosts),
+                    "add_up",
+                    form,
+                    shared,
+                    [replace(update, payload={}, base=None) for update in own],
+                    [weights[at] for at in block],
+                    [None if update.base is None else bases[id(update.base)] for update in own],
+                    [stack.reference for stack in stacks],
+                    [(numbers[payload.stack], payload.place) for payload in payloads],
+                )
+                waits.append(call)
+            if len(waits) > len(self._hosts):
+                yield waits.popleft()()
+        while waits:
+            yield waits.popleft()()
 
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
@@ -178,7 +256,7 @@ class RayHosts(Backend):
             evaluated: dict[int, EvaluationShard] = {}
             for share, of_host in zip(shares, waits, strict=True):
                 evaluated.update(zip(share, of_host(), strict=True))
-            return evaluation_of([evaluated[index] for index in range(len(shards))])
+            return self._objective.evaluation([evaluated[index] for index in range(len(shards))])
 
         return wait
 
@@ -219,7 +297,7 @@ class RayHosts(Backend):
         return f"host-{number}"
 
     def _new_host(self, number: int) -> Any:
-        gpus = self._config.backend.gpus_per_host
+        gpus = self._config.backend.gpu_share
         return new_host(self._name(number), self._cpus_per_host, gpus, self._started)
 
     def _start(self, numbers: Iterable[int]) -> None:
@@ -296,6 +374,29 @@ class RayBackend(RayHosts):
             return self._load(n_devices)
 
 
+def next_stack(stream: Any) -> list[Update]:
+    """The next stack of what :meth:`HostActor.train` hands over.
+
+    Raises:
+        StopIteration: there is none.
+    """
+    kept = next(stream)
+    try:
+        has_kept, updates = cast(tuple[bool, list[Update]], result(next(stream)))
+    except StopIteration:
+        result(kept)  # what ended the call
+        raise
+    if has_kept:
+        stack = KeptStack(kept)
+        updates = [replace(update, payload=KeptPayload(stack, place)) for place, update in enumerate(updates)]
+    return updates
+
+
+def _sums_here(form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]) -> Sums:
+    """A block whose updates, or some of them, have come here."""
+    return coordinate_sums(state, map(partial(contribution, form, state), updates, weights))
+
+
 def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:
     """A new host, which reserves so many CPUs and GPUs."""
     return ray.remote(HostActor).options(num_cpus=n_cpus, num_gpus=n_gpus).remote(name, started)
@@ -305,10 +406,10 @@ def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> in
     backend, free = config.backend, free_resources()
     number = n_hosts(config, n_devices, devices_stacked, free)
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if number * backend.gpus_per_host > free_gpus:
+    if number * backend.gpu_share > free_gpus:
         raise ConfigError(
-            f"{number} host processes need {number * backend.gpus_per_host:g} GPUs, the cluster has {free_gpus:g} "
-            f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpus_per_host!r}"
+            f"{number} host processes need {number * backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} "
+            f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpu_share!r}"
         )
     if number * HOST_BYTES > free_bytes:
         raise ConfigError(
@@ -356,3 +457,8 @@ def first_line(error: BaseException) -> str:
 def free_resources() -> dict[str, float]:
     """What the cluster has left, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes)."""
     return dict(ray.available_resources())  # type: ignore[no-untyped-call]
+
+
+def cluster_gpus() -> float:
+    """How many GPUs the cluster has, whoever uses them."""
+    return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]

@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ from ray.exceptions import RayTaskError
 from emulator.backends.batch import BatchRun, Listener, alike, lease_size, next_run
 from emulator.backends.environment import set_environment
 from emulator.backends.locks import hold_shared
-from emulator.backends.ray import DIED, first_line, result
+from emulator.backends.ray import DIED, cluster_gpus, first_line, result
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
 from emulator.backends.ray_run import GRACE_S, POLL_S, connected, here
 from emulator.backends.ray_start import check_room
 from emulator.errors import UserError
 from emulator.observers.base import Progress, RunObserver
-from emulator.places import storage_variables
-from emulator.running.capacity import least_hosts, n_cores, trained_bytes, weights_bytes
+from emulator.running.capacity import least_hosts, n_cores, trained_bytes, weights_bytes, with_gpus
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend
+from emulator.storage.places import storage_variables
 
 
 class _Latest(RunObserver):
@@ -99,7 +99,8 @@ def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel:
     if trained:
         check_room(max(map(least_hosts, trained)), max(map(trained_bytes, trained)), max(map(weights_bytes, trained)))
     with connected():
-        for group in alike(runs):
+        settled = [replace(run, config=with_gpus(run.config, cluster_gpus())) for run in runs]
+        for group in alike(settled):
             batch = _Batch(group, listener, max_parallel, lock)
             try:
                 batch.carry_out()

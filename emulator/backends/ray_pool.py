@@ -111,7 +111,7 @@ class HostPool:
             ray.kill(host)
 
     def _new(self, name: str) -> Any:
-        return new_host(name, self.cpus_per_host, self._config.backend.gpus_per_host)
+        return new_host(name, self.cpus_per_host, self._config.backend.gpu_share)
 
 
 def pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> int:
@@ -122,23 +122,23 @@ def pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> int:
     """
     backend, threads = runs[0].config.backend, runs[0].config.training.threads_per_host
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if backend.gpus_per_host > free_gpus:
+    if backend.gpu_share > free_gpus:
         raise ConfigError(
-            f"a host process needs {backend.gpus_per_host:g} GPUs, the cluster has {free_gpus:g} free; lower "
-            f"backend.gpus_per_host, got {backend.gpus_per_host!r}"
+            f"a host process needs {backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} free; lower "
+            f"backend.gpus_per_host, got {backend.gpu_share!r}"
         )
     asked = max(run.config.backend.hosts or 0 for run in runs)
     if asked:
-        if asked * HOST_BYTES > free_bytes or asked * backend.gpus_per_host > free_gpus:
+        if asked * HOST_BYTES > free_bytes or asked * backend.gpu_share > free_gpus:
             raise ConfigError(
                 f"{asked} host processes need about {asked * HOST_BYTES / 2**30:.1f} GB and "
-                f"{asked * backend.gpus_per_host:g} GPUs, the cluster has {free_bytes / 2**30:.1f} GB and "
+                f"{asked * backend.gpu_share:g} GPUs, the cluster has {free_bytes / 2**30:.1f} GB and "
                 f"{free_gpus:g} GPUs free; lower backend.hosts, got {asked!r}"
             )
         return asked
     room = [free.get("CPU", 1.0) // threads, free_bytes // HOST_BYTES]
-    if backend.gpus_per_host:
-        room = [free_gpus // backend.gpus_per_host, free_bytes // HOST_BYTES]
+    if backend.gpu_share:
+        room = [free_gpus // backend.gpu_share, free_bytes // HOST_BYTES]
     # More hosts than stacks of devices would have nothing to do, even if all runs were under way.
     most = sum(most_hosts(run.n_devices, numeric_settings(run.config).devices_stacked) for run in runs)
     return max(1, int(min(*room, most)))

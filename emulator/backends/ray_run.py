@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emulator.backends.ray import DIED, RayBackend, first_line, result
+from emulator.backends.ray import DIED, RayBackend, cluster_gpus, first_line, result
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
@@ -21,11 +21,11 @@ from emulator.errors import UserError
 from emulator.observers.base import Progress, RunEnded, RunObserver
 from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
-from emulator.places import Place, storage_variables
 from emulator.results.observer_failures import add_observer_failures
-from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes
+from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes, with_gpus
 from emulator.running.compose import build_coordinator
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
+from emulator.storage.places import Place, storage_variables
 
 POLL_S = 0.2
 """How often this process asks what has happened."""
@@ -72,7 +72,7 @@ def run_on_ray(config: Config, out_dir: Place, observers: Sequence[RunObserver])
     told.progressed(Progress(rounds_done=0, n_rounds=config.rounds))
     try:
         with connected():
-            _watch(config, out_dir.absolute(), told, wanted(observers))
+            _watch(with_gpus(config, cluster_gpus()), out_dir.absolute(), told, wanted(observers))
     finally:
         add_observer_failures(out_dir, told.failures)
 

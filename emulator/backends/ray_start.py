@@ -18,8 +18,8 @@ from emulator.backends.environment import set_environment
 from emulator.backends.kinds import RAY_BYTES
 from emulator.backends.ray_join import join
 from emulator.errors import UserError
-from emulator.limits import memory_left_bytes, n_cores, tasks_left
 from emulator.running.capacity import HOST_BYTES
+from emulator.running.limits import memory_left_bytes, n_cores, tasks_left
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of a cluster of our own; updates are dropped round by round, models beyond it spill to disk."""

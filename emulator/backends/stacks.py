@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from emulator.forms.base import AdapterForm
-from emulator.records import Evaluation, EvaluationShard, Job, Update
+from emulator.records import Job, Update
 from emulator.shapes.spec import ModelSpec
 
 
@@ -49,16 +49,6 @@ def in_order(updates: Sequence[Update], jobs: Sequence[Job]) -> list[Update]:
     """``updates`` in the order of their ``jobs``, whoever was done first."""
     by_key = {update.key: update for update in updates}
     return [by_key[job.key] for job in jobs]
-
-
-def evaluation_of(shards: Sequence[EvaluationShard]) -> Evaluation:
-    """The evaluation over all held-out data; sums run in the order of the shards."""
-    n_examples = sum(shard.n for shard in shards)
-    return Evaluation(
-        accuracy=sum(shard.n_correct for shard in shards) / n_examples,
-        loss=sum(shard.loss_sum for shard in shards) / n_examples,
-        n_examples=n_examples,
-    )
 
 
 def stacks(jobs: Sequence[Job], devices_stacked: int) -> list[list[Job]]:

@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.limits import machine_memory_bytes, memory_left_bytes
+from emulator.running.limits import machine_memory_bytes, memory_left_bytes
 
 _CPUINFO = Path("/proc/cpuinfo")
 _BOARD_NAME = Path("/proc/device-tree/model")  # on Jetson, Raspberry Pi and other boards of that kind

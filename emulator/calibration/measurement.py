@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from emulator.calibration.step_settings import StepSetting, shape_of
-from emulator.limits import memory_left_bytes
+from emulator.running.limits import memory_left_bytes
 from emulator.world.price.steps import step_of
 
 if TYPE_CHECKING:

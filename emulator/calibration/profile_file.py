@@ -18,7 +18,7 @@ from emulator.calibration.link import MeasuredLink
 from emulator.calibration.machine import Machine
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import ConfigError
-from emulator.files import check_writable, replaced
+from emulator.storage.files import check_writable, replaced
 from emulator.world.price.steps import step_of
 
 KEYS = {

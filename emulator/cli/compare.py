@@ -9,11 +9,11 @@ import pandas as pd
 from emulator.analysis.comparison import Comparison, compare
 from emulator.analysis.metrics import Question
 from emulator.errors import ConfigError, UserError
-from emulator.files import check_writable, replaced, write_text
-from emulator.places import Place
 from emulator.report.terminal.comparison import markdown, render
 from emulator.report.terminal.console import terminal
 from emulator.results.reader import RunFrames, SweepFrames, load
+from emulator.storage.files import check_writable, replaced, write_text
+from emulator.storage.places import Place
 
 FORMATS = ("table", "md", "csv", "json", "parquet")
 PLAIN_WIDTH = 100

@@ -9,15 +9,15 @@ from rich.table import Column
 from rich.text import Text
 
 from emulator.config import Config
-from emulator.places import Place
-from emulator.preflight import BoardPlan, Preflight, examine
+from emulator.launch.preflight import BoardPlan, Preflight, examine
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import duration, size
 from emulator.results.writer import default_out_dir
+from emulator.storage.places import Place
 
 
 def show_preflight(config: Config, out_dir: Place | None) -> None:
-    """Print what :func:`~emulator.preflight.examine` finds.
+    """Print what :func:`~emulator.launch.preflight.examine` finds.
 
     Raises:
         UserError: something that was given cannot be used (exit status 2).

@@ -12,8 +12,8 @@ import typer
 
 from emulator.cli import options
 from emulator.errors import ConfigError, UserError
-from emulator.places import place
 from emulator.report.terminal.streams import OutputError, give_up_output, prepare_streams
+from emulator.storage.places import place
 
 app = typer.Typer(
     name="jetbed",
@@ -125,7 +125,7 @@ def resume(
 ) -> None:
     """Let a run go on from its last checkpoint; it ends as if nothing had happened."""
     from emulator.cli.progress import run_with_display
-    from emulator.execute import config_to_resume
+    from emulator.launch.execute import config_to_resume
 
     folder = place(run_dir)
     run_with_display(config_to_resume(folder, rounds), folder, resumes=True)

@@ -10,8 +10,8 @@ import typer
 from device_profiles.text_files import user_path
 from emulator.backends.kinds import KINDS
 from emulator.errors import ConfigError
-from emulator.places import Place, is_url, place
-from emulator.version import VERSION
+from emulator.results.version import VERSION
+from emulator.storage.places import Place, is_url, place
 
 if TYPE_CHECKING:
     from emulator.config import Config

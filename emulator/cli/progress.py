@@ -10,10 +10,9 @@ from rich.table import Column
 
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.observers.base import Progress as RunProgress
 from emulator.observers.base import RunObserver
-from emulator.places import Place
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.streams import OutputError, give_up_output
 from emulator.report.terminal.summary import render, summarise
@@ -21,6 +20,7 @@ from emulator.report.terminal.units import duration, size
 from emulator.results.reader import load_run
 from emulator.results.writer import INFO_FILE
 from emulator.running.interruption import interruptible
+from emulator.storage.places import Place
 
 STARTING = "starting hosts, loading model and data"
 

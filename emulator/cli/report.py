@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from emulator.analysis import Question
 from emulator.errors import UserError
-from emulator.files import check_writable, write_text
-from emulator.places import Place
 from emulator.report.page import report_page
 from emulator.report.terminal.units import size
 from emulator.results.reader import RunFrames, SweepFrames, load
 from emulator.running.interruption import all_or_nothing
+from emulator.storage.files import check_writable, write_text
+from emulator.storage.places import Place
 
 
 def write_report(paths: Sequence[Place], out: Place, target: float | None) -> None:

@@ -13,10 +13,10 @@ from rich.table import Column
 from rich.text import Text
 
 from emulator.observers.base import Progress
-from emulator.places import Place
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import duration
 from emulator.running.interruption import interruptible
+from emulator.storage.places import Place
 from emulator.sweeps.estimate import estimate
 from emulator.sweeps.execution import run_sweep
 from emulator.sweeps.expansion import Sweep, check_runs

@@ -4,13 +4,13 @@ import re
 
 from emulator.analysis.devices import power_remark, without_power
 from emulator.errors import ConfigError, UserError
-from emulator.files import check_writable, write_text
-from emulator.places import Place
 from emulator.report.markup import counted
 from emulator.report.terminal.units import size
 from emulator.report.trace_events import trace_lines
 from emulator.results.reader import RunFrames, load_run
 from emulator.running.interruption import all_or_nothing
+from emulator.storage.files import check_writable, write_text
+from emulator.storage.places import Place
 
 
 def export_timeline(run_dir: Place, out: Place, rounds: str | None) -> None:

@@ -17,11 +17,11 @@ from emulator.calibration.step_settings import unseen
 from emulator.cli.calibrate import software, timed, timing_method
 from emulator.cli.price import power_mode
 from emulator.errors import ConfigError
-from emulator.files import check_writable, write_text
-from emulator.places import Place
 from emulator.records import WorkKind
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
+from emulator.storage.files import check_writable, write_text
+from emulator.storage.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

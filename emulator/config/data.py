@@ -27,8 +27,18 @@ class DataConfig(Section):
     """A file with the held-out examples; without it, test_fraction of the source is held out."""
     text_column: str | CountOrZero = "text"
     """Column with the text: a name, or a number counted from 0 for files without a header."""
+    text_pair_column: str | CountOrZero | None = None
+    """For classification: column with a second text, which is classified together with the first."""
     label_column: str | CountOrZero = "label"
     """Column with the label: a name, or a number counted from 0 for files without a header."""
+    prompt_column: str | CountOrZero | None = None
+    """For causal: column with what a response answers, given with data.response_column; without both,
+    data.text_column is learnt whole."""
+    response_column: str | CountOrZero | None = None
+    """For causal: column with the response that is learnt."""
+    template: str | None = None
+    """What stands before a response: plain (which it is unless given), alpaca, alpaca-input, vicuna, or a text with the
+    slot {prompt}; other slots are columns."""
     header: Literal["auto", True, False] = "auto"
     """Whether the first line of a csv, tsv or txt file names its columns; auto: if columns are given by name."""
     separator: str | None = None
@@ -60,7 +70,10 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _numbers_without_header(self) -> "DataConfig":
-        by_name = [key for key in ("text_column", "label_column") if isinstance(getattr(self, key), str)]
+        columns = ["text_column", "label_column", "text_pair_column", "prompt_column", "response_column"]
+        if self.response_column is not None:  # neither texts nor labels are read
+            columns = columns[3:]
+        by_name = [key for key in columns if isinstance(getattr(self, key), str)]
         if self.header is False and by_name:
             raise ValueError(
                 f"data.header is false, so that columns have no names: give data.{by_name[0]} as a number counted from "

@@ -24,11 +24,16 @@ class BackendConfig(Section):
 
     kind: Annotated[str, AfterValidator(_known_backend), Field(description=_BACKENDS)] = "ray"
     hosts: Count | None = None
-    """Host processes; one per core that is free where it is not given."""
+    """Host processes; one per core, or GPU, that the cluster has free where it is not given."""
     devices_per_actor: Count | None = None
     """Devices per host; 1 gives every device an actor of its own. Where it is not given, hosts share all devices."""
-    gpus_per_host: Annotated[float, Field(ge=0)] = 0.0
-    """Share of a GPU that each host reserves and uses; 0 trains on the CPU."""
+    gpus_per_host: Annotated[float, Field(ge=0)] | None = None
+    """Share of a GPU that each host reserves and uses; 0 trains on the CPU. Not given: 1 if there are any."""
+
+    @property
+    def gpu_share(self) -> float:
+        """:attr:`gpus_per_host` as a number; as long as nobody has looked for GPUs, there are none."""
+        return self.gpus_per_host or 0.0
 
 
 class ResultsConfig(Section):

@@ -12,6 +12,7 @@ from emulator.config.execution import BackendConfig, ResultsConfig
 from emulator.config.model import ModelConfig
 from emulator.config.plugins import ObserverConfig, PolicyConfig
 from emulator.config.section import Count, CountOrZero, Section
+from emulator.config.task import TaskConfig
 from emulator.config.testbed import TestbedConfig
 from emulator.config.training import EvaluationConfig, TrainingConfig
 
@@ -32,6 +33,7 @@ class Config(Section):
     """Who is told of each round, by import path, such as emulator.observers.tensorboard:TensorBoard; with parameters, a
     table {path = "package.module:Class", key = value}. Observers change no result."""
     testbed: TestbedConfig = TestbedConfig()
+    task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()

@@ -1,6 +1,6 @@
 """What the sections of a configuration have in common: types of settings, and the table that takes only its keys."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -48,6 +48,9 @@ class Section(BaseModel):
         """None for "none" where a setting need not be given; an empty value is then a mistake."""
         if info.field_name is None or cls.model_fields[info.field_name].default is not None:
             return value
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and not value:
+        # Columns are names or numbers, of which 0 is the first column.
+        is_name_or_number = str in get_args(cls.model_fields[info.field_name].annotation)
+        is_empty = value == "" or (value == 0 and not isinstance(value, bool) and not is_name_or_number)
+        if isinstance(value, str | int | float) and is_empty:
             raise PydanticCustomError("not_given", "leave the key out, or give 'none', where nothing is meant")
         return None if value == NONE else value

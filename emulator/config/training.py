@@ -24,8 +24,9 @@ class TrainingConfig(Section):
     """Whether the model's own dropout is active in training."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic in which the models are really trained here."""
-    devices_stacked: Count = 16
-    """How many devices are trained in one forward and backward pass."""
+    devices_stacked: Literal["auto"] | Count = "auto"
+    """How many devices are trained in one forward and backward pass; auto: on a CPU up to 16 where the model is thin,
+    fewer where a layer fills a core by itself, on a GPU all that fit. It follows from model and batch size alone."""
     threads_per_host: Annotated[int, Field(gt=0, le=1024)] = 1
     """Threads of a device host."""
     prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20

@@ -5,12 +5,11 @@ import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,7 +22,10 @@ from emulator.learning.data.tokens import TokenData
 from emulator.learning.model.encoder import speed_up
 from emulator.learning.model.loading import FrozenModel
 from emulator.learning.model.prefix import Around, PrefixCache, SkippableLayers
+from emulator.learning.objective.base import Learning
 from emulator.learning.settings import NumericSettings
+from emulator.objective.base import Objective
+from emulator.objective.classification import Classification
 from emulator.records import Arrays, EvaluationShard, Job, Update
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -45,6 +47,7 @@ class HostContent:
     train: TokenData
     test: TokenData
     offsets: NDArray[np.int64]
+    objective: Objective = field(default_factory=Classification)
 
     def local_rows(self, device_id: int) -> Rows:
         """The training rows of one device, in ascending order."""
@@ -69,6 +72,8 @@ class DeviceHost:
         self.content, self.settings = content, settings
         model: Any = content.model.build()
         self.model = model.to(settings.device, DTYPES[settings.precision])
+        self.learning: Learning = imported(content.objective.learning)(content.objective)
+        self.learning.fit(self.model)
         speed_up(self.model, content.model)
         self._layers = SkippableLayers(self.model, content.model)
         width, budget = self.model.config.hidden_size, settings.prefix_cache_bytes
@@ -88,14 +93,12 @@ class DeviceHost:
         adapters.load([state], assignments=None)
         data, size = self.content.test, self.settings.eval_batch_size
         ordered = np.array(rows)[np.argsort(data.lengths[rows.start : rows.stop], kind="stable")]
-        loss_sum, n_correct, first_layer = 0.0, 0, adapters.lowest_layer(state)
+        first_layer, total = adapters.lowest_layer(state), EvaluationShard(0.0, 0, 0)
         with torch.no_grad():
             for start in range(0, len(ordered), size):
                 batch = make_batch(ordered[start : start + size], data, self.settings.device)
-                logits = self.logits(batch, data, first_layer)
-                loss_sum += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
-                n_correct += int((logits.argmax(dim=1) == batch.labels).sum())
-        return EvaluationShard(loss_sum, n_correct, len(rows))
+                total += self.learning.score(self.logits(batch, data, first_layer), batch)
+        return total
 
     def attach(self, form: AdapterForm) -> StackedAdapters:
         """The learning side of ``form``, attached to the resident model; it stays attached until another form comes."""
@@ -106,7 +109,7 @@ class DeviceHost:
         return self._attached[1]
 
     def logits(self, batch: Batch, data: TokenData, first_layer: int = 0) -> Tensor:
-        """``(rows, n_labels)`` float32.
+        """What the model gives for what the loss is about, float32: ``(rows, n_labels)``, or a row for each token.
 
         Args:
             batch: rows of ``data``.
@@ -116,8 +119,12 @@ class DeviceHost:
         """
         layer = min(first_layer, self.content.model.n_layers - 1)
         prefix = self._train_prefix if data is self.content.train else self._test_prefix
-        logits: Tensor = self._layers.run(batch, layer, prefix.hidden(batch, layer)).logits
-        return logits.float()
+
+        def run() -> Tensor:
+            logits: Tensor = self._layers.run(batch, layer, prefix.hidden(batch, layer)).logits
+            return logits
+
+        return self.learning.logits(run, batch).float()
 
     @contextmanager
     def training_mode(self, seed: int) -> Iterator[None]:

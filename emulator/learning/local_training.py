@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from emulator.forms.base import AdapterForm
@@ -19,10 +18,10 @@ from emulator.seeds import Seeds
 class LocalTraining:
     """All devices of a stack share every forward and backward pass.
 
-    The loss is the sum of the devices' mean cross-entropies, so that no device's gradient depends on another's data.
-    A task with a loss of its own, or that measures while it trains, overrides :meth:`penalty`, :meth:`after_backward`,
-    :meth:`after_step`, :meth:`metrics` or :meth:`reported`; one in which more is trained than a device holds,
-    :meth:`held`; one whose devices cannot be parted, :meth:`passes`.
+    The loss is the sum of the devices' own, as the objective of the run has them, so that no device's gradient depends
+    on another's data. A task that adds to the loss, or that measures while it trains, overrides :meth:`penalty`,
+    :meth:`after_backward`, :meth:`after_step`, :meth:`metrics` or :meth:`reported`; one in which more is trained than a
+    device holds, :meth:`held`; one whose devices cannot be parted, :meth:`passes`.
 
     Attributes:
         jobs: those with the most steps come first, so that the devices still at work are always the leading rows.
@@ -113,10 +112,10 @@ class LocalTraining:
                     own_rows = [rows[row][step] for row in part]
                     batch = stacked_batch(own_rows, host.content.train, settings.device)
                     logits = host.logits(batch, host.content.train, first_layer)
-                    entropies = F.cross_entropy(logits, batch.labels, reduction="none") * batch.weights
+                    losses = host.learning.losses(logits, batch, len(part))
                     penalty = self.penalty(n_active)
-                    stack.backward(entropies.sum() if penalty is None else entropies.sum() + penalty)
-                    self.losses[part.start : part.stop] += entropies.detach().view(len(part), -1).sum(dim=1)
+                    stack.backward(losses.sum() if penalty is None else losses.sum() + penalty)
+                    self.losses[part.start : part.stop] += losses.detach().view(len(part), -1).sum(dim=1)
                 self.after_backward(step, n_active)
                 optimizer.step(n_active)
                 self.after_step(step, n_active)

@@ -11,15 +11,17 @@ from emulator.learning.cut.convnet import ConvNetContent
 from emulator.learning.data import partition
 from emulator.learning.data.images import load_images
 from emulator.learning.data.source import DataSource
-from emulator.learning.data.texts import BUILTIN, TextData, described
-from emulator.learning.data.tokens import Cut, tokenize
-from emulator.learning.host import HostContent
+from emulator.learning.data.tokens import Cut
+from emulator.learning.host import HostContent, imported
 from emulator.learning.model.loading import FrozenModel, load_model
 from emulator.learning.model.places import locate
 from emulator.learning.model.tokenizer import load_tokenizer
+from emulator.learning.objective.base import Examples, Learning
+from emulator.objective.base import Objective
+from emulator.objective.classification import Classification
 from emulator.records import Prepared
 from emulator.seeds import Seeds
-from emulator.shapes.catalog import Head, model_spec_from_config
+from emulator.shapes.catalog import Head
 from emulator.shapes.convnet_catalog import builtin_convnet
 
 
@@ -33,6 +35,7 @@ def prepare(
     alpha: float,
     run_seed: int,
     head: Head = "output",
+    objective: Objective | None = None,
 ) -> tuple[HostContent, Prepared]:
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
@@ -43,35 +46,36 @@ def prepare(
         n_devices: number of devices.
         scheme, alpha: the partition; ``alpha`` matters to ``dirichlet`` only.
         run_seed: for the new parts of the model, the split and the partition.
-        head: which linear maps of the head are trained.
+        head: which linear maps of a new head are trained.
+        objective: what is learnt; without, classification.
 
     Raises:
         DataError: model or data cannot be used, or there are fewer training samples than devices.
     """
-    seeds = Seeds(run_seed)
-    texts = data.load(run_seed)
-    parts = partition.spread(texts.train_labels, n_devices, scheme, alpha, seeds.rng("partition"))
+    seeds, objective = Seeds(run_seed), objective or Classification()
+    learning: Learning = imported(objective.learning)(objective)
+    examples = learning.read(data, run_seed)
+    parts = partition.spread(examples.train_labels, n_devices, scheme, alpha, seeds.rng("partition"))
     place = locate(train_model)
     tokenizer = load_tokenizer(place)
+    names = examples.label_names
     frozen = load_model(
-        place, len(texts.label_names), seeds.integer("model_initialisation"), head, tokenizer.pad_token_id
+        place, len(names), seeds.integer("model_initialisation"), head, tokenizer.pad_token_id, learning.role
     )
-    classes = {
-        "id2label": dict(enumerate(texts.label_names)),
-        "label2id": {name: index for index, name in enumerate(texts.label_names)},
-    }
-    named = replace(frozen, config={**frozen.config, **classes})
-    return _prepared(named, texts, parts, seq_len, head, tokenizer, data.source)
+    if names:
+        classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+        frozen = replace(frozen, config={**frozen.config, **classes})
+    return _prepared(learning, frozen, examples, parts, seq_len, head, tokenizer)
 
 
 def _prepared(
+    learning: Learning,
     frozen: FrozenModel,
-    texts: TextData,
+    examples: Examples,
     parts: Sequence[partition.Rows],
     seq_len: int,
     head: Head,
     tokenizer: Any,
-    source: str,
 ) -> tuple[HostContent, Prepared]:
     n_known = int(frozen.config["vocab_size"])
     if len(tokenizer) > n_known:
@@ -79,13 +83,21 @@ def _prepared(
             f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; "
             "save the tokenizer that the model was trained with beside its weights"
         )
-    n_labels = len(texts.label_names)
-    spec = model_spec_from_config(frozen.config, name=frozen.name, n_labels=n_labels, seq_len=seq_len, head=head)
+    n_labels, objective = len(examples.label_names), learning.objective
+    spec = objective.spec(frozen.name, n_labels=n_labels, seq_len=seq_len, head=head, config=frozen.config)
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     rows = np.concatenate(parts)
-    train, train_cut = tokenize([texts.train_texts[row] for row in rows], texts.train_labels[rows], tokenizer, seq_len)
-    test, test_cut = tokenize(texts.test_texts, texts.test_labels, tokenizer, seq_len)
-    content = HostContent(model=frozen, train=train, test=test, offsets=np.concatenate([[0], np.cumsum(sizes)]))
+    train, train_cut = learning.tokens(
+        [examples.train[row] for row in rows], examples.train_labels[rows], tokenizer, seq_len
+    )
+    test, test_cut = learning.tokens(examples.test, examples.test_labels, tokenizer, seq_len)
+    content = HostContent(
+        model=frozen,
+        train=train,
+        test=test,
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        objective=objective,
+    )
     cut = train_cut + test_cut
     padding = {
         "token": str(tokenizer.pad_token),
@@ -94,25 +106,15 @@ def _prepared(
         "id_in_config": frozen.stated_padding,
     }
     return content, Prepared(
-        model=spec,
+        model=learning.measured(spec, train),
         head=frozen.head_arrays(),
-        label_names=texts.label_names,
-        label_histograms=partition.label_histograms(texts.train_labels, parts, n_labels),
+        label_names=examples.label_names,
+        label_histograms=partition.label_histograms(examples.train_labels, parts, max(n_labels, 1)),
         n_examples=sizes,
-        n_test_examples=len(texts.test_labels),
-        majority_accuracy=float(np.bincount(texts.test_labels).max() / len(texts.test_labels)),
-        understood={**described(texts, source), "cut": _cut_facts(cut, seq_len), "padding": padding},
-        remarks=(*_read_as(texts, source), *_cut_remarks(cut, seq_len), *texts.remarks),
-    )
-
-
-def _read_as(texts: TextData, source: str) -> tuple[str, ...]:
-    """A line about what a user's own data were understood to be."""
-    if source == BUILTIN:
-        return ()
-    return (
-        f"data: {source} read as {texts.form}: {len(texts.train_texts)} training and {len(texts.test_texts)} held-out "
-        f"examples of {len(texts.label_names)} classes",
+        n_test_examples=len(examples.test_labels),
+        majority_accuracy=examples.majority_accuracy,
+        understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
+        remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks),
     )
 
 

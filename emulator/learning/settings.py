@@ -6,7 +6,7 @@ from typing import Literal
 Precision = Literal["float32", "bfloat16"]
 
 DEVICES_STACKED = 16
-"""How many devices share a pass unless a config says otherwise. On a CPU core 8 to 20 are equally fast per device."""
+"""How many devices share a pass at most unless a config says otherwise. On a CPU core 8 to 20 are equally fast each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

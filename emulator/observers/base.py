@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from emulator.places import Place
 from emulator.records import RoundReport
+from emulator.storage.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +94,11 @@ class RunObserver:
     An observer that raises is told nothing more; its error is said once, and the run goes on. A constructor opens
     nothing and starts nothing, since observers are also made to check a configuration.
     """
+
+    @property
+    def needs_local_folder(self) -> bool:
+        """Whether it writes files of its own into the folder of the run, which then must lie on this machine."""
+        return False
 
     def run_began(self, began: RunBegan) -> None:
         """The first round is over, and the folder of the run is there."""

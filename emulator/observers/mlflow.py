@@ -34,6 +34,10 @@ class MLflow(RunObserver):
         self._client: MlflowClient | None = None
         self._run_id = ""
 
+    @property
+    def needs_local_folder(self) -> bool:
+        return not (self._tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
+
     def run_began(self, began: RunBegan) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Param

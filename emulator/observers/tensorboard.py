@@ -25,6 +25,10 @@ class TensorBoard(RunObserver):
         self._folder = folder
         self._writer: Writer | None = None
 
+    @property
+    def needs_local_folder(self) -> bool:
+        return True
+
     def run_began(self, began: RunBegan) -> None:
         from tensorboard.summary import Writer
 

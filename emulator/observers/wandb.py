@@ -28,6 +28,10 @@ class WandB(RunObserver):
         self._mode = mode
         self._run: Run | None = None
 
+    @property
+    def needs_local_folder(self) -> bool:
+        return True
+
     def run_began(self, began: RunBegan) -> None:
         import wandb
 

@@ -4,7 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from emulator.algorithms.aggregation import Contribution, contributions, weighted_coordinate_mean
+from emulator.algorithms.aggregation import (
+    Contribution,
+    added,
+    block_sums,
+    discounted_examples,
+    mean_of,
+    weighted_coordinate_mean,
+)
 from emulator.forms.base import AdapterForm
 from emulator.protocols.base import RoundProtocol
 from emulator.protocols.grouped import GroupedRounds
@@ -64,9 +71,9 @@ class Policy(ABC):
         """What the policy has learned, for a checkpoint: all that its next plan depends on beside its parameters.
 
         Default: all attributes of the object, which must be plain values, numpy arrays, enums, dataclasses, or
-        containers of these (see :mod:`emulator.checkpoints.codec`). A policy that holds anything else overrides this
-        and :meth:`recall`. A protocol is left out: it is brought back by playing its rounds again. Do not let a plan
-        depend on the order in which a set is gone through, which is not kept.
+        containers of these (see :mod:`emulator.running.checkpoints.codec`). A policy that holds anything else overrides
+        this and :meth:`recall`. A protocol is left out: it is brought back by playing its rounds again. Do not let a
+        plan depend on the order in which a set is gone through, which is not kept.
         """
         return {name: value for name, value in vars(self).items() if not isinstance(value, RoundProtocol)}
 
@@ -77,9 +84,28 @@ class Policy(ABC):
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """The server state after ``updates``, which come in the order of device ids.
 
-        Default: for each coordinate, the mean over the devices that hold it, weighted by their numbers of examples.
+        Default: for each coordinate, the mean over the devices that hold it, with the weights that :meth:`weight`
+        gives, of which :meth:`finish` makes the server state. Override these two where that is what a policy does: the
+        updates are then added up where they are, and a run of thousands of devices needs no memory for them. A policy
+        that overrides this method is given every update whole.
         """
-        return weighted_coordinate_mean(state, contributions(form, state, updates))
+        weights = [self.weight(update) for update in updates]
+        mean = mean_of(state, added(block_sums(form, state, updates, weights)))
+        return self.finish(form, state, mean, updates)
+
+    def weight(self, update: Update) -> float:
+        """How much an update counts in the mean; its ``payload`` is not there to be looked at.
+
+        Default: the device's number of examples, discounted where the update is stale.
+        """
+        return discounted_examples(update)
+
+    def finish(self, form: AdapterForm, state: Arrays, mean: Arrays, updates: Sequence[Update]) -> Arrays:
+        """The server state, of the ``mean`` over ``updates``; their ``payload`` is not there to be looked at.
+
+        Default: the mean itself.
+        """
+        return mean
 
     def aggregate_groups(self, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
         """The server state after the groups of a round have each aggregated among themselves.

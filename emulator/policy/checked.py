@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from emulator.algorithms.aggregation import Contribution
+from emulator.algorithms.aggregation import Blocks, Contribution, added, block_sums, mean_of
 from emulator.errors import PolicyError, UserError
 from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
@@ -27,8 +27,10 @@ class CheckedPolicy:
         name: where the policy is found, such as ``policies.legend:Legend``.
     """
 
-    def __init__(self, policy: Policy, form: AdapterForm) -> None:
+    def __init__(self, policy: Policy, form: AdapterForm, add_up: Blocks = block_sums) -> None:
+        """``add_up`` is how updates are added up where the policy aggregates by a mean."""
         self.form = form
+        self._add_up = add_up
         self.protocol: RoundProtocol = copy.deepcopy(policy.protocol)
         self.name = import_path(type(policy))
         self._policy = policy
@@ -71,8 +73,16 @@ class CheckedPolicy:
             PolicyError: the policy failed.
         """
         with self._calling("aggregate", self._round_index):
-            merged = self._policy.aggregate(self.form, state, updates)
+            merged = self._aggregated(state, updates)
         return aggregated(state, merged, self._where(self._round_index))
+
+    def _aggregated(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        policy = self._policy
+        if type(policy).aggregate is not Policy.aggregate:
+            return policy.aggregate(self.form, state, updates)
+        weights = [policy.weight(update) for update in updates]
+        mean = mean_of(state, added(self._add_up(self.form, state, updates, weights)))
+        return policy.finish(self.form, state, mean, updates)
 
     def aggregate_groups(self, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
         """What the policy makes of the ``groups`` of a round; errors as for :meth:`aggregate`."""

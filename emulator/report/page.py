@@ -16,7 +16,7 @@ from emulator.report.page_content import FramesOf, page_data, read_groups
 from emulator.report.sections import Page
 from emulator.results.info import read_info
 from emulator.results.reader import RunFrames, SweepFrames, load_run
-from emulator.version import VERSION
+from emulator.results.version import VERSION
 
 SCRIPTS = ("drawing.js", "curves.js", "devices.js", "types.js", "page.js")
 """In this order; together they are one script."""

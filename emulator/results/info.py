@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.errors import UserError
-from emulator.places import Place, StorageError
 from emulator.results import schemas
 from emulator.results.writer import INFO_FILE
+from emulator.storage.places import Place, RemotePath, StorageError
 
 MOST_ROUNDS = 2**31 - 1
 """As many as tables count."""
@@ -127,6 +127,8 @@ def read_json(path: Place, missing: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (FileNotFoundError, NotADirectoryError):
+        if isinstance(path, RemotePath):
+            path.check_reachable()
         raise UserError(missing) from None
     except StorageError:
         raise

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from emulator.errors import UserError
-from emulator.files import write_text
-from emulator.places import Place
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
+from emulator.storage.files import write_text
+from emulator.storage.places import Place
 
 KEY = "observer_failures"
 

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from emulator.errors import UserError, did_you_mean
-from emulator.places import Place, RemotePath, listed, place
 from emulator.results import schemas
 from emulator.results.info import read_info
 from emulator.results.sweep_folder import STATE_COLUMNS, SWEEP_FILE, read_index, read_sweep_info, run_dir
 from emulator.results.writer import INFO_FILE
+from emulator.storage.places import Place, RemotePath, listed, place
 
 _ORDER = {
     "rounds": ["round_index"],
@@ -159,7 +159,7 @@ def load(path: str | Place) -> RunFrames | SweepFrames:
     Raises:
         UserError: the folder is neither, is damaged, or was written by a later version.
     """
-    folder = place(path)
+    folder = _reached(path)
     if (folder / SWEEP_FILE).exists():
         return load_sweep(folder)
     if not (folder / INFO_FILE).exists():
@@ -175,7 +175,7 @@ def load_run(path: str | Place) -> RunFrames:
     Raises:
         UserError: the folder is no run, is damaged, or was written by a later version.
     """
-    folder = place(path)
+    folder = _reached(path)
     if (folder / SWEEP_FILE).exists() and not (folder / INFO_FILE).exists():
         raise UserError(f"a sweep, not a run; give one of its runs, or use 'jetbed compare': {str(folder)!r}")
     return RunFrames(folder, read_info(folder), partial(_read_run, folder))
@@ -187,7 +187,7 @@ def load_sweep(path: str | Place) -> SweepFrames:
     Raises:
         UserError: the folder is no sweep, or is damaged.
     """
-    folder = place(path)
+    folder = _reached(path)
     sweep = SweepFrames(folder, read_sweep_info(folder), read_index(folder))
     # A sweep that was killed could not note in its index what became of the runs that it had begun; they say it.
     for row in sweep.runs.index[sweep.runs["status"].isin(["planned", "running"])]:
@@ -196,6 +196,14 @@ def load_sweep(path: str | Place) -> SweepFrames:
             info = sweep.run(name).info
             sweep.runs.at[row, "status"], sweep.runs.at[row, "error"] = info["status"], info.get("error")
     return sweep
+
+
+def _reached(path: str | Place) -> Place:
+    """The folder at ``path``; a storage that cannot be asked is told here, before anything is looked for in it."""
+    folder = place(path)
+    if isinstance(folder, RemotePath):
+        folder.check_reachable()
+    return folder
 
 
 def _read_run(folder: Place, table: str, columns: Sequence[str] | None) -> pd.DataFrame:

@@ -37,6 +37,14 @@ _ROUNDS = _schema(
     _field("upload_bytes", _LONG, "byte", "Sent by all devices."),
     _field("energy_j", _FLOAT, "J", "Energy of all devices."),
     _field("train_loss", _FLOAT, "nat", "Plain mean of train_loss over the devices that are ok.", nullable=True),
+    _field("perplexity", _FLOAT, "1", "Exponential of loss; null where it is not about tokens.", nullable=True),
+    _field(
+        "token_accuracy",
+        _FLOAT,
+        "1",
+        "Share of held-out tokens that are foretold as the likeliest; null where the loss is not about tokens.",
+        nullable=True,
+    ),
 )
 
 _DEVICES = _schema(

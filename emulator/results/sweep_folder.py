@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emulator.errors import UserError
-from emulator.places import Place, StorageError
 from emulator.results.info import STATUSES, read_json
+from emulator.storage.places import Place, StorageError
 
 SWEEP_FILE = "sweep.json"
 INDEX_FILE = "index.parquet"

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emulator.errors import ConfigError, UserError
-from emulator.files import make_folder, replaced, unwritable
-from emulator.places import OWNER_PREFIX, Place, RemotePath, StorageError, listed, place
 from emulator.results.columns import Columns, arrow_table
 from emulator.results.schemas import SCHEMA_VERSION, SCHEMAS
+from emulator.storage.files import make_folder, replaced, unwritable
+from emulator.storage.places import OWNER_PREFIX, Place, RemotePath, StorageError, listed, place
 
 INFO_FILE = "run.json"
 _OWN_KEYS = ("status", "error", "schema_version", "tables", "started_at", "n_rounds", "wall_s")

@@ -2,18 +2,21 @@
 
 import math
 import os
+import runpy
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from emulator.config import Config
-from emulator.limits import memory_left_bytes as available_bytes
-from emulator.limits import n_cores
-from emulator.shapes.catalog import model_spec
+from emulator.running.limits import memory_left_bytes as available_bytes
+from emulator.running.limits import n_cores
+from emulator.running.objectives import run_objective
 from emulator.shapes.model_folder import checkpoint_bytes
 
 __all__ = [
     "HOST_BYTES",
     "available_bytes",
+    "has_gpu_torch",
     "least_hosts",
     "most_hosts",
     "n_cores",
@@ -21,6 +24,7 @@ __all__ = [
     "n_hosts",
     "trained_bytes",
     "weights_bytes",
+    "with_gpus",
 ]
 
 HOST_BYTES = 300 * 2**20
@@ -34,9 +38,7 @@ def n_hosts(config: Config, n_devices: int, devices_stacked: int, free: Mapping[
         return math.ceil(n_devices / backend.devices_per_actor)
     if backend.hosts:
         return backend.hosts
-    resource, per_host = (
-        ("GPU", backend.gpus_per_host) if backend.gpus_per_host else ("CPU", config.training.threads_per_host)
-    )
+    resource, per_host = ("GPU", backend.gpu_share) if backend.gpu_share else ("CPU", config.training.threads_per_host)
     room = int(free.get(resource, 1) // per_host)
     if "memory" in free:
         room = min(room, int(free["memory"] // HOST_BYTES))
@@ -55,6 +57,26 @@ def n_gpus() -> int:
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
+def has_gpu_torch() -> bool:
+    """Whether the PyTorch that is installed can use NVIDIA GPUs; told without importing it, which takes seconds."""
+    found = find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        return False
+    told = Path(found.submodule_search_locations[0]) / "version.py"
+    return told.is_file() and bool(runpy.run_path(str(told)).get("cuda"))
+
+
+def with_gpus(config: Config, n_gpus: float) -> Config:
+    """``config`` with ``backend.gpus_per_host`` as a number, where there are so many GPUs.
+
+    It is settled once, before anything is started, and ``run.json`` tells it: results differ in their last bits.
+    """
+    if config.backend.gpus_per_host is not None:
+        return config
+    share = 1.0 if n_gpus and has_gpu_torch() else 0.0
+    return config.model_copy(update={"backend": config.backend.model_copy(update={"gpus_per_host": share})})
+
+
 def least_hosts(config: Config) -> int:
     """The fewest hosts with which a run begins."""
     return config.backend.hosts or 1
@@ -62,7 +84,9 @@ def least_hosts(config: Config) -> int:
 
 def weights_bytes(config: Config) -> int:
     """The trained model's weights as hosts share them: numbers of four bytes."""
-    trained = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
+    trained = run_objective(config).spec(
+        config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head
+    )
     return 4 * trained.n_parameters
 
 

@@ -16,7 +16,6 @@ from emulator.forms.base import AdapterForm
 from emulator.observers.base import RunObserver
 from emulator.observers.catalog import observers_of
 from emulator.observers.many import Observers
-from emulator.places import Place
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
@@ -29,12 +28,13 @@ from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
 from emulator.running.interruption import StopSignal
+from emulator.running.objectives import run_objective
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
 from emulator.seeds import Seeds
-from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
+from emulator.storage.places import Place, RemotePath
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
 from emulator.world.devices import DEVICE_FACTS, HARDWARE_FACTS, Boards, Device
@@ -97,6 +97,13 @@ def check(config: Config, out_dir: Place) -> None:
     """
     check_out_dir(out_dir)
     check_settings(config)
+    if isinstance(out_dir, RemotePath) and (
+        needy := [each for each in observers_of(config) if each.needs_local_folder]
+    ):
+        raise ConfigError(
+            f"the observer {import_path(type(needy[0]))} writes files of its own beside the tables, on this machine "
+            f"alone; leave it out, or give --out a folder, got {str(out_dir)!r}"
+        )
 
 
 def check_settings(config: Config) -> None:
@@ -115,18 +122,16 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
     Raises:
         ConfigError: there is no such model, or it differs from the trained one in its number of layers.
     """
-    name = price_name(config)
+    name, objective, head = price_name(config), run_objective(config), config.model.head
     if name == "trained":
         seq_len = config.model.price_seq_len or config.data.seq_len
         if trained is not None:
-            return trained.with_seq_len(seq_len)
+            return objective.priced(trained.with_seq_len(seq_len))
         key = "model.price_seq_len" if config.model.price_seq_len else "data.seq_len"
-        return model_spec(
-            config.model.train, n_labels=n_labels, seq_len=seq_len, head=config.model.head, seq_len_key=key
-        )
+        return objective.spec(config.model.train, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=key)
     seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
     key = "model.price_seq_len"
-    priced = model_spec(name, n_labels=n_labels, seq_len=seq_len, head=config.model.head, seq_len_key=key)
+    priced = objective.spec(name, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=key, like=trained)
     if trained is not None:
         check_layers(name, priced, trained)
     return priced
@@ -204,7 +209,8 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     form = _form_of(policy, priced, trained)
     testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
     state = _initial_state(config, form, backend) if backend else {}
-    return Emulation(policy=CheckedPolicy(policy, form), testbed=testbed, backend=backend, initial_state=state)
+    checked = CheckedPolicy(policy, form, backend.add_up) if backend else CheckedPolicy(policy, form)
+    return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
 
 
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:

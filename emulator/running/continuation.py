@@ -9,13 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from emulator.checkpoints.store import FOLDER, Checkpoint, CheckpointWriter, has_checkpoint, read_checkpoint, read_index
 from emulator.errors import UserError
 from emulator.observers.base import Progress
-from emulator.places import Place
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
+from emulator.running.checkpoints.store import (
+    FOLDER,
+    Checkpoint,
+    CheckpointWriter,
+    has_checkpoint,
+    read_checkpoint,
+    read_index,
+)
+from emulator.storage.places import Place
 from emulator.world.testbed import Testbed
 
 MAY_DIFFER = frozenset({"outside_known_range", "backend", "versions", "config"})

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from emulator.config import Config
-from emulator.files import filled_folder
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
 from emulator.records import Arrays, Evaluation, Job, Update
@@ -14,6 +13,7 @@ from emulator.running.continuation import Continuation
 from emulator.running.hosts import Backend
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.run_log import RunLog, round_tables
+from emulator.storage.files import filled_folder
 from emulator.world.testbed import Testbed
 
 

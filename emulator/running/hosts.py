@@ -3,10 +3,11 @@
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.algorithms.aggregation import Sums, block_sums
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.records import Arrays, Evaluation, Job, Prepared, Update
 
@@ -61,6 +62,12 @@ class Backend(ABC):
     @abstractmethod
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
         """Train ``jobs`` with the function at the import path ``task``; updates come in the order of ``jobs``."""
+
+    def add_up(
+        self, form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]
+    ) -> Iterable[Sums]:
+        """The sums of ``updates`` block by block, of :func:`~emulator.algorithms.aggregation.block_sums`."""
+        return block_sums(form, state, updates, weights)
 
     @abstractmethod
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
 from emulator.observers.many import Observers
-from emulator.places import Place
 from emulator.records import RoundReport
 from emulator.results.observer_failures import add_observer_failures
 from emulator.results.rows import activity_columns, device_columns, round_columns
 from emulator.results.writer import RunWriter
 from emulator.running.hosts import HostTiming
 from emulator.running.progress import LiveProgress
+from emulator.storage.places import Place
 from emulator.world.open_round import OpenRound
 
 Tables = Mapping[str, Mapping[str, Any]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator.errors import ConfigError, did_you_mean
+from emulator.shapes.causal import CausalSpec
 from emulator.shapes.convnet_catalog import convnet_names, convnet_spec
 from emulator.shapes.hub import looks_like_path, model_files
 from emulator.shapes.model_folder import read_config
@@ -114,31 +115,85 @@ def model_spec_from_config(
     seq_len_key: str = "data.seq_len",
 ) -> ModelSpec:
     """The shapes that a config.json describes; arguments and errors as for :func:`model_spec`."""
-    reader = _Config(config, name)
+    shapes = _shapes_of(config, name, n_labels, seq_len, seq_len_key)
+    trained = dict(shapes.head if head == "full" else list(shapes.head.items())[-1:])
+    n_head = shapes.n_pooler_parameters + sum(shape.n_parameters for shape in shapes.head.values())
+    return ModelSpec(
+        name=name,
+        **_layer_sizes(shapes),
+        seq_len=seq_len,
+        head=trained,
+        n_frozen_head_parameters=n_head - sum(shape.n_parameters for shape in trained.values()),
+    )
+
+
+def causal_spec(name_or_path: str, *, seq_len: int, response_len: int, seq_len_key: str = "data.seq_len") -> CausalSpec:
+    """The shapes of a model as a causal language model.
+
+    Args:
+        name_or_path: as for :func:`model_spec`, but of a decoder.
+        seq_len: tokens per example.
+        response_len: of these, the tokens that the loss is about.
+        seq_len_key: the setting that ``seq_len`` comes from, for messages.
+
+    Raises:
+        ConfigError: there is no such model, it is no decoder of a known family, or it cannot take ``seq_len`` tokens.
+    """
+    if ModelName(name_or_path).is_convnet:
+        raise ConfigError(f"model {name_or_path} is a convnet, which cannot be a causal language model; give a decoder")
+    config = model_config(name_or_path)
+    return causal_spec_from_config(
+        config, name=name_or_path, seq_len=seq_len, response_len=response_len, seq_len_key=seq_len_key
+    )
+
+
+def causal_spec_from_config(
+    config: Mapping[str, Any], *, name: str, seq_len: int, response_len: int, seq_len_key: str = "data.seq_len"
+) -> CausalSpec:
+    """The shapes that a config.json describes; arguments and errors as for :func:`causal_spec`."""
+    if check_family(config, name) not in _DECODERS:
+        raise ConfigError(
+            f"model {name} is a {config['model_type']} model, which gives no next word; for task.kind = 'causal' give "
+            f"a decoder of one of these families: {', '.join(_DECODERS)}"
+        )
+    shapes, reader = _shapes_of(config, name, 1, seq_len, seq_len_key), _Config(config, name)
+    vocabulary_size = reader.integer("vocab_size")
+    is_tied = reader.flag("tie_word_embeddings", config["model_type"] in _TIED)
+    return CausalSpec(
+        name=name,
+        **_layer_sizes(shapes),
+        seq_len=seq_len,
+        head={},
+        n_frozen_head_parameters=0 if is_tied else vocabulary_size * shapes.hidden_size,
+        vocabulary_size=vocabulary_size,
+        response_len=response_len,
+    )
+
+
+def _shapes_of(config: Mapping[str, Any], name: str, n_labels: int, seq_len: int, seq_len_key: str) -> "_Shapes":
     family = check_family(config, name)
-    shapes = _FAMILIES[family](reader, n_labels)
+    shapes = _FAMILIES[family](_Config(config, name), n_labels)
     if seq_len > shapes.max_seq_len:
         raise ConfigError(
             f"{seq_len_key}: model {name} takes at most {shapes.max_seq_len} tokens, got a sequence length of "
             f"{seq_len!r}"
         )
-    trained = dict(shapes.head if head == "full" else list(shapes.head.items())[-1:])
-    n_head = shapes.n_pooler_parameters + sum(shape.n_parameters for shape in shapes.head.values())
-    return ModelSpec(
-        name=name,
-        n_layers=shapes.n_layers,
-        hidden_size=shapes.hidden_size,
-        n_heads=shapes.n_heads,
-        n_kv_heads=shapes.n_kv_heads,
-        head_size=shapes.head_size,
-        intermediate_size=shapes.intermediate_size,
-        gated_mlp=shapes.is_decoder,
-        n_embedding_parameters=shapes.n_other_parameters,
-        seq_len=seq_len,
-        head=trained,
-        n_frozen_head_parameters=n_head - sum(shape.n_parameters for shape in trained.values()),
-        is_decoder=shapes.is_decoder,
-    )
+    return shapes
+
+
+def _layer_sizes(shapes: "_Shapes") -> dict[str, Any]:
+    """What a :class:`ModelSpec` says of layers and embeddings, whatever stands behind them."""
+    return {
+        "n_layers": shapes.n_layers,
+        "hidden_size": shapes.hidden_size,
+        "n_heads": shapes.n_heads,
+        "n_kv_heads": shapes.n_kv_heads,
+        "head_size": shapes.head_size,
+        "intermediate_size": shapes.intermediate_size,
+        "gated_mlp": shapes.is_decoder,
+        "n_embedding_parameters": shapes.n_other_parameters,
+        "is_decoder": shapes.is_decoder,
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,8 +237,9 @@ class _Config:
             raise ConfigError(f"model {self._name}: config.json needs {key}, a text, got {value!r}")
         return value
 
-    def flag(self, key: str) -> bool:
-        return bool(self._config.get(key, False))
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self._config.get(key)
+        return default if value is None else bool(value)
 
 
 def _bert_like(
@@ -329,3 +385,8 @@ _FAMILIES: Mapping[str, Callable[[_Config, int], _Shapes]] = {
     "qwen3": _qwen3,
     "gemma": _gemma,
 }
+
+_DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma")
+"""Those of the families that can also be causal language models."""
+_TIED = ("gemma",)
+"""Families whose head is the table of word embeddings unless a config.json says otherwise."""

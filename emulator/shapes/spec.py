@@ -100,6 +100,19 @@ class ModelSpec:
         frozen = self.n_embedding_parameters + self.n_layers * self.n_layer_parameters + self.n_frozen_head_parameters
         return frozen + self.n_head_parameters
 
+    def n_head_rows(self, seq_len: int) -> int:
+        """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one."""
+        return seq_len if self.is_decoder else 1
+
+    @property
+    def n_frozen_head_weights(self) -> int:
+        """Weights that the frozen part of the head multiplies a row with."""
+        return self.n_frozen_head_parameters
+
+    def n_logits(self, seq_len: int) -> int:
+        """Logits of an example where their number matters; those of a few classes do not."""
+        return 0
+
     @property
     def n_bottom_layers(self) -> int:
         """Layers below the cut that the model itself has: none of a transformer, which may be cut behind any."""

@@ -6,11 +6,11 @@ from itertools import groupby
 
 from emulator.backends.content import content_key, numeric_settings
 from emulator.backends.kinds import BackendKind, backend_kind
-from emulator.places import Place
-from emulator.preflight import Check, Preflight, examine
+from emulator.launch.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
-from emulator.running.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus
-from emulator.shapes.catalog import model_spec
+from emulator.running.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus, with_gpus
+from emulator.running.objectives import run_objective
+from emulator.storage.places import Place
 from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
 from emulator.sweeps.folder import finished_runs
 
@@ -115,11 +115,12 @@ def _n_hosts(runs: Sequence[PlannedRun], clusters: Clusters) -> int:
     """Hosts of the largest pool, on this machine."""
     pools = [0]
     for run in runs:
-        backend, training = run.config.backend, run.config.training
+        config = with_gpus(run.config, n_gpus())
+        backend, training = config.backend, config.training
         if not training.enabled or not _backend(run).has_host_processes:
             continue
-        room = n_gpus() // backend.gpus_per_host if backend.gpus_per_host else n_cores() // training.threads_per_host
-        most = most_hosts(clusters.of(run.config).n_devices, numeric_settings(run.config).devices_stacked) * len(runs)
+        room = n_gpus() // backend.gpu_share if backend.gpu_share else n_cores() // training.threads_per_host
+        most = most_hosts(clusters.of(run.config).n_devices, numeric_settings(config).devices_stacked) * len(runs)
         pools.append(backend.hosts or max(1, min(int(room), most)))
     return max(pools)
 
@@ -133,7 +134,8 @@ def _n_parallel(runs: Sequence[PlannedRun], n_hosts: int, max_parallel: int) -> 
 def _needed_bytes(runs: Sequence[PlannedRun], n_hosts: int, n_parallel: int) -> int:
     models = {run.config.model.train: run.config for run in runs if run.config.training.enabled}
     weights = sum(
-        4 * model_spec(name, n_labels=2, seq_len=config.data.seq_len, head=config.model.head).n_parameters
+        4
+        * run_objective(config).spec(name, n_labels=2, seq_len=config.data.seq_len, head=config.model.head).n_parameters
         for name, config in models.items()
     )
     own_bytes = max((_backend(run).own_bytes for run in runs), default=0)

@@ -10,10 +10,10 @@ from emulator.backends.batch import BatchRun, Listener
 from emulator.backends.kinds import KINDS, BackendKind, backend_kind
 from emulator.backends.locks import exclusive, owned
 from emulator.errors import ConfigError, UserError
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.observers.base import Progress, RunObserver
-from emulator.places import Place
 from emulator.results.sweep_folder import is_sweep, run_dir
+from emulator.storage.places import Place
 from emulator.sweeps.expansion import Clusters, Sweep
 from emulator.sweeps.folder import (
     RunState,

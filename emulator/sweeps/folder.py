@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
-from emulator.files import make_folder, remove_tree, replaced, unwritable, write_text
-from emulator.places import Place, listed
 from emulator.results.info import LaterVersionError, read_info
 from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS, SWEEP_FILE, is_sweep
 from emulator.results.writer import check_out_dir
 from emulator.running.compose import input_digests, resolved_settings
+from emulator.storage.files import make_folder, remove_tree, replaced, unwritable, write_text
+from emulator.storage.places import Place, listed
 from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
 from emulator.sweeps.naming import Label
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emulator.checkpoints.codec import decoded, encoded
 from emulator.errors import PolicyError
 from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
@@ -22,6 +21,7 @@ from emulator.records import (
     TrainingDefaults,
     Update,
 )
+from emulator.running.checkpoints.codec import decoded, encoded
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.testing.small_world import made_up_devices, made_up_links, tiny_model, tiny_state

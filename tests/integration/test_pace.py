@@ -8,7 +8,7 @@ import pytest
 
 import emulator
 from emulator.config import load_config
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.observers.base import RoundClosed, RunObserver
 from tests.integration.conftest import SMALL, digests, small_run
 from tests.integration.ray_cluster import RayCluster

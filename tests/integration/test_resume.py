@@ -15,7 +15,7 @@ import pytest
 from emulator.analysis import compare
 from emulator.config import Config, load_config
 from emulator.errors import UserError
-from emulator.execute import config_to_resume, execute
+from emulator.launch.execute import config_to_resume, execute
 from emulator.observers.base import Progress, RunBegan, RunObserver
 from emulator.policy.catalog import policy_names
 from emulator.results import verify

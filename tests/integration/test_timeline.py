@@ -10,7 +10,7 @@ import pytest
 
 from emulator.cli.timeline import export_timeline
 from emulator.config import load_config
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.results.reader import load_run
 
 CASES: dict[str, list[tuple[str, Any]]] = {

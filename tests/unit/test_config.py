@@ -32,8 +32,8 @@ def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any
 
 
 def bare_type(annotation: Any) -> type:
-    """That of a setting which may be None, without its limits."""
-    [given] = [each for each in get_args(annotation) if each is not type(None)]
+    """That of a setting which may be None, without its limits; the first of several."""
+    given = next(each for each in get_args(annotation) if each is not type(None))
     found: type = get_args(given)[0] if get_origin(given) is Annotated else given
     return found
 
@@ -69,6 +69,7 @@ def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_je
 OTHERS: dict[str, Any] = {
     "pace": "realtime(2)",
     "backend.kind": "inline",
+    "training.devices_stacked": 5,
     "data.separator": ";",
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
@@ -97,6 +98,12 @@ def test_what_need_not_be_given_is_left_out_or_none_and_never_empty(tmp_path: Pa
     assert found(load_config(path, [parse_setting(f"{key}=none")]), key) is None
     with pytest.raises(ConfigError, match=rf"^--set: {re.escape(key)}: leave the key out, .*'none'.* got (''|0|0\.0)$"):
         load_config(path, [(key, kind())])
+
+
+def test_the_first_column_has_the_number_0() -> None:
+    settings = [("data.prompt_column", 0), ("data.response_column", 1), ("data.header", False)]
+
+    assert load_config(None, settings).data.prompt_column == 0
 
 
 def test_every_key_says_what_it_means() -> None:

@@ -48,11 +48,11 @@ class StackedIa3(StackedLayerwise):
 
 def to_peft_ia3(frozen: FrozenModel, state: Arrays) -> Any:
     """A ``PeftModel`` with IA3 around the frozen model, holding the vectors and the head of ``state``."""
-    from peft import IA3Config, TaskType  # slow to import, and wanted once per run at most
+    from peft import IA3Config  # slow to import, and wanted once per run at most
 
     sites = [(int(name.split(".")[1]), name.split(".")[2]) for name in state if name.endswith(f".{SCALE}")]
     config = IA3Config(
-        task_type=TaskType.SEQ_CLS,
+        task_type=frozen.role.peft_task,
         target_modules=[frozen.sites[site] for site in sites],
         feedforward_modules=[frozen.sites[site] for site in sites if site[1] == FEED_FORWARD],
     )

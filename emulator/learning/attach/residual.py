@@ -70,7 +70,7 @@ class StackedResidualLora(StackedLora):
             name_a, name_b = (adapter_name(layer, target, matrix) for matrix in ("lora_A", "lora_B"))
             if name_a in state:
                 change = change + form.scaling * (state[name_b].astype(np.float64) @ state[name_a])
-            arrays[name_b], arrays[name_a] = _factors(change)
+            arrays[name_b], arrays[name_a] = factors_of(change)
         save_peft_adapter(frozen, arrays, 1.0, folder)
 
 
@@ -78,7 +78,7 @@ def _without_residual(payload: Arrays) -> Arrays:
     return {name: array for name, array in payload.items() if not name.endswith(".residual")}
 
 
-def _factors(change: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def factors_of(change: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """``(out, r)`` and ``(r, in)`` whose product is ``change``, with the least ``r >= 1`` that float32 can tell."""
     left, sizes, right = np.linalg.svd(change, full_matrices=False)
     rank = max(1, int((sizes > sizes[0] * np.finfo(np.float32).eps).sum()))

@@ -20,6 +20,8 @@ class Batch:
 
     ``rows`` are their numbers in the data; ``input_ids (rows, length)``; no ``attention_mask`` stands for one of all
     ones; ``labels (rows,)``; ``weights (rows,)`` are 1 / batch size of the row's device, 0 for rows that only pad.
+    ``scored (rows, length)`` are the tokens that the loss is about, where it is about tokens; ``token_types`` tell
+    those of the second text of a pair, for models that ask for it.
     """
 
     rows: Rows
@@ -27,6 +29,8 @@ class Batch:
     attention_mask: Tensor | None
     labels: Tensor
     weights: Tensor
+    scored: Tensor | None = None
+    token_types: Tensor | None = None
 
     @property
     def device(self) -> str:
@@ -62,4 +66,12 @@ def make_batch(rows: Rows, data: TokenData, device: str, weights: NDArray[np.flo
         attention_mask=mask,
         labels=torch.from_numpy(data.labels[rows]).to(device),
         weights=torch.from_numpy(weights).to(device),
+        scored=None if data.scored is None else torch.from_numpy(data.scored[rows, :length]).to(device),
+        token_types=_token_types(data, rows, length, device),
     )
+
+
+def _token_types(data: TokenData, rows: Rows, length: int, device: str) -> Tensor | None:
+    if data.token_types is None:
+        return None
+    return torch.from_numpy(data.token_types[rows, :length].astype(np.int64)).to(device)

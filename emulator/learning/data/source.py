@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass, field
 
 from device_profiles.text_files import user_path
+from emulator.learning.data.parts import is_local
 from emulator.learning.data.tables import Column, FileLayout
-from emulator.learning.data.texts import BUILTIN, TextData, is_local, load_data
+from emulator.learning.data.texts import BUILTIN, TextData, load_data
 
 EARLY_BYTES = 2**26
 """Files of up to this size are read in a moment."""
@@ -24,6 +25,10 @@ class DataSource:
     n_test: int | None = None
     layout: FileLayout = field(default_factory=FileLayout)
     configuration: str | None = None
+    text_pair_column: Column | None = None
+    prompt_column: Column | None = None
+    response_column: Column | None = None
+    template: str | None = None
 
     def load(self, seed: int) -> TextData:
         """Reads them; ``seed`` is the run's."""
@@ -37,6 +42,7 @@ class DataSource:
             n_test=self.n_test,
             layout=self.layout,
             configuration=self.configuration,
+            text_pair_column=self.text_pair_column,
             seed=seed,
         )
 
@@ -48,3 +54,8 @@ class DataSource:
         # os.path, since a name that is too long for a file is that of no file there, too.
         files = [path for source in sources if os.path.isfile(path := user_path(source))]
         return sum(file.stat().st_size for file in files) <= EARLY_BYTES
+
+
+def load_texts(data: DataSource, seed: int) -> TextData:
+    """The labelled texts of ``data``."""
+    return data.load(seed)

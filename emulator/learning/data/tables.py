@@ -47,15 +47,20 @@ class TextTable:
     form: str
 
 
-def missing_column(where: str, column: Column, there: Sequence[Column], advice: str = "") -> DataError:
+class MissingColumnError(DataError):
+    """A table does not have a column. ``found`` says so, without the settings by which columns are chosen."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found}; columns are set by data.text_column and data.label_column")
+        self.found = found
+
+
+def missing_column(where: str, column: Column, there: Sequence[Column], advice: str = "") -> MissingColumnError:
     """The error about a column that a table does not have."""
     names = [str(name) for name in there]
     said = ", ".join(shown(name) for name in names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
     hint = did_you_mean(str(column), [name for name in names if len(name) < 100][:1000])
-    return DataError(
-        f"{where} has no column {column!r}{hint or ';'} it has: {said or 'none'}{advice}; columns are set by "
-        "data.text_column and data.label_column"
-    )
+    return MissingColumnError(f"{where} has no column {column!r}{hint or ';'} it has: {said or 'none'}{advice}")
 
 
 def shown(text: str, most: int = 40) -> str:

@@ -7,33 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.text_files import user_path
 from emulator.errors import DataError
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
-from emulator.learning.data.reading import is_data_name, joined, read_table, shards
+from emulator.learning.data.parts import read_parts
 from emulator.learning.data.split import at_most, hold_out
 from emulator.learning.data.tables import Column, FileLayout, TextTable, shown
 from emulator.seeds import Seeds
-from emulator.shapes.hub import looks_like_path
 from emulator.shapes.names import BUILTIN_PREFIX
 
 BUILTIN = "builtin:intents"
 BUILTIN_TRAIN, BUILTIN_TEST = 8000, 1000
+TextOrPair = str | tuple[str, str]
 FEW_TEST_ROWS = 50
 """Fewer held-out rows make accuracy move in steps of more than 2 points."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextData:
-    """Labelled texts. Labels are indices into ``label_names``, int64 ``(n,)``.
+    """Labelled texts, or pairs of them. Labels are indices into ``label_names``, int64 ``(n,)``.
 
     ``form`` says in words as what the source was read, ``columns`` which columns it has (empty: built in), and
     ``remarks`` what somebody who reads the results should know.
     """
 
-    train_texts: tuple[str, ...]
+    train_texts: tuple[TextOrPair, ...]
     train_labels: NDArray[np.int64]
-    test_texts: tuple[str, ...]
+    test_texts: tuple[TextOrPair, ...]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
     form: str = "built in"
@@ -52,6 +51,7 @@ def load_data(
     n_test: int | None = None,
     layout: FileLayout | None = None,
     configuration: str | None = None,
+    text_pair_column: Column | None = None,
     seed: int = 0,
 ) -> TextData:
     """Reads a labelled text data set.
@@ -65,6 +65,7 @@ def load_data(
         n_train, n_test: at most so many examples, drawn from ``seed`` (for the built-in task: how many are made).
         layout: of delimited text.
         configuration: which of a hub id's configurations.
+        text_pair_column: that of a second text, where pairs are classified.
         seed: the run's seed.
 
     Raises:
@@ -78,19 +79,20 @@ def load_data(
         raise DataError(f"data.source: there is no built-in data set {source!r}; there is: {BUILTIN}")
     if not 0 < test_fraction < 1:
         raise DataError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")
-    _check_columns(text_column, label_column)
+    _check_columns(text_column, label_column, text_pair_column)
     layout = layout or FileLayout()
-    wanted = (text_column, label_column)
-    parts = _read(source, wanted, "data.source", layout, configuration)
+    pair = () if text_pair_column is None else (text_pair_column,)
+    wanted = (text_column, label_column, *pair)
+    parts = read_parts(source, wanted, "data.source", layout, configuration)
     table = parts["train"]
     train = _labelled(table, wanted, source, "data.source")
     test = _held_out_part(parts, wanted, source) if test_source is None else None
     if test_source is not None:
-        tests = _read(test_source, wanted, "data.test_source", layout, configuration)
+        tests = read_parts(test_source, wanted, "data.test_source", layout, configuration)
         test = _labelled(tests.get("test", tests["train"]), wanted, test_source, "data.test_source")
     where = f"data.source: {source!r}"
     names = label_names(train[1], where)
-    check_classes(*train, names, where, f"{table.place} {table.places[0]}")
+    check_classes(list(map(as_one, train[0])), train[1], names, where, f"{table.place} {table.places[0]}")
     train_labels = as_indices(train[1], names, where)
     if test is None:
         train_rows, test_rows = hold_out(train_labels, test_fraction, seeds.rng("data_split"), source)
@@ -117,8 +119,8 @@ def load_data(
     )
 
 
-Labelled = tuple[list[str], list[str]]
-"""Texts and labels as strings, row by row."""
+Labelled = tuple[list[TextOrPair], list[str]]
+"""Texts and labels, row by row."""
 
 
 def remarks_of(
@@ -152,49 +154,19 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> TextData:
     )
 
 
-def _check_columns(text: Column, label: Column) -> None:
-    for key, column in (("text_column", text), ("label_column", label)):
+def _check_columns(text: Column, label: Column, pair: Column | None) -> None:
+    for key, column in (("text_column", text), ("label_column", label), ("text_pair_column", pair)):
         if isinstance(column, int) and column < 0:
             raise DataError(f"data.{key}: columns are counted from 0, from the left; got {column!r}")
+    if pair is not None and pair in (text, label):
+        raise DataError(
+            f"data.text_pair_column must be another column than those of the first text and of the label, got {pair!r}"
+        )
     if text == label:
         raise DataError(
             f"data.text_column and data.label_column must be two different columns, got {text!r} for both; give the "
             "column that holds the labels as data.label_column"
         )
-
-
-def is_local(source: str) -> bool:
-    """Whether ``source`` means a file or a folder rather than a data set of the hub."""
-    path = user_path(source)
-    try:
-        return path.exists() or is_data_name(source) or looks_like_path(source)
-    except (OSError, ValueError):  # too long a name, or one with a null byte
-        return True
-
-
-def _read(
-    source: str, wanted: Sequence[Column], key: str, layout: FileLayout, configuration: str | None
-) -> Mapping[str, TextTable]:
-    """The rows of ``source`` by part: ``train``, and what it sets apart for testing itself."""
-    if not is_local(source):
-        from emulator.learning.data.hub import read_hub
-
-        return read_hub(source, configuration, wanted)
-    if configuration:
-        raise DataError(f"data.configuration is for data sets of the hub, and {source!r} is a file; leave it out")
-    path, where = user_path(source), f"{key}: {source!r}"
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except (OSError, ValueError):
-        is_file = is_folder = False
-    if is_file:
-        return {"train": read_table(path, where, wanted, layout)}
-    if not is_folder:
-        raise DataError(f"{key}: there is no file {source!r}")
-    return {
-        part: joined([read_table(file, f"{key}: {str(file)!r}", wanted, layout) for file in files], files)
-        for part, files in shards(path, where).items()
-    }
 
 
 def _held_out_part(parts: Mapping[str, TextTable], wanted: Sequence[Column], source: str) -> Labelled | None:
@@ -210,7 +182,7 @@ def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str)
     """Texts and labels of ``table``, which was read from ``source``, the value of the setting ``key``."""
     if not len(table.places):
         raise DataError(f"{key}: {source!r} has no rows; give a data set with at least one example per label")
-    text, label = wanted
+    text, label, *pair = wanted
     for column in wanted:
         for place, value in zip(table.places, table.values[column], strict=True):
             if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
@@ -223,15 +195,21 @@ def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str)
                     f"{key}: {source!r} has half of a character (a lone surrogate) in {table.place} {place} of "
                     f"{column!r}; write the whole character, or remove it"
                 )
-    texts = ["" if _is_missing(value) else str(value) for value in table.values[text]]
+    columns = [["" if _is_missing(value) else str(value) for value in table.values[each]] for each in (text, *pair)]
     labels = [label_text(value) for value in table.values[label]]
-    for what, column, cells in (("an empty text", text, texts), ("a missing label", label, labels)):
+    texts = [("an empty text", column, cells) for column, cells in zip((text, *pair), columns, strict=True)]
+    for what, column, cells in (*texts, ("a missing label", label, labels)):
         empty = next((row for row, cell in enumerate(cells) if not cell.strip()), None)
         if empty is not None:
             raise DataError(
                 f"{key}: {source!r} has {what} in {table.place} {table.places[empty]} of {column!r}; remove such rows"
             )
-    return texts, labels
+    return (list(zip(*columns, strict=True)) if pair else list(columns[0])), labels
+
+
+def as_one(text: TextOrPair) -> str:
+    """A text, or both of a pair one after the other."""
+    return text if isinstance(text, str) else " ".join(text)
 
 
 def _is_encodable(text: str) -> bool:
@@ -258,5 +236,8 @@ def described(data: TextData, source: str) -> dict[str, Any]:
         "n_train": len(data.train_labels),
         "n_test": len(data.test_labels),
         "classes": {name: [int(count[kind]) for count in counts] for kind, name in enumerate(data.label_names)},
-        "example": {"text": shown(data.train_texts[0], 80), "label": data.label_names[int(data.train_labels[0])]},
+        "example": {
+            "text": shown(as_one(data.train_texts[0]), 80),
+            "label": data.label_names[int(data.train_labels[0])],
+        },
     }

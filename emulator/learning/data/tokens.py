@@ -15,11 +15,17 @@ LENGTH_STEP = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenData:
-    """Tokenised texts: ``input_ids (n, seq_len)`` int32, padded on the right; ``lengths (n,)`` and ``labels (n,)``."""
+    """Tokenised texts: ``input_ids (n, seq_len)`` int32, padded on the right; ``lengths (n,)`` and ``labels (n,)``.
+
+    Where the loss is about tokens, ``scored (n, seq_len)`` tells which; the first of a row is never one of them. Where
+    a model tells the two texts of a pair apart, ``token_types (n, seq_len)`` is 1 for the tokens of the second.
+    """
 
     input_ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
     labels: NDArray[np.int64]
+    scored: NDArray[np.bool_] | None = None
+    token_types: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,28 +46,40 @@ class Cut:
         )
 
 
-def tokenize(texts: Sequence[str], labels: NDArray[np.int64], tokenizer: Any, seq_len: int) -> tuple[TokenData, Cut]:
+def tokenize(
+    texts: Sequence[str] | Sequence[tuple[str, str]], labels: NDArray[np.int64], tokenizer: Any, seq_len: int
+) -> tuple[TokenData, Cut]:
     """Token ids of ``texts``, truncated and padded to ``seq_len`` tokens by the model's own ``tokenizer``.
+
+    Of a pair that is too long, the longer text is cut first.
 
     Raises:
         DataError: no token of a text is left beside those that the tokenizer adds, or rows are not padded on the right.
     """
-    n_added = tokenizer.num_special_tokens_to_add(pair=False)
-    if seq_len <= n_added:
+    is_pair = len(texts) > 0 and not isinstance(texts[0], str)
+    columns = [list(column) for column in zip(*texts, strict=True)] if is_pair else [list(texts)]
+    n_added = tokenizer.num_special_tokens_to_add(pair=is_pair)
+    if seq_len < n_added + len(columns):
         raise DataError(
             f"data.seq_len leaves no token of a text, since the tokenizer adds {n_added} to each; give at least "
-            f"{n_added + 1}, got {seq_len!r}"
+            f"{n_added + len(columns)}, got {seq_len!r}"
         )
-    encoded = tokenizer(list(texts), truncation=True, max_length=seq_len, padding="max_length", return_tensors="np")
+    encoded = tokenizer(*columns, truncation=True, max_length=seq_len, padding="max_length", return_tensors="np")
     mask = encoded["attention_mask"].astype(bool)
     if (mask[:, 1:] > mask[:, :-1]).any():
         raise DataError("model.train: its tokenizer does not pad on the right; set its padding_side and save it again")
     lengths = mask.sum(axis=1).astype(np.int32)
-    n_cut = np.array([_n_cut(row) for row in encoded.encodings or ()], dtype=np.int64)
-    if not len(n_cut):  # a tokenizer written in Python says nothing of what it cuts
-        whole = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    n_cut = np.array([_n_cut(row) for row in (() if is_pair else encoded.encodings or ())], dtype=np.int64)
+    if not len(n_cut):  # a tokenizer written in Python says nothing of what it cuts, and none does of pairs
+        whole = tokenizer(*columns, add_special_tokens=False, verbose=False)["input_ids"]
         n_cut = np.array([max(0, len(row) + n_added - seq_len) for row in whole], dtype=np.int64)
-    data = TokenData(input_ids=encoded["input_ids"].astype(np.int32), lengths=lengths, labels=labels.astype(np.int64))
+    types = encoded.get("token_type_ids") if is_pair else None
+    data = TokenData(
+        input_ids=encoded["input_ids"].astype(np.int32),
+        lengths=lengths,
+        labels=labels.astype(np.int64),
+        token_types=None if types is None else types.astype(np.int8),
+    )
     n_kept = int(lengths.sum()) - n_added * len(texts)
     return data, Cut(
         n_texts=len(texts),

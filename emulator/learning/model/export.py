@@ -45,9 +45,14 @@ def save(frozen: FrozenModel, model: Any, folder: Path) -> None:
 
 
 def add_labels(frozen: FrozenModel, folder: Path) -> None:
-    """Writes ``labels.json`` beside an adapter, and lets everybody read the weights who may read its configuration."""
+    """Writes ``labels.json`` beside an adapter, where there are classes.
+
+    Whoever may read its configuration may then read the weights, too.
+    """
     for file in folder.glob("*.safetensors"):
         shutil.copymode(folder / "adapter_config.json", file)  # safetensors makes files for their owner alone
+    if not frozen.n_labels:
+        return
     names = [str(name) for _, name in sorted((int(index), name) for index, name in frozen.config["id2label"].items())]
     (folder / LABELS_FILE).write_text(json.dumps(names) + "\n", encoding="utf-8")
 
@@ -63,7 +68,7 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
         scaling: alpha / r, the same for all adapters.
         base: a model with the modules of the frozen one, to be used in its place.
     """
-    from peft import LoraConfig, TaskType  # slow to import, and wanted once per run at most
+    from peft import LoraConfig  # slow to import, and wanted once per run at most
 
     ranks = {
         frozen.sites[site]: len(array)
@@ -76,7 +81,7 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
     unusual = {re.escape(path): rank for path, rank in ranks.items() if rank != usual}
     usual_alpha: Any = _alpha(scaling * usual)  # PEFT takes any number
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        task_type=frozen.role.peft_task,
         # Readers that know no patterns have the right model where all ranks are equal.
         r=usual,
         lora_alpha=usual_alpha,
@@ -102,7 +107,7 @@ def with_adapters(
     """
     from peft import get_peft_model
 
-    config.modules_to_save, config.revision = _modules_to_save(frozen), frozen.revision
+    config.modules_to_save, config.revision = _modules_to_save(frozen) or None, frozen.revision
     base = frozen.build() if base is None else base
     base.name_or_path = base.config._name_or_path = frozen.path
     with silenced_libraries():

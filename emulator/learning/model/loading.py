@@ -8,37 +8,39 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
-from transformers import AutoModelForSequenceClassification as TypedAutoClassifier
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from emulator.errors import DataError
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.model.places import Place, locate
+from emulator.learning.model.role import CLASSIFIER, Role
 from emulator.learning.model.sites import Sites, find_head, find_sites
 from emulator.records import Arrays
 from emulator.shapes.catalog import Head
 
-AutoClassifier: Any = TypedAutoClassifier  # transformers ships types, but not for its auto classes
 _logging: Any = transformers_logging
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenModel:
-    """A pre-trained sequence classifier as plain data: what goes once into the object store.
+    """A pre-trained model as plain data: what goes once into the object store.
 
     Attributes:
         name: what the user gave.
         path: what others load the base model by: a hub id, or an absolute path.
         config: the transformers configuration as a dict.
-        arrays: all parameters and persistent buffers by name; floating-point ones in float32. May be read-only.
+        arrays: all parameters and persistent buffers by name; floating-point ones in float32. May be read-only. What
+            shares its memory with another is there once.
         sites: (layer, canonical matrix name) -> module path of every linear map that an adapter can be attached to.
         head: name -> module path of the linear maps of the head that are trained.
         initialised: names of the parameters that the checkpoint lacks and that were drawn from the seed.
-        n_labels: number of classes.
+        n_labels: number of classes; 0 without.
+        role: what it is loaded as.
         revision: the hub's commit that it was loaded from; None for a directory.
         stated_padding: the id of padding that its config.json states, which may differ from the one that is used.
     """
@@ -51,6 +53,7 @@ class FrozenModel:
     head: Mapping[str, str]
     initialised: tuple[str, ...]
     n_labels: int
+    role: Role = CLASSIFIER
     revision: str | None = None
     stated_padding: int | None = None
 
@@ -81,25 +84,33 @@ class FrozenModel:
         settings = {key: value for key, value in self.config.items() if key != "model_type"}
         config = AutoConfig.for_model(self.config["model_type"], **settings)
         with no_init_weights(), silenced_libraries():
-            model = AutoClassifier.from_config(config, dtype=torch.float32)
+            model = _auto_class(self.role).from_config(config, dtype=torch.float32)
         model.config.use_cache = False  # decoders would keep keys and values for a next token
-        model.load_state_dict(_as_tensors(self.arrays), assign=True)
+        missing = model.load_state_dict(_as_tensors(self.arrays), strict=False, assign=True).missing_keys
+        if missing:
+            model.tie_weights()  # those that are the same as others
         model.requires_grad_(False)
         frozen: PreTrainedModel = model.eval()
         return frozen
 
 
 def load_model(
-    train: str | Place, n_labels: int, seed: int, head: Head = "output", pad_token_id: int | None = None
+    train: str | Place,
+    n_labels: int,
+    seed: int,
+    head: Head = "output",
+    pad_token_id: int | None = None,
+    role: Role = CLASSIFIER,
 ) -> FrozenModel:
-    """Loads a sequence classifier; parts that its checkpoint lacks, such as a new head, are drawn from ``seed``.
+    """Loads a model; parts that its checkpoint may lack, such as a new head, are drawn from ``seed``.
 
     Args:
         train: ``builtin:tiny-12``, a local directory, or a hub id; or where one lies.
-        n_labels: number of classes of the task.
+        n_labels: number of classes; 0 where there are none.
         seed: for the parts drawn at random.
         head: which linear maps of the head are trained: only the output map, or all of them.
         pad_token_id: what rows are padded with; the tokenizer says it, and what the configuration says does not count.
+        role: what the model is loaded as.
 
     Raises:
         DataError: there is no such model, it has no config or no safetensors weights of its own, its weights are
@@ -107,21 +118,21 @@ def load_model(
     """
     place = locate(train) if isinstance(train, str) else train
     train = place.name
-    config = _load_config(place, n_labels)
+    config, auto_class = _load_config(place, n_labels, role), _auto_class(role)
     stated_padding = getattr(config, "pad_token_id", None)
     if pad_token_id is not None:
         # Decoders find the last token of a sequence by it, and some encoders count positions from it.
         config.pad_token_id = pad_token_id
-    if type(config) not in AutoClassifier._model_mapping:
+    if type(config) not in auto_class._model_mapping:
         raise DataError(
-            f"model.train: {train!r} is a {config.model_type} model, which transformers cannot use for sequence "
-            "classification; give an encoder or decoder that AutoModelForSequenceClassification supports"
+            f"model.train: {train!r} is a {config.model_type} model, which transformers cannot use for {role.purpose}; "
+            f"give an encoder or decoder that {role.auto_class} supports"
         )
     # fork_rng: transformers draws what a checkpoint lacks from torch's global generator.
     with torch.random.fork_rng(devices=[]), silenced_libraries():
         torch.manual_seed(seed)
         try:
-            model, info = AutoClassifier.from_pretrained(
+            model, info = auto_class.from_pretrained(
                 str(place.folder),
                 config=config,
                 use_safetensors=True,
@@ -134,40 +145,57 @@ def load_model(
             raise DataError(
                 f"model.train: cannot load the weights of {train!r}: {reason(error)}; {_remedy(error)}"
             ) from error
-    trained = find_head(model, model.base_model_prefix, only_output=head == "output")
+    trained = find_head(model, model.base_model_prefix, only_output=head == "output") if role.has_new_head else {}
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
-    _check_mismatches(train, mismatched, model.base_model_prefix)
-    _check_complete(train, info["missing_keys"], model)
+    base = f"{model.base_model_prefix}." if role.has_new_head else ""
+    _check_mismatches(train, mismatched, base)
+    _check_complete(train, info["missing_keys"], model, base)
     _check_finite(train, model)
     return FrozenModel(
         name=train,
         path=place.base,
         config=model.config.to_dict(),
-        arrays={name: tensor.numpy() for name, tensor in model.state_dict().items()},
+        arrays={name: tensor.numpy() for name, tensor in _once(model.state_dict()).items()},
         sites=find_sites(model, train),
         head=trained,
         initialised=tuple(sorted({*info["missing_keys"], *mismatched})),
         n_labels=n_labels,
+        role=role,
         revision=place.revision,
         stated_padding=stated_padding,
     )
 
 
-def _load_config(place: Place, n_labels: int) -> Any:
+def _auto_class(role: Role) -> Any:
+    """Transformers ships types, but not for its auto classes."""
+    return getattr(transformers, role.auto_class)
+
+
+def _once(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Without those that are another one under a second name, such as a head that is the table of embeddings."""
+    first: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        first.setdefault(tensor.data_ptr(), name)
+    return {name: tensor for name, tensor in tensors.items() if first[tensor.data_ptr()] == name or not tensor.numel()}
+
+
+def _load_config(place: Place, n_labels: int, role: Role) -> Any:
+    classes = {"num_labels": n_labels} if n_labels else {}
     try:
         with silenced_libraries():
-            config = AutoConfig.from_pretrained(str(place.folder), num_labels=n_labels, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(str(place.folder), **classes, trust_remote_code=False)
     except Exception as error:  # each transformers configuration checks its values in a way of its own
         raise DataError(
             f"model.train: cannot read the configuration of {place.name!r}: {reason(error)}; correct its config.json"
         ) from error
-    config.problem_type = "single_label_classification"
+    for key, value in role.settings.items():
+        setattr(config, key, value)
     return config
 
 
-def _check_mismatches(train: str, mismatched: list[str], base_prefix: str) -> None:
-    """A head for other classes is replaced; anything else of another shape means a broken checkpoint."""
-    broken = [name for name in mismatched if name.startswith(f"{base_prefix}.")]
+def _check_mismatches(train: str, mismatched: list[str], base: str) -> None:
+    """A head for other classes is replaced; of what begins with ``base``, another shape means a broken checkpoint."""
+    broken = [name for name in mismatched if name.startswith(base)]
     if broken:
         raise DataError(
             f"model.train: weights of {train!r} do not have the shapes that its config.json states: "
@@ -175,10 +203,10 @@ def _check_mismatches(train: str, mismatched: list[str], base_prefix: str) -> No
         )
 
 
-def _check_complete(train: str, missing: Iterable[str], model: nn.Module) -> None:
-    """A head and a pooler may be new; with layers, embeddings or norms drawn at random it would be another model."""
+def _check_complete(train: str, missing: Iterable[str], model: nn.Module, base: str) -> None:
+    """A new head and a pooler may be missing; with layers, embeddings or norms drawn at random it would be another
+    model. Names of what may not be missing begin with ``base``."""
     parameters = {name for name, _ in model.named_parameters()}
-    base = f"{model.base_model_prefix}."
     lacking = sorted(
         name for name in parameters & set(missing) if name.startswith(base) and "pooler" not in name.split(".")
     )

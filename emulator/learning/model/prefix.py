@@ -95,7 +95,8 @@ class SkippableLayers:
         """The model's output for ``batch``, from the input ``hidden`` of ``layer`` on, or from the start without."""
         self._given = (layer, hidden) if hidden is not None else None
         try:
-            return self._model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+            types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
+            return self._model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **types)
         finally:
             self._given = None
 

@@ -15,10 +15,12 @@ from typing import Any, Self
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig
+from transformers import AutoModelForSequenceClassification as TypedAutoClassifier
 
-from emulator.learning.model.loading import AutoClassifier
 from emulator.learning.model.sites import find_sites
 from emulator.records import Work, WorkKind
+
+AutoClassifier: Any = TypedAutoClassifier  # transformers ships types, but not for its auto classes
 
 _FIRST_WORD = 3  # the numbers below stand for padding and the like
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")

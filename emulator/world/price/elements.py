@@ -15,6 +15,8 @@ from emulator.world.price.layers import LayerKind, Layers
 _COPY, _SUM = 2, 3  # of each element: read and write; read two, write one
 _EMBEDDING_FORWARD, _HEAD_BACKWARD = 15, 1  # for each hidden element of a token: three tables, two sums, a norm
 
+_LOSS_FORWARD, _LOSS_BACKWARD = 2, 4  # for each logit of a vocabulary: read, write; fill, read two, write
+
 _DECODER_NORM_FORWARD, _DECODER_NORM_BACKWARD = 7, 20  # square, mean, two products, and what they come from
 _ROTATION = 10  # of queries and keys: two products, a sum, halves that are negated and joined; as many backward
 
@@ -24,7 +26,8 @@ def n_forward_elements(layers: Layers) -> float:
     n_layers = layers.work.forward_layers
     n_added = sum(adapter.n_forward_elements for layer in range(n_layers) for adapter in layers.kind(layer))
     n_elements = n_layers * _layer_forward(layers) + n_added
-    return layers.n_tokens * (n_elements + _EMBEDDING_FORWARD * layers.model.hidden_size)
+    n_elements += _EMBEDDING_FORWARD * layers.model.hidden_size
+    return layers.n_tokens * n_elements + _LOSS_FORWARD * layers.n_logits
 
 
 def n_backward_elements(layers: Layers) -> float:
@@ -36,7 +39,7 @@ def n_backward_elements(layers: Layers) -> float:
     kinds = Counter((layers.kind(layer), layer == layers.first) for layer in layers.differentiated)
     for (kind, lowest), count in kinds.items():
         n_elements += count * _layer_backward(layers, kind, lowest=lowest)
-    return layers.n_tokens * n_elements
+    return layers.n_tokens * n_elements + _LOSS_BACKWARD * layers.n_logits
 
 
 def _layer_forward(layers: Layers) -> float:

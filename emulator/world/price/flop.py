@@ -39,7 +39,7 @@ def backward_flop(layers: Layers) -> float:
 
 def n_whole_head(model: ModelSpec) -> int:
     """Weights of the whole head."""
-    return sum(_n_head_weights(model)) + model.n_frozen_head_parameters
+    return sum(_n_head_weights(model)) + model.n_frozen_head_weights
 
 
 def _layer_backward_flop(layers: Layers, adapters: LayerAdapters, lowest: bool) -> float:
@@ -82,7 +82,7 @@ def _n_head_backward(layers: Layers) -> int:
     """Weights that the backward pass through the head multiplies with: for gradients of weights, and of inputs."""
     model = layers.model
     trained = _n_head_weights(model)
-    frozen = [model.n_frozen_head_parameters] if model.n_frozen_head_parameters else []
+    frozen = [model.n_frozen_head_weights] if model.n_frozen_head_weights else []
     if layers.is_whole:
         trained, frozen = frozen + trained, []
     if layers.work.backward_layers == 0:
@@ -91,7 +91,5 @@ def _n_head_backward(layers: Layers) -> int:
 
 
 def _n_head_rows(layers: Layers) -> int:
-    """Rows that the head is applied to: a decoder scores every token, an encoder the first alone."""
-    if not layers.holds_head:
-        return 0
-    return layers.work.batch_size * (layers.work.seq_len if layers.model.is_decoder else 1)
+    """Rows that the head is applied to."""
+    return layers.work.batch_size * layers.model.n_head_rows(layers.work.seq_len) if layers.holds_head else 0

@@ -168,13 +168,36 @@ def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
 
 
 def _behind_layers_bytes(layers: Layers, precision: str) -> float:
-    """Bytes that a decoder's last norm and the head keep."""
+    """Bytes that a decoder's last norm, the head and the loss over a vocabulary keep."""
     if not layers.holds_head:
         return 0.0
     model, work, plain_bytes = layers.model, layers.work, PLAIN_BYTES[precision]
+    if layers.n_logits:
+        return _vocabulary_bytes(layers, precision)
     token_bytes = 0
     if model.is_decoder:
         token_bytes = plain_bytes + FLOAT_BYTES * (work.backward_layers > 0)  # inputs of the score and of the norm
     elif model.n_frozen_head_parameters == 0 or layers.is_whole:
         token_bytes = plain_bytes  # the head reads the first token, a view that keeps all of them
     return work.batch_size * model.hidden_size * (work.seq_len * token_bytes + plain_bytes)
+
+
+def _vocabulary_bytes(layers: Layers, precision: str) -> float:
+    """Bytes that the last norm, a language model head and the loss keep: of the latter, the logarithms of all shares.
+
+    They are float32 in any precision. Where nothing in front of the head is trained, nothing is kept.
+    """
+    work, model = layers.work, layers.model
+    if work.backward_layers == 0:
+        return 0.0
+    n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + 1))  # the norm has a statistic
+    n_rows = work.batch_size * model.n_head_rows(work.seq_len)
+    n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
+    if layers.is_whole:  # inputs of the head, and of the norm's weight
+        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * (n_rows + layers.n_tokens)
+    return float(n_bytes)
+
+
+def loss_workspace_bytes(layers: Layers) -> float:
+    """Bytes that a loss over a vocabulary has at once beyond what it keeps: two gradients of all logits, in float32."""
+    return 2.0 * FLOAT_BYTES * layers.n_logits

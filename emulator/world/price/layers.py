@@ -51,6 +51,11 @@ class Layers:
         return self.work.forward_layers + self.work.skipped_layers == self.model.n_layers
 
     @property
+    def n_logits(self) -> int:
+        """Logits of all words of a vocabulary, for all tokens that are scored; a few classes count as none."""
+        return self.work.batch_size * self.model.n_logits(self.work.seq_len) if self.holds_head else 0
+
+    @property
     def is_whole(self) -> bool:
         """Whether layers are trained whole."""
         return self.work.kind is WorkKind.WEIGHTS

@@ -78,12 +78,12 @@ class TransformerStep(ModelStep):
         layers = self.layers
         n_weights = kept.n_base_parameters(layers) + layers.n_adapter_parameters(range(self.work.forward_layers))
         activations_bytes = kept.activations_bytes(layers, self.precision, attention, dropout)
-        workspace_elements = layers.n_tokens * kept.workspace_elements(layers, attention)
+        workspace_bytes = layers.n_tokens * kept.workspace_elements(layers, attention) * PLAIN_BYTES[self.precision]
         return MemoryUse(
             weights_bytes=round(FLOAT_BYTES * n_weights),
             activations_bytes=round(activations_bytes),
             optimizer_bytes=round(_OPTIMIZER_BYTES_PER_PARAMETER * self.n_trained_parameters),
-            workspace_bytes=round(workspace_elements * PLAIN_BYTES[self.precision]),
+            workspace_bytes=round(max(workspace_bytes, kept.loss_workspace_bytes(layers))),
             allocator_bytes=round(ALLOCATOR_FRACTION * activations_bytes),
         )
 

@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from emulator.algorithms.aggregation import (
+    BLOCK_DEVICES,
     Contribution,
+    added,
+    block_sums,
+    blocks_of,
     contributions,
     group_contribution,
     joint_support,
+    mean_of,
     mean_product,
     weighted_coordinate_mean,
     zero_padded_mean,
@@ -46,6 +51,40 @@ LORA_STATE = {
     "layers.0.query.lora_B": np.full((2, 3), 9, np.float32),
 }
 FORM = LoraForm(ranks=(3,), targets=("query",))
+
+
+def test_a_block_is_a_range_of_device_ids_whoever_is_in_the_cohort() -> None:
+    devices = [0, BLOCK_DEVICES - 1, BLOCK_DEVICES, 5 * BLOCK_DEVICES + 1]
+    updates = [lora_update(device, 3, 1.0, 1) for device in devices]
+
+    assert blocks_of(updates) == [range(2), range(2, 3), range(3, 4)]
+    assert blocks_of([]) == []
+
+
+def test_within_one_block_sums_give_the_bytes_of_the_flat_mean() -> None:
+    updates = [lora_update(device, 1 + device % 3, 0.1 * device, 1 + device) for device in range(80)]
+    weights = [float(update.n_examples) for update in updates]
+    flat = weighted_coordinate_mean(LORA_STATE, contributions(FORM, LORA_STATE, updates))
+
+    in_blocks = mean_of(LORA_STATE, added(block_sums(FORM, LORA_STATE, updates, weights)))
+
+    assert {name: array.tobytes() for name, array in in_blocks.items()} == {
+        name: array.tobytes() for name, array in flat.items()
+    }
+
+
+def test_the_mean_over_blocks_is_that_over_all() -> None:
+    # Whole numbers: their sums are exact in any order. Rank 1 leaves two thirds of the coordinates to the others.
+    values = {10: 3.0, 200: 5.0, 300: 7.0}
+    updates = [lora_update(device, 1 if device == 300 else 3, value, device) for device, value in values.items()]
+
+    mean = mean_of(
+        LORA_STATE, added(block_sums(FORM, LORA_STATE, updates, [float(update.n_examples) for update in updates]))
+    )
+
+    of_all, of_two = (10 * 3 + 200 * 5 + 300 * 7) / 510, (10 * 3 + 200 * 5) / 210
+    expected = np.array([[of_all] * 2, [of_two] * 2, [of_two] * 2], np.float32)
+    np.testing.assert_array_equal(mean["layers.0.query.lora_A"], expected)
 
 
 def test_where_all_hold_everything_the_mean_is_fedavg() -> None:

@@ -56,7 +56,8 @@ def test_free_hosts_are_shared_out_over_the_runs_that_can_start(n_free: int, n_t
         ({"CPU": 64.0, "memory": 4.5 * HOST_BYTES}, {}, 4),
         ({"CPU": 0.0}, {}, 1),
         ({"CPU": 2.0}, {"backend__hosts": 6}, 6),
-        ({"CPU": 8.0, "GPU": 1.0}, {"backend__gpus_per_host": 0.25}, 4),
+        ({"CPU": 8.0, "GPU": 1.0}, {"backend__gpus_per_host": 0.25, "training__devices_stacked": 16}, 4),
+        ({"CPU": 8.0, "GPU": 1.0}, {"backend__gpus_per_host": 0.25}, 2),  # on a GPU a run is one stack
     ],
 )
 def test_a_pool_is_as_large_as_there_is_room_and_use_for(

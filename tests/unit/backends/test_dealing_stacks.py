@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.backends.stacks import declared_cost, evaluation_of, in_order, longest_first, stack_jobs
+from emulator.backends.stacks import declared_cost, in_order, longest_first, stack_jobs
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment
 from emulator.records import Job, TrainingDefaults, Update
 from emulator.testing import tiny_model
@@ -16,15 +16,6 @@ from emulator.testing import tiny_model
 MODEL = tiny_model(n_layers=4)
 FORM = LoraForm(ranks=(2,) * 4)
 TRAINING = TrainingDefaults(n_steps=3, batch_size=8, learning_rate=0.1)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What a host returns for its share of the held-out data."""
-
-    loss_sum: float
-    n_correct: int
-    n: int
 
 
 def job(device_id: int, depth: int = 4) -> Job:
@@ -106,13 +97,6 @@ def test_two_updates_of_one_device_are_told_apart() -> None:
     updates = in_order([update(found) for found in reversed(jobs)], jobs)
 
     assert [found.key for found in updates] == [(4, 2, 0), (1, 0, 0), (4, 2, 1)]
-
-
-def test_an_evaluation_is_the_mean_over_all_examples_of_all_shards() -> None:
-    evaluation = evaluation_of([Shard(6.0, 3, 4), Shard(1.0, 1, 1)])  # type: ignore[list-item]
-
-    # (3 + 1) of 5 examples are right; the loss is (6 + 1) / 5, not the mean of 6 / 4 and 1.
-    assert (evaluation.accuracy, evaluation.loss, evaluation.n_examples) == (4 / 5, 7 / 5, 5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from emulator.backends.inline import run_inline
 from emulator.backends.kinds import KINDS, BackendKind
 from emulator.config import Config, config_of
 from emulator.errors import ConfigError
-from emulator.execute import execute
+from emulator.launch.execute import execute
 from emulator.observers.base import RunObserver
 from emulator.results.info import read_info
 from emulator.sweeps.estimate import estimate

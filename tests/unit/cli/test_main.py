@@ -8,7 +8,7 @@ import pytest
 
 from emulator.cli import main
 from emulator.errors import UserError
-from emulator.version import VERSION
+from emulator.results.version import VERSION
 
 LONG = "a" * 300
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import torch
 
 from emulator.config import load_config
-from emulator.running.capacity import available_bytes, n_cores, n_gpus, n_hosts
+from emulator.running import capacity
+from emulator.running.capacity import available_bytes, has_gpu_torch, n_cores, n_gpus, n_hosts, with_gpus
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,24 @@ def test_hosts_are_as_many_as_asked_for_or_as_there_is_room(
     settings: dict[str, Any], free: dict[str, float], expected: int
 ) -> None:
     assert n_hosts(load_config(None, list(settings.items())), 80, 16, free) == expected
+
+
+def test_gpus_are_used_where_the_cluster_has_some_and_torch_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "has_gpu_torch", lambda: True)
+    default = load_config(None)
+    asked = load_config(None, [("backend.gpus_per_host", 0.25)])
+
+    assert default.backend.gpu_share == 0.0
+    assert with_gpus(default, 4.0).backend.gpus_per_host == 1.0
+    assert with_gpus(default, 0.0).backend.gpus_per_host == 0.0
+    assert with_gpus(asked, 0.0).backend.gpu_share == 0.25
+
+    monkeypatch.setattr(capacity, "has_gpu_torch", lambda: False)
+    assert with_gpus(default, 4.0).backend.gpus_per_host == 0.0
+
+
+def test_whether_torch_was_built_for_gpus_is_told_as_torch_tells_it() -> None:
+    assert has_gpu_torch() == (torch.version.cuda is not None)
 
 
 def test_what_this_machine_has_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from emulator.learning.data.batches import Batch
+from emulator.learning.objective.causal import CausalLearning
+from emulator.objective.causal import Causal
 from emulator.records import Adapter, Work, WorkKind
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.spec import ModelSpec
@@ -133,6 +137,34 @@ def run_step(
     for name, parameter in model.named_parameters():
         if name in trained_head or (work.kind is WorkKind.WEIGHTS and _is_trained_whole(name, work)):
             parameter.requires_grad_(True)
+    ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.new_zeros(work.batch_size)}
+    return _probed(model, lambda: model(**inputs).loss)
+
+
+def run_causal_step(config: Mapping[str, Any], work: Work, response_len: int, attention: str) -> Probe:
+    """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row."""
+    torch.manual_seed(0)
+    torch_config = AutoConfig.for_model(**config)
+    model = AutoModelForCausalLM.from_config(torch_config, attn_implementation=attention)
+    model.requires_grad_(False)
+    _attach_lora(model, work)
+    learning = CausalLearning(Causal())
+    learning.fit(model)
+    ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
+    scored = (torch.arange(work.seq_len) >= work.seq_len - response_len).expand_as(ids)
+    rows = np.arange(work.batch_size)
+    batch = Batch(rows, ids, None, ids[:, 0], torch.full((work.batch_size,), 1 / work.batch_size), scored)
+
+    def loss() -> torch.Tensor:
+        logits = learning.logits(lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, batch)
+        return learning.losses(logits, batch, 1).sum()
+
+    return _probed(model, loss)
+
+
+def _probed(model: Any, forward_pass: Callable[[], torch.Tensor]) -> Probe:
+    """What a forward pass to the loss, and the backward pass from it, take and keep."""
     model.train()
     owned = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}  # holds the tensors, so that no two share an address
@@ -143,12 +175,10 @@ def run_step(
             kept[address] = tensor
         return tensor
 
-    ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.new_zeros(work.batch_size)}
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     # The counter is entered last, so that it sees operations before FlopCounterMode takes some of them apart.
     with FlopCounterMode(display=False) as forward, _OperationCounter() as forward_operations, hooks:
-        loss = model(**inputs).loss
+        loss = forward_pass()
     with FlopCounterMode(display=False) as backward, _OperationCounter() as backward_operations:
         loss.backward()
     n_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

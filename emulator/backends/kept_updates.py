@@ -1,0 +1,61 @@
+"""Updates that stay where they were trained, in the object store, until somebody looks at them or adds them up."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from emulator.records import Arrays, Update
+
+KEPT_BYTES = 2**20
+"""Updates of a stack that are smaller come to the coordinator at once: asking twice would take longer."""
+
+
+class KeptStack:
+    """The payloads of a stack, of which the coordinator has a reference alone until it looks at one.
+
+    Attributes:
+        reference: of a list of payloads, in the order of the stack's updates.
+    """
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+        self._payloads: list[Arrays] | None = None
+
+    def payload(self, place: int) -> Arrays:
+        """Views into the object store; nothing is copied where it lies on this machine."""
+        if self._payloads is None:
+            self._payloads = ray.get(self.reference)
+        return self._payloads[place]
+
+
+class KeptPayload(Mapping[str, NDArray[np.float32]]):
+    """The arrays of one update of a :class:`KeptStack`, fetched when one of them is looked at."""
+
+    def __init__(self, stack: KeptStack, place: int) -> None:
+        self.stack, self.place = stack, place
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self.stack.payload(self.place)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stack.payload(self.place))
+
+    def __len__(self) -> int:
+        return len(self.stack.payload(self.place))
+
+
+def is_kept(updates: Sequence[Update]) -> bool:
+    """Whether these updates of a stack are worth leaving where they are."""
+    return sum(array.nbytes for update in updates for array in update.payload.values()) >= KEPT_BYTES
+
+
+def fetched(references: Sequence[Any], places: Sequence[tuple[int, int]]) -> Iterator[Arrays]:
+    """The payloads at ``places``, the number of a reference and a place in its list; one list is held at a time."""
+    number_held, held = -1, list[Arrays]()
+    for number, place in places:
+        if number != number_held:
+            number_held, held = number, ray.get(references[number])
+        yield held[place]

@@ -1,0 +1,1 @@
+"""What starts a run, looks at one before it starts, and gives one to a script."""

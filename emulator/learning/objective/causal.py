@@ -1,0 +1,121 @@
+"""Causal language modelling: the cross-entropy of each token that is learnt, given all that stands before it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emulator.learning.data.batches import Batch
+from emulator.learning.data.passages import PassageData, load_passages, tokenize_passages
+from emulator.learning.data.source import DataSource
+from emulator.learning.data.tokens import Cut, TokenData
+from emulator.learning.model.role import LANGUAGE_MODEL, Role
+from emulator.learning.objective.base import Examples, Learning
+from emulator.records import EvaluationShard
+from emulator.shapes.causal import CausalSpec
+from emulator.shapes.spec import ModelSpec
+
+
+class CausalLearning(Learning):
+    """The learning side of :class:`emulator.objective.causal.Causal`.
+
+    Logits are those of the tokens that the loss is about, and of no others: ``(n_scored, vocabulary)``, row by row.
+    """
+
+    role: ClassVar[Role] = LANGUAGE_MODEL
+
+    def read(self, data: DataSource, seed: int) -> Examples:
+        passages = load_passages(data, seed)
+        return Examples(
+            train=passages.train,
+            train_labels=np.zeros(len(passages.train), dtype=np.int64),
+            test=passages.test,
+            test_labels=np.zeros(len(passages.test), dtype=np.int64),
+            label_names=(),
+            majority_accuracy=None,
+            understood=passages.understood(data.source),
+            read_as=_read_as(passages, data.source),
+            remarks=(),
+        )
+
+    def tokens(
+        self, rows: Sequence[Any], labels: NDArray[np.int64], tokenizer: Any, seq_len: int
+    ) -> tuple[TokenData, Cut]:
+        return tokenize_passages(rows, tokenizer, seq_len)
+
+    def measured(self, spec: ModelSpec, train: TokenData) -> ModelSpec:
+        assert isinstance(spec, CausalSpec)
+        assert train.scored is not None
+        n_scored = float(train.scored.sum(axis=1).mean())
+        return replace(spec, response_len=max(1, round(n_scored)))
+
+    def fit(self, model: Any) -> None:
+        head = model.get_output_embeddings()
+        path = next(path for path, module in model.named_modules() if module is head)
+        self._head = ScoredHead(head)
+        model.set_submodule(path, self._head)
+
+    def logits(self, run: Callable[[], Tensor], batch: Batch) -> Tensor:
+        assert batch.scored is not None
+        self._head.scored = batch.scored
+        return run()
+
+    def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:
+        """A device's loss is the mean over all tokens of its batch that are scored, as transformers has it."""
+        scored = _scored(batch) & (batch.weights > 0)[:, None]
+        n_scored = scored.view(n_devices, -1).sum(dim=1).clamp(min=1)
+        weights = scored.float() / n_scored.repeat_interleave(len(scored) // n_devices)[:, None]
+        taken = _scored(batch)
+        entropies = F.cross_entropy(logits, batch.input_ids[:, 1:][taken], reduction="none") * weights[taken]
+        rows = taken.nonzero()[:, 0]
+        return entropies.new_zeros(len(taken)).index_add(0, rows, entropies)
+
+    def score(self, logits: Tensor, batch: Batch) -> EvaluationShard:
+        tokens = batch.input_ids[:, 1:][_scored(batch)]
+        return EvaluationShard(
+            loss_sum=float(F.cross_entropy(logits, tokens, reduction="sum")),
+            n_correct=int((logits.argmax(dim=1) == tokens).sum()),
+            n=len(batch.rows),
+            n_tokens=len(tokens),
+        )
+
+
+class ScoredHead(nn.Module):
+    """A language model head that is applied only where the token that follows is learnt.
+
+    ``scored (rows, length)`` tells of each token whether it is. ``(rows, length, hidden) -> (n_scored, vocabulary)``.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self.scored: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """That of the head, where others look for it."""
+        weight = self.head.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.head(hidden[:, :-1][self.scored[:, 1:]])
+        return logits
+
+
+def _scored(batch: Batch) -> Tensor:
+    """``(rows, length - 1)``: which of all tokens but the first are learnt."""
+    assert batch.scored is not None
+    return batch.scored[:, 1:]
+
+
+def _read_as(passages: PassageData, source: str) -> tuple[str, ...]:
+    """A line about what a user's own data were understood to be."""
+    return (
+        f"data: {source} read as {passages.form}: {len(passages.train)} training and {len(passages.test)} held-out "
+        f"{passages.what}",
+    )
