@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "__version__", "analysis", "emulate", "load", "load_config"]
 
-_HOMES = {"Config": "config", "emulate": "scripting", "load": "results.reader", "load_config": "config"}
+_HOMES = {"Config": "config", "emulate": "launch.scripting", "load": "results.reader", "load_config": "config"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,10 @@ class ShortageError(DataError):
     """A data set has fewer examples than there are devices."""
 
 
+class LostError(UserError):
+    """What a run needs was taken from it: its hosts, its coordinator or its storage. The run itself can go on."""
+
+
 class PlanError(UserError):
     """A policy planned something impossible. The message names the policy, the round and the device."""
 

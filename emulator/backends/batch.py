@@ -29,6 +29,10 @@ class Listener(Protocol):
 
     def progressed(self, name: str, progress: Progress) -> None: ...
 
+    def warned(self, name: str, text: str) -> None:
+        """Something that who watches the run should know, in one sentence."""
+        ...
+
     def ended(self, name: str, error: BaseException | None) -> None:
         """The run has ended by itself, or with ``error``; not told of what an interrupt ends."""
         ...

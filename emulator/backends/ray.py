@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
 from emulator.backends.content import load_content, numeric_settings, weights_of, with_weights, without_weights
+from emulator.backends.deaths import why_died
 from emulator.backends.kept_updates import KeptPayload, KeptStack, fetched, is_kept
 from emulator.backends.stacks import (
     declared_cost,
@@ -28,7 +30,7 @@ from emulator.backends.stacks import (
     stack_jobs,
 )
 from emulator.config import Config
-from emulator.errors import ConfigError, UserError
+from emulator.errors import ConfigError, LostError, UserError
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
@@ -46,6 +48,9 @@ MOST_RESIDENT = 2
 """So many models with their data a host keeps built; another run of the same seed finds its own."""
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
+REPLACED_CPUS = 0.0
+"""CPUs that Ray reserves for a host in the place of one that died: with a machine its CPUs are lost, and one that waits
+for as many would wait for ever."""
 DIED = (RayActorError, OutOfMemoryError)
 """What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
 
@@ -172,7 +177,7 @@ class RayHosts(Backend):
         self._config = config
         self._settings, self._objective = numeric_settings(config), run_objective(config)
         self._cpus_per_host = cpus_per_host
-        self._n_replaced = 0
+        self._n_replaced: Counter[int] = Counter()
         self._hosts: list[Any] = []
         self._started: Started | None = None
 
@@ -297,8 +302,8 @@ class RayHosts(Backend):
         return f"host-{number}"
 
     def _new_host(self, number: int) -> Any:
-        gpus = self._config.backend.gpu_share
-        return new_host(self._name(number), self._cpus_per_host, gpus, self._started)
+        n_cpus = REPLACED_CPUS if self._n_replaced[number] else self._cpus_per_host
+        return new_host(self._name(number), n_cpus, self._config.backend.gpu_share, self._started)
 
     def _start(self, numbers: Iterable[int]) -> None:
         """Start these hosts with what was loaded, all at the same time."""
@@ -326,11 +331,13 @@ class RayHosts(Backend):
 
     def _replace(self, number: int, error: Exception) -> None:
         """Start a host anew in the place of one that died; its work depends on nothing that died with it."""
-        self._n_replaced += 1
-        if self._n_replaced > MOST_REPLACEMENTS:
-            raise UserError(
-                f"device hosts died {self._n_replaced} times, most likely for want of memory; lower backend.hosts or "
-                f"training.devices_stacked ({first_line(error)})"
+        # Each for itself: all that were on a machine die with it, and that once.
+        self._n_replaced[number] += 1
+        if self._n_replaced[number] > MOST_REPLACEMENTS:
+            raise LostError(
+                f"a device host died {self._n_replaced[number]} times, the last time: {self._name(number)} "
+                f"{why_died(error)}; what was written is whole and can go on; where memory is short, lower "
+                "backend.hosts"
             ) from error
         # A host that is only out of reach counts as dead, and must not keep what Ray reserves for it.
         ray.kill(self._hosts[number])
@@ -364,9 +371,9 @@ class RayBackend(RayHosts):
         return [[index for index, owner in enumerate(owners) if owner == host] for host in range(len(self._hosts))]
 
     def _load(self, n_devices: int) -> tuple[Any, Any, Prepared]:
-        """Let the first host load model and data; content and weights stay references, which hosts share."""
-        load = self._hosts[0].load.options(num_returns=3)
-        content, weights, prepared = load.remote(located(self._config), n_devices, True)
+        """Let model and data be loaded; content and weights stay references, which hosts share."""
+        loader = loading(self._hosts[0])
+        content, weights, prepared = loader.load.options(num_returns=3).remote(located(self._config), n_devices, True)
         try:
             return content, weights, result(prepared)
         except DIED as error:
@@ -395,6 +402,23 @@ def next_stack(stream: Any) -> list[Update]:
 def _sums_here(form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]) -> Sums:
     """A block whose updates, or some of them, have come here."""
     return coordinate_sums(state, map(partial(contribution, form, state), updates, weights))
+
+
+def here() -> NodeAffinitySchedulingStrategy:
+    """Places an actor on this machine, where the user's files are and results are written."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def loading(host: Any) -> Any:
+    """What loads model and data: an actor on this machine, where the user's files are.
+
+    It is ``host`` where there is one machine only. What is loaded lies in this machine's part of the object store, from
+    which hosts fetch it wherever they are, and stays there when others die.
+    """
+    machines = [machine for machine in ray.nodes() if machine["Alive"]]  # type: ignore[no-untyped-call]
+    if len(machines) == 1:
+        return host
+    return ray.remote(HostActor).options(num_cpus=0, scheduling_strategy=here()).remote("loader")
 
 
 def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:

@@ -4,36 +4,32 @@ import os
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from emulator.backends.batch import BatchRun, Listener, alike, lease_size, next_run
+from emulator.backends.deaths import Lives, is_cluster_lost
 from emulator.backends.environment import set_environment
 from emulator.backends.locks import hold_shared
-from emulator.backends.ray import DIED, cluster_gpus, first_line, result
+from emulator.backends.ray import DIED, cluster_gpus, here, result
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
-from emulator.backends.ray_run import GRACE_S, POLL_S, connected, here
+from emulator.backends.ray_run import GRACE_S, POLL_S, connected
 from emulator.backends.ray_start import check_room
-from emulator.errors import UserError
+from emulator.errors import LostError, UserError
 from emulator.observers.base import Progress, RunObserver
+from emulator.observers.mailbox import Event, Mailbox, deliver
 from emulator.running.capacity import least_hosts, n_cores, trained_bytes, weights_bytes, with_gpus
 from emulator.running.compose import build_coordinator
 from emulator.running.hosts import Backend
 from emulator.storage.places import storage_variables
 
-
-class _Latest(RunObserver):
-    """How far the run is; None before it has told anything."""
-
-    def __init__(self) -> None:
-        self.progress: Progress | None = None
-
-    def progressed(self, progress: Progress) -> None:
-        self.progress = progress
+TOLD = frozenset({"progressed", "warned"})
+"""The events of a run that the listener of a batch is told of."""
 
 
 class CoordinatorSlot:
@@ -49,7 +45,7 @@ class CoordinatorSlot:
         self._stop = threading.Event()
         self._granted: Granted = queue.SimpleQueue()
         self._backend: LeasedBackend | None = None
-        self._latest = _Latest()
+        self._mailbox = Mailbox(TOLD)
 
     def run(self, run: BatchRun, lease: Lease | None) -> None:
         def start(n_devices: int) -> Backend:
@@ -59,12 +55,12 @@ class CoordinatorSlot:
 
         try:
             start_backend = start if run.config.training.enabled else None
-            build_coordinator(run.config, run.out_dir, start_backend, [self._latest], self._stop).run()
+            build_coordinator(run.config, run.out_dir, start_backend, [self._mailbox], self._stop).run()
         finally:
-            self._latest, self._granted = _Latest(), queue.SimpleQueue()
+            self._granted = queue.SimpleQueue()
 
-    def progress(self) -> Progress | None:
-        return self._latest.progress
+    def events(self) -> list[Event]:
+        return self._mailbox.fetch()
 
     def grant(self, name: str, host: Any) -> None:
         self._granted.put((name, host))
@@ -80,12 +76,13 @@ class CoordinatorSlot:
 
 @dataclass(kw_only=True, slots=True)
 class _ActiveRun:
-    """A run under way: its slot, the reference to its end, the names of its hosts."""
+    """A run under way: its slot, the reference to its end, the names of its hosts, and how often it may still die."""
 
     run: BatchRun
     slot: Any
     end: Any
     hosts: list[str]
+    lives: Lives
 
 
 def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel: int, lock: Path | None) -> None:
@@ -144,7 +141,7 @@ class _Batch:
 
     def _start(self) -> None:
         """Start the next run on a free slot, with its share of the free hosts."""
-        slot, names, lease = self._slots.pop(0), [], None
+        slot, names = self._slots.pop(0), []
         index = 0
         if self._pool:
             keys = [key_of(run) for run in self._waiting]
@@ -155,12 +152,18 @@ class _Batch:
             names, self._free = self._free[:n_hosts], self._free[n_hosts:]
         run = self._waiting.pop(index)
         self._listener.started(run.name)
+        lives = Lives(run.out_dir, command="the same command")
+        self._active.append(_ActiveRun(run=run, slot=slot, end=self._begin(run, slot, names), hosts=names, lives=lives))
+
+    def _begin(self, run: BatchRun, slot: Any, names: Sequence[str]) -> Any:
+        """Let ``slot`` carry ``run`` out on these hosts; the reference to its end."""
+        lease = None
         if self._pool:
             hosts = {name: self._pool.hosts[name] for name in names}
             started, prepared = self._loaded.of(run, hosts[names[0]])
             self._resident |= dict.fromkeys(names, started.key)
             lease = Lease(hosts=hosts, cpus_per_host=self._pool.cpus_per_host, started=started, prepared=prepared)
-        self._active.append(_ActiveRun(run=run, slot=slot, end=slot.run.remote(run, lease), hosts=names))
+        return slot.run.remote(run, lease)
 
     def _grant(self) -> None:
         """Give hosts that no run waits for to those under way, the fewest first."""
@@ -179,33 +182,62 @@ class _Batch:
             self._end(active)
 
     def _tell_progress(self) -> None:
-        asked = {active.slot.progress.remote(): active.run.name for active in self._active}
+        asked = {active.slot.events.remote(): active.run.name for active in self._active}
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=1.0)
         for reference in answered:
-            try:
-                progress = ray.get(reference)
-            except DIED:
-                continue  # the run's own reference tells
-            if progress is not None:
-                self._listener.progressed(asked[reference], progress)
+            # A death is told by the run's own reference.
+            with suppress(*DIED):
+                deliver(ray.get(reference), _Named(asked[reference], self._listener))
 
     def _end(self, active: _ActiveRun) -> None:
+        """A run has ended, or its coordinator has died and another one goes on.
+
+        Raises:
+            LostError: the cluster is gone, and with it whatever was under way.
+        """
         error, is_dead = _error_of(active.end)
         if is_dead:
-            ray.kill(active.slot)
-            active.slot = self._new_slot()
-        if self._pool:
-            if not is_dead:
+            assert error is not None
+            with suppress(RayError):
+                ray.kill(active.slot)
+            error = self._let_go_on(active, error)
+            if error is None:
+                return
+        else:
+            # All of it, so that nothing is left for the next run on this slot.
+            deliver(result(active.slot.events.remote()), _Named(active.run.name, self._listener))
+            if self._pool:
                 self._pool.hosts |= result(active.slot.hand_back.remote())
-            if error is not None:
-                self._pool.renew(active.hosts)
-                self._resident = {name: key for name, key in self._resident.items() if name not in active.hosts}
-            if isinstance(error, DIED):
-                self._loaded.forget(active.run)
+        if error is not None:
+            self._renew(active)
+        if self._pool:
             self._loaded.keep([*self._waiting, *(other.run for other in self._active)])
         self._slots.append(active.slot)
         self._free += active.hosts
         self._listener.ended(active.run.name, error)
+
+    def _let_go_on(self, active: _ActiveRun, death: BaseException) -> LostError | None:
+        """Have a new coordinator go on with a run whose own has died; why not, where it has died too often."""
+        try:
+            told = active.lives.lose_one(death)
+        except LostError as error:
+            if is_cluster_lost(death):
+                raise
+            active.slot = self._new_slot()
+            return error
+        self._listener.warned(active.run.name, told)
+        active.slot = self._new_slot()
+        self._renew(active)
+        active.end = self._begin(active.run, active.slot, active.hosts)
+        self._active.append(active)
+        return None
+
+    def _renew(self, active: _ActiveRun) -> None:
+        """Replace the dead among the hosts of a run; those that its coordinator had started died with it."""
+        if self._pool:
+            self._pool.renew(active.hosts)
+            self._loaded.forget(active.run)
+            self._resident = {name: key for name, key in self._resident.items() if name not in active.hosts}
 
     def _interrupt(self) -> None:
         """Ask the runs under way to stop, and wait for them to have written what they have."""
@@ -228,6 +260,19 @@ def _error_of(end: Any) -> tuple[BaseException | None, bool]:
     except RayTaskError as error:
         return error.cause, False
     except DIED as error:
-        died = UserError(f"the coordinator died, most likely for want of memory ({first_line(error)})")
-        return died, True
+        return error, True
     return None, False
+
+
+class _Named(RunObserver):
+    """Passes what a run tells on to the listener, under the run's name."""
+
+    def __init__(self, name: str, listener: Listener) -> None:
+        self._name = name
+        self._listener = listener
+
+    def progressed(self, progress: Progress) -> None:
+        self._listener.progressed(self._name, progress)
+
+    def warned(self, text: str) -> None:
+        self._listener.warned(self._name, text)

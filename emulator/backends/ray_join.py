@@ -22,10 +22,11 @@ from emulator.errors import UserError
 
 REACH_S = 3.0
 """How long an address may take to answer before Ray, which is more patient, is asked to connect."""
-LOST_S = 20.0
-"""So long the head may be out of reach before the run is given up. Ray itself would kill this process after 60."""
-GIVE_UP_S = 45.0
-"""So long a run may then take to close what it has written, before this process ends as it is."""
+LOST_S = 10.0
+"""So long the head may be out of reach before the run is given up; Ray itself kills this process after 60."""
+GIVE_UP_S = 20.0
+"""So long a run may then take to close what it has written, before this process ends as it is; with
+:data:`LOST_S`, well before Ray kills it without a word."""
 WATCH_S = 1.0
 """How often the head is looked for."""
 _IMPATIENT = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "5"}
@@ -40,10 +41,12 @@ def join(address: str, environment: Mapping[str, str]) -> None:
         UserError: there is none, it lets nobody in without a token, or it has another version of Ray or Python.
     """
     try:
-        found = _socket_of(address)
+        # A port of Ray's own client can be reached or not; only a head can be asked.
+        found = _socket_of(address.rpartition("://")[2])
         if found:
             _reach(*found)
-            _check_cluster(address)
+            if "://" not in address:
+                _check_cluster(address)
         ray.init(
             address=address,
             log_to_driver=False,

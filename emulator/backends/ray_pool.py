@@ -12,7 +12,17 @@ from ray.exceptions import RayTaskError
 
 from emulator.backends.batch import BatchRun
 from emulator.backends.content import content_key, numeric_settings
-from emulator.backends.ray import DIED, RayHosts, Started, cpus_per_host, free_resources, new_host, result
+from emulator.backends.ray import (
+    DIED,
+    REPLACED_CPUS,
+    RayHosts,
+    Started,
+    cpus_per_host,
+    free_resources,
+    loading,
+    new_host,
+    result,
+)
 from emulator.config import Config
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
@@ -38,13 +48,14 @@ class Loaded:
     def of(self, run: BatchRun, host: Any) -> tuple[Started, Any]:
         """What hosts are started with for ``run``, and the reference to what is prepared for it.
 
-        Where it is not loaded yet, ``host`` is asked to, and not waited for; only the first to load a model is.
+        Where it is not loaded yet, ``host`` or who stands in for it is asked to, and not waited for; only
+        the first to load a model is.
         """
         key, model = key_of(run), run.config.model.train
         if model in self._weights and _failed(self._weights[model][1]):
             del self._weights[model]
         if key not in self._contents:
-            load = host.load.options(num_returns=3)
+            load = loading(host).load.options(num_returns=3)
             content, weights, prepared = load.remote(located(run.config), run.n_devices, model not in self._weights)
             self._contents[key] = content, prepared
             self._weights.setdefault(model, (weights, prepared))
@@ -91,7 +102,7 @@ class HostPool:
         number = pool_size(runs, free_resources())
         self._config = runs[0].config
         self.cpus_per_host = cpus_per_host(self._config, number)
-        self.hosts = {f"host-{index}": self._new(f"host-{index}") for index in range(number)}
+        self.hosts = {f"host-{index}": self._new(f"host-{index}", self.cpus_per_host) for index in range(number)}
 
     def renew(self, names: Sequence[str]) -> None:
         """Replace those of these hosts that are dead."""
@@ -104,14 +115,14 @@ class HostPool:
             except DIED:
                 name = asked[reference]
                 ray.kill(self.hosts[name])
-                self.hosts[name] = self._new(name)
+                self.hosts[name] = self._new(name, REPLACED_CPUS)
 
     def close(self) -> None:
         for host in self.hosts.values():
             ray.kill(host)
 
-    def _new(self, name: str) -> Any:
-        return new_host(name, self.cpus_per_host, self._config.backend.gpu_share)
+    def _new(self, name: str, n_cpus: float) -> Any:
+        return new_host(name, n_cpus, self._config.backend.gpu_share)
 
 
 def pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> int:

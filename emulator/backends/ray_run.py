@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -10,14 +11,14 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from emulator.backends.ray import DIED, RayBackend, cluster_gpus, first_line, result
+from emulator.backends.deaths import Lives
+from emulator.backends.ray import DIED, RayBackend, cluster_gpus, free_resources, here, result
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect
 from emulator.config import Config
-from emulator.errors import UserError
+from emulator.errors import LostError
 from emulator.observers.base import Progress, RunEnded, RunObserver
 from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
@@ -31,6 +32,9 @@ POLL_S = 0.2
 """How often this process asks what has happened."""
 GRACE_S = 30.0
 """How long an interrupted run may take to finish the stack that it is training."""
+
+FREE_S = 15.0
+"""How long the hosts of a coordinator that died may take to end; Ray ends them with it."""
 
 
 class CoordinatorActor:
@@ -78,10 +82,21 @@ def run_on_ray(config: Config, out_dir: Place, observers: Sequence[RunObserver])
 
 
 def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[str]) -> None:
-    """Start the coordinator and pass on what it tells until it has ended."""
+    """Let coordinators carry the run out, one after the death of the other, and pass on what they tell."""
+    lives, free = Lives(out_dir), free_resources()
     options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
     remote: Any = ray.remote(CoordinatorActor).options(**options)
-    actor = remote.remote(config, out_dir, events, Path.cwd(), storage_variables())
+    while (death := _follow(remote.remote(config, out_dir, events, Path.cwd(), storage_variables()), told)) is not None:
+        try:
+            told.warned(lives.lose_one(death))
+        except LostError as error:
+            told.run_ended(RunEnded(status="failed", error=str(error)))
+            raise
+        await_free(free)
+
+
+def _follow(actor: Any, told: RunObserver) -> BaseException | None:
+    """Pass on what a coordinator tells until it has ended; what its calls raised if it died."""
     running = actor.run.remote()
     try:
         is_done = False
@@ -100,14 +115,24 @@ def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[
         # An error inside the coordinator is one of its task, whatever its cause; its own death is not.
         if isinstance(error, RayTaskError):
             raise
-        died = f"the coordinator died, most likely for want of memory ({first_line(error)})"
-        told.run_ended(RunEnded(status="failed", error=died))
-        raise UserError(died) from error
+        # One that is only out of reach counts as dead, and must not write any more.
+        with suppress(RayError):
+            ray.kill(actor)
+        return error
+    return None
 
 
-def here() -> NodeAffinitySchedulingStrategy:
-    """Places an actor on this machine, where the user's files are and results are written."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+def await_free(resources: Mapping[str, float]) -> None:
+    """Wait until the hosts of a coordinator that died have left what they reserved, as far as others let them.
+
+    ``resources`` were free before it was started.
+    """
+    deadline_s = time.monotonic() + FREE_S
+    while time.monotonic() < deadline_s:
+        free = free_resources()
+        if all(free.get(name, 0.0) >= resources.get(name, 0.0) for name in ("CPU", "GPU")):
+            return
+        time.sleep(POLL_S)
 
 
 @contextmanager

@@ -200,8 +200,8 @@ def _deadline(limit_s: float, message: str) -> Iterator[None]:
     is_noticed = threading.Event()
     timer = threading.Timer(limit_s, end)
     timer.daemon = True
-    timer.start()
     try:
+        timer.start()
         yield
     except KeyboardInterrupt:
         if is_over.is_set():

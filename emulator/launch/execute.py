@@ -1,7 +1,6 @@
 """Starts a composed run on the backend that its configuration names."""
 
 import json
-import os
 import threading
 from collections.abc import Sequence
 
@@ -42,8 +41,7 @@ def execute(config: Config, out_dir: Place, observers: Sequence[RunObserver] = (
 
 def _carry_out(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
     if config.training.enabled:
-        if not os.environ.get("RAY_ADDRESS"):  # on a cluster elsewhere the files need not be here
-            check_content(config)
+        check_content(config)
         backend_kind(config.backend.kind).load_run()(config, out_dir, observers)
     else:
         # Without training there is nothing for hosts to do, whatever the backend.

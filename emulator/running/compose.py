@@ -23,7 +23,14 @@ from emulator.policy.validation import check_combination, check_form
 from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
-from emulator.running.continuation import Continuation, check_rounds, check_same_run, checkpoint_of
+from emulator.running.continuation import (
+    Continuation,
+    check_rounds,
+    check_same_run,
+    checkpoint_of,
+    clear_temporaries,
+    package_of,
+)
 from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
@@ -184,7 +191,8 @@ def _where_it_was(
     """
     before = read_info(out_dir)
     check_same_run(before, info, out_dir)
-    found = checkpoint_of(out_dir, [emulation.policy.name.partition(".")[0].partition(":")[0]])
+    clear_temporaries(out_dir)
+    found = checkpoint_of(out_dir, [package_of(emulation.policy.name)])
     n_before, n_done = int(before["config"]["rounds"]), found[0].n_rounds if found else 0
     check_rounds(n_before, config.rounds, config.evaluation.every_rounds, n_done)
     if found is None:

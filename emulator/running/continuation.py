@@ -14,6 +14,8 @@ from emulator.observers.base import Progress
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
+from emulator.results.schemas import SCHEMAS
+from emulator.running.checkpoints.codec import CheckpointError
 from emulator.running.checkpoints.store import (
     FOLDER,
     Checkpoint,
@@ -22,7 +24,7 @@ from emulator.running.checkpoints.store import (
     read_checkpoint,
     read_index,
 )
-from emulator.storage.places import Place
+from emulator.storage.places import Place, RemotePath
 from emulator.world.testbed import Testbed
 
 MAY_DIFFER = frozenset({"outside_known_range", "backend", "versions", "config"})
@@ -96,6 +98,37 @@ def checkpoint_of(run_dir: Place, modules: Sequence[str]) -> tuple[Checkpoint, d
     if not has_checkpoint(run_dir):
         return None
     return read_checkpoint(run_dir / FOLDER, modules), read_index(run_dir / FOLDER)
+
+
+def why_not_from_checkpoint(run_dir: Place, policy_path: str) -> str | None:
+    """What is wrong with the checkpoint in a run's folder; None where the run can go on, also without any."""
+    try:
+        checkpoint_of(run_dir, [package_of(policy_path)])
+    except (CheckpointError, OSError) as error:
+        return str(error)
+    return None
+
+
+def package_of(policy_path: str) -> str:
+    """The top package of a policy, whose classes may be in a checkpoint of its runs."""
+    return policy_path.partition(":")[0].partition(".")[0]
+
+
+def rounds_kept(run_dir: Place) -> int:
+    """With how many rounds the run in this folder would go on; 0 where it would begin anew."""
+    try:
+        return int(read_index(run_dir / FOLDER)["n_rounds"])
+    except CheckpointError:
+        return 0
+
+
+def clear_temporaries(run_dir: Place) -> None:
+    """Remove what a process that was killed had not written to its end, so that it can go on in this folder."""
+    if isinstance(run_dir, RemotePath):
+        return  # whose files are whole or not there
+    for folder in (run_dir, run_dir / FOLDER, *(run_dir / table for table in SCHEMAS)):
+        for path in (*folder.glob(".*.tmp"), *folder.glob(".*.part")):
+            path.unlink(missing_ok=True)
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Place) -> None:

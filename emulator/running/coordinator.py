@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from emulator.config import Config
+from emulator.errors import LostError
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
 from emulator.records import Arrays, Evaluation, Job, Update
@@ -58,6 +59,10 @@ class Coordinator:
             self._log.finish(self._config.rounds)
         except (KeyboardInterrupt, Interrupted):
             self._log.end("interrupted")
+            raise
+        except LostError as error:
+            # Nothing is wrong with the run, which can go on.
+            self._log.end("interrupted", str(error))
             raise
         except BaseException as error:
             self._log.end("failed", f"{type(error).__name__}: {error}")

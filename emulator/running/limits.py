@@ -12,6 +12,7 @@ from pathlib import Path
 _GROUPS = Path("/proc/self/cgroup")
 _MOUNT = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_VMSTAT = Path("/proc/vmstat")
 
 
 def memory_left_bytes(groups: Path = _GROUPS, mount: Path = _MOUNT, meminfo: Path = _MEMINFO) -> int | None:
@@ -48,6 +49,11 @@ def tasks_left(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int | None:
     if soft != resource.RLIM_INFINITY and os.geteuid() != 0:  # root is exempt
         left.append(max(0, soft - _own_tasks()))
     return min(left, default=None)
+
+
+def n_ended_for_memory(vmstat: Path = _VMSTAT) -> int:
+    """How many processes of this machine the kernel has ended for want of memory since it started; 0 if unknown."""
+    return _counts(vmstat).get("oom_kill", 0)
 
 
 def n_cores(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int:

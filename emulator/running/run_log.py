@@ -112,6 +112,9 @@ class RunLog:
 
     def finish(self, n_rounds: int) -> None:
         """All rounds are done and written."""
+        if not self._is_open:
+            # Only what comes after the last round was left to do.
+            self._open(n_rounds)
         self._writer.close("finished")
         self._progress.tell(rounds_done=n_rounds)
         self._tell_end(RunEnded(status="finished"))

@@ -13,14 +13,15 @@ from emulator.errors import ConfigError, UserError
 from emulator.launch.execute import execute
 from emulator.observers.base import Progress, RunObserver
 from emulator.results.sweep_folder import is_sweep, run_dir
+from emulator.results.writer import INFO_FILE
 from emulator.storage.places import Place
 from emulator.sweeps.expansion import Clusters, Sweep
 from emulator.sweeps.folder import (
     RunState,
-    clear_run,
     finished_runs,
     info_of,
     make_sweep_folder,
+    prepare_run,
     state_of,
     write_description,
     write_index,
@@ -39,6 +40,7 @@ class Display(Protocol):
 
     def warned(self, text: str) -> None:
         """Something that the user should know; it ends nothing."""
+        ...
 
 
 def run_sweep(sweep: Sweep, sweep_dir: Place, display: Display, max_parallel: int = 0) -> Mapping[str, RunState]:
@@ -126,7 +128,8 @@ def run_one_after_another(runs: Sequence[BatchRun], listener: Listener) -> None:
     for run in runs:
         listener.started(run.name)
         try:
-            execute(run.config, run.out_dir, [_ToListener(run.name, listener)])
+            goes_on = (run.out_dir / INFO_FILE).exists()
+            execute(run.config, run.out_dir, [_ToListener(run.name, listener)], resumes=goes_on)
         except (Exception, SystemExit) as error:
             # Whatever ends one run, the others are not to blame.
             listener.ended(run.name, error)
@@ -144,12 +147,16 @@ class _ToListener(RunObserver):
     def progressed(self, progress: Progress) -> None:
         self._listener.progressed(self._name, progress)
 
+    def warned(self, text: str) -> None:
+        self._listener.warned(self._name, text)
+
 
 class _RunStates:
     """What is known of each run: in the index when a run changes its state, on the display at every sign of life."""
 
     def __init__(self, sweep: Sweep, sweep_dir: Place, finished: Mapping[str, RunState], display: Display) -> None:
         self.states: dict[str, RunState] = {run.name: finished.get(run.name, RunState()) for run in sweep.runs}
+        self._configs = {run.name: run.config for run in sweep.runs}
         self._sweep = sweep
         self._sweep_dir = sweep_dir
         self._display = display
@@ -158,10 +165,14 @@ class _RunStates:
         display.show(self.states, self._latest)
 
     def started(self, name: str) -> None:
-        """A run begins; what an earlier attempt left of it is removed."""
-        clear_run(run_dir(self._sweep_dir, name))
+        """A run begins, or goes on from where an earlier attempt has come to."""
+        if remark := prepare_run(run_dir(self._sweep_dir, name), self._configs[name]):
+            self.warned(name, f"begins anew, since {remark}")
         self._latest.pop(name, None)
         self._set(name, RunState(status="running"))
+
+    def warned(self, name: str, text: str) -> None:
+        self._display.warned(f"run {name}: {text}")
 
     def progressed(self, name: str, progress: Progress) -> None:
         self._latest[name] = progress

@@ -19,6 +19,7 @@ from emulator.results.info import LaterVersionError, read_info
 from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS, SWEEP_FILE, is_sweep
 from emulator.results.writer import check_out_dir
 from emulator.running.compose import input_digests, resolved_settings
+from emulator.running.continuation import why_not_from_checkpoint
 from emulator.storage.files import make_folder, remove_tree, replaced, unwritable, write_text
 from emulator.storage.places import Place, listed
 from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
@@ -126,8 +127,27 @@ def write_description(sweep: Sweep, sweep_dir: Place) -> None:
     write_text(sweep_dir / SWEEP_FILE, [text], WHAT)
 
 
+def prepare_run(folder: Place, config: Config) -> str | None:
+    """Leave what a run of ``config`` can go on from, and remove whatever else an earlier attempt has left.
+
+    A run that failed by itself begins anew: what it failed of may have been mended since, and then lies in its past as
+    well. Returns what is to be told where a checkpoint is of no use.
+
+    Raises:
+        UserError: it cannot be removed.
+    """
+    info, told = info_of(folder), None
+    is_unfinished = info is not None and info["status"] in ("running", "interrupted")
+    if info is not None and is_unfinished and not _difference(_identity_of(config, Clusters()), info):
+        told = why_not_from_checkpoint(folder, config.policy.path)
+        if told is None:
+            return None
+    clear_run(folder)
+    return told
+
+
 def clear_run(folder: Place) -> None:
-    """Remove what a run that did not end left behind.
+    """Remove what a run left behind.
 
     Raises:
         UserError: it cannot be removed.

@@ -1,5 +1,6 @@
 """Hosts that die are replaced and asked again, whatever they were doing, until it has happened too often."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class FakeBackend(RayBackend):
 
     def __init__(self, hosts: list[FakeHost], replacements: list[FakeHost]) -> None:
         self._settings = NumericSettings(run_seed=0, eval_batch_size=8, weight_decay=0.01)
-        self._n_replaced = 0
+        self._n_replaced = Counter()
         self._hosts: list[Any] = list(hosts)
         self._replacements = replacements
         self.prepared = Prepared()  # type: ignore[assignment]
@@ -126,7 +127,7 @@ def test_hosts_that_keep_dying_end_the_run_with_one_line(tmp_path: Path) -> None
     dying = [FakeHost(str(number), ActorDiedError()) for number in range(MOST_REPLACEMENTS)]
     backend = FakeBackend([FakeHost("a", ActorDiedError())], dying)
 
-    with pytest.raises(UserError, match=f"device hosts died {MOST_REPLACEMENTS + 1} times.*backend.hosts") as caught:
+    with pytest.raises(UserError, match=f"a device host died {MOST_REPLACEMENTS + 1} times.*backend.hosts") as caught:
         backend.export(FORM, {}, tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -174,7 +174,7 @@ def test_a_damaged_run_is_run_again(make_sweep: MakeSweep, tmp_path: Path, damag
 def test_whatever_ends_one_run_does_not_end_the_others(
     make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leave(*given: object) -> None:
+    def leave(*given: object, **named: object) -> None:
         raise SystemExit(3)
 
     monkeypatch.setattr(execution, "execute", leave)

@@ -1,0 +1,102 @@
+"""A coordinator that is killed comes back by itself, in a run and in a sweep, and nobody sees it in the results."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.command_line import settings, started
+from tests.integration.conftest import SMALL, digests, small_run, sweep_of
+from tests.integration.ray_cluster import RayCluster
+
+N_ROUNDS = 6
+OFTEN_KEPT = (*SMALL, "training.local_steps=8", "results.checkpoint_rounds=1")
+ON_RAY = ("--backend", "ray", "--hosts", "2", *settings(OFTEN_KEPT))
+
+
+def coordinators(cluster: RayCluster) -> list[psutil.Process]:
+    """Those that carry a run out at the moment."""
+    family = cluster.process.children(recursive=True)
+    return [child for child in family if child.name().startswith("ray::Coord")]
+
+
+def lines_of(command: tuple[str, ...], cluster: RayCluster, on_line: Callable[[str], None]) -> list[str]:
+    """What a command that must succeed says on standard error."""
+    lines = []
+    with started(*command, environment=cluster.environment) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            on_line(line)
+        assert process.wait(timeout=300) == 0, lines
+    return lines
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_by_itself_when_its_coordinator_is_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    undisturbed = small_run(tmp_path / "undisturbed", rounds=N_ROUNDS, overrides=OFTEN_KEPT)
+    killed: list[int] = []
+
+    def kill_twice(line: str) -> None:
+        if line.startswith(("round 2/", "round 4/")):
+            for process in coordinators(ray_cluster):
+                process.kill()
+                killed.append(process.pid)
+
+    command = ("run", "--rounds", str(N_ROUNDS), "--out", str(tmp_path / "killed"), *ON_RAY)
+    lines = lines_of(command, ray_cluster, kill_twice)
+
+    assert len(killed) == 2
+    told = [line for line in lines if line.startswith("jetbed: ")]
+    assert len(told) == 2, lines
+    assert all(
+        "the coordinator died; Ray says: " in line and "it is started again, from round" in line for line in told
+    )
+    assert digests(tmp_path / "killed") == digests(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_dies_before_the_first_checkpoint_begins_anew(
+    ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    undisturbed = small_run(tmp_path / "undisturbed", rounds=3, overrides=OFTEN_KEPT)
+    killed: list[int] = []
+
+    def kill_once(line: str) -> None:
+        if line.startswith("round 1/") and not killed:
+            killed.extend(process.pid for process in coordinators(ray_cluster))
+            for process in coordinators(ray_cluster):
+                process.kill()
+
+    never_before_the_end = ("--set", "results.checkpoint_rounds=3")
+    command = ("run", "--rounds", "3", "--out", str(tmp_path / "killed"), *ON_RAY, *never_before_the_end)
+    lines = lines_of(command, ray_cluster, kill_once)
+
+    assert killed
+    assert "from round 0" in "".join(lines)
+    assert digests(tmp_path / "killed") == digests(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_by_itself_when_a_coordinator_is_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    policies = ["legend", "fedlora"]
+    (tmp_path / "whole").mkdir()
+    sweep_of(policies, tmp_path / "whole", rounds=N_ROUNDS, overrides=OFTEN_KEPT)
+    killed: list[int] = []
+
+    def kill_one(line: str) -> None:
+        # The second run is under way, and the slot that carries it out is the only one.
+        if ": finished in " in line and not killed:
+            for process in coordinators(ray_cluster):
+                process.kill()
+                killed.append(process.pid)
+
+    command = (
+        "sweep", str(tmp_path / "whole" / "policies.toml"), "--out", str(tmp_path / "killed"), "--max-parallel", "1",
+        *ON_RAY,
+    )  # fmt: skip
+    lines_of(command, ray_cluster, kill_one)
+
+    assert killed
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole" / "runs")
