@@ -196,8 +196,9 @@ def _baselines(baseline: str, keys: Mapping[str, Mapping[str, Any]]) -> dict[str
     if baseline in keys:
         candidates = [baseline]
     if not candidates:
-        hint = did_you_mean(baseline, keys) or ";"
-        raise UserError(f"the baseline must be one of the groups{hint} {'; '.join(keys)}, got {baseline!r}")
+        hint = did_you_mean(baseline, keys)
+        groups = ", ".join(map(repr, keys))
+        raise UserError(f"the baseline must be a group or a policy, got {baseline!r}{hint or ';'} groups are: {groups}")
     if len(candidates) == 1:
         return dict.fromkeys(keys, candidates[0])
     others = {label: {name: value for name, value in keys[label].items() if name != POLICY} for label in keys}

@@ -32,6 +32,13 @@ NONE = "none"
 """What stands for None, for which TOML has no word: a setting that is not given, though its key is."""
 
 
+def _may_be_zero(annotation: Any) -> bool:
+    """Whether 0 means something: of columns, which are names or numbers, the first; elsewhere where it is allowed."""
+    kinds = get_args(annotation)
+    limits = [limit for kind in kinds for given in get_args(kind)[1:] for limit in getattr(given, "metadata", ())]
+    return str in kinds or any(getattr(limit, "ge", None) == 0 for limit in limits)
+
+
 class Section(BaseModel):
     """A table of the configuration; it takes exactly the keys it names, each in its own type.
 
@@ -48,9 +55,8 @@ class Section(BaseModel):
         """None for "none" where a setting need not be given; an empty value is then a mistake."""
         if info.field_name is None or cls.model_fields[info.field_name].default is not None:
             return value
-        # Columns are names or numbers, of which 0 is the first column.
-        is_name_or_number = str in get_args(cls.model_fields[info.field_name].annotation)
-        is_empty = value == "" or (value == 0 and not isinstance(value, bool) and not is_name_or_number)
+        is_zero = value == 0 and not isinstance(value, bool)
+        is_empty = value == "" or (is_zero and not _may_be_zero(cls.model_fields[info.field_name].annotation))
         if isinstance(value, str | int | float) and is_empty:
             raise PydanticCustomError("not_given", "leave the key out, or give 'none', where nothing is meant")
         return None if value == NONE else value

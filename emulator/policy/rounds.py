@@ -43,9 +43,10 @@ def play_round(
     opened = testbed.open_round(round_index, train)
     view = testbed.view(state, policy.declares)
     with timed("plan"):
-        opened.plan = policy.plan(view)
+        plan = policy.plan(view)
+    testbed.ask(plan)
     with timed("play"):
-        after = testbed.clock.run(policy.protocol.run_round(testbed, policy, opened.plan, state))
+        after = testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
     return RoundToClose(opened=opened, view=view, before=state, after=after)
 
 
@@ -55,7 +56,8 @@ def replay(testbed: Testbed, policy: CheckedPolicy, plans: Sequence[RoundPlan]) 
     with testbed.clock.unpaced():
         for round_index, plan in enumerate(plans):
             state: dict[str, Any] = {}
-            testbed.open_round(round_index).plan = plan
+            testbed.open_round(round_index)
+            testbed.ask(plan)
             testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
             testbed.close_round()
             stand_ins.append(state)

@@ -105,6 +105,7 @@ def resolved(testbed: Testbed, jobs: Sequence[Job], state: Arrays) -> list[Updat
 
 def _work(testbed: Testbed, assignment: Assignment) -> Process[None]:
     device_id, form, model = assignment.device_id, testbed.form, testbed.model
+    testbed.ask_device(assignment)
     yield testbed.download(device_id, form.download_bytes(assignment, model))
     yield testbed.compute(device_id, form.work(assignment, model))
     yield testbed.upload(device_id, form.upload_bytes(assignment, model))

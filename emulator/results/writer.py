@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emulator.errors import ConfigError, UserError
@@ -103,13 +104,13 @@ class RunWriter:
 
         Raises:
             UserError: the folder lacks one of these rounds, or the disk cannot be written.
-            ValueError: ``n_rounds`` is not where a part ends.
         """
-        if n_rounds % self.rounds_per_part:
-            raise ValueError(f"a run goes on where a part of {self.rounds_per_part} rounds ends, got {n_rounds}")
-        n_parts = n_rounds // self.rounds_per_part
+        n_whole, n_begun = divmod(n_rounds, self.rounds_per_part)
         try:
-            self._keep_parts(n_parts)
+            if n_begun:
+                self._take_up(n_whole, n_rounds)
+            self._keep_parts(n_whole + bool(n_begun))
+            self.flush()
         except OSError as error:
             raise unwritable(self.out_dir, "results", error) from error
         self._before_s = float(info.get("wall_s") or 0.0)
@@ -120,13 +121,29 @@ class RunWriter:
         self._n_rounds = n_rounds
         self._opened_s = time.monotonic()
 
+    def _take_up(self, index: int, n_rounds: int) -> None:
+        """Read part ``index`` of each table, which is not full with round ``n_rounds - 1``, to add to it."""
+        for table, schema in SCHEMAS.items():
+            path = self.out_dir / table / _part_name(index)
+            if not path.is_file():
+                raise _lacks_rounds(path)
+            try:
+                written = pq.read_table(pa.BufferReader(path.read_bytes())).cast(schema)
+            except (pa.ArrowException, ValueError) as error:
+                raise UserError(f"a table is damaged, start the run anew ({error}): {str(path)!r}") from error
+            # The run may have gone on from here before, and been interrupted.
+            kept = written.filter(pc.less(written["round_index"], n_rounds))
+            if table == "rounds" and kept.num_rows < n_rounds - index * self.rounds_per_part:
+                raise _lacks_rounds(path)
+            self._parts[table] = _Part(index, [kept], is_on_disk=kept.num_rows == written.num_rows)
+
     def _keep_parts(self, n_parts: int) -> None:
         """Remove all parts but the first ``n_parts`` of each table."""
         for table in SCHEMAS:
             folder = self.out_dir / table
             for index in range(n_parts):
                 if not (path := folder / _part_name(index)).is_file():
-                    raise UserError(f"the run lacks rounds that its checkpoint has; start it anew: {str(path)!r}")
+                    raise _lacks_rounds(path)
             for path in listed(folder, "*.parquet"):
                 if path.name >= _part_name(n_parts):
                     path.unlink()
@@ -232,6 +249,10 @@ class RunWriter:
         except UserError:
             self._has_failed = True
             raise
+
+
+def _lacks_rounds(path: Place) -> UserError:
+    return UserError(f"the run lacks rounds that its checkpoint has; start it anew: {str(path)!r}")
 
 
 def _part_name(index: int) -> str:

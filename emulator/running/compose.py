@@ -175,9 +175,14 @@ def build_coordinator(
     n_devices = len(emulation.testbed.devices)
     if notes := availability_of(config.testbed.availability, n_devices, Seeds(config.seed)).notes:
         progress.warn("; ".join(notes))
-    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds)
+    # The last round is evaluated in any case, which that round of a longer run would not be.
+    is_in_turn = config.rounds % config.evaluation.every_rounds == 0
+    last_round = config.rounds - 1 if is_in_turn else None
+    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round)
     if (out_dir / INFO_FILE).exists():
         emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+        if emulation.first_round == 0:
+            told.warned("the run begins anew with round 0, since it has come to no checkpoint yet")
     return Coordinator(config, emulation, log, continuation, stop)
 
 

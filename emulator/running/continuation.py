@@ -36,13 +36,15 @@ SETTINGS_THAT_MAY_DIFFER = frozenset({"rounds", "backend", "pace", "observers"})
 class Continuation:
     """What one run keeps, so that it can go on.
 
-    ``every_rounds`` is 0 where nothing is kept.
+    ``every_rounds`` is 0 where nothing is kept. The run ends with ``last_round``, behind which it is kept as well, so
+    that it can be made longer; None where a longer run would not have come by what this one is at its end.
     """
 
-    def __init__(self, run_dir: Place, policy: CheckedPolicy, every_rounds: int) -> None:
+    def __init__(self, run_dir: Place, policy: CheckedPolicy, every_rounds: int, last_round: int | None = None) -> None:
         self._writer = CheckpointWriter(run_dir / FOLDER)
         self._policy = policy
         self._every_rounds = every_rounds
+        self._last_round = last_round
         self._states: dict[int, Arrays] = {}
         self._plans: list[RoundPlan] = []
 
@@ -50,6 +52,12 @@ class Continuation:
         """A round begins with this server state."""
         if self._every_rounds:
             self._states[round_index] = state
+
+    def is_due(self, round_index: int) -> bool:
+        """Whether a checkpoint is written when this round ends; its rows must be on disk before."""
+        if not self._every_rounds:
+            return False
+        return round_index == self._last_round or (round_index + 1) % self._every_rounds == 0
 
     def end_round(self, plan: RoundPlan, state: Arrays, progress: Progress) -> None:
         """A round is closed and written, and the next one begins with ``state``; writes a checkpoint where one is due.
@@ -64,7 +72,7 @@ class Continuation:
         in_use = {id(held) for held in self._policy.protocol.states_in_use()}
         self._states = {number: held for number, held in self._states.items() if id(held) in in_use}
         n_rounds = len(self._plans)
-        if n_rounds % self._every_rounds == 0:
+        if self.is_due(n_rounds - 1):
             self._writer.write(
                 Checkpoint(
                     n_rounds=n_rounds,

@@ -86,6 +86,8 @@ class Coordinator:
             self._policy.observe(report)
             timings = self._backend.timings() if self._backend else []
             self._log.write_round(report, tables, timings, self._testbed.outside_known_range)
+            if self._continuation.is_due(round_index):
+                self._log.flush()
             self._continuation.end_round(played.opened.plan, state, self._log.latest)
             if self._stop.is_set():
                 raise Interrupted

@@ -110,6 +110,10 @@ class RunLog:
         self._is_open = True
         self._observers.run_began(self._begin(round_index))
 
+    def flush(self) -> None:
+        """Have all that was written on disk."""
+        self._writer.flush()
+
     def finish(self, n_rounds: int) -> None:
         """All rounds are done and written."""
         if not self._is_open:

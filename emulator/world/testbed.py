@@ -18,6 +18,7 @@ from emulator.records import (
     ClusterView,
     Evaluation,
     Job,
+    RoundPlan,
     RoundReport,
     Status,
     TrainingDefaults,
@@ -137,6 +138,21 @@ class Testbed:
             else {},
             rng=self._seeds.rng("policy", opened.round_index),
         )
+
+    def ask(self, plan: RoundPlan) -> None:
+        """The server decides on ``plan`` for the round under way.
+
+        That is what its devices are asked for, whatever becomes of them; one that is busy with what an earlier round
+        asked of it finishes that first.
+        """
+        self.round.plan = plan
+        for assignment in plan.assignments.values():
+            if assignment.device_id not in self._ongoing:
+                self.ask_device(assignment)
+
+    def ask_device(self, assignment: Assignment) -> None:
+        """The server asks a device for the work of ``assignment``, which it has not begun yet."""
+        self.round.ledgers[assignment.device_id].work = self.form.work(assignment, self.model)
 
     def close_round(self, evaluation: Evaluation | None = None) -> RoundReport:
         """End the round now: whoever is not busy has waited until this moment.

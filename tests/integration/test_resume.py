@@ -133,6 +133,74 @@ def test_a_run_in_whose_description_0_means_not_given_is_read_and_goes_on(tmp_pa
     assert load_run(short).info["config"] == load_run(longer).info["config"]
 
 
+class Warned(RunObserver):
+    """Remembers what a run warns of."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warned(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize("policy", ["fedlora", "fedbuff"])
+def test_a_short_run_without_training_can_be_made_longer_within_its_first_part(policy: str, tmp_path: Path) -> None:
+    given = {**TROUBLE, "training.enabled": False, "policy.path": policy, "rounds": 8, "results.checkpoint_rounds": 10}
+    longer = execute(load_config(None, list(given.items())), tmp_path / "longer")
+    short = execute(load_config(None, list({**given, "rounds": 5}.items())), tmp_path / "short")
+    begins, warned = Begins(), Warned()
+    execute(config_to_resume(short, rounds=8), short, [begins, warned], resumes=True)
+
+    assert (begins.first_rounds, warned.texts) == ([5], [])
+    assert digests(short) == digests(longer)
+    verify(load_run(short))
+
+
+def test_a_run_that_died_behind_its_last_round_is_finished_without_another(tmp_path: Path) -> None:
+    given = {**TROUBLE, "training.enabled": False, "rounds": 3}
+    run_dir = execute(load_config(None, list(given.items())), tmp_path / "run")
+    before = digests(run_dir)
+    path = run_dir / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed", "error": "no space left"}))
+    execute(config_to_resume(run_dir), run_dir, resumes=True)
+
+    assert digests(run_dir) == before
+    info = load_run(run_dir).info
+    assert (info["status"], info["error"], info["n_rounds"]) == ("finished", None, 3)
+
+
+def test_a_run_without_a_checkpoint_says_that_it_begins_anew(tmp_path: Path) -> None:
+    given = {**TROUBLE, "training.enabled": False, "rounds": 3, "results.checkpoint_rounds": 0}
+    run_dir = execute(load_config(None, list(given.items())), tmp_path / "run")
+    warned = Warned()
+    execute(config_to_resume(run_dir, rounds=4), run_dir, [warned], resumes=True)
+
+    assert warned.texts == ["the run begins anew with round 0, since it has come to no checkpoint yet"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_last_evaluation_was_out_of_turn_goes_on_from_an_earlier_round(tmp_path: Path) -> None:
+    asked = {"evaluation__every_rounds": 2, "results__checkpoint_rounds": 2}
+    longer = execute(settings(**asked, rounds=6), tmp_path / "longer")
+    short = execute(settings(**asked, rounds=3), tmp_path / "short")
+    begins = Begins()
+    execute(config_to_resume(short, rounds=6), short, [begins], resumes=True)
+
+    assert begins.first_rounds == [2]
+    assert digests(short) == digests(longer)
+
+
+@pytest.mark.slow
+def test_a_run_shorter_than_the_rounds_between_checkpoints_goes_on_where_it_ended(tmp_path: Path) -> None:
+    longer = execute(settings(results__checkpoint_rounds=10), tmp_path / "longer")
+    short = execute(settings(results__checkpoint_rounds=10, rounds=3), tmp_path / "short")
+    begins = Begins()
+    execute(config_to_resume(short, rounds=4), short, [begins], resumes=True)
+
+    assert begins.first_rounds == [3]
+    assert digests(short) == digests(longer)
+
+
 @pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
     config = settings(results__checkpoint_rounds=3)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -289,3 +290,20 @@ def test_a_buffer_holds_at_least_one_update() -> None:
 
 def test_devices_at_work_are_ok() -> None:
     assert Played(Buffered(1), n_rounds=1).statuses(0) == [str(Status.OK)] * 3
+
+
+def test_the_log_has_what_a_device_that_starts_again_is_asked_for_now() -> None:
+    class Fewer(Buffered):
+        def plan(self, view: ClusterView) -> RoundPlan:
+            plan = super().plan(view)
+            return replace(
+                plan,
+                assignments={i: replace(each, n_steps=7 - view.round_index) for i, each in plan.assignments.items()},
+            )
+
+    played = Played(Fewer(1), n_rounds=2)
+
+    # All three deliver after 1 + 7 + 1 s, which fills two buffers at once: round 1 is over as they begin to download.
+    assert played.ends_s == [9.0, 9.0]
+    assert [seen.download_s for seen in played.reports[1].devices.values()] == [0.0] * 3
+    assert [seen.n_steps for seen in played.reports[1].devices.values()] == [6] * 3

@@ -253,6 +253,17 @@ def test_a_deadline_ends_the_round_for_those_who_have_not_delivered() -> None:
     assert after == (1 * 1 + 3 * 2) / (1 + 3)
 
 
+def test_who_is_cut_during_its_download_was_asked_for_as_much_as_the_others() -> None:
+    report, _ = play(Fixed(deadline_s=0.5))
+
+    assert [seen.compute_s for seen in report.devices.values()] == [0.0] * 3
+    whole, _ = play(Fixed())
+    for field in ("n_steps", "batch_size"):
+        asked = [getattr(seen, field) for seen in report.devices.values()]
+        assert asked == [getattr(seen, field) for seen in whole.devices.values()]
+        assert min(asked) > 0
+
+
 def test_who_is_late_is_not_trained() -> None:
     report, _ = play(Fixed(deadline_s=5.0))
 

@@ -1,5 +1,7 @@
 """Rows come from a closed round alone: one per device, one per activity, and one for the round."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from emulator.records import Group, RoundPlan, Status
@@ -17,7 +19,7 @@ def closed_round(groups: tuple[Group, ...] = ()) -> OpenRound:
     plan = small.policy.plan(view)
     cohort = {device: plan.assignments[device] for device in (0, 1, 2)}
     opened = small.testbed.round
-    opened.plan = RoundPlan(assignments=cohort, groups=groups)
+    small.testbed.ask(RoundPlan(assignments=cohort, groups=groups))
     protocol = small.checked.protocol
     small.testbed.clock.run(protocol.run_round(small.testbed, small.checked, opened.plan, small.state))
     small.testbed.close_round()
@@ -33,6 +35,23 @@ def test_there_is_a_row_for_every_device() -> None:
     assert columns["depth"] == [tiny_model().n_layers] * 3 + [0]
     assert columns["learning_rate"] == [1e-3] * 3 + [None]
     assert columns["train_loss"] == [1.0, None, 1.0, None]
+
+
+def test_what_was_asked_of_a_device_does_not_depend_on_what_became_of_it() -> None:
+    small = small_testbed(FedLora(rank=2), n_devices=4)
+    small.view()
+    plan = small.policy.plan(small.testbed.view(small.state, frozenset()))
+    opened, protocol = small.testbed.round, small.checked.protocol
+    small.testbed.ask(replace(plan, deadline_s=1e-6))
+    small.testbed.clock.run(protocol.run_round(small.testbed, small.checked, opened.plan, small.state))
+    small.testbed.close_round()
+
+    columns, n_layers = device_columns(opened), tiny_model().n_layers
+
+    assert (columns["status"], columns["compute_s"]) == (["late"] * 4, [0.0] * 4)
+    assert columns["depth"] == [n_layers] * 4
+    assert columns["ranks"] == [(2,) * n_layers] * 4
+    assert (columns["n_steps"], columns["batch_size"]) == ([2] * 4, [4] * 4)
 
 
 def test_groups_are_numbered_and_who_is_in_none_has_minus_one() -> None:

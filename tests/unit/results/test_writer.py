@@ -14,6 +14,7 @@ import pytest
 
 from emulator.errors import ConfigError, UserError
 from emulator.results.info import read_info
+from emulator.results.reader import load_run
 from emulator.results.writer import RunWriter, check_out_dir, claim_default_out_dir, default_out_dir
 
 NOW = datetime(2030, 1, 2, 3, 4, 5)
@@ -266,6 +267,31 @@ def test_a_run_that_goes_on_ends_with_the_bytes_of_one_that_was_not_disturbed(
     assert (info["status"], info["n_rounds"], info["n_resumed"], info["seed"]) == ("finished", 3, 1, 1)
 
 
+@pytest.mark.parametrize("n_written", [1, 2])
+def test_a_run_goes_on_within_a_part(n_written: int, tmp_path: Path, round_tables: Callable[[int], Any]) -> None:
+    def write(writer: RunWriter, rounds: range) -> None:
+        for round_index in rounds:
+            for table, columns in round_tables(round_index).items():
+                writer.write(table, columns)
+
+    whole, short = (RunWriter(tmp_path / name, rounds_per_part=2) for name in ("whole", "short"))
+    for writer in (whole, short):
+        writer.open({})
+    write(whole, range(3))
+    whole.close("finished")
+    write(short, range(n_written))
+    short.close("interrupted")
+    again = RunWriter(tmp_path / "short", rounds_per_part=2)
+    again.go_on(read_info(tmp_path / "short"), 1)
+    assert load_run(tmp_path / "short").rounds["round_index"].tolist() == [0]
+    write(again, range(1, 3))
+    again.close("finished")
+
+    parts = [path.relative_to(tmp_path / "whole") for path in sorted((tmp_path / "whole").rglob("*.parquet"))]
+    assert len(parts) == 8
+    assert all((tmp_path / "whole" / part).read_bytes() == (tmp_path / "short" / part).read_bytes() for part in parts)
+
+
 def test_a_run_that_lacks_a_round_does_not_go_on(tmp_path: Path, round_tables: Callable[[int], Any]) -> None:
     writer = RunWriter(tmp_path / "run")
     writer.open({})
@@ -273,5 +299,5 @@ def test_a_run_that_lacks_a_round_does_not_go_on(tmp_path: Path, round_tables: C
         writer.write(table, columns)
     with pytest.raises(UserError, match=r"part-00001\.parquet"):
         RunWriter(tmp_path / "run").go_on(read_info(tmp_path / "run"), 2)
-    with pytest.raises(ValueError, match="part of 50"):
+    with pytest.raises(UserError, match="lacks rounds that its checkpoint has"):
         RunWriter(tmp_path / "run", rounds_per_part=50).go_on(read_info(tmp_path / "run"), 20)
