@@ -10,7 +10,7 @@ from pathlib import Path
 from emulator.config import Config
 from emulator.running.limits import memory_left_bytes as available_bytes
 from emulator.running.limits import n_cores
-from emulator.running.objectives import run_objective
+from emulator.running.objectives import trained_spec
 from emulator.shapes.model_folder import checkpoint_bytes
 
 __all__ = [
@@ -84,10 +84,7 @@ def least_hosts(config: Config) -> int:
 
 def weights_bytes(config: Config) -> int:
     """The trained model's weights as hosts share them: numbers of four bytes."""
-    trained = run_objective(config).spec(
-        config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head
-    )
-    return 4 * trained.n_parameters
+    return 4 * trained_spec(config).n_parameters
 
 
 def trained_bytes(config: Config) -> int:
