@@ -168,6 +168,10 @@ class Work:
     skipped_layers: int = 0
 
 
+ANY_DEVICE = -1
+"""The ``device_id`` of an assignment that is priced, or copied for many devices; no plan may assign it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """What a policy asks one device to do in one (inner) round. Adapter forms come with subclasses that add shapes."""

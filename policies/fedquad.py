@@ -46,7 +46,7 @@ from typing import ClassVar, Literal
 from emulator.algorithms.balancing import relieve_slowest
 from emulator.algorithms.estimation import Capacities, Capacity, measured_capacity
 from emulator.errors import PlanError
-from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment, uniform_ranks
+from emulator.forms.lora import LoraAssignment, LoraForm, lora_template, uniform_ranks
 from emulator.policy import Count, Fraction, NotNegative, Policy
 from emulator.records import ClusterView, DeviceReport, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
@@ -157,7 +157,7 @@ class FedQuad(Policy):
         """What each setting asks of a device, whichever it is."""
         found = {}
         for depth in range(self.min_depth, view.model.n_layers + 1):
-            plain = lora_assignment(-1, view.training, form.ranks, depth)
+            plain = lora_template(view.training, form.ranks, depth)
             for n_quantized in range((depth if self.quantize else 0) + 1):
                 quantized = replace(plain, quantized_layers=n_quantized, activation_bits=self.bits)
                 found[Setting(depth, n_quantized)] = quantized

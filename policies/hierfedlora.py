@@ -44,7 +44,7 @@ import numpy as np
 from emulator.algorithms.aggregation import Contribution
 from emulator.algorithms.estimation import Capacities, Capacity, held_below, measured_capacity
 from emulator.algorithms.grouping import near_iid_groups, random_groups
-from emulator.forms.lora import LoraForm, lora_assignment, lora_plan, uniform_ranks
+from emulator.forms.lora import LoraForm, lora_plan, lora_template, uniform_ranks
 from emulator.policy import Between, Count, Fraction, Nonempty, NotNegative, Policy
 from emulator.records import Arrays, ClusterView, DeviceReport, Group, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
@@ -93,7 +93,7 @@ class HierFedLora(Policy):
 
     def plan(self, view: ClusterView) -> RoundPlan:
         form, n_layers = self.form(view.model), view.model.n_layers
-        settings = [lora_assignment(-1, view.training, form.ranks, depth) for depth in range(n_layers + 1)]
+        settings = [lora_template(view.training, form.ranks, depth) for depth in range(n_layers + 1)]
         sent_bytes = [(form.download_bytes(each, view.model), form.upload_bytes(each, view.model)) for each in settings]
         # For each device of which something is known, the seconds of an inner round at each depth.
         inner_s = {

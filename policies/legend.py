@@ -37,7 +37,7 @@ from typing import Literal
 
 from emulator.algorithms.balancing import relieve_slowest
 from emulator.algorithms.estimation import Capacities, held_below, measured_capacity
-from emulator.forms.lora import LoraForm, lora_assignment, lora_plan
+from emulator.forms.lora import LoraForm, lora_plan, lora_template
 from emulator.policy import Count, Fraction, Policy
 from emulator.records import ClusterView, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
@@ -99,7 +99,7 @@ class Legend(Policy):
     def _determined_depths(self, view: ClusterView, form: LoraForm) -> dict[int, int]:
         """LCD (reconstructed), for the devices of which something is known."""
         settings = [
-            lora_assignment(-1, view.training, form.ranks, depth, hold_below=self.downlink == "full")
+            lora_template(view.training, form.ranks, depth, hold_below=self.downlink == "full")
             for depth in range(view.model.n_layers + 1)
         ]
         download_bytes = [form.download_bytes(setting, view.model) for setting in settings]

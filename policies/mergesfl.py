@@ -47,7 +47,7 @@ from emulator.forms.cut import CutForm
 from emulator.forms.cut_lora import cut_form
 from emulator.policy import Count, Fraction, FractionAboveZero, NotNegative, Policy, Positive
 from emulator.protocols.cut import CutRounds
-from emulator.records import ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
+from emulator.records import ANY_DEVICE, ClusterView, DeviceReport, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
 
@@ -121,7 +121,7 @@ class MergeSfl(Policy):
         for device, seen in report.devices.items():
             if seen.status is Status.OUT_OF_MEMORY:
                 self._most[device] = max(1, self._batches[device] // 2)
-        self._capacities.observe(report, _measured_per_sample)
+        self._capacities.observe(report, lambda _, seen: capacity_per_sample(seen))
 
     def weight(self, update: Update) -> float:
         """``w = sum_i d_i w_i / sum_i d_i`` (from memory). All updates bring the same top."""
@@ -131,7 +131,9 @@ class MergeSfl(Policy):
         """The selected devices with their batch sizes."""
         devices, full = view.available, view.training.batch_size
         merges = self.protocol.merges
-        one = form.assignment(0, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=merges)
+        one = form.assignment(
+            ANY_DEVICE, n_steps=1, batch_size=1, learning_rate=1.0, top_learning_rate=1.0, merges=merges
+        )
         n_bytes = form.step_download_bytes(one, view.model), form.step_upload_bytes(one, view.model)
         known_s = {device: known.completion_s(1, *n_bytes) for device, known in self._capacities.known.items()}
         median_s = float(np.median(list(known_s.values())))
@@ -159,7 +161,8 @@ class MergeSfl(Policy):
         return chosen
 
 
-def _measured_per_sample(device: int, seen: DeviceReport) -> Capacity | None:
+def capacity_per_sample(seen: DeviceReport) -> Capacity | None:
+    """One round's measurement of a device, per sample (from memory); None of one that has taken no step."""
     return measured_capacity(seen, 1, inner_rounds=seen.n_steps * seen.batch_size) if seen.n_steps else None
 
 

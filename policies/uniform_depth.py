@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from emulator.errors import PlanError
-from emulator.forms.lora import LoraForm, lora_assignment, lora_plan, uniform_ranks
+from emulator.forms.lora import LoraForm, lora_plan, lora_template, uniform_ranks
 from emulator.policy import Count, Fraction, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
@@ -54,7 +54,7 @@ class UniformDepth(Policy):
         limit_bytes = self.memory_fraction * min(facts["memory_bytes"] for facts in view.declared.values())
 
         def needs_bytes(depth: int) -> int:
-            work = form.work(lora_assignment(-1, view.training, form.ranks, depth), view.model)
+            work = form.work(lora_template(view.training, form.ranks, depth), view.model)
             training = view.training
             return peak_memory(view.model, work, training.precision, dropout=training.dropout).total_bytes
 

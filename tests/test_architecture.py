@@ -115,6 +115,10 @@ def test_what_starts_fast_loads_neither_the_learning_libraries_nor_ray(module: s
     [
         ("emulator/protocols/mine.py", "from emulator.results.reader import load", "emulator.results.reader.load"),
         ("emulator/world/testbed.py", "import emulator.report", "emulator.report"),
+        ("emulator/world/testbed.py", "from emulator.results.rows import x", "emulator.results.rows.x"),
+        ("emulator/results/reader.py", "from emulator.analysis import compare", "emulator.analysis.compare"),
+        ("emulator/running/compose.py", "import emulator.backends.ray_run", "emulator.backends.ray_run"),
+        ("emulator/protocols/grouped.py", "from emulator.policy.base import Policy", "emulator.policy.base.Policy"),
         ("emulator/world/testbed.py", "from emulator.cli import main", "emulator.cli.main"),
         ("emulator/world/testbed.py", "import pydantic", "pydantic"),
         ("emulator/forms/lora.py", "import emulator.running.coordinator", "emulator.running.coordinator"),
@@ -174,6 +178,16 @@ def test_a_circle_is_found(back: str) -> None:
     assert import_circles(circle) == [["emulator/a.py", "emulator/b.py"]]
 
 
+def test_a_circle_of_rooms_is_found_that_leads_through_a_third_file() -> None:
+    circle = [
+        Source("emulator/a/x.py", "from emulator.b import y"),
+        Source("emulator/b/y.py", "def f():\n    import emulator.c.z"),
+        Source("emulator/c/z.py", "from ..a import x"),
+    ]
+
+    assert import_circles(circle) == [["emulator/a/x.py", "emulator/b/y.py", "emulator/c/z.py"]]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -208,7 +222,10 @@ def test_documentation_and_other_words_are_free(text: str) -> None:
         ("policies/mine.py", "import numpy as np\nx = np.random.rand(3)"),
         ("policies/mine.py", "import numpy\nrng = numpy.random.default_rng()"),
         ("emulator/forms/lora.py", "from numpy.random import default_rng"),
-        ("emulator/algorithms/genetic.py", "import random, time"),
+        *(
+            (f"emulator/algorithms/{name}.py", "import random, time")
+            for name in ("balancing", "bandits", "estimation", "genetic", "grouping", "ranks")
+        ),
         ("emulator/records.py", "import uuid"),
         ("emulator/learning/attach/lora.py", "import time"),
     ],

@@ -4,19 +4,17 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from emulator.analysis.costs import best_accuracy
 from emulator.analysis.devices import MEMORY_COLUMNS, POWER_COLUMNS, without_power
 from emulator.analysis.members import POLICY, SEED, Member, check_comparable, members_of_runs, members_of_sweep
-from emulator.analysis.metrics import METRICS, NOTHING_ASKED, Question, measure
+from emulator.analysis.metrics import METRICS, NO_TARGET_NO_BUDGETS, Question, measure
 from emulator.analysis.statistics import mean_over_seeds, paired_ratio
 from emulator.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from emulator.results.reader import RunFrames, SweepFrames
+from emulator.results.reader import RunFrames, SweepFrames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,8 +46,8 @@ class Comparison:
 
 
 def compare(
-    runs: "SweepFrames | RunFrames | Sequence[RunFrames]",
-    question: Question = NOTHING_ASKED,
+    runs: SweepFrames | RunFrames | Sequence[RunFrames],
+    question: Question = NO_TARGET_NO_BUDGETS,
     *,
     baseline: str | None = None,
     by: Sequence[str] | None = None,
@@ -119,12 +117,11 @@ def _short_policies(policies: Iterable[Any]) -> dict[Any, Any]:
     return {policy: name if counts[name] == 1 else policy for policy, name in short.items()}
 
 
-def _members(runs: Any) -> list[Member]:
-    # Not by their classes, whose module needs this package.
-    if hasattr(runs, "axes"):
+def _members(runs: SweepFrames | RunFrames | Sequence[RunFrames]) -> list[Member]:
+    if isinstance(runs, SweepFrames):
         members = members_of_sweep(runs)
     else:
-        members = members_of_runs([runs] if hasattr(runs, "info") else list(runs))
+        members = members_of_runs([runs] if isinstance(runs, RunFrames) else list(runs))
     if not members:
         raise UserError("there are no runs to compare")
     return members

@@ -4,12 +4,10 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emulator.errors import UserError
-
-if TYPE_CHECKING:
-    from emulator.results.reader import RunFrames, SweepFrames
+from emulator.results.reader import RunFrames, SweepFrames
 
 Value = bool | int | float | str | None
 
@@ -53,10 +51,10 @@ class Member:
     settings: Mapping[str, Value]
     status: str
     error: str | None
-    frames: "RunFrames | None"
+    frames: RunFrames | None
 
 
-def members_of_sweep(sweep: "SweepFrames") -> list[Member]:
+def members_of_sweep(sweep: SweepFrames) -> list[Member]:
     """All runs of a sweep, also those that were not started; they differ in its axes.
 
     Raises:
@@ -74,7 +72,7 @@ def members_of_sweep(sweep: "SweepFrames") -> list[Member]:
     ]
 
 
-def members_of_runs(runs: Sequence["RunFrames"]) -> list[Member]:
+def members_of_runs(runs: Sequence[RunFrames]) -> list[Member]:
     """Runs by themselves; they differ in those settings of ``run.json`` that are not the same in all of them."""
     settings = [_settings(run.info) for run in runs]
     keys = list(dict.fromkeys(key for own in settings for key in own))

@@ -102,10 +102,12 @@ class Question:
         return {"time_s": self.budget_s, "total_bytes": self.budget_bytes, "energy_j": self.budget_j}
 
 
-NOTHING_ASKED = Question()
+NO_TARGET_NO_BUDGETS = Question()
 
 
-def measure(rounds: pd.DataFrame, devices: pd.DataFrame, question: Question = NOTHING_ASKED) -> dict[str, float | None]:
+def measure(
+    rounds: pd.DataFrame, devices: pd.DataFrame, question: Question = NO_TARGET_NO_BUDGETS
+) -> dict[str, float | None]:
     """All metrics of one run, by name; None is what the run does not tell, or nobody asked.
 
     Args:

@@ -24,6 +24,7 @@ class BackendKind:
         has_host_processes: whether its hosts are processes of their own, as many as ``backend.hosts`` says; otherwise
             this process is its one host.
         start_s: what it takes on the wall to start and to end, beside loading models and data.
+        own_bytes: memory of its own processes and the coordinator's, beside hosts and this process.
     """
 
     name: str
@@ -32,6 +33,7 @@ class BackendKind:
     run_batch: str = ""
     has_host_processes: bool
     start_s: float = 0.0
+    own_bytes: int = 0
 
     @property
     def is_side_by_side(self) -> bool:
@@ -47,6 +49,9 @@ class BackendKind:
         return _load(self.run_batch)
 
 
+RAY_BYTES = 400 * 2**20
+"""What Ray's own processes and the coordinator need beside this one (measured)."""
+
 KINDS: tuple[BackendKind, ...] = (
     BackendKind(
         name="ray",
@@ -56,6 +61,7 @@ KINDS: tuple[BackendKind, ...] = (
         has_host_processes=True,
         # Measured: 20 s on a 2-core machine that other work kept busy; half of that is taken for a quiet one.
         start_s=10.0,
+        own_bytes=RAY_BYTES,
     ),
     BackendKind(
         name="inline",

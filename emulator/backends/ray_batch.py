@@ -75,7 +75,7 @@ class CoordinatorSlot:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Under:
+class _ActiveRun:
     """A run under way: its slot, the reference to its end, the names of its hosts, and how often it may still die."""
 
     run: BatchRun
@@ -120,11 +120,11 @@ class _Batch:
         if self._pool:
             most = min(max_parallel or len(self._free), len(self._free), len(runs))
         self._slots = [self._new_slot() for _ in range(most)]
-        self._under: list[_Under] = []
+        self._active: list[_ActiveRun] = []
 
     def carry_out(self) -> None:
         try:
-            while self._waiting or self._under:
+            while self._waiting or self._active:
                 while self._waiting and self._slots:
                     self._start()
                 self._grant()
@@ -136,7 +136,7 @@ class _Batch:
     def close(self) -> None:
         if self._pool:
             self._pool.close()
-        for slot in [*self._slots, *(under.slot for under in self._under)]:
+        for slot in [*self._slots, *(active.slot for active in self._active)]:
             ray.kill(slot)
 
     def _start(self) -> None:
@@ -153,7 +153,7 @@ class _Batch:
         run = self._waiting.pop(index)
         self._listener.started(run.name)
         lives = Lives(run.out_dir, command="the same command")
-        self._under.append(_Under(run=run, slot=slot, end=self._begin(run, slot, names), hosts=names, lives=lives))
+        self._active.append(_ActiveRun(run=run, slot=slot, end=self._begin(run, slot, names), hosts=names, lives=lives))
 
     def _begin(self, run: BatchRun, slot: Any, names: Sequence[str]) -> Any:
         """Let ``slot`` carry ``run`` out on these hosts; the reference to its end."""
@@ -167,84 +167,84 @@ class _Batch:
 
     def _grant(self) -> None:
         """Give hosts that no run waits for to those under way, the fewest first."""
-        while self._pool and self._free and self._under and not self._waiting:
-            under = min(self._under, key=lambda under: len(under.hosts))
+        while self._pool and self._free and self._active and not self._waiting:
+            active = min(self._active, key=lambda active: len(active.hosts))
             name = self._free.pop(0)
-            under.slot.grant.remote(name, self._pool.hosts[name])
-            under.hosts.append(name)
+            active.slot.grant.remote(name, self._pool.hosts[name])
+            active.hosts.append(name)
 
     def _wait(self) -> None:
         """Wait for a run to end, but not for long; tell how far the others are."""
-        ended, _ = ray.wait([under.end for under in self._under], timeout=POLL_S)
+        ended, _ = ray.wait([active.end for active in self._active], timeout=POLL_S)
         self._tell_progress()
-        for under in [under for under in self._under if under.end in ended]:
-            self._under.remove(under)
-            self._end(under)
+        for active in [active for active in self._active if active.end in ended]:
+            self._active.remove(active)
+            self._end(active)
 
     def _tell_progress(self) -> None:
-        asked = {under.slot.events.remote(): under.run.name for under in self._under}
+        asked = {active.slot.events.remote(): active.run.name for active in self._active}
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=1.0)
         for reference in answered:
             # A death is told by the run's own reference.
             with suppress(*DIED):
                 deliver(ray.get(reference), _Named(asked[reference], self._listener))
 
-    def _end(self, under: _Under) -> None:
+    def _end(self, active: _ActiveRun) -> None:
         """A run has ended, or its coordinator has died and another one goes on.
 
         Raises:
             LostError: the cluster is gone, and with it whatever was under way.
         """
-        error, is_dead = _error_of(under.end)
+        error, is_dead = _error_of(active.end)
         if is_dead:
             assert error is not None
             with suppress(RayError):
-                ray.kill(under.slot)
-            error = self._let_go_on(under, error)
+                ray.kill(active.slot)
+            error = self._let_go_on(active, error)
             if error is None:
                 return
         else:
             # All of it, so that nothing is left for the next run on this slot.
-            deliver(result(under.slot.events.remote()), _Named(under.run.name, self._listener))
+            deliver(result(active.slot.events.remote()), _Named(active.run.name, self._listener))
             if self._pool:
-                self._pool.hosts |= result(under.slot.hand_back.remote())
+                self._pool.hosts |= result(active.slot.hand_back.remote())
         if error is not None:
-            self._renew(under)
+            self._renew(active)
         if self._pool:
-            self._loaded.keep([*self._waiting, *(other.run for other in self._under)])
-        self._slots.append(under.slot)
-        self._free += under.hosts
-        self._listener.ended(under.run.name, error)
+            self._loaded.keep([*self._waiting, *(other.run for other in self._active)])
+        self._slots.append(active.slot)
+        self._free += active.hosts
+        self._listener.ended(active.run.name, error)
 
-    def _let_go_on(self, under: _Under, death: BaseException) -> LostError | None:
+    def _let_go_on(self, active: _ActiveRun, death: BaseException) -> LostError | None:
         """Have a new coordinator go on with a run whose own has died; why not, where it has died too often."""
         try:
-            told = under.lives.lose_one(death)
+            told = active.lives.lose_one(death)
         except LostError as error:
             if is_cluster_lost(death):
                 raise
-            under.slot = self._new_slot()
+            active.slot = self._new_slot()
             return error
-        self._listener.warned(under.run.name, told)
-        under.slot = self._new_slot()
-        self._renew(under)
-        under.end = self._begin(under.run, under.slot, under.hosts)
-        self._under.append(under)
+        self._listener.warned(active.run.name, told)
+        active.slot = self._new_slot()
+        self._renew(active)
+        active.end = self._begin(active.run, active.slot, active.hosts)
+        self._active.append(active)
         return None
 
-    def _renew(self, under: _Under) -> None:
+    def _renew(self, active: _ActiveRun) -> None:
         """Replace the dead among the hosts of a run; those that its coordinator had started died with it."""
         if self._pool:
-            self._pool.renew(under.hosts)
-            self._loaded.forget(under.run)
-            self._resident = {name: key for name, key in self._resident.items() if name not in under.hosts}
+            self._pool.renew(active.hosts)
+            self._loaded.forget(active.run)
+            self._resident = {name: key for name, key in self._resident.items() if name not in active.hosts}
 
     def _interrupt(self) -> None:
         """Ask the runs under way to stop, and wait for them to have written what they have."""
-        for under in self._under:
-            under.slot.stop.remote()
-        if self._under:
-            ray.wait([under.end for under in self._under], num_returns=len(self._under), timeout=GRACE_S)
+        for active in self._active:
+            active.slot.stop.remote()
+        if self._active:
+            ray.wait([active.end for active in self._active], num_returns=len(self._active), timeout=GRACE_S)
 
     def _new_slot(self) -> Any:
         remote: Any = ray.remote(CoordinatorSlot).options(num_cpus=0, max_concurrency=2, scheduling_strategy=here())

@@ -15,9 +15,10 @@ from typing import Any
 import ray
 
 from emulator.backends.environment import set_environment
+from emulator.backends.kinds import RAY_BYTES
 from emulator.backends.ray_join import join
 from emulator.errors import UserError
-from emulator.running.capacity import HOST_BYTES, RAY_BYTES
+from emulator.running.capacity import HOST_BYTES
 from emulator.running.limits import memory_left_bytes, n_cores, tasks_left
 
 OBJECT_STORE_BYTES = 512 * 2**20

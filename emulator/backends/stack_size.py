@@ -6,7 +6,7 @@ the machine: what it weighs up are round numbers that hold for any core, and for
 
 from emulator.config import Config
 from emulator.learning.settings import DEVICES_STACKED
-from emulator.shapes.catalog import model_spec
+from emulator.running.objectives import trained_spec
 from emulator.shapes.names import ModelName
 from emulator.shapes.spec import ModelSpec
 
@@ -36,7 +36,7 @@ def devices_stacked(config: Config, on_gpu: bool) -> int:
         return training.devices_stacked
     if not training.enabled or ModelName(config.model.train).is_convnet:
         return DEVICES_STACKED
-    model = model_spec(config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head)
+    model = trained_spec(config)
     if on_gpu:
         return all_that_fit(model, training.batch_size, 2 if training.precision == "bfloat16" else 4)
     return enough_for_a_core(model, training.batch_size)

@@ -1,13 +1,11 @@
 """What can be found out about the machine that is measured: its name, its processor and its memory."""
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.running.limits import memory_left_bytes
+from emulator.running.limits import machine_memory_bytes, memory_left_bytes
 
-_MEMINFO = Path("/proc/meminfo")
 _CPUINFO = Path("/proc/cpuinfo")
 _BOARD_NAME = Path("/proc/device-tree/model")  # on Jetson, Raspberry Pi and other boards of that kind
 
@@ -37,8 +35,8 @@ def this_machine(device: str) -> Machine:
             memory_source="CUDA's total and free memory",
         )
     processor = _processor()
-    memory_bytes = _meminfo_bytes("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    unused_bytes = available_memory_bytes()
+    memory_bytes = machine_memory_bytes()
+    unused_bytes = memory_left_bytes()
     return Machine(
         name=_board_name() or processor,
         processor=processor,
@@ -63,18 +61,6 @@ def this_trainer() -> Trainer:
 
     silence_libraries()
     return Trainer(version=f"PyTorch {torch_version()}", devices=usable_devices(), n_threads=default_threads())
-
-
-def available_memory_bytes() -> int | None:
-    """Memory that programs can still take without swapping; None where the system does not say."""
-    return memory_left_bytes(meminfo=_MEMINFO)
-
-
-def _meminfo_bytes(key: str) -> int | None:
-    for line in _read(_MEMINFO).splitlines():
-        if line.startswith(f"{key}:"):
-            return 1024 * int(line.split()[1])
-    return None
 
 
 def _board_name() -> str:

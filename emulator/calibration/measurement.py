@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from emulator.calibration.machine import available_memory_bytes
 from emulator.calibration.step_settings import StepSetting, shape_of
+from emulator.running.limits import memory_left_bytes
 from emulator.world.price.steps import step_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _GUESSED_DISPATCH_S = 2e-5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class How:
+class TimingMethod:
     """How steps are timed: where, with how many threads, how many times in turn, and by which clock.
 
     ``clock`` is ``wall``, or ``cpu`` for a single thread on a machine that others use at the same time.
@@ -71,7 +71,7 @@ class _Seen:
 
 
 def measure(
-    settings: Sequence[StepSetting], how: How, show: Callable[[MeasuringProgress], None]
+    settings: Sequence[StepSetting], method: TimingMethod, show: Callable[[MeasuringProgress], None]
 ) -> tuple[MeasuredStep, ...]:
     """Time the steps of ``settings``, which are in the order of their shapes; those that do not fit are left out.
 
@@ -79,16 +79,16 @@ def measure(
     """
     from emulator.learning.model.probe import StepBench
 
-    settings = [setting for setting in settings if _fits(setting, how.precision)]
+    settings = [setting for setting in settings if _fits(setting, method.precision)]
     seen = {setting: _Seen() for setting in settings}
-    progress = _Progress(settings, how, show)
-    for _ in range(how.n_turns):
+    progress = _TimeLeft(settings, method, show)
+    for _ in range(method.n_turns):
         for _, group in groupby(settings, key=shape_of):
             of_shape = list(group)
-            with StepBench(of_shape[0].config, how.device, how.n_threads) as bench:
+            with StepBench(of_shape[0].config, method.device, method.n_threads) as bench:
                 for setting in of_shape:
                     progress.show(setting)
-                    steps_s = _visited(bench, setting, how)
+                    steps_s = _visited(bench, setting, method)
                     seen[setting].steps_s += steps_s
                     if seen[setting].peak_memory_bytes is None:
                         seen[setting].peak_memory_bytes = bench.peak_memory_bytes()
@@ -96,7 +96,7 @@ def measure(
     return tuple(
         MeasuredStep(
             setting=setting,
-            precision=how.precision,
+            precision=method.precision,
             step_s=min(each.steps_s),
             median_step_s=statistics.median(each.steps_s),
             n_steps=len(each.steps_s),
@@ -106,34 +106,36 @@ def measure(
     )
 
 
-def expected_s(settings: Sequence[StepSetting], how: How, flop_per_s: float) -> float:
+def expected_s(settings: Sequence[StepSetting], method: TimingMethod, flop_per_s: float) -> float:
     """About how long :func:`measure` will take where matrix products reach ``flop_per_s``."""
-    steps_s = {setting: _guessed_step_s(setting, how.precision, flop_per_s) for setting in settings}
-    return how.n_turns * (sum(map(_visit_s, steps_s.values())) + _build_s(settings))
+    steps_s = {setting: _guessed_step_s(setting, method.precision, flop_per_s) for setting in settings}
+    return method.n_turns * (sum(map(_visit_s, steps_s.values())) + _build_s(settings))
 
 
-def probed_flop_per_s(how: How) -> float:
+def probed_flop_per_s(method: TimingMethod) -> float:
     """A first idea of the machine's rate, from a few steps of one setting."""
     from emulator.learning.model.probe import StepBench
 
     setting = StepSetting(hidden_size=256, n_layers=2, depth=2, rank=8, targets="qv", batch_size=8, seq_len=64)
-    with StepBench(setting.config, how.device, how.n_threads) as bench, bench.steps(setting.work, "fp32") as step:
+    with StepBench(setting.config, method.device, method.n_threads) as bench, bench.steps(setting.work, "fp32") as step:
         seconds = min(step().wall_s for _ in range(4))
     return _flop(setting, "fp32") / seconds
 
 
-class _Progress:
+class _TimeLeft:
     """Says what is left: what the remaining visits should take, scaled by how long the past ones really took."""
 
-    def __init__(self, settings: Sequence[StepSetting], how: How, show: Callable[[MeasuringProgress], None]) -> None:
-        self._settings, self._how, self._show = settings, how, show
+    def __init__(
+        self, settings: Sequence[StepSetting], method: TimingMethod, show: Callable[[MeasuringProgress], None]
+    ) -> None:
+        self._settings, self._method, self._show = settings, method, show
         self._n_done = 0
-        self._flop = {setting: _flop(setting, how.precision) for setting in settings}
+        self._flop = {setting: _flop(setting, method.precision) for setting in settings}
         self._steps_s: dict[StepSetting, float] = {}
         self._begin_s = time.perf_counter()
 
     def show(self, setting: StepSetting) -> None:
-        n_visits = self._how.n_turns * len(self._settings)
+        n_visits = self._method.n_turns * len(self._settings)
         left_s = 0.0
         if self._steps_s:
             visits_s = [self._visit_s(number) for number in range(n_visits)]
@@ -154,14 +156,14 @@ class _Progress:
         return _visit_s(self._flop[setting] / flop_per_s)
 
 
-def _visited(bench: "StepBench", setting: StepSetting, how: How) -> list[float]:
+def _visited(bench: "StepBench", setting: StepSetting, method: TimingMethod) -> list[float]:
     """Seconds of the steps of one turn: as many as :data:`VISIT_S` has room for, after one that allocates."""
     steps_s: list[float] = []
-    with bench.steps(setting.work, how.precision) as step:
+    with bench.steps(setting.work, method.precision) as step:
         step()
         while len(steps_s) < _MIN_STEPS or (sum(steps_s) < VISIT_S and len(steps_s) < _MAX_STEPS):
             took = step()
-            steps_s.append(took.wall_s if how.clock == "wall" else took.cpu_s)
+            steps_s.append(took.wall_s if method.clock == "wall" else took.cpu_s)
     return steps_s
 
 
@@ -187,6 +189,6 @@ def _flop(setting: StepSetting, precision: str) -> float:
 
 
 def _fits(setting: StepSetting, precision: str) -> bool:
-    free_bytes = available_memory_bytes()
+    free_bytes = memory_left_bytes()
     needed_bytes = _MEMORY_MARGIN * step_of(setting.model, setting.work, precision).memory().total_bytes
     return free_bytes is None or needed_bytes <= free_bytes

@@ -36,7 +36,7 @@ _MODE_ID = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Watts:
+class PowerFigures:
     """What the machine draws while it waits, trains, and sends or receives, and who says so."""
 
     idle_w: float
@@ -57,7 +57,7 @@ class Calibration:
     fit: Fit
     steps: tuple[MeasuredStep, ...]
     amp_flop_per_s: float | None
-    watts: Watts
+    power: PowerFigures
     n_threads: int | None
     software: str
     link: MeasuredLink | None
@@ -128,9 +128,9 @@ def profile_text(calibration: Calibration) -> str:
         "memory_gb_per_s": _rounded(fit.memory_bytes_per_s / 1e9),
         "step_overhead_ms": _rounded(fit.step_overhead_s * 1e3),
         "dispatch_us": _rounded(fit.dispatch_s * 1e6),
-        "idle_w": _rounded(calibration.watts.idle_w),
-        "compute_w": _rounded(calibration.watts.compute_w),
-        "transfer_w": _rounded(calibration.watts.transfer_w),
+        "idle_w": _rounded(calibration.power.idle_w),
+        "compute_w": _rounded(calibration.power.compute_w),
+        "transfer_w": _rounded(calibration.power.transfer_w),
         "cpu": machine.processor,
     }
     if calibration.n_threads is not None:
@@ -219,7 +219,7 @@ def _known_range(calibration: Calibration) -> Mapping[str, Any]:
 
 
 def _provenance(calibration: Calibration) -> Mapping[str, Any]:
-    fit, machine, watts = calibration.fit, calibration.machine, calibration.watts
+    fit, machine, power = calibration.fit, calibration.machine, calibration.power
     threads = "" if calibration.n_threads is None else f", threads: {calibration.n_threads}"
     measured = {
         "kind": "measured",
@@ -260,10 +260,10 @@ def _provenance(calibration: Calibration) -> Mapping[str, Any]:
     }
     found["watts"] = {
         "covers": ["idle_w", "compute_w", "transfer_w"],
-        "kind": watts.kind,
-        "source": watts.source,
+        "kind": power.kind,
+        "source": power.source,
         "date": date.today().isoformat(),
-        **({"note": watts.note} if watts.note else {}),
+        **({"note": power.note} if power.note else {}),
     }
     facts = ["cpu"] + (["cpu_threads"] if calibration.n_threads is not None else [])
     found["facts"] = {"covers": facts, **measured}

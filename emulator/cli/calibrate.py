@@ -13,16 +13,16 @@ from emulator.calibration.fit import MOST_MEAN_ERROR_FRACTION, Fit, FitError, fi
 from emulator.calibration.link import MeasuredLink, measure_link, parse_peer, serve
 from emulator.calibration.machine import Machine, this_machine, this_trainer
 from emulator.calibration.measurement import (
-    How,
     MeasuredStep,
     MeasuringProgress,
     TimedBy,
+    TimingMethod,
     expected_s,
     measure,
     probed_flop_per_s,
 )
 from emulator.calibration.power import DrawnPower, PowerSensor, find_sensor, sampled
-from emulator.calibration.profile_file import KEYS, Calibration, Watts, check_out, write_calibration
+from emulator.calibration.profile_file import KEYS, Calibration, PowerFigures, check_out, write_calibration
 from emulator.calibration.step_settings import StepSetting, grid
 from emulator.errors import ConfigError
 from emulator.report.terminal.console import terminal
@@ -81,22 +81,22 @@ def calibrate(request: CalibrationRequest) -> None:
         raise ConfigError(f"--watts and --sensor exclude one another; give one of them, got {request.sensor!r}")
     sensor = None if given_watts else find_sensor(chosen=request.sensor)
     peer = None if request.peer is None else parse_peer(request.peer)
-    how = how_to_measure(request.device, request.threads, request.clock, quick=request.quick)
+    method = timing_method(request.device, request.threads, request.clock, quick=request.quick)
     console = terminal(stderr=True)
     link = None
     if peer:
         console.print(f"measuring the link to {request.peer}")
         link = measure_link(*peer, _LINK_S)
-    machine = this_machine(how.device)
+    machine = this_machine(method.device)
     if sensor is not None:
         console.print(f"power: {sensor.source}", soft_wrap=True, markup=False)
     idle = _idle(sensor)
     with sampled(sensor) as drawn:
-        steps = timed(grid(quick=request.quick), how, console)
+        steps = timed(grid(quick=request.quick), method, console)
     amp_steps: tuple[MeasuredStep, ...] = ()
-    if how.device == "cuda":
-        amp_steps = timed(grid(quick=request.quick)[::_AMP_EVERY], replace(how, precision="amp"), console)
-    fit = fit_steps(steps, "queued" if how.device == "cuda" else "in_turn")
+    if method.device == "cuda":
+        amp_steps = timed(grid(quick=request.quick)[::_AMP_EVERY], replace(method, precision="amp"), console)
+    fit = fit_steps(steps, "queued" if method.device == "cuda" else "in_turn")
     check_quiet(steps, fit)
     calibration = Calibration(
         title=request.name or machine.name,
@@ -105,16 +105,16 @@ def calibrate(request: CalibrationRequest) -> None:
         fit=fit,
         steps=(*steps, *amp_steps),
         amp_flop_per_s=fit_rate(amp_steps, fit) if amp_steps else None,
-        watts=given_watts or _measured_watts(sensor, idle, drawn),
-        n_threads=how.n_threads if how.device == "cpu" else None,
-        software=software(how.clock),
+        power=given_watts or _measured_watts(sensor, idle, drawn),
+        n_threads=method.n_threads if method.device == "cpu" else None,
+        software=software(method.clock),
         link=link,
         peer=request.peer or "",
     )
-    _show_result(request, machine, fit, calibration.watts, link, write_calibration(request.out, calibration))
+    _show_result(request, machine, fit, calibration.power, link, write_calibration(request.out, calibration))
 
 
-def how_to_measure(device: str | None, threads: int | None, clock: TimedBy, *, quick: bool) -> How:
+def timing_method(device: str | None, threads: int | None, clock: TimedBy, *, quick: bool) -> TimingMethod:
     """Where and how steps are timed on this machine.
 
     Raises:
@@ -132,20 +132,20 @@ def how_to_measure(device: str | None, threads: int | None, clock: TimedBy, *, q
             f"--clock cpu counts the time of one thread: give --threads 1 and --device cpu with it; got {n_threads!r} "
             f"threads on {device!r}"
         )
-    return How(device=device, n_threads=n_threads, n_turns=_QUICK_TURNS if quick else _TURNS, clock=clock)
+    return TimingMethod(device=device, n_threads=n_threads, n_turns=_QUICK_TURNS if quick else _TURNS, clock=clock)
 
 
-def timed(settings: tuple[StepSetting, ...], how: How, console: Console) -> tuple[MeasuredStep, ...]:
+def timed(settings: tuple[StepSetting, ...], method: TimingMethod, console: Console) -> tuple[MeasuredStep, ...]:
     """Time the steps of ``settings`` and show how far that has come."""
-    wanted_s = expected_s(settings, how, probed_flop_per_s(how))
-    where = "on the GPU" if how.device == "cuda" else f"with {how.n_threads} thread{'s' * (how.n_threads > 1)}"
+    wanted_s = expected_s(settings, method, probed_flop_per_s(method))
+    where = "on the GPU" if method.device == "cuda" else f"with {method.n_threads} thread{'s' * (method.n_threads > 1)}"
     console.print(
-        f"timing {len(settings)} kinds of training steps {where}, {how.precision}, in {how.n_turns} turns: about "
+        f"timing {len(settings)} kinds of training steps {where}, {method.precision}, in {method.n_turns} turns: about "
         f"{duration(wanted_s)}",
     )
     begin_s = time.perf_counter()
     with _Display(console) as display:
-        steps = measure(settings, how, display.show)
+        steps = measure(settings, method, display.show)
     console.print(f"timed in {duration(time.perf_counter() - begin_s)}")
     if len(steps) < len(settings):
         console.print(f"{len(settings) - len(steps)} settings were left out: they need more memory than is free")
@@ -185,7 +185,7 @@ def software(clock: TimedBy) -> str:
     return f"{this_trainer().version}{', CPU time of the one thread' if clock == 'cpu' else ''}"
 
 
-def parse_watts(text: str | None) -> Watts | None:
+def parse_watts(text: str | None) -> PowerFigures | None:
     """Watts that the user read off a meter: ``IDLE,COMPUTE,TRANSFER``.
 
     Raises:
@@ -203,7 +203,7 @@ def parse_watts(text: str | None) -> Watts | None:
             "--watts takes three numbers, IDLE,COMPUTE,TRANSFER, of which the first is the least, such as 3.1,9.5,4; "
             f"got {text!r}"
         )
-    return Watts(
+    return PowerFigures(
         idle_w=idle_w,
         compute_w=compute_w,
         transfer_w=transfer_w,
@@ -253,13 +253,13 @@ def _idle(sensor: PowerSensor | None) -> DrawnPower:
     return drawn
 
 
-def _measured_watts(sensor: PowerSensor | None, idle: DrawnPower, busy: DrawnPower) -> Watts:
+def _measured_watts(sensor: PowerSensor | None, idle: DrawnPower, busy: DrawnPower) -> PowerFigures:
     idle_w, compute_w = idle.mean_w, busy.mean_w
     n_unread = idle.n_unread + busy.n_unread
     n_read = len(idle.samples_w) + len(busy.samples_w)
     unread = f" {n_unread} of {n_unread + n_read} samples could not be read ({busy.reason or idle.reason})."
     if sensor is None or idle_w is None or compute_w is None:
-        return Watts(
+        return PowerFigures(
             idle_w=0.0,
             compute_w=0.0,
             transfer_w=0.0,
@@ -268,7 +268,7 @@ def _measured_watts(sensor: PowerSensor | None, idle: DrawnPower, busy: DrawnPow
             note="0 W leaves energy out of account; --watts IDLE,COMPUTE,TRANSFER takes what a meter says."
             + (f"{unread} The sensor was: {sensor.source}." if sensor else ""),
         )
-    return Watts(
+    return PowerFigures(
         idle_w=idle_w,
         compute_w=max(idle_w, compute_w),
         transfer_w=idle_w,
@@ -283,7 +283,7 @@ def _show_result(
     request: CalibrationRequest,
     machine: Machine,
     fit: Fit,
-    watts: Watts,
+    power: PowerFigures,
     link: MeasuredLink | None,
     files: tuple[Path, ...],
 ) -> None:
@@ -302,9 +302,9 @@ def _show_result(
             f"link: {link.download_bytes_per_s * 8e-6:.4g} Mb/s down, {link.upload_bytes_per_s * 8e-6:.4g} Mb/s up, "
             f"{link.latency_s * 1e3:.3g} ms"
         )
-    if " samples could not be read" in watts.note:
-        lines.append(f"energy: {watts.note}")
-    if watts.kind != "measured":
+    if " samples could not be read" in power.note:
+        lines.append(f"energy: {power.note}")
+    if power.kind != "measured":
         lines.append("energy: no power sensor could be read, so the profile has 0 W; --watts takes a meter's figures")
     lines += [f"written: {file}" for file in files]
     lines.append(f"next: jetbed validate {request.out}")

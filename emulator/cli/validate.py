@@ -14,7 +14,7 @@ from emulator.calibration.agreement import Agreement, agreements_of, agreements_
 from emulator.calibration.machine import this_machine
 from emulator.calibration.measurement import TimedBy
 from emulator.calibration.step_settings import unseen
-from emulator.cli.calibrate import how_to_measure, software, timed
+from emulator.cli.calibrate import software, timed, timing_method
 from emulator.cli.price import power_mode
 from emulator.errors import ConfigError
 from emulator.records import WorkKind
@@ -53,13 +53,14 @@ def validate(request: ValidationRequest, as_json: bool) -> None:
         check_writable(request.csv, "--csv")
     device = request.device or ("cpu" if mode.n_cpu_threads else None)
     threads = (mode.n_cpu_threads or None) if request.threads is None else request.threads
-    how = how_to_measure(device, threads, request.clock, quick=request.quick)
-    steps = timed(unseen(quick=request.quick), how, terminal(stderr=True))
+    method = timing_method(device, threads, request.clock, quick=request.quick)
+    steps = timed(unseen(quick=request.quick), method, terminal(stderr=True))
     if not steps:
         raise ConfigError("no setting fits into the memory that is free; end other programs and try again")
     agreements = agreements_of(profile, mode, steps)
-    machine = this_machine(how.device)
-    what = f"{profile.name} [{mode.name}] against {machine.processor}, threads: {how.n_threads}, {software(how.clock)}"
+    machine = this_machine(method.device)
+    with_what = f"threads: {method.n_threads}, {software(method.clock)}"
+    what = f"{profile.name} [{mode.name}] against {machine.processor}, {with_what}"
     if request.csv:
         write_text(request.csv, [agreements_text(agreements, f"jetbed validate: {what}")])
     if as_json:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from emulator.config.section import LARGEST, Fraction, NameOrPath, NotNegative, Positive, Section
+from emulator.config.section import LARGEST, Count, CountOrZero, NameOrPath, ProperFraction, Section
 
 
 class PartitionConfig(Section):
@@ -25,16 +25,16 @@ class DataConfig(Section):
     hub id; for images builtin:digits (of scikit-learn), or an npz file with images and labels."""
     test_source: NameOrPath | None = None
     """A file with the held-out examples; without it, test_fraction of the source is held out."""
-    text_column: str | NotNegative = "text"
+    text_column: str | CountOrZero = "text"
     """Column with the text: a name, or a number counted from 0 for files without a header."""
-    text_pair_column: str | NotNegative | None = None
+    text_pair_column: str | CountOrZero | None = None
     """For classification: column with a second text, which is classified together with the first."""
-    label_column: str | NotNegative = "label"
+    label_column: str | CountOrZero = "label"
     """Column with the label: a name, or a number counted from 0 for files without a header."""
-    prompt_column: str | NotNegative | None = None
+    prompt_column: str | CountOrZero | None = None
     """For causal: column with what a response answers, given with data.response_column; without both,
     data.text_column is learnt whole."""
-    response_column: str | NotNegative | None = None
+    response_column: str | CountOrZero | None = None
     """For causal: column with the response that is learnt."""
     template: str | None = None
     """What stands before a response: plain (which it is unless given), alpaca, alpaca-input, vicuna, or a text with the
@@ -48,11 +48,11 @@ class DataConfig(Section):
     are characters like others; auto: minimal, but in tab-separated files only where every field fits it."""
     configuration: str | None = None
     """Which of its configurations, where a data set of the hub has several."""
-    test_fraction: Fraction = 0.1
+    test_fraction: ProperFraction = 0.1
     """Share of the source that is held out for evaluation."""
-    n_train: Positive | None = None
+    n_train: Count | None = None
     """At most so many training examples; all where it is not given (builtin:intents: 8,000)."""
-    n_test: Positive | None = None
+    n_test: Count | None = None
     """At most so many held-out examples; all where it is not given (builtin:intents: 1,000)."""
     seq_len: Annotated[int, Field(ge=2, le=LARGEST)] = 32
     """Tokens at which texts are cut for training; models put one before a text and one after it."""

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from emulator.backends.kinds import KINDS, backend_kind
-from emulator.config.section import NotNegative, Positive, Section
+from emulator.config.section import Count, CountOrZero, Section
 from emulator.errors import ConfigError
 
 _BACKENDS = "; ".join(f"{kind.name}: {kind.holds}" for kind in KINDS) + "."
@@ -23,9 +23,9 @@ class BackendConfig(Section):
     trains a device alone, and a GPU rounds in another way than a CPU."""
 
     kind: Annotated[str, AfterValidator(_known_backend), Field(description=_BACKENDS)] = "ray"
-    hosts: Positive | None = None
+    hosts: Count | None = None
     """Host processes; one per core, or GPU, that the cluster has free where it is not given."""
-    devices_per_actor: Positive | None = None
+    devices_per_actor: Count | None = None
     """Devices per host; 1 gives every device an actor of its own. Where it is not given, hosts share all devices."""
     gpus_per_host: Annotated[float, Field(ge=0)] | None = None
     """Share of a GPU that each host reserves and uses; 0 trains on the CPU. Not given: 1 if there are any."""
@@ -39,9 +39,9 @@ class BackendConfig(Section):
 class ResultsConfig(Section):
     """What is written."""
 
-    rounds_per_part: Positive | None = None
+    rounds_per_part: Count | None = None
     """Rounds per Parquet part; a round is safe on disk, and shown as done, once its part is. Where it is not given, 1,
     or 50 in a run without training, whose rounds take milliseconds."""
-    checkpoint_rounds: NotNegative = 10
+    checkpoint_rounds: CountOrZero = 10
     """Rounds after which a run can go on where it was, whatever it dies of; 0 keeps no checkpoints. One is written only
     where a Parquet part ends, so that this counts in steps of ``rounds_per_part``, and as the run ends."""

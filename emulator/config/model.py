@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from emulator.config.section import NameOrPath, Positive, Section
+from emulator.config.section import Count, NameOrPath, Section
 
 
 class ModelConfig(Section):
@@ -14,7 +14,7 @@ class ModelConfig(Section):
     """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, a local directory, a hub
     id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained). For
     a convnet: alexnet (auto), vgg16-bn or trained."""
-    price_seq_len: Positive | None = None
+    price_seq_len: Count | None = None
     """Tokens per example that the devices pay for. Where it is not given, data.seq_len, or 128 where the price is not
     the trained model's own."""
     head: Literal["output", "full"] = "output"

@@ -11,7 +11,7 @@ from emulator.config.data import DataConfig
 from emulator.config.execution import BackendConfig, ResultsConfig
 from emulator.config.model import ModelConfig
 from emulator.config.plugins import ObserverConfig, PolicyConfig
-from emulator.config.section import NotNegative, Positive, Section
+from emulator.config.section import Count, CountOrZero, Section
 from emulator.config.task import TaskConfig
 from emulator.config.testbed import TestbedConfig
 from emulator.config.training import EvaluationConfig, TrainingConfig
@@ -22,9 +22,9 @@ REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)
 class Config(Section):
     """A run."""
 
-    rounds: Positive = 20
+    rounds: Count = 20
     """How many rounds are run."""
-    seed: NotNegative = 0
+    seed: CountOrZero = 0
     """Every random stream of the run is derived from it."""
     pace: str = "virtual"
     """virtual: emulated time never sleeps; realtime(x): it keeps pace with the wall at x emulated seconds per second,

@@ -8,10 +8,16 @@ from pydantic_core import PydanticCustomError
 from device_profiles.text_files import user_path
 
 LARGEST = 2**31 - 1  # of what is stored in 32 bits; nothing that is counted here comes near it
-Positive = Annotated[int, Field(gt=0, le=LARGEST)]
-NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
-PositiveNumber = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+# The words are those of emulator.policy.parameters; what is counted here has a largest number.
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+"""A whole number of at least 1."""
+CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
+"""A whole number of at least 0."""
+Positive = Annotated[float, Field(gt=0)]
+"""A number above 0."""
+ProperFraction = Annotated[float, Field(gt=0, lt=1)]
+"""A number from 0 to 1, but neither of them."""
 
 
 def _expanded(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from emulator.config.section import Positive, Section
+from emulator.config.section import Count, Section
 
 
 class TaskConfig(Section):
@@ -10,6 +10,6 @@ class TaskConfig(Section):
 
     kind: Literal["classification", "causal"] = "classification"
     """classification: the label of a text; causal: the next token of a text, or of a response to a prompt."""
-    price_response_len: Positive | None = None
+    price_response_len: Count | None = None
     """For causal: the tokens per example that are learnt, and whose logits the devices pay for; as many as the training
     examples have where it is not given, or all in a run without training."""

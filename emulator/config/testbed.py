@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emulator.config.section import NameOrPath, PositiveNumber, Section
+from emulator.config.section import NameOrPath, Positive, Section
 
 
 class AvailabilityConfig(Section):
@@ -13,9 +13,9 @@ class AvailabilityConfig(Section):
     kind: Literal["always", "on_off", "trace"] = "always"
     """always; on_off: each device by itself is on and off in turns, for exponentially distributed times; trace: in the
     spans of time that a file lists."""
-    mean_on_s: PositiveNumber | None = None
+    mean_on_s: Positive | None = None
     """For on_off: for how long a device can be reached, on average, in emulated seconds; at least 0.001."""
-    mean_off_s: PositiveNumber | None = None
+    mean_off_s: Positive | None = None
     """For on_off: for how long it cannot; at least 0.001."""
     trace: NameOrPath | None = None
     """For trace: a Parquet or text file with the columns device_id, start_s and end_s, one row for each span in which a
@@ -38,7 +38,7 @@ class TestbedConfig(Section):
     """How many devices, in the cluster's proportions; without it, the cluster as it is."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
-    server_tflop_per_s: PositiveNumber | None = None
+    server_tflop_per_s: Positive | None = None
     """What the server computes with where it trains a part of the model itself, in 10^12 FLOP/s. Without it, that
     costs no time, as in the time model of MergeSFL, whose server has four RTX 2080 Ti of 13 each, at their peak in
     fp32."""

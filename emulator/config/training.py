@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emulator.config.section import Positive, Section
+from emulator.config.section import Count, Section
 
 
 class TrainingConfig(Section):
@@ -12,9 +12,9 @@ class TrainingConfig(Section):
 
     enabled: bool = True
     """Whether models are trained at all; false emulates time, bytes, joules and memory alone."""
-    local_steps: Positive = 4
+    local_steps: Count = 4
     """Optimizer steps of a device per (inner) round."""
-    batch_size: Positive = 8
+    batch_size: Count = 8
     """Examples per local step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """AdamW's learning rate for adapters; that of SGD where a convnet is trained whole, for which 0.1 is usual."""
@@ -24,7 +24,7 @@ class TrainingConfig(Section):
     """Whether the model's own dropout is active in training."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic in which the models are really trained here."""
-    devices_stacked: Literal["auto"] | Positive = "auto"
+    devices_stacked: Literal["auto"] | Count = "auto"
     """How many devices are trained in one forward and backward pass; auto: on a CPU up to 16 where the model is thin,
     fewer where a layer fills a core by itself, on a GPU all that fit. It follows from model and batch size alone."""
     threads_per_host: Annotated[int, Field(gt=0, le=1024)] = 1
@@ -36,7 +36,7 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """Evaluation of the server state on held-out data."""
 
-    every_rounds: Positive = 1
+    every_rounds: Count = 1
     """Evaluate every so many rounds, and after the last."""
-    batch_size: Positive = 128
+    batch_size: Count = 128
     """Examples per forward pass."""

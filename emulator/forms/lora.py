@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from emulator.forms.base import AdapterForm, Embedded, is_whole_number
 from emulator.records import (
     ACTIVATION_BITS,
+    ANY_DEVICE,
     Adapter,
     Adapters,
     Arrays,
@@ -298,15 +299,22 @@ def uniform_ranks(model: ModelSpec, rank: int, depth: int | None) -> tuple[int, 
 def lora_assignment(
     device_id: int, training: TrainingDefaults, ranks: Sequence[int], depth: int, *, hold_below: bool = True
 ) -> LoraAssignment:
-    """Train the ``depth`` layers nearest to the output with the run's settings for local training.
+    """What :func:`lora_template` asks, of a device."""
+    return replace(lora_template(training, ranks, depth, hold_below=hold_below), device_id=device_id)
 
-    ``ranks`` has one rank per layer. Adapters below the depth are held, frozen, where ``hold_below``; otherwise the
-    device does not receive them.
+
+def lora_template(
+    training: TrainingDefaults, ranks: Sequence[int], depth: int, *, hold_below: bool = True
+) -> LoraAssignment:
+    """Train the ``depth`` layers nearest to the output with the run's settings for local training, on any device.
+
+    It is priced as it is, and copied with a ``device_id`` to be assigned. ``ranks`` has one rank per layer. Adapters
+    below the depth are held, frozen, where ``hold_below``; otherwise the device does not receive them.
     """
     lowest = len(ranks) - depth
     held = tuple(rank if hold_below or layer >= lowest else 0 for layer, rank in enumerate(ranks))
     return LoraAssignment(
-        device_id=device_id,
+        device_id=ANY_DEVICE,
         n_steps=training.n_steps,
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
@@ -320,7 +328,7 @@ def lora_plan(
 ) -> RoundPlan:
     """A flat round in which each device ``d`` of ``depths`` trains its ``depths[d]`` layers nearest to the output."""
     templates = {
-        depth: lora_assignment(-1, view.training, ranks, depth, hold_below=hold_below) for depth in set(depths.values())
+        depth: lora_template(view.training, ranks, depth, hold_below=hold_below) for depth in set(depths.values())
     }
     return RoundPlan(
         assignments={device_id: replace(templates[depth], device_id=device_id) for device_id, depth in depths.items()}

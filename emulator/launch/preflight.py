@@ -17,7 +17,6 @@ from emulator.records import Job, Prepared, Status
 from emulator.results.writer import check_out_dir
 from emulator.running.capacity import (
     HOST_BYTES,
-    RAY_BYTES,
     available_bytes,
     n_cores,
     n_gpus,
@@ -229,8 +228,7 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
     number = _n_hosts(config, n_devices)
     per_host = -(-n_devices // number)
     model_bytes = trained_bytes(config)
-    ray_bytes = RAY_BYTES * (config.backend.kind == "ray")
-    needed_bytes = ray_bytes + number * HOST_BYTES + model_bytes
+    needed_bytes = backend_kind(config.backend.kind).own_bytes + number * HOST_BYTES + model_bytes
     free_bytes = available_bytes()
     detail = f"{number} of up to {per_host} devices each, on {n_cores()} cores"
     if os.environ.get("RAY_ADDRESS"):
@@ -253,11 +251,12 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
 
 
 def _n_hosts(config: Config, n_devices: int) -> int:
-    if not backend_kind(config.backend.kind).has_host_processes:
+    backend = backend_kind(config.backend.kind)
+    if not backend.has_host_processes:
         return 1
     free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
     if (free_bytes := available_bytes()) is not None:
-        free["memory"] = float(max(0, free_bytes - RAY_BYTES))
+        free["memory"] = float(max(0, free_bytes - backend.own_bytes))
     return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
 
 

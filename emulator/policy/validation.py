@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from numbers import Real
 
 import numpy as np
 
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.base import AdapterForm, is_whole_number
+from emulator.protocols.base import RoundProtocol
 from emulator.records import Arrays, Assignment, ClusterView, Group, RoundPlan
 from emulator.shapes.spec import ModelSpec
 
@@ -21,6 +23,21 @@ def check_form(form: object, model: ModelSpec) -> None:
     if not isinstance(form, AdapterForm):
         raise ValueError(f"form() must return an AdapterForm, got {_shown(form)}")
     form.check_model(model)
+
+
+def check_combination(form: AdapterForm, task: str, protocol: RoundProtocol) -> None:
+    """Raise ``ValueError`` with a sentence if ``task`` is nowhere to be found, or the three do not go together.
+
+    The module of the task is not imported, since it may need torch.
+    """
+    module, _, function = task.partition(":")
+    try:
+        is_there = bool(function) and find_spec(module) is not None
+    except (ImportError, ValueError):
+        is_there = False
+    if not is_there:
+        raise ValueError(f"task must be 'module:function' of a module that can be imported, got {task!r}")
+    protocol.check(form, task)
 
 
 def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name: str) -> RoundPlan:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from emulator.algorithms.aggregation import Contribution
 from emulator.errors import PlanError
+from emulator.forms.base import AdapterForm
+from emulator.forms.cut import CutForm
 from emulator.records import Arrays, RoundPlan, Update
 from emulator.world.clock import Process
 from emulator.world.testbed import Testbed
@@ -32,6 +34,17 @@ class RoundProtocol(ABC):
     @abstractmethod
     def run_round(self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         """Play the round that is open in emulated time, and return the server state after it."""
+
+    def check(self, form: AdapterForm, task: str) -> None:
+        """Raise ``ValueError`` with a sentence if rounds of this protocol cannot train ``form`` by ``task``.
+
+        Default: any task, and any form but those that cut the model, which price a device's bottom alone.
+        """
+        if isinstance(form, CutForm):
+            raise ValueError(
+                f"{type(self).__name__} trains whole models and {type(form).__name__} cuts them; give the policy the"
+                " protocol CutRounds"
+            )
 
     def states_in_use(self) -> Sequence[Arrays]:
         """The server states of earlier rounds from which devices are still at work when a round has ended."""

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from emulator.errors import PlanError
-from emulator.forms.cut import CutForm
+from emulator.forms.base import AdapterForm
+from emulator.forms.cut import CutAssignment, CutForm
 from emulator.protocols.base import Aggregator, RoundProtocol
 from emulator.records import Arrays, Assignment, RoundPlan
 from emulator.world.clock import Event, Process
@@ -40,6 +41,12 @@ class CutRounds(RoundProtocol):
         """The import path of what hosts have to compute in such rounds, for ``Policy.task``."""
         return f"emulator.learning.tasks.cut:{'train_merged' if self.merges else 'train_copies'}"
 
+    def check(self, form: AdapterForm, task: str) -> None:
+        if not isinstance(form, CutForm):
+            raise ValueError(f"{type(self).__name__} needs a form that cuts the model, {type(form).__name__} does not")
+        if task != self.task:
+            raise ValueError(f"{type(self).__name__}(merges={self.merges}) needs the task {self.task!r}, got {task!r}")
+
     def run_round(self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays) -> Process[Arrays]:
         form = testbed.form
         self.refuse_groups_and_ends(testbed, plan, "a step needs the whole cohort")
@@ -48,6 +55,12 @@ class CutRounds(RoundProtocol):
                 f"round {testbed.round.round_index}: {type(self).__name__} needs a form that cuts the model,"
                 f" {type(form).__name__} does not"
             )
+        for device, assignment in plan.assignments.items():
+            if isinstance(assignment, CutAssignment) and assignment.merges is not self.merges:
+                raise PlanError(
+                    f"round {testbed.round.round_index}, device {device}: merges must be {self.merges}, as the policy's"
+                    f" {type(self).__name__} has it, got {assignment.merges!r}"
+                )
         parts = {device: _DevicePart(testbed, form, assignment) for device, assignment in plan.assignments.items()}
         play = self._merged if self.merges else self._side_by_side
         n_done, delivered = yield from play(testbed, parts)

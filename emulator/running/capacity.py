@@ -10,12 +10,11 @@ from pathlib import Path
 from emulator.config import Config
 from emulator.running.limits import memory_left_bytes as available_bytes
 from emulator.running.limits import n_cores
-from emulator.running.objectives import run_objective
+from emulator.running.objectives import trained_spec
 from emulator.shapes.model_folder import checkpoint_bytes
 
 __all__ = [
     "HOST_BYTES",
-    "RAY_BYTES",
     "available_bytes",
     "has_gpu_torch",
     "least_hosts",
@@ -28,8 +27,6 @@ __all__ = [
     "with_gpus",
 ]
 
-RAY_BYTES = 400 * 2**20
-"""What Ray's own processes and the coordinator need beside this one (measured)."""
 HOST_BYTES = 300 * 2**20
 """What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
 
@@ -87,10 +84,7 @@ def least_hosts(config: Config) -> int:
 
 def weights_bytes(config: Config) -> int:
     """The trained model's weights as hosts share them: numbers of four bytes."""
-    trained = run_objective(config).spec(
-        config.model.train, n_labels=2, seq_len=config.data.seq_len, head=config.model.head
-    )
-    return 4 * trained.n_parameters
+    return 4 * trained_spec(config).n_parameters
 
 
 def trained_bytes(config: Config) -> int:

@@ -19,7 +19,7 @@ from emulator.observers.many import Observers
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
-from emulator.policy.validation import check_form
+from emulator.policy.validation import check_combination, check_form
 from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
@@ -340,6 +340,8 @@ def _form_of(policy: Policy, priced: ModelSpec, trained: ModelSpec | None = None
             if model is not None:
                 where = f"policy {import_path(type(policy))}, model {model.name}"
                 check_form(form, model)
+        where = f"policy {import_path(type(policy))}"
+        check_combination(form, policy.task, policy.protocol)
     except UserError:
         raise
     except (Exception, SystemExit) as error:

@@ -17,8 +17,8 @@ _VMSTAT = Path("/proc/vmstat")
 
 def memory_left_bytes(groups: Path = _GROUPS, mount: Path = _MOUNT, meminfo: Path = _MEMINFO) -> int | None:
     """Memory that a new process could take without swapping; None where the system does not tell (Linux does)."""
-    lines = _text(meminfo).splitlines()
-    left = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    available = _meminfo_bytes("MemAvailable", meminfo)
+    left = [] if available is None else [available]
     for folder in _folders("memory", groups, mount):
         for limit_file, used_file, cache_key in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -30,6 +30,12 @@ def memory_left_bytes(groups: Path = _GROUPS, mount: Path = _MOUNT, meminfo: Pat
                 cached = _counts(folder / "memory.stat").get(cache_key, 0)
                 left.append(max(0, limit - max(0, used - cached)))
     return min(left, default=None)
+
+
+def machine_memory_bytes(meminfo: Path = _MEMINFO) -> int:
+    """The memory of the machine, whoever uses it."""
+    total = _meminfo_bytes("MemTotal", meminfo)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if total is None else total
 
 
 def tasks_left(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int | None:
@@ -83,6 +89,11 @@ def _folders(controller: str, groups: Path, mount: Path) -> Iterator[Path]:
                     yield group
                 group = group.parent
             yield root
+
+
+def _meminfo_bytes(key: str, meminfo: Path) -> int | None:
+    found = [line.split()[1] for line in _text(meminfo).splitlines() if line.startswith(f"{key}:")]
+    return 1024 * int(found[0]) if found else None
 
 
 def _own_tasks() -> int:

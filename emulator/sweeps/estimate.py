@@ -8,8 +8,7 @@ from emulator.backends.content import content_key, numeric_settings
 from emulator.backends.kinds import BackendKind, backend_kind
 from emulator.launch.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
-from emulator.running.capacity import HOST_BYTES, RAY_BYTES, available_bytes, most_hosts, n_cores, n_gpus, with_gpus
-from emulator.running.objectives import run_objective
+from emulator.running.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus, weights_bytes, with_gpus
 from emulator.storage.places import Place
 from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
 from emulator.sweeps.folder import finished_runs
@@ -133,10 +132,6 @@ def _n_parallel(runs: Sequence[PlannedRun], n_hosts: int, max_parallel: int) -> 
 
 def _needed_bytes(runs: Sequence[PlannedRun], n_hosts: int, n_parallel: int) -> int:
     models = {run.config.model.train: run.config for run in runs if run.config.training.enabled}
-    weights = sum(
-        4
-        * run_objective(config).spec(name, n_labels=2, seq_len=config.data.seq_len, head=config.model.head).n_parameters
-        for name, config in models.items()
-    )
-    ray_bytes = RAY_BYTES * any(run.config.backend.kind == "ray" for run in runs)
-    return ray_bytes + n_hosts * HOST_BYTES + n_parallel * COORDINATOR_BYTES + weights
+    weights = sum(map(weights_bytes, models.values()))
+    own_bytes = max((_backend(run).own_bytes for run in runs), default=0)
+    return own_bytes + n_hosts * HOST_BYTES + n_parallel * COORDINATOR_BYTES + weights

@@ -58,7 +58,7 @@ def run_sweep(sweep: Sweep, sweep_dir: Place, display: Display, max_parallel: in
         # Another sweep may have gone on here meanwhile; only from now on is the folder that of this one.
         finished = finished_runs(sweep, sweep_dir) if is_sweep(sweep_dir) else {}
         write_description(sweep, sweep_dir)
-        progress = _Progress(sweep, sweep_dir, finished, display)
+        progress = _RunStates(sweep, sweep_dir, finished, display)
         clusters = Clusters()
         left = [
             BatchRun(
@@ -151,7 +151,7 @@ class _ToListener(RunObserver):
         self._listener.warned(self._name, text)
 
 
-class _Progress:
+class _RunStates:
     """What is known of each run: in the index when a run changes its state, on the display at every sign of life."""
 
     def __init__(self, sweep: Sweep, sweep_dir: Place, finished: Mapping[str, RunState], display: Display) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from emulator.errors import PolicyError
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path
+from emulator.policy.validation import check_combination
 from emulator.records import Arrays, Status, Update
 from emulator.seeds import Seeds
 from emulator.testing.compare import mutable_parts, same
@@ -74,6 +75,13 @@ class PolicyConformance(ABC):
             plans.append(small.play_round().plan)
             copies.append(copy.deepcopy(plans[-1]))
         require(same(plans, copies), "it changes the plan of an earlier round")
+
+    def test_form_task_and_protocol_go_together(self) -> None:
+        small = self.emulated()
+        try:
+            check_combination(small.testbed.form, small.policy.task, small.policy.protocol)
+        except ValueError as error:
+            raise ConformanceError(str(error)) from None
 
     def test_plans_and_form_are_picklable(self) -> None:
         small = self.emulated()

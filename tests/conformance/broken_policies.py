@@ -11,8 +11,10 @@ from typing import ClassVar
 import numpy as np
 
 from emulator.forms.base import AdapterForm
+from emulator.forms.cut_lora import CutLoraForm
 from emulator.forms.lora import LoraAssignment, LoraForm, adapter_name, lora_plan
 from emulator.policy import Policy
+from emulator.protocols.cut import CutRounds
 from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, RoundReport, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -33,6 +35,27 @@ class Plain(Policy):
         return RoundPlan(
             assignments={number: replace(found, **changes) for number, found in plan.assignments.items()}  # type: ignore[arg-type]
         )
+
+
+class CutsInWholeRounds(Plain):
+    """Its devices would be priced for the bottom alone, and train the whole model."""
+
+    def form(self, model: ModelSpec) -> LoraForm:
+        return CutLoraForm(ranks=(RANK,) * model.n_layers, cut=1)
+
+
+class DoesNotCut(Plain):
+    protocol = CutRounds(merges=False)
+    task = protocol.task
+
+
+class TrainsCopies(CutsInWholeRounds):
+    protocol = CutRounds(merges=True)
+    task = CutRounds(merges=False).task
+
+
+class HasNoTask(Plain):
+    task = "emulator.learning.tasks.locally:train_adapter"
 
 
 class PlansForEverybody(Plain):

@@ -5,8 +5,10 @@ import pytest
 
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.kept_units import KeptUnits
+from emulator.forms.pruned_lora import pruned_lora_assignment
 from emulator.policy import Policy
 from emulator.policy.catalog import build_policy, policy_names
+from emulator.records import TrainingDefaults, Update
 from emulator.seeds import Seeds
 from emulator.testing import ConformanceError, PolicyConformance, tiny_model
 from policies.fedspine import FedSpine
@@ -49,11 +51,23 @@ class TestFedSpineThatHasPruned(PolicyConformance):
     def policy(self) -> Policy:
         policy = FedSpine(first_round=0, schedule="one_shot", target_sparsity=0.4)
         model = tiny_model(self.n_layers)
-        whole, rng = KeptUnits.whole({}, model), Seeds(0).rng("scores")
-        for device in range(self.n_devices):
-            policy._scores[device] = {
-                name: rng.random(array.shape).astype(np.float32) for name, array in whole.equal_scores().items()
-            }
+        whole = KeptUnits.whole({}, model)
+        training = TrainingDefaults(n_steps=1, batch_size=1, learning_rate=0.1)
+        rng = Seeds(0).rng("scores")
+        scored = [
+            Update(
+                device_id=device,
+                assignment=pruned_lora_assignment(device, training, model, policy.rank, whole),
+                payload={},
+                n_examples=1,
+                metrics={},
+                reported={
+                    name: rng.random(array.shape).astype(np.float32) for name, array in whole.equal_scores().items()
+                },
+            )
+            for device in range(self.n_devices)
+        ]
+        policy.aggregate(policy.form(model), {}, scored)
         return policy
 
 
@@ -65,6 +79,10 @@ def test_a_policy_that_breaks_nothing_passes(check: str) -> None:
 CAUGHT: list[tuple[str, type[Policy], type[Exception], str]] = [
     ("test_cohort_is_available", broken.PlansForEverybody, ConformanceError, r"round 1: .* \[0, 2, 4\]"),
     ("test_plans_are_valid", broken.TooDeep, PlanError, "TooDeep, round 0, device 0: depth must be between"),
+    ("test_form_task_and_protocol_go_together", broken.CutsInWholeRounds, ConformanceError, "CutLoraForm cuts them"),
+    ("test_form_task_and_protocol_go_together", broken.DoesNotCut, ConformanceError, "LoraForm does not"),
+    ("test_form_task_and_protocol_go_together", broken.TrainsCopies, ConformanceError, "needs the task .*train_merged"),
+    ("test_form_task_and_protocol_go_together", broken.HasNoTask, ConformanceError, "got 'emulator.learning.tasks.loc"),
     ("test_plans_are_frozen", broken.MutableRanks, ConformanceError, "ranks: a list"),
     ("test_plans_are_frozen", broken.NotFrozen, ConformanceError, "OpenAssignment is not a frozen"),
     ("test_plans_are_frozen", broken.OnePlanForever, ConformanceError, "plan of an earlier round"),

@@ -13,6 +13,7 @@ from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend, first_line, res
 from emulator.errors import UserError
 from emulator.forms.lora import LoraForm
 from emulator.learning.settings import NumericSettings
+from emulator.objective.classification import Classification
 from emulator.records import EvaluationShard
 from emulator.running.hosts import HostTiming
 
@@ -57,6 +58,7 @@ class FakeBackend(RayBackend):
 
     def __init__(self, hosts: list[FakeHost], replacements: list[FakeHost]) -> None:
         self._settings = NumericSettings(run_seed=0, eval_batch_size=8, weight_decay=0.01)
+        self._objective = Classification()
         self._n_replaced = Counter()
         self._hosts: list[Any] = list(hosts)
         self._replacements = replacements

@@ -12,7 +12,7 @@ from emulator.calibration.agreement import agreements_of, agreements_text, overa
 from emulator.calibration.fit import fit_steps
 from emulator.calibration.link import MeasuredLink
 from emulator.calibration.machine import Machine
-from emulator.calibration.profile_file import Calibration, Watts, check_out, write_calibration
+from emulator.calibration.profile_file import Calibration, PowerFigures, check_out, write_calibration
 from emulator.calibration.step_settings import unseen
 from emulator.errors import ConfigError
 from tests.unit.calibration.made_up_steps import FIGURES, made_up_steps
@@ -31,7 +31,7 @@ CALIBRATION = Calibration(
     fit=fit_steps(STEPS, "in_turn"),
     steps=STEPS,
     amp_flop_per_s=None,
-    watts=Watts(idle_w=3, compute_w=9.5, transfer_w=4, kind="measured", source="a meter"),
+    power=PowerFigures(idle_w=3, compute_w=9.5, transfer_w=4, kind="measured", source="a meter"),
     n_threads=4,
     software="a test",
     link=MeasuredLink(download_bytes_per_s=2e6, upload_bytes_per_s=1e6, latency_s=0.005, seconds=5),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from emulator.algorithms.estimation import Capacities, measured_capacity
 from emulator.config import load_config, parse_setting
 from emulator.errors import ConfigError
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment
@@ -48,11 +49,16 @@ def test_no_group_is_expected_to_take_longer_than_the_bound_unless_it_does_as_li
     policy = HierFedLora(group_size=3, speed_weight=5.0)
     rounds = played(4, policy)
     form, view = policy.form(rounds[-1].view.model), rounds[-1].view
+    capacities = Capacities(policy.smoothing)
+    for each in rounds:
+        depths = depths_of(each.plan)
+        often = {device: group.inner_rounds for group in each.plan.groups for device in group.members}
+        capacities.observe(each.report, lambda device, seen: measured_capacity(seen, depths[device], often[device]))  # noqa: B023
 
     def inner_s(device: int, depth: int) -> float:
         setting = lora_assignment(device, view.training, form.ranks, depth)
         sent = form.download_bytes(setting, view.model), form.upload_bytes(setting, view.model)
-        return policy._capacities.known[device].completion_s(depth, *sent)
+        return capacities.known[device].completion_s(depth, *sent)
 
     plan = policy.plan(view)
     full_s = [max(inner_s(device, 12) for device in group.members) for group in plan.groups]

@@ -39,6 +39,7 @@ class Cut(Policy):
     merges: bool = True
     n_devices: int = 2
     n_steps: Sequence[int] = ()
+    assigns_merging: bool | None = None
     groups: tuple[Group, ...] = ()
     deadline_s: float | None = None
 
@@ -57,7 +58,7 @@ class Cut(Policy):
                 batch_size=BATCH,
                 learning_rate=0.1,
                 top_learning_rate=0.1,
-                merges=self.merges,
+                merges=self.merges if self.assigns_merging is None else self.assigns_merging,
             )
             for device in range(self.n_devices)
         }
@@ -225,6 +226,12 @@ def test_devices_that_merge_take_equally_many_steps() -> None:
 def test_groups_and_deadlines_are_refused(policy: Cut) -> None:
     with pytest.raises(PlanError, match="has no groups, deadline_s or n_wanted"):
         play(make_testbed(1.0, 1.0), policy)
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_devices_merge_as_their_protocol_does(merges: bool) -> None:
+    with pytest.raises(PlanError, match=f"round 0, device 0: merges must be {merges}, .* got {not merges}"):
+        play(make_testbed(1.0, 1.0), Cut(merges=merges, assigns_merging=not merges))
 
 
 def test_a_form_that_cuts_nothing_is_refused() -> None:

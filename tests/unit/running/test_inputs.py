@@ -50,6 +50,20 @@ def test_what_does_not_fit_is_refused(settings: tuple[str, ...], message: str) -
         checked(*settings)
 
 
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("CutsInWholeRounds", "GroupedRounds trains whole models and CutLoraForm cuts them; .* protocol CutRounds"),
+        ("DoesNotCut", "CutRounds needs a form that cuts the model, LoraForm does not"),
+        ("TrainsCopies", r"CutRounds\(merges=True\) needs the task '.*train_merged', got '.*train_copies'"),
+        ("HasNoTask", "task must be 'module:function' .*, got 'emulator.learning.tasks.locally:train_adapter'"),
+    ],
+)
+def test_a_form_a_task_and_a_protocol_that_do_not_go_together_are_refused(policy: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"policy tests.conformance.broken_policies:{policy}: {message}"):
+        checked(f"policy.path=tests.conformance.broken_policies:{policy}")
+
+
 def test_a_network_is_priced_as_alexnet_unless_said_otherwise() -> None:
     config = load_config(None, [parse_setting(text) for text in NETWORK])
 

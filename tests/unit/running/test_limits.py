@@ -1,10 +1,11 @@
 """What a control group allows counts, in both versions of them, and so does every group above it."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from emulator.running.limits import memory_left_bytes, n_cores, tasks_left
+from emulator.running.limits import machine_memory_bytes, memory_left_bytes, n_cores, tasks_left
 
 GIB = 2**30
 
@@ -29,6 +30,12 @@ def groups(tmp_path: Path, text: str) -> dict[str, Path]:
 def test_without_a_group_the_machine_tells(tmp_path: Path, meminfo: Path) -> None:
     assert memory_left_bytes(**groups(tmp_path, ""), meminfo=meminfo) == 22 * GIB
     assert memory_left_bytes(tmp_path / "nothing", tmp_path / "nothing", tmp_path / "nothing") is None
+
+
+def test_the_memory_of_the_machine_is_all_that_it_has_used_or_not(tmp_path: Path, meminfo: Path) -> None:
+    assert machine_memory_bytes(meminfo) == 32 * GIB
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # what a system without the file is asked
+    assert machine_memory_bytes(tmp_path / "none") == pages
 
 
 def test_a_group_of_version_2_limits_memory_and_what_it_caches_can_be_had(tmp_path: Path, meminfo: Path) -> None:
