@@ -12,7 +12,7 @@ from rich.text import Text
 from emulator.analysis.comparison import Comparison
 from emulator.analysis.devices import power_remark
 from emulator.analysis.metrics import IN_BUDGET, METRICS, TO_TARGET
-from emulator.report.terminal.console import FittedTable
+from emulator.report.terminal.console import FittedTable, in_one_line
 from emulator.report.terminal.units import common_unit, duration, energy_joules, size
 
 ABSENT = "–"
@@ -124,16 +124,18 @@ def power_notes(compared: Comparison) -> list[str]:
 
 def render(compared: Comparison) -> RenderableType:
     """The comparison for a terminal of 100 columns."""
-    parts: list[RenderableType] = [Text(headline(compared))]
+    parts: list[RenderableType] = [Text(in_one_line(headline(compared)))]
     for block in blocks(compared):
         table = FittedTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for number, header in enumerate(block.headers):
-            table.add_column(Text(header), justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+            table.add_column(
+                Text(in_one_line(header)), justify="right" if number else "left", no_wrap=number > 0, overflow="fold"
+            )
         for row in block.rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(in_one_line(cell)) for cell in row))
         parts += ["", Text(block.title, style="bold"), table]
     if said := notes(compared):
-        parts += ["", *(Text(note, style="dim") for note in said)]
+        parts += ["", *(Text(in_one_line(note), style="dim") for note in said)]
     return Group(*parts)
 
 

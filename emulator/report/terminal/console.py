@@ -1,5 +1,6 @@
 """The one way to a terminal: what is printed is text and no markup, and tables fit its width."""
 
+import unicodedata
 from dataclasses import replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -21,6 +22,14 @@ def terminal(*, stderr: bool = False, width: int | None = None, plain: bool = Fa
         emoji=False,
         highlight=False,
         color_system=None if plain else "auto",
+    )
+
+
+def in_one_line(text: str) -> str:
+    """``text`` with what would break its line, or turn its direction, written as an escape such as ``\\n``."""
+    kinds = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in kinds else each for each in text
     )
 
 

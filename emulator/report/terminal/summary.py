@@ -13,7 +13,7 @@ from emulator.analysis.costs import cost_to_target, spent
 from emulator.analysis.devices import in_cohort, power_remark
 from emulator.analysis.metrics import measure
 from emulator.records import Status
-from emulator.report.terminal.console import FittedTable
+from emulator.report.terminal.console import FittedTable, in_one_line
 from emulator.report.terminal.units import curve, duration, energy, energy_joules, size
 from emulator.results.reader import RunFrames
 
@@ -159,13 +159,13 @@ def render(summary: RunSummary) -> RenderableType:
 
 
 def _title(summary: RunSummary) -> Text:
-    title = Text(f"{summary.policy or 'run'}", style="bold")
+    title = Text(in_one_line(summary.policy or "run"), style="bold")
     if summary.seed is not None:
         title.append(f", seed {summary.seed}")
     if summary.trained_model is not None:
-        title.append(f", trained {summary.trained_model}, priced {summary.priced_model}", style="dim")
+        title.append(in_one_line(f", trained {summary.trained_model}, priced {summary.priced_model}"), style="dim")
     title.append(f": {summary.status}", style="green" if summary.status == "finished" else "yellow")
-    return title.append(f" ({summary.error})" if summary.error else "")
+    return title.append(in_one_line(f" ({summary.error})") if summary.error else "")
 
 
 def _figures(summary: RunSummary) -> Table:

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column
 
-from emulator.report.terminal.console import LEAST_TEXT_WIDTH, FittedTable, terminal
+from emulator.report.terminal.console import LEAST_TEXT_WIDTH, FittedTable, in_one_line, terminal
 
 NAME = "policy=mine,alpha=0.5,testbed.cluster=a-cluster-with-quite-a-long-name"
 N_NUMBERS = 9
@@ -63,3 +63,17 @@ def test_names_are_no_markup(name: str, capsys: pytest.CaptureFixture[str]) -> N
     terminal().print(table)
 
     assert capsys.readouterr().out.count(name) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mine(note='a\nb')", r"mine(note='a\nb')"),
+        ("tab\there", r"tab\there"),
+        ("\u202egnirts", r"\u202egnirts"),
+        ("gerät\u00a0→ 5 µs", "gerät\u00a0→ 5 µs"),
+    ],
+    ids=["line", "tab", "direction", "letters"],
+)
+def test_a_name_breaks_no_line_and_turns_none(name: str, said: str) -> None:
+    assert in_one_line(name) == said
