@@ -29,6 +29,8 @@ SCHEMA_VERSION = 1
 """Grows when a key of ``sweep.json`` or a column of the index changes its name, type or meaning."""
 ANYWHERE = ("backend.kind", "backend.hosts", "observers")
 """Settings that change no result: a sweep may go on with others."""
+SETTLED = ("backend.gpus_per_host",)
+"""Settings that a run settles where they are not given, and then states."""
 WHAT = "the sweep's folder"
 
 RunStatus = Literal["planned", "running", "finished", "failed", "interrupted"]
@@ -208,8 +210,9 @@ def _identity_of(config: Config, clusters: Clusters) -> dict[str, Any]:
 def _difference(identity: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
     """In what a finished run differs: the first setting, or else a file that says what is emulated."""
     wanted, had = (_flat(json.loads(json.dumps(dict(table), default=str))) for table in (identity, info))
-    anywhere = tuple(f"config.{key}" for key in ANYWHERE)
-    settings = sorted(key for key in {*wanted, *had} if key.startswith("config.") and key not in anywhere)
+    settled = [key for key in SETTLED if wanted.get(f"config.{key}") is None]
+    passed_over = {f"config.{key}" for key in (*ANYWHERE, *settled)}
+    settings = sorted(key for key in {*wanted, *had} if key.startswith("config.") and key not in passed_over)
     for key in settings:
         if wanted.get(key) != had.get(key):
             return f"{key.removeprefix('config.')} was {had.get(key)!r} and is now {wanted.get(key)!r}"

@@ -21,6 +21,10 @@ LEARNING = (
 )
 """Enough training to tell whether a policy learns at all: 8 devices with 200 examples each."""
 
+SLOW_STARTERS = {"fedadapter": 12, "slora": 7}
+"""Rounds of policies that begin with less than a whole form: the first grows it by trials, the second's is sparse for
+five rounds."""
+
 
 def ways_to_learn() -> list[str]:
     """Policies of which no earlier one has task, form and protocol alike; the others learn through the same code."""
@@ -33,13 +37,17 @@ def ways_to_learn() -> list[str]:
 
 @pytest.fixture(scope="module")
 def learning_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return sweep_of(ways_to_learn(), tmp_path_factory.mktemp("learning"), rounds=4, overrides=LEARNING)
+    others = [name for name in ways_to_learn() if name not in SLOW_STARTERS]
+    runs = sweep_of(others, tmp_path_factory.mktemp("learning"), rounds=4, overrides=LEARNING)
+    for name, rounds in SLOW_STARTERS.items():
+        runs |= sweep_of([name], tmp_path_factory.mktemp(name), rounds=rounds, overrides=LEARNING)
+    return runs
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ways_to_learn())
 def test_every_way_to_learn_beats_the_majority_class_clearly(learning_runs: dict[str, Path], name: str) -> None:
-    """Seen: 0.77 (fedbuff) to 0.89 (mergesfl), where the majority class has 0.18."""
+    """Seen: 0.73 (fedadapter) to 0.90 (slora), where the majority class has 0.18."""
     run = learning_runs[name]
     majority = json.loads((run / "run.json").read_text())["majority_accuracy"]
     assert emulator.load(run).rounds["accuracy"].max() > majority + 0.4
