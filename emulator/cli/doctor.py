@@ -78,6 +78,17 @@ def _show_boards(console: Console, config: Config, found: Preflight) -> None:
     for board in found.boards:
         table.add_row(*_cells(board))
     console.print(table)
+    for board in found.boards:
+        console.print(_power(board))
+
+
+def _power(board: BoardPlan) -> str:
+    """What a board's joules rest on, so that a rail that is not the whole board is seen."""
+    if not board.compute_w[1]:
+        return f"{board.device}: its profile has no power figures, so that its energy is not known"
+    origin = board.power_origin
+    said = f" ({origin.kind}: {origin.source})" if origin else ""
+    return f"{board.device}: draws {_range(board.compute_w)} W while it computes{said}"
 
 
 def _cells(board: BoardPlan) -> tuple[str | Text, ...]:

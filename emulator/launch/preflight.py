@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec
 from emulator.backends.content import check_content, numeric_settings
 from emulator.backends.kinds import backend_kind
@@ -56,6 +57,8 @@ class BoardPlan:
     """What the rounds that were played ask of the boards of one kind. Depths are layers that are differentiated.
 
     ``n_cohort``, ``peak_memory_bytes`` and ``n_out_of_memory`` are the most of any round, ranges go over all of them.
+    ``compute_w`` is what the board draws while it computes, over its power modes, and ``power_origin`` where that comes
+    from, such as the rails that were read; None where its profile does not say.
     """
 
     device: str
@@ -68,6 +71,8 @@ class BoardPlan:
     n_out_of_memory: int
     compute_s: tuple[float, float]
     transfer_s: tuple[float, float]
+    compute_w: tuple[float, float]
+    power_origin: Provenance | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,6 +307,7 @@ def _boards(emulation: Emulation, played: Sequence[_RoundAhead]) -> tuple[BoardP
         ids_by_name.setdefault(device.profile.name, []).append(device.device_id)
     boards = []
     for name, ids in ids_by_name.items():
+        profile = testbed.devices[ids[0]].profile
         cohorts = [[each.cohort[device_id] for device_id in ids if device_id in each.cohort] for each in played]
         ledgers = [ledger for cohort in cohorts for ledger in cohort]
         depths = [ledger.work.backward_layers for ledger in ledgers if ledger.work] or [0]
@@ -312,10 +318,12 @@ def _boards(emulation: Emulation, played: Sequence[_RoundAhead]) -> tuple[BoardP
             min_depth=min(depths),
             max_depth=max(depths),
             peak_memory_bytes=max((ledger.peak_memory_bytes for ledger in ledgers), default=0),
-            usable_memory_bytes=testbed.devices[ids[0]].profile.usable_memory_bytes,
+            usable_memory_bytes=profile.usable_memory_bytes,
             n_out_of_memory=max(sum(ledger.status is Status.OUT_OF_MEMORY for ledger in cohort) for cohort in cohorts),
             compute_s=_range([ledger.forward_s + ledger.backward_s for ledger in ledgers]),
             transfer_s=_range([ledger.download_s + ledger.upload_s for ledger in ledgers]),
+            compute_w=_range([mode.compute_w for mode in profile.power_modes]),
+            power_origin=profile.provenance.get("compute_w"),
         )
         boards.append(board)
     return tuple(boards)

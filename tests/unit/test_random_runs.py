@@ -78,14 +78,11 @@ class RandomPlans(Policy):
         return RoundPlan(assignments=assignments, deadline_s=deadline_s, groups=groups)
 
 
-@dataclass(kw_only=True)
 class RandomCuts(Policy):
-    """Any cohort, any batches and any number of steps of a model that is cut, merged or side by side."""
+    """Any cohort, any batches and any number of steps of a model that is cut and whose devices are merged."""
 
-    merges: bool = True
-
-    def __post_init__(self) -> None:
-        self.protocol = CutRounds(merges=self.merges)
+    protocol = CutRounds(merges=True)
+    task = protocol.task
 
     def form(self, model: ModelSpec) -> CutForm:
         return cut_form(model, rank=RANK, cut=2)
@@ -97,15 +94,22 @@ class RandomCuts(Policy):
             assignments={
                 device: self.form(view.model).assignment(
                     device,
-                    n_steps=n_steps if self.merges else int(rng.integers(1, 5)),
+                    n_steps=n_steps if self.protocol.merges else int(rng.integers(1, 5)),
                     batch_size=int(2 ** rng.integers(0, 10)),
                     learning_rate=0.1,
                     top_learning_rate=0.1,
-                    merges=self.merges,
+                    merges=self.protocol.merges,
                 )
                 for device in sorted(cohort)
             }
         )
+
+
+class RandomCopies(RandomCuts):
+    """The same side by side."""
+
+    protocol = CutRounds(merges=False)
+    task = protocol.task
 
 
 @st.composite
@@ -132,7 +136,7 @@ def availabilities(draw: st.DrawFn) -> dict[str, Any]:
         st.builds(
             lambda size: {"policy.path": f"{__name__}:RandomPlans", "policy.buffer_size": size}, st.integers(0, 4)
         ),
-        st.builds(lambda merges: {"policy.path": f"{__name__}:RandomCuts", "policy.merges": merges}, st.booleans()),
+        st.builds(lambda name: {"policy.path": f"{__name__}:{name}"}, st.sampled_from(["RandomCuts", "RandomCopies"])),
     ),
     server_tflop_per_s=st.sampled_from([None, 0.5]),
 )

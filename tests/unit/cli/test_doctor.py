@@ -3,9 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from device_profiles.catalog import load_profile
 from tests.command_line import Finished, in_process, settings
 
 SMALL = ("testbed.n_devices=2", "data.test_fraction=0.34", "training.local_steps=1", "rounds=1")
+
+TWO_BOARDS = """\
+inherits = "jetson80"
+[[entries]]
+device = "board.toml"
+count = 2
+[provenance.entries]
+kind = "assumed"
+source = "a test"
+"""
+BOARDS = Path(__file__).parents[3] / "device_profiles"
 
 
 def doctor(folder: Path, *overrides: str) -> Finished:
@@ -76,3 +88,24 @@ def test_a_trace_of_other_devices_names_them(tmp_path: Path) -> None:
     trace = ("training.enabled=false", "testbed.availability.kind=trace", "testbed.availability.trace=t.csv")
     text = said(tmp_path, *trace)
     assert "7" in text.partition("availability t.csv")[2].partition("expected here")[0]
+
+
+def test_what_the_joules_of_a_board_rest_on_is_named(tmp_path: Path) -> None:
+    text = said(tmp_path, "training.enabled=false", "testbed.n_devices=80")
+    for name in ("jetson_tx2", "jetson_xavier_nx", "jetson_agx_xavier"):
+        profile = load_profile(name)
+        watts = [mode.compute_w for mode in profile.power_modes]
+        origin = profile.provenance["compute_w"]
+        assert (
+            f"{name}: draws {min(watts):g}–{max(watts):g} W while it computes ({origin.kind}: {origin.source})" in text
+        )
+
+
+def test_a_board_without_power_figures_is_named(tmp_path: Path) -> None:
+    lines = (BOARDS / "jetson_nano.toml").read_text().splitlines()
+    powers = ("idle_w = ", "compute_w = ", "transfer_w = ")
+    without = [f"{line.partition('=')[0]}= 0" if line.startswith(powers) else line for line in lines]
+    write(tmp_path / "board.toml", without)
+    write(tmp_path / "cluster.toml", [TWO_BOARDS])
+    text = said(tmp_path, "training.enabled=false", "testbed.cluster=cluster.toml")
+    assert "its profile has no power figures, so that its energy is not known" in text
