@@ -38,6 +38,10 @@ def save(frozen: FrozenModel, model: Any, folder: Path) -> None:
     On top of the same base model it gives the server state's logits; the head, and whatever else the base model's
     checkpoint lacks, is part of the adapter.
     """
+    for config in model.peft_config.values():
+        for name, value in vars(config).items():
+            if isinstance(value, set):  # whose order differs from one process to the next
+                setattr(config, name, sorted(value))
     with silenced_libraries():
         model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in

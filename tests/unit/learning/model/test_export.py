@@ -60,6 +60,15 @@ def test_equal_ranks_need_no_patterns(tmp_path: Path) -> None:
     assert [config[key] for key in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")] == [8, 16, {}, {}]
 
 
+def test_its_lists_are_in_one_order_whatever_process_writes_them(tmp_path: Path) -> None:
+    content = tiny_content("bert", tmp_path / "base")
+    form = LoraForm(ranks=(8, 8, 8), targets=("value", "mlp_down", "query", "key"), scaling=2.0)
+    StackedLora.export(content.model, form, server_state(content, form), tmp_path / "adapter")
+    modules = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert len(modules) >= 4
+    assert modules == sorted(modules)
+
+
 def test_patterns_say_what_differs_alone(tmp_path: Path) -> None:
     content = tiny_content("bert", tmp_path / "base")
     form = LoraForm(ranks=(2, 2, 4), targets=("query",), scaling=2.0)
