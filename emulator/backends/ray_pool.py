@@ -54,7 +54,8 @@ class Loaded:
         key, model = key_of(run), run.config.model.train
         if model in self._weights and _failed(self._weights[model][1]):
             del self._weights[model]
-        if key not in self._contents:
+        # Weights may have been lost with a run of another content.
+        if key not in self._contents or model not in self._weights:
             load = loading(host).load.options(num_returns=3)
             content, weights, prepared = load.remote(located(run.config), run.n_devices, model not in self._weights)
             self._contents[key] = content, prepared

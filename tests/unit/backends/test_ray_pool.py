@@ -89,6 +89,18 @@ def test_weights_of_a_call_that_failed_are_not_shared() -> None:
     assert started.weights.value == "weights 1"
 
 
+def test_weights_that_were_lost_with_a_run_are_loaded_again_for_others_of_the_model() -> None:
+    loaded, host = Loaded(), FakeHost("a")
+    loaded.of(batch_run(seed=0), host)
+    loaded.of(batch_run(seed=1), host)
+    loaded.forget(batch_run(seed=0))
+
+    started, _ = loaded.of(batch_run(seed=1), host)
+
+    assert (started.content.value, started.weights.value) == ("content 1", "weights 1")
+    assert [call[3] for call in host.calls] == [True, False, True]
+
+
 def test_what_no_run_needs_any_more_is_dropped() -> None:
     loaded, host = Loaded(), FakeHost("a")
     first, _ = loaded.of(batch_run(seed=0), host)
