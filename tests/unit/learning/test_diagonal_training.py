@@ -19,7 +19,7 @@ from emulator.learning.tasks.votes import VotingTraining
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
 from emulator.testing import tiny_model
-from tests.unit.learning.model.test_export import reloaded
+from tests.unit.learning.exported import reloaded
 from tests.unit.learning.test_stacked_training import SETTINGS
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 

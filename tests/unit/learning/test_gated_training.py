@@ -15,7 +15,7 @@ from emulator.learning.data.batches import draw_rows, make_batch
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
-from tests.unit.learning.model.test_export import reloaded
+from tests.unit.learning.exported import host_and_reloaded_logits
 from tests.unit.learning.test_stacked_training import SETTINGS, server_state
 from tests.unit.learning.tiny_models import tiny_content
 
@@ -112,12 +112,5 @@ def test_the_export_is_a_lora_that_gives_the_hosts_logits(tmp_path: Path) -> Non
     content = tiny_content("bert", tmp_path / "base")
     state = {**server_state(content, PLAIN), **gates(0.5)}
     StackedGatedLora.export(content.model, FORM, state, tmp_path / "adapter")
-    host = DeviceHost(content, SETTINGS)
-    host.attach(FORM).load([state], assignments=None)
-    batch = make_batch(np.arange(12), content.test, "cpu")
-    with torch.no_grad():
-        ours = host.logits(batch, content.test)
-        theirs = reloaded(tmp_path / "base", tmp_path / "adapter")(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask
-        ).logits
+    ours, theirs = host_and_reloaded_logits(content, FORM, state, tmp_path)
     assert torch.allclose(ours, theirs, atol=1e-4)

@@ -15,7 +15,7 @@ from emulator.learning.model.export import peft_name
 from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec_from_config
-from tests.unit.learning.model.test_export import reloaded
+from tests.unit.learning.exported import host_and_reloaded_logits
 from tests.unit.learning.test_stacked_training import SETTINGS
 from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, SEQ_LEN, tiny_content
 
@@ -89,14 +89,7 @@ def test_the_exported_adapter_gives_the_hosts_logits(family: str, tmp_path: Path
     content = tiny_content(family, tmp_path / "base")
     state = server_state(content)
     StackedIa3.export(content.model, FORM, state, tmp_path / "adapter")
-    host = DeviceHost(content, SETTINGS)
-    host.attach(FORM).load([state], assignments=None)
-    batch = make_batch(np.arange(12), content.test, "cpu")
-    with torch.no_grad():
-        ours = host.logits(batch, content.test)
-        theirs = reloaded(tmp_path / "base", tmp_path / "adapter")(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask
-        ).logits
+    ours, theirs = host_and_reloaded_logits(content, FORM, state, tmp_path)
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 

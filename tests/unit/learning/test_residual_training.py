@@ -18,7 +18,7 @@ from emulator.records import Arrays, Job
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec_from_config
 from tests.unit.learning import one_at_a_time
-from tests.unit.learning.model.test_export import reloaded
+from tests.unit.learning.exported import host_and_reloaded_logits
 from tests.unit.learning.test_stacked_training import SETTINGS, TASK, server_state
 from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, SEQ_LEN, tiny_content
 
@@ -96,14 +96,7 @@ def test_the_export_holds_residual_and_adapter(restarts: bool, tmp_path: Path) -
     adapters = content.model.head_arrays() if restarts else server_state(content, PLAIN)
     state = {**adapters, **residuals(content)}
     StackedResidualLora.export(content.model, form, state, tmp_path / "adapter")
-    host = DeviceHost(content, SETTINGS)
-    host.attach(form).load([state], assignments=None)
-    batch = make_batch(np.arange(12), content.test, "cpu")
-    with torch.no_grad():
-        ours = host.logits(batch, content.test)
-        theirs = reloaded(tmp_path / "base", tmp_path / "adapter")(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask
-        ).logits
+    ours, theirs = host_and_reloaded_logits(content, form, state, tmp_path)
 
     assert torch.allclose(ours, theirs, atol=1e-4)
 

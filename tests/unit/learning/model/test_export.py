@@ -2,27 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from peft import AutoPeftModelForSequenceClassification, PeftModel
-from transformers import AutoModelForSequenceClassification
+from peft import AutoPeftModelForSequenceClassification
 
 from emulator.forms.lora import LoraForm
 from emulator.learning.attach.lora import StackedLora
-from emulator.learning.data.batches import make_batch
-from emulator.learning.host import DeviceHost
-from tests.unit.learning.test_stacked_training import FORM, SETTINGS, server_state
-from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, tiny_content
-
-
-def reloaded(base: Path, adapter: Path) -> Any:
-    """As a user does it who has never heard of jetbed."""
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=N_LABELS)
-    model.config.pad_token_id = 0
-    return PeftModel.from_pretrained(model, adapter).eval()
+from tests.unit.learning.exported import host_and_reloaded_logits
+from tests.unit.learning.test_stacked_training import FORM, server_state
+from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
 
 @pytest.mark.parametrize("head", ["output", "full"])
@@ -32,14 +21,7 @@ def test_the_exported_adapter_gives_the_hosts_logits(family: str, head: str, tmp
     form = LoraForm(ranks=(0, 1, 3), targets=("query", "value", "mlp_down"), scaling=1.5)
     state = server_state(content, form)
     StackedLora.export(content.model, form, state, tmp_path / "adapter")
-    host = DeviceHost(content, SETTINGS)
-    host.attach(form).load([state], assignments=None)
-    batch = make_batch(np.arange(12), content.test, "cpu")
-    with torch.no_grad():
-        ours = host.logits(batch, content.test)
-        theirs = reloaded(tmp_path / "base", tmp_path / "adapter")(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask
-        ).logits
+    ours, theirs = host_and_reloaded_logits(content, form, state, tmp_path)
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
