@@ -16,7 +16,7 @@ from emulator.backends.deaths import Lives
 from emulator.backends.ray import DIED, RayBackend, cluster_gpus, free_resources, here, result
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
-from emulator.backends.ray_start import check_room, connect
+from emulator.backends.ray_start import check_room, connect, watched_over
 from emulator.config import Config
 from emulator.errors import LostError
 from emulator.observers.base import Progress, RunEnded, RunObserver
@@ -145,7 +145,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with interruptible(), only_python_speaks():
+    with interruptible(), only_python_speaks(), watched_over():
         try:
             with hang_up_kept_from_children():
                 connect()
