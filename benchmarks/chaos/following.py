@@ -71,7 +71,7 @@ def carry_out(work: Work, kills: Sequence[Kill], ground: Ground) -> Outcome:
             has_begun = ground.has(f"{OUT}/run.json")
             command = work.command_again(OUT, *where, has_begun=has_begun)
             for struck in ended.struck:
-                struck.did = f"ended with status {ended.status} ({ended.last_line}), then {command[0]}"
+                struck.did = f"ended with status {ended.status}, then {command[0]}{ended.quoted}"
     outcome.end_s = time.monotonic()
     for each in left:
         outcome.faults += each.wait()
@@ -92,6 +92,11 @@ class _Ended:
     @property
     def was_struck(self) -> bool:
         return bool(self.struck)
+
+    @property
+    def quoted(self) -> str:
+        """What it had to say of its end, if anything."""
+        return f": {self.last_line}" if self.last_line.startswith("jetbed: ") else ""
 
 
 class _Command:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 WHAT = ("host", "coordinator", "raylet", "driver", "disk")
 """All but the last one are processes and get SIGKILL; the disk of the results is filled, and freed after a while."""
-MOST_KILLS = 3
+LEAST_KILLS, MOST_KILLS = 2, 4
 """Of one work."""
 MOST_DELAY_S = 3.0
 """The longest delay after a step was told."""
@@ -45,7 +45,7 @@ def drawn(seed: int) -> Iterator[tuple[Work, Sequence[Kill]]]:
     stream = random.Random(seed)
     kinds = _shuffled_for_ever(WHAT, stream)
     for work in _shuffled_for_ever(WORKS, stream):
-        kills = [_kill(next(kinds), work, stream) for _ in range(stream.randint(1, MOST_KILLS))]
+        kills = [_kill(next(kinds), work, stream) for _ in range(stream.randint(LEAST_KILLS, MOST_KILLS))]
         yield work, sorted(kills, key=lambda kill: kill.n_steps)
 
 
