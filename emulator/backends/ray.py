@@ -34,7 +34,7 @@ from emulator.errors import ConfigError, LostError, UserError
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
-from emulator.running.capacity import HOST_BYTES, n_hosts
+from emulator.running.capacity import HOST_BYTES, asked_hosts, most_hosts, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
 from emulator.running.objectives import run_objective
 from emulator.running.paths import located
@@ -428,7 +428,8 @@ def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = 
 
 def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
     backend, free = config.backend, free_resources()
-    number = n_hosts(config, n_devices, devices_stacked, free)
+    most = most_hosts(n_devices, devices_stacked)
+    number = n_hosts(config, free, asked=asked_hosts(config, n_devices), most=most)
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
     if number * backend.gpu_share > free_gpus:
         raise ConfigError(
