@@ -12,17 +12,10 @@ from ray.exceptions import RayTaskError
 
 from emulator.backends.batch import BatchRun, pool_asks, pool_size
 from emulator.backends.content import content_key, numeric_settings
-from emulator.backends.ray import (
-    DIED,
-    REPLACED_CPUS,
-    RayHosts,
-    Started,
-    cpus_per_host,
-    free_resources,
-    loading,
-    new_host,
-    result,
-)
+from emulator.backends.host_actor import REPLACED_CPUS, Started, loading, new_host
+from emulator.backends.ray import RayHosts
+from emulator.backends.ray_calls import DIED, result
+from emulator.backends.ray_cluster import cpus_per_host, free_resources
 from emulator.config import Config
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
