@@ -13,7 +13,7 @@ WHAT = ("host", "coordinator", "raylet", "driver", "disk")
 """All but the last one are processes and get SIGKILL; the disk of the results is filled, and freed after a while."""
 LEAST_KILLS, MOST_KILLS = 2, 4
 """Of one work."""
-MOST_DELAY_S = 3.0
+MOST_DELAY_S = 2.0
 """The longest delay after a step was told."""
 MOST_START_S = 15.0
 """The longest delay after the start of a command: so long Ray and the hosts may take to come up."""

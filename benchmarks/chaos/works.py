@@ -14,13 +14,13 @@ SIZE = (
     "testbed.n_devices=4",
     "data.n_train=200",
     "data.n_test=50",
-    "training.local_steps=8",
+    "training.local_steps=6",
     "training.devices_stacked=2",
     "results.checkpoint_rounds=1",
     "results.rounds_per_part=2",
 )
 """Two stacks for two hosts, and rounds that last long enough on the wall to be hit in their middle."""
-SWEEP_ROUNDS = 3
+SWEEP_ROUNDS = 2
 SWEEP_POLICIES = ("legend", "fedlora", "fedbuff")
 SWEEP_SEEDS = (1, 2)
 TABLES = ("rounds", "devices", "activities")
