@@ -19,7 +19,7 @@ from benchmarks.chaos.following import OUT, Outcome, carry_out
 from benchmarks.chaos.ground import started_ground, twins
 from benchmarks.chaos.kills import WHAT, drawn
 from benchmarks.chaos.works import Work
-from tests.command_line import jetbed
+from tests.command_line import in_process
 from tests.machines import why_no_machines
 
 
@@ -54,7 +54,8 @@ def _twin(work: Work, folder: Path) -> Path:
     """The same work in one process, undisturbed."""
     if work not in _twins:
         out = folder / work.name
-        done = jetbed(*work.command(str(out), "--backend", "inline"), cwd=folder)
+        # In this process, which has loaded everything by the second time.
+        done = in_process(*work.command(str(out), "--backend", "inline"), cwd=folder)
         if done.returncode:
             raise RuntimeError(f"the undisturbed {work.name} failed: {done.stderr}")
         _twins[work] = out
