@@ -29,7 +29,7 @@ from emulator.config import Config
 from emulator.errors import ConfigError, LostError
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
-from emulator.running.capacity import HOST_BYTES, asked_hosts, most_hosts, n_hosts
+from emulator.running.capacity import HOST_BYTES, asked_hosts, hosts_on_gpus, most_hosts, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
 from emulator.running.objectives import run_objective
 from emulator.running.paths import located
@@ -278,7 +278,7 @@ def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> in
     most = most_hosts(n_devices, devices_stacked)
     number = n_hosts(config, free, asked=asked_hosts(config, n_devices), most=most)
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if number * backend.gpu_share > free_gpus:
+    if backend.gpu_share and number > hosts_on_gpus(free_gpus, backend.gpu_share):
         raise ConfigError(
             f"{number} host processes need {number * backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} "
             f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpu_share!r}"

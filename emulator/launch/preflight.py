@@ -21,6 +21,7 @@ from emulator.running.capacity import (
     asked_hosts,
     available_bytes,
     free_here,
+    hosts_on_gpus,
     most_hosts,
     n_cores,
     n_gpus,
@@ -243,7 +244,7 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
         detail += "; looks at this machine alone, not at the cluster that RAY_ADDRESS names"
     checks = [Check(name="hosts", is_fine=True, detail=detail)]
     if share := config.backend.gpu_share:
-        is_fine = number * share <= n_gpus()
+        is_fine = number <= hosts_on_gpus(n_gpus(), share)
         checks.append(
             Check(name="GPUs", is_fine=is_fine, detail=f"{number} hosts x {share:g}, of {n_gpus()} on this machine")
         )
