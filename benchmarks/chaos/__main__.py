@@ -12,6 +12,7 @@ machines, and kills the raylet of the second. Exit status 1 where anything is no
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from benchmarks.chaos.kills import WHAT, drawn
 from benchmarks.chaos.works import Work
 from tests.command_line import in_process
 from tests.machines import why_no_machines
+
+MOST_SAID = 120
+"""So many characters are quoted of what a command says of a blow."""
 
 
 def main() -> None:
@@ -81,7 +85,8 @@ class _Totals:
             self._kills[struck.kill.what] += 1
             at = f"{struck.at_step}/{work.n_steps}"
             finished = f"finished {outcome.end_s - struck.at_s:4.0f} s later"
-            print(f"{self.n_kills:3}  {struck.kill.what:11}  {work.name:8} {at:>4}  {finished}  {struck.did}")
+            said = f": {textwrap.shorten(struck.said, MOST_SAID)}" if struck.said else ""
+            print(f"{self.n_kills:3}  {struck.kill.what:11}  {work.name:8} {at:>4}  {finished}  {struck.did}{said}")
         self.n_faults += len(outcome.faults)
         self._works[work.name] += 1
         self._n_runs += work.n_runs

@@ -17,6 +17,8 @@ OUT = f"{ROOM}/out"
 LOOK_S = 0.1
 END_S = 30.0
 """So long anything may live behind the command that has started it."""
+MARK = "jetbed: "
+"""With what a line of standard error begins that says more than how far it is."""
 MOST_COMMAND_S = 900.0
 """A command that takes longer hangs."""
 
@@ -29,13 +31,17 @@ class Struck:
         kill: what it was to be.
         at_step: so many steps were told by then.
         at_s: when, by the monotonic clock.
+        n_lines: how much the command had said by then.
         did: what the command did then.
+        said: what it had to say of that, if anything.
     """
 
     kill: Kill
     at_step: int
     at_s: float
+    n_lines: int
     did: str = "went on by itself"
+    said: str = ""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -71,7 +77,7 @@ def carry_out(work: Work, kills: Sequence[Kill], ground: Ground) -> Outcome:
             has_begun = ground.has(f"{OUT}/run.json")
             command = work.command_again(OUT, *where, has_begun=has_begun)
             for struck in ended.struck:
-                struck.did = f"ended with status {ended.status}, then {command[0]}{ended.quoted}"
+                struck.did = f"ended with status {ended.status}, then {command[0]}"
     outcome.end_s = time.monotonic()
     for each in left:
         outcome.faults += each.wait()
@@ -92,11 +98,6 @@ class _Ended:
     @property
     def was_struck(self) -> bool:
         return bool(self.struck)
-
-    @property
-    def quoted(self) -> str:
-        """What it had to say of its end, if anything."""
-        return f": {self.last_line}" if self.last_line.startswith("jetbed: ") else ""
 
 
 class _Command:
@@ -137,8 +138,12 @@ class _Command:
             reader.join(5.0)
         self._free_s = min(self._free_s, end_s)
         self._free_in_time()
+        for blow in struck:
+            blow.said = next(
+                (line[len(MARK) :].strip() for line in self._lines[blow.n_lines :] if line.startswith(MARK)), ""
+            )
         outcome.struck += struck
-        said = [line for line in self._lines if line.startswith("jetbed: ")] or self._lines or ["nothing said"]
+        said = [line for line in self._lines if line.startswith(MARK)] or self._lines or ["nothing said"]
         return _Ended(
             status=process.returncode,
             n_told=self._n_told,
@@ -174,7 +179,7 @@ class _Command:
             targets[int(kill.pick * len(targets))].kill()
         # The next one waits anew from here.
         now_s = self._told_s = time.monotonic()
-        return Struck(kill=kill, at_step=self._n_told, at_s=now_s)
+        return Struck(kill=kill, at_step=self._n_told, at_s=now_s, n_lines=len(self._lines))
 
     def _free_in_time(self) -> None:
         if time.monotonic() >= self._free_s:
