@@ -203,7 +203,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("algorithms backends/kinds config errors storage forms learning/cut learning/host learning/model "
+        _names("algorithms backends/kinds config errors seeds storage forms learning/cut learning/host learning/model "
                "learning/prepare learning/settings running/limits learning/data objective observers "
                "records results running shapes"),
         ("ray", "torch"),

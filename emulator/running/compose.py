@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_profiles.catalog import ProfileError, load_cluster, load_link
 from device_profiles.records import ClusterSpec
@@ -33,6 +34,7 @@ from emulator.running.continuation import (
     package_of,
 )
 from emulator.running.coordinator import Coordinator, Emulation
+from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
 from emulator.running.interruption import StopSignal
@@ -75,6 +77,15 @@ def cluster_of(config: Config) -> ClusterSpec:
             raise ConfigError(f"testbed.link: {error}") from None
         cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
     return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
+
+
+def device_speeds(config: Config) -> tuple[float, ...]:
+    """FLOP per second of each device of a run in the fastest of its power modes, in the arithmetic of the run."""
+    precision = config.testbed.precision
+    return tuple(
+        max(mode.effective_flop_per_s[precision] for mode in entry.modes)
+        for entry in cluster_of(config).entry_by_device
+    )
 
 
 def policy_of(config: Config) -> Policy:
@@ -170,6 +181,7 @@ def build_coordinator(
         progress=progress,
         observers=told,
         start_timings=emulation.backend.timings() if emulation.backend else [],
+        label_counts=emulation.backend.prepared.label_histograms if emulation.backend else None,
     )
     for remark in emulation.backend.prepared.remarks if emulation.backend else ():
         told.warned(remark)
@@ -298,6 +310,7 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
         "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
         "n_test_examples": prepared.n_test_examples if prepared else 0,
         "majority_accuracy": prepared.majority_accuracy if prepared else None,
+        "partition": _partition(config, prepared.label_histograms, cluster) if prepared else None,
         "config": resolved_settings(config),
         "backend": dict(backend.describe()) if backend else {},
         **input_digests(config, cluster),
@@ -306,6 +319,11 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
             name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
         },
     }
+
+
+def _partition(config: Config, label_counts: NDArray[np.int64], cluster: ClusterSpec) -> dict[str, Any]:
+    boards = [entry.profile.name for entry in cluster.entry_by_device]
+    return holdings(config.data.partition.scheme, label_counts, boards)
 
 
 def resolved_settings(config: Config) -> dict[str, Any]:
