@@ -57,3 +57,9 @@ class Objective(ABC):
     @abstractmethod
     def evaluation(self, shards: Sequence[EvaluationShard]) -> Evaluation:
         """The evaluation over all held-out data; sums run in the order of the shards."""
+
+
+def added_up(shards: Sequence[EvaluationShard]) -> EvaluationShard:
+    """The sums over all ``shards``, of which there is one, in their order."""
+    first, *others = shards
+    return sum(others, first)
