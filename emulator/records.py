@@ -436,8 +436,8 @@ class Prepared:
         model: the trained model's shapes.
         head: initial values of the part of the head that is trained, by name.
         label_names: the classes; empty without labels.
-        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label; without labels all count
-            as one.
+        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what their spread
+            over the devices takes for one; without labels all count as one.
         n_examples: ``(n_devices,)``, each device's training examples.
         n_test_examples: held-out examples.
         majority_accuracy: share of the most frequent label among them; None without labels.

@@ -60,7 +60,12 @@ def prepare(
     tokenizer = load_tokenizer(place)
     names = examples.label_names
     frozen = load_model(
-        place, len(names), seeds.integer("model_initialisation"), head, tokenizer.pad_token_id, learning.role
+        place,
+        objective.n_outputs(len(names)),
+        seeds.integer("model_initialisation"),
+        head,
+        tokenizer.pad_token_id,
+        learning.role,
     )
     if names:
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
@@ -109,7 +114,9 @@ def _prepared(
         model=learning.measured(spec, train),
         head=frozen.head_arrays(),
         label_names=examples.label_names,
-        label_histograms=partition.label_histograms(examples.train_labels, parts, max(n_labels, 1)),
+        label_histograms=partition.label_histograms(
+            examples.train_labels, parts, max(n_labels, int(examples.train_labels.max()) + 1)
+        ),
         n_examples=sizes,
         n_test_examples=len(examples.test_labels),
         majority_accuracy=examples.majority_accuracy,

@@ -1,40 +1,24 @@
 """Classification: one of several labels for each example."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from emulator.objective.agreement import Hits, calibration_error, confusion_matrix, matthews_correlation
-from emulator.objective.base import Objective, added_up
+from emulator.objective.base import added_up
+from emulator.objective.head import HeadObjective
 from emulator.records import Evaluation, EvaluationShard
-from emulator.shapes.catalog import Head, model_spec, model_spec_from_config
-from emulator.shapes.spec import ModelSpec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Classification(Objective):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Classification(HeadObjective):
     """Evaluated by accuracy, cross-entropy, F1, Matthews' correlation and calibration."""
 
     kind: ClassVar[str] = "classification"
     reader: ClassVar[str] = "emulator.learning.data.source:load_texts"
     learning: ClassVar[str] = "emulator.learning.objective.classification:ClassificationLearning"
-
-    def spec(
-        self,
-        name: str,
-        *,
-        n_labels: int,
-        seq_len: int,
-        head: Head,
-        seq_len_key: str = "data.seq_len",
-        config: Mapping[str, Any] | None = None,
-        like: ModelSpec | None = None,
-    ) -> ModelSpec:
-        if config is None:
-            return model_spec(name, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=seq_len_key)
-        return model_spec_from_config(
-            config, name=name, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=seq_len_key
-        )
+    scores: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "macro_f1", "mcc", "calibration_error")
+    has_images: ClassVar[bool] = True
 
     def evaluation(self, shards: Sequence[EvaluationShard]) -> Evaluation:
         total = added_up(shards)
