@@ -58,7 +58,7 @@ FLOORS: tuple[Room, ...] = (
         _names("errors shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
-    Room("emulator/objective", "what is learnt, as server and boards know it", _names("records shapes")),
+    Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
     Room("emulator/running/checkpoints", "what a run goes on from", _names("errors storage records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
@@ -151,7 +151,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/cut",
         "training of models that are cut",
-        _names("forms learning/data learning/host learning/local_training learning/settings records seeds shapes"),
+        _names("forms learning/data learning/host learning/local_training learning/objective learning/settings records "
+               "seeds shapes"),
         ("torch",),
     ),
     Room(
