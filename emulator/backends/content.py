@@ -13,7 +13,7 @@ from emulator.config import Config
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
-from emulator.running.compose import cluster_of, device_speeds
+from emulator.running.compose import cluster_of, device_speeds, local_optimizer
 from emulator.running.objectives import run_objective
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import check_hub_id
@@ -40,6 +40,7 @@ def numeric_settings(config: Config) -> NumericSettings:
         run_seed=config.seed,
         threads=training.threads_per_host,
         precision=training.precision,
+        optimizer=local_optimizer(config),
         weight_decay=training.weight_decay,
         dropout=training.dropout,
         prefix_cache_bytes=training.prefix_cache_bytes,

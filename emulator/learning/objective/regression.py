@@ -29,6 +29,7 @@ class RegressionLearning(Learning):
         return Examples(
             train=train,
             train_labels=rows.train_strata,
+            train_rows=rows.train_rows,
             test=test,
             test_labels=rows.test_strata,
             label_names=(),
