@@ -1,13 +1,13 @@
 """What an optimizer moves and holds for each parameter, in arrays that can be counted."""
 
 import pytest
-from emulator.world.price.steps import step_of
-from tests.unit.world.price.test_cost import ROBERTA, lora
 
 from emulator.records import ADAMW, LocalOptimizer, TrainingDefaults
 from emulator.world.price.memory import peak_memory
 from emulator.world.price.optimizer import held_bytes, moved_bytes
+from emulator.world.price.step_kinds import step_of
 from emulator.world.pricing import Pricing
+from tests.unit.world.price.test_step_time import ROBERTA, lora
 
 SGD = LocalOptimizer(name="sgd")
 ARRAYS = {
