@@ -43,13 +43,15 @@ class RunSummary:
 
     The figures are those of ``docs/metrics.md``, by ``score``. ``time_to_score_s`` has, for each value of it, the
     emulated time until it is reached. ``score_curve`` has the same times and the score of every evaluated round.
-    ``wall_s`` of a run that has not ended is what its rounds took.
+    ``ended_by`` says why the run ended before its last round. ``wall_s`` of a run that has not ended is what its rounds
+    took.
     """
 
     policy: str | None
     seed: int | None
     status: str
     error: str | None
+    ended_by: str | None
     trained_model: str | None
     priced_model: str | None
     n_rounds: int
@@ -94,6 +96,7 @@ def summarise(frames: RunFrames, wanted: Sequence[float] | None = None, score: s
         seed=info.get("seed"),
         status=str(info.get("status")),
         error=info.get("error"),
+        ended_by=info.get("ended_by"),
         trained_model=info.get("trained_model"),
         priced_model=info.get("priced_model"),
         n_rounds=len(rounds),
@@ -199,6 +202,8 @@ def _figures(summary: RunSummary) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     table.add_row("rounds", f"{summary.n_rounds}, {summary.n_devices} devices, {summary.n_device_rounds} device-rounds")
+    if summary.ended_by:
+        table.add_row("ended early", in_one_line(summary.ended_by))
     table.add_row(SCORES[summary.score].title, reached_score)
     if summary.score_curve and (reached or summary.score == "accuracy"):
         table.add_row("reached", ", ".join(reached) or "no multiple of 0.05 above the majority class")

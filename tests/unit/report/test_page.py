@@ -130,14 +130,14 @@ def test_a_run_that_only_failed_has_a_page_without_figures(make_run: MakeRun) ->
 
 def test_a_page_can_be_about_another_score(make_run: MakeRun) -> None:
     # The loss of these runs is one minus their accuracy.
-    page = "".join(report_page(load_run(make_run("run")), Question(score="loss", target=0.3)))
+    page = "".join(report_page(load_run(make_run("run")), Question(score="loss", target=0.31)))
 
     data, text = data_of(page), read(page).text
-    assert (data["score"], data["majority"], data["target"]) == ("loss", None, 0.3)
+    assert (data["score"], data["majority"], data["target"]) == ("loss", None, 0.31)
     assert data["groups"][0]["score"]["n_rounds"]["mean"] == pytest.approx([0.5, 0.3, 0.2])
     assert "Loss and what it costs" in text
     assert "a lower one is better. The dotted line is the target." in text
-    assert "loss 0.300, after 2 rounds" in text
+    assert "loss 0.310, after 2 rounds" in text
 
 
 def test_a_run_without_training_has_no_section_on_accuracy(make_run: MakeRun) -> None:
