@@ -190,7 +190,12 @@ FLOORS: tuple[Room, ...] = (
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
-    Room("emulator/analysis", "metrics of runs and comparisons", _names("errors records results"), ("pandas",)),
+    Room(
+        "emulator/analysis",
+        "metrics of runs and comparisons",
+        _names("errors objective records results"),
+        ("pandas",),
+    ),
     Room("emulator/observers", "who watches a run: the contract, and what passes events on",
          _names("config errors storage policy records")),
     Room("emulator/observers/tensorboard", "draws a run in TensorBoard", _names("observers"), ("tensorboard",)),
@@ -233,14 +238,14 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/report/terminal",
         "what a terminal shows of results",
-        _names("analysis records results"),
+        _names("analysis objective records results"),
         ("pandas", "rich"),
         reads_clock=True,
     ),
     Room(
         "emulator/report",
         "the HTML page and the trace of runs",
-        _names("analysis errors records report/terminal results results/version"),
+        _names("analysis errors objective records report/terminal results results/version"),
         ("pandas", "plotly"),
         reads_clock=True,
     ),
@@ -255,7 +260,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors launch storage forms observers policy "
+        _names("analysis backends/kinds calibration config errors launch storage forms objective observers policy "
                "records report report/terminal results running shapes sweeps results/version world/price "
                "/device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),

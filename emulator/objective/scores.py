@@ -42,11 +42,12 @@ class Score:
         is_high = self.high is not None and not value <= self.high
         if is_low or is_high or value != value:
             ends = f"from {self.low:g} to {self.high:g}" if self.high is not None else f"of {self.low:g} or more"
-            raise ConfigError(f"{what} is {_an(self.title)} {ends}, got {value!r}")
+            raise ConfigError(f"{what} is {self.with_article} {ends}, got {value!r}")
 
-
-def _an(title: str) -> str:
-    return f"an {title}" if title[0] in "aeiouM" else f"a {title}"
+    @property
+    def with_article(self) -> str:
+        """The title behind an article."""
+        return f"an {self.title}" if self.title[0] in "aeiou" else f"a {self.title}"
 
 
 _ALL = (
@@ -65,6 +66,9 @@ _ALL = (
 )
 SCORES: Mapping[str, Score] = MappingProxyType({score.name: score for score in _ALL})
 """All scores by name."""
+
+QUOTED = ("accuracy", "token_accuracy", "micro_f1", "spearman")
+"""What people quote of each kind of task, in the order in which runs are asked for it."""
 
 
 def score_named(name: str, where: str) -> Score:

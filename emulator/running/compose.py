@@ -43,6 +43,7 @@ from emulator.running.objectives import run_objective
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
+from emulator.running.stopping import Stopping
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.storage.places import Place, RemotePath
@@ -133,6 +134,7 @@ def check_settings(config: Config) -> None:
     policy = policy_of(config)
     check_fit(config, policy)
     check_optimizers(config, policy)
+    Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
 

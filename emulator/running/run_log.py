@@ -50,6 +50,7 @@ class RunLog:
         self._round_start_s = time.perf_counter()
         self._n_outside_known_range = 0
         self._is_open = False
+        self._n_written = 0
         self._before: Mapping[str, Any] | None = None
         self._noted: str | None = None
 
@@ -83,6 +84,22 @@ class RunLog:
         """So many jobs of the call under way are done."""
         self._progress.tell(jobs_done=n_done, n_jobs=n_jobs)
 
+    def spent(self, report: RoundReport, tables: Tables) -> dict[str, float]:
+        """What all devices have spent up to the end of a round that is not written yet, by name."""
+        before, devices = self._progress.latest, report.devices.values()
+        upload_bytes = sum(device.upload_bytes for device in devices)
+        return {
+            "time_s": report.end_s,
+            "upload_bytes": before.upload_bytes + upload_bytes,
+            "total_bytes": before.transferred_bytes + upload_bytes + sum(device.download_bytes for device in devices),
+            "energy_j": before.energy_j + float(sum(tables["devices"]["energy_j"])),
+        }
+
+    def ends_early(self, reason: str) -> None:
+        """The run ends with the round that was written last; ``run.json`` says why."""
+        self._writer.note("ended_by", reason)
+        self._progress.tell(n_rounds=self._n_written)
+
     def write_round(
         self,
         report: RoundReport,
@@ -100,6 +117,7 @@ class RunLog:
             for name, columns in tables.items():
                 self._writer.write(name, columns)
             self._writer.write("rounds", rounds)
+        self._n_written = report.round_index + 1
         self._timings.append(HostTiming.since(self._round_start_s, "coordinator", "round"))
         self._write_timings(report.round_index, [*self._timings, *host_timings])
         self._timings = []
@@ -113,7 +131,8 @@ class RunLog:
                 write_partition(self.out_dir, self._label_counts, self._run_info["label_names"])
             self._write_timings(-1, self._start_timings)
         else:
-            info = {**self._before, **{key: self._run_info[key] for key in ("config", "backend")}}
+            before = {key: value for key, value in self._before.items() if key != "ended_by"}
+            info = {**before, **{key: self._run_info[key] for key in ("config", "backend")}}
             self._writer.go_on(info, round_index)
             self._timings += self._start_timings
         self._is_open = True
@@ -177,6 +196,7 @@ class RunLog:
             mean_waiting_s=rounds["mean_waiting_s"][0],
             energy_j=before.energy_j + rounds["energy_j"][0],
             transferred_bytes=before.transferred_bytes + rounds["download_bytes"][0] + rounds["upload_bytes"][0],
+            upload_bytes=before.upload_bytes + rounds["upload_bytes"][0],
         )
 
 
