@@ -24,6 +24,7 @@ from emulator.running.checkpoints.store import (
     read_checkpoint,
     read_index,
 )
+from emulator.storage.patience import Patience
 from emulator.storage.places import Place, RemotePath
 from emulator.world.testbed import Testbed
 
@@ -40,8 +41,15 @@ class Continuation:
     that it can be made longer; None where a longer run would not have come by what this one is at its end.
     """
 
-    def __init__(self, run_dir: Place, policy: CheckedPolicy, every_rounds: int, last_round: int | None = None) -> None:
-        self._writer = CheckpointWriter(run_dir / FOLDER)
+    def __init__(
+        self,
+        run_dir: Place,
+        policy: CheckedPolicy,
+        every_rounds: int,
+        last_round: int | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._writer = CheckpointWriter(run_dir / FOLDER, patience or Patience())
         self._policy = policy
         self._every_rounds = every_rounds
         self._last_round = last_round
@@ -64,7 +72,7 @@ class Continuation:
 
         Raises:
             CheckpointError: the policy's memory or its plan cannot be kept.
-            OSError: the disk cannot be written.
+            UserError: the disk cannot be written.
         """
         if not self._every_rounds:
             return

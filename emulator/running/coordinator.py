@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from emulator.config import Config
 from emulator.errors import LostError
@@ -14,7 +15,6 @@ from emulator.running.continuation import Continuation
 from emulator.running.hosts import Backend
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.run_log import RunLog, round_tables
-from emulator.storage.files import filled_folder
 from emulator.world.testbed import Testbed
 
 
@@ -54,8 +54,7 @@ class Coordinator:
             with _rare_collections():
                 state = self._run_rounds()
             if self._backend is not None:
-                with filled_folder(self._log.out_dir / "adapter") as folder:
-                    self._backend.export(self._policy.form, state, folder)
+                self._log.write_adapter(partial(self._backend.export, self._policy.form, state))
             self._log.finish(self._config.rounds)
         except (KeyboardInterrupt, Interrupted):
             self._log.end("interrupted")

@@ -20,8 +20,9 @@ from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS,
 from emulator.results.writer import check_out_dir
 from emulator.running.compose import input_digests, resolved_settings
 from emulator.running.continuation import why_not_from_checkpoint
-from emulator.storage.files import make_folder, remove_tree, replaced, unwritable, write_text
+from emulator.storage.files import make_folder, remove_tree, replaced, write_text
 from emulator.storage.places import Place, listed
+from emulator.storage.refusals import unwritable
 from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
 from emulator.sweeps.naming import Label
 
