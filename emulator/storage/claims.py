@@ -9,7 +9,6 @@ from pathlib import Path
 from emulator.errors import UserError
 from emulator.storage.places import Place
 
-
 MOST_DYING_S = 30.0
 """So long a process that was killed, or whose run was, may take to end."""
 POLL_S = 0.2

@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 from emulator.errors import LostError, UserError
 from emulator.storage.places import Place, StorageError
 from emulator.storage.refusals import errno_of, may_pass, mend_of, reason_of, unwritable
+
+Result = TypeVar("Result")
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
@@ -40,8 +44,10 @@ class Patience:
         """From now on nothing is waited for."""
         self._limit_s = 0.0
 
-    def insist(self, write: Callable[[], object], what: str, path: Place) -> None:
-        """Call ``write``, which may be called again after it has failed, until it succeeds. Messages call it ``what``.
+    def insist(self, write: Callable[[], Result], what: str, path: Place) -> Result:
+        """Call ``write``, which may be called again after it has failed, until it succeeds; gives what it returns.
+
+        Messages call what is written ``what``.
 
         Raises:
             LostError: it still fails after the limit, for what might have passed.
@@ -49,7 +55,8 @@ class Patience:
         """
         start_s = time.monotonic()
         told, pause_s = "", FIRST_PAUSE_S
-        while (error := _failure(write)) is not None:
+        while isinstance(outcome := _tried(write), _Failure):
+            error = outcome.error
             left_s = self._limit_s - (time.monotonic() - start_s)
             if not may_pass(error):
                 raise unwritable(path, what, error) from error
@@ -69,6 +76,7 @@ class Patience:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         if told:
             self._tell(f"{what} can be written again after {time.monotonic() - start_s:.0f} s; all goes on")
+        return outcome
 
     def _given_up(self, what: str, path: Place, error: Exception) -> LostError:
         often = f" for {self._limit_s:.0f} s" if self._limit_s else ""
@@ -77,18 +85,23 @@ class Patience:
         return LostError(f"cannot write {what} ({reason_of(error)}){often}: {str(path)!r}; {advice}")
 
 
-def _failure(write: Callable[[], object]) -> Exception | None:
-    """What ``write`` raised because it could not write."""
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a write has failed."""
+
+    error: Exception
+
+
+def _tried(write: Callable[[], Result]) -> Result | _Failure:
     try:
-        write()
+        return write()
     except UserError as error:
         if not isinstance(error, StorageError):
             raise
-        return error
+        return _Failure(error)
     except OSError as error:
-        return error
+        return _Failure(error)
     except Exception as error:
         if errno_of(error) is None:
             raise
-        return error
-    return None
+        return _Failure(error)
