@@ -65,6 +65,7 @@ class RunLog:
     def goes_on(self, before: Mapping[str, Any], totals: Mapping[str, Any]) -> None:
         """The run goes on in a folder whose ``run.json`` says ``before``, with what it had come to."""
         self._before = before
+        self._can_be_resumed()
         self._progress.tell(**{**totals, "n_rounds": self._progress.latest.n_rounds})
 
     def write_adapter(self, export: Callable[[Path], None]) -> None:
@@ -142,8 +143,11 @@ class RunLog:
             self._writer.go_on(info, round_index)
             self._timings += self._start_timings
         self._is_open = True
-        self._writer.patience.advice = f"'jetbed resume {shlex.quote(str(self.out_dir))}' goes on"
+        self._can_be_resumed()
         self._observers.run_began(self._begin(round_index))
+
+    def _can_be_resumed(self) -> None:
+        self._writer.patience.advice = f"'jetbed resume {shlex.quote(str(self.out_dir))}' goes on"
 
     def flush(self) -> None:
         """Have all that was written on disk."""
