@@ -2,8 +2,9 @@
 
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,13 @@ class SmallDisk:
     folder: Path
 
     def fill(self) -> None:
-        """Leave no room at all."""
+        """Leave no room at all, nor what another process is just about to give back."""
         with (self.folder / "ballast").open("wb", buffering=0) as ballast:
-            try:
-                while ballast.write(bytes(4096)):
-                    pass
-            except OSError:
-                return  # as was to be reached
+            for _ in range(5):
+                with suppress(OSError):  # as is to be reached
+                    while ballast.write(bytes(4096)):
+                        pass
+                time.sleep(0.02)
 
     def free(self) -> None:
         """Give the room back."""

@@ -53,22 +53,22 @@ class Patience:
             LostError: it still fails after the limit, for what might have passed.
             UserError: it fails for another reason.
         """
-        start_s = time.monotonic()
-        told, pause_s = "", FIRST_PAUSE_S
+        start_s, told, pause_s = 0.0, "", FIRST_PAUSE_S
         while isinstance(outcome := _tried(write), _Failure):
             error = outcome.error
+            start_s = start_s or time.monotonic()  # an attempt may itself take seconds to fail
             left_s = self._limit_s - (time.monotonic() - start_s)
             if not may_pass(error):
                 raise unwritable(path, what, error) from error
             if left_s <= 0:
                 raise self._given_up(what, path, error) from error
-            if (reason := reason_of(error)) != told:
-                told = reason
-                self._tell(
-                    f"cannot write {what} ({reason}); {mend_of(path, error)}: it is tried again for {left_s:.0f} s, "
-                    f"and all goes on by itself as soon as it can: {str(path)!r}"
-                )
             try:
+                if (reason := reason_of(error)) != told:
+                    told = reason
+                    self._tell(
+                        f"cannot write {what} ({reason}); {mend_of(path, error)}: it is tried again for {left_s:.0f} s, "
+                        f"and all goes on by itself as soon as it can: {str(path)!r}"
+                    )
                 self._pause(min(pause_s, left_s))
             except BaseException:
                 self.end()  # what is written on the way out must not wait either
