@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emulator.errors import ConfigError, UserError
-from emulator.results.columns import Columns, arrow_table
+from emulator.results.arrow_tables import Columns, arrow_table
 from emulator.results.schemas import SCHEMA_VERSION, SCHEMAS
 from emulator.storage.files import make_folder, whole_file
 from emulator.storage.patience import Patience

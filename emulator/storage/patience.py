@@ -66,8 +66,8 @@ class Patience:
                 if (reason := reason_of(error)) != told:
                     told = reason
                     self._tell(
-                        f"cannot write {what} ({reason}); {mend_of(path, error)}: it is tried again for {left_s:.0f} s, "
-                        f"and all goes on by itself as soon as it can: {str(path)!r}"
+                        f"cannot write {what} ({reason}); {mend_of(path, error)}: it is tried again for {left_s:.0f} "
+                        f"s, and all goes on by itself as soon as it can: {str(path)!r}"
                     )
                 self._pause(min(pause_s, left_s))
             except BaseException:
