@@ -22,6 +22,8 @@ from emulator.policy.catalog import policy_names
 from emulator.results import verify
 from emulator.results.reader import load_run
 from emulator.storage.claims import Claim
+from tests.command_line import in_process
+from tests.command_line import settings as settings_of
 
 TROUBLE = {
     "rounds": 4,
@@ -210,6 +212,32 @@ def test_a_run_into_the_folder_of_another_is_refused_and_changes_nothing(
     with pytest.raises(UserError, match=message):
         execute(timing_only(**changes), run_dir)
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
+def test_the_command_with_more_rounds_makes_a_run_longer_and_doctor_says_so(tmp_path: Path) -> None:
+    given = {**TROUBLE, "training.enabled": False, "policy.path": "fedlora"}
+    overrides = settings_of([f"{key}={json.dumps(value)}" for key, value in given.items() if key != "rounds"])
+    command = [*overrides, "--out", str(tmp_path / "run"), "--rounds"]
+    assert in_process("run", *command, "4").returncode == 0
+    again = in_process("run", *command, "4")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "with all of its 4 rounds" in again.stderr
+    # Whatever the width of its table.
+    assert "holdstherunwith4rounds;itgoesonupto6" in "".join(in_process("doctor", *command, "6").stdout.split())
+    longer = in_process("run", *command, "6")
+
+    assert longer.returncode == 0, longer.stderr
+    assert "jetbed: this folder holds the run with 4 rounds; it goes on up to 6" in longer.stderr
+    whole = execute(load_config(None, list({**given, "rounds": 6}.items())), tmp_path / "whole")
+    assert digests(tmp_path / "run") == digests(whole)
+
+
+def test_a_run_that_is_resumed_by_hand_with_another_setting_is_told_which(tmp_path: Path) -> None:
+    run_dir = execute(timing_only(), tmp_path / "run")
+    with pytest.raises(
+        UserError, match=r"other settings [(]training.batch_size was 4 and is now 8[)]; bring them back"
+    ):
+        execute(timing_only(training__batch_size=8, rounds=6), run_dir, resumes=True)
 
 
 def test_a_run_into_a_folder_without_a_checkpoint_removes_nothing(tmp_path: Path) -> None:
