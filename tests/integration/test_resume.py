@@ -234,9 +234,7 @@ def test_the_command_with_more_rounds_makes_a_run_longer_and_doctor_says_so(tmp_
 
 def test_a_run_that_is_resumed_by_hand_with_another_setting_is_told_which(tmp_path: Path) -> None:
     run_dir = execute(timing_only(), tmp_path / "run")
-    with pytest.raises(
-        UserError, match=r"other settings [(]training.batch_size was 4 and is now 8[)]; bring them back"
-    ):
+    with pytest.raises(UserError, match=r"other settings [(]training.batch_size was 4 and is now 8[)]; bring them"):
         execute(timing_only(training__batch_size=8, rounds=6), run_dir, resumes=True)
 
 
