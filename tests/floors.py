@@ -50,6 +50,12 @@ FLOORS: tuple[Room, ...] = (
         _names("errors /device_profiles/text_files"),
         ("pyarrow",),
     ),
+    Room(
+        "emulator/storage/patience",
+        "how long a write waits for a disk or storage that takes nothing",
+        _names("errors storage"),
+        reads_clock=True,
+    ),
     Room("emulator/running/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
     Room(
@@ -60,7 +66,12 @@ FLOORS: tuple[Room, ...] = (
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
-    Room("emulator/running/checkpoints", "what a run goes on from", _names("errors storage records"), ("safetensors",)),
+    Room(
+        "emulator/running/checkpoints",
+        "what a run goes on from",
+        _names("errors storage storage/patience records"),
+        ("safetensors",),
+    ),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
     Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
@@ -186,7 +197,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors storage records world"),
+        _names("errors storage storage/patience records world"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
@@ -206,7 +217,7 @@ FLOORS: tuple[Room, ...] = (
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
             "algorithms config errors forms objective observers policy records results running/checkpoints "
-            "running/limits seeds shapes storage world world/clock world/network /device_profiles "
+            "running/limits seeds shapes storage storage/patience world world/clock world/network /device_profiles "
             "/device_profiles/text_files",
         ),
         reads_clock=True,
@@ -230,8 +241,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors launch storage observers results running shapes "
-               "/device_profiles /device_profiles/text_files"),
+        _names("backends backends/kinds config errors launch storage storage/patience observers results running "
+               "shapes /device_profiles /device_profiles/text_files"),
         ("pyarrow",),
         reads_clock=True,
     ),

@@ -76,7 +76,12 @@ MetricName = Annotated[
 ]
 DevicesPerActor = Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")]
 GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each host.")]
-OutDir = Annotated[str | None, place_option(help="Folder for the results, new or empty; also s3://bucket/folder.")]
+OutDir = Annotated[
+    str | None,
+    place_option(
+        help="Folder for the results: new, empty, or that of the same run, which goes on; also s3://bucket/folder."
+    ),
+]
 
 
 _KEYS = {

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from emulator.config import Config
 from emulator.errors import LostError
@@ -15,7 +16,6 @@ from emulator.running.hosts import Backend
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.run_log import RunLog, round_tables
 from emulator.running.stopping import Stopping
-from emulator.storage.files import filled_folder
 from emulator.world.testbed import Testbed
 
 
@@ -56,8 +56,7 @@ class Coordinator:
             with _rare_collections():
                 state = self._run_rounds()
             if self._backend is not None:
-                with filled_folder(self._log.out_dir / "adapter") as folder:
-                    self._backend.export(self._policy.form, state, folder)
+                self._log.write_adapter(partial(self._backend.export, self._policy.form, state))
             self._log.finish(self._log.latest.n_rounds)
         except (KeyboardInterrupt, Interrupted):
             self._log.end("interrupted")
