@@ -74,7 +74,8 @@ def check_content(config: Config) -> None:
 def content_key(config: Config, n_devices: int) -> str:
     """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
     model = {"train": config.model.train, "head": config.model.head, "task": config.task.model_dump()}
-    return json.dumps([config.seed, n_devices, model, config.data.model_dump()], sort_keys=True)
+    held_out = config.evaluation.device_fraction
+    return json.dumps([config.seed, n_devices, model, config.data.model_dump(), held_out], sort_keys=True)
 
 
 def without_weights(content: Content) -> tuple[Content, Arrays]:
@@ -124,6 +125,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
             scheme=data.partition.scheme,
             alpha=data.partition.alpha,
             run_seed=config.seed,
+            device_fraction=config.evaluation.device_fraction,
         )
     from emulator.learning.prepare import prepare
 
@@ -137,6 +139,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         run_seed=config.seed,
         head=config.model.head,
         objective=run_objective(config),
+        device_fraction=config.evaluation.device_fraction,
     )
 
 

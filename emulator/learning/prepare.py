@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
 from emulator.learning.data import partition
 from emulator.learning.data.images import load_images
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.split import hold_out_of_each
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
 from emulator.learning.model.loading import FrozenModel, load_model
@@ -36,6 +38,7 @@ def prepare(
     run_seed: int,
     head: Head = "output",
     objective: Objective | None = None,
+    device_fraction: float | None = None,
 ) -> tuple[HostContent, Prepared]:
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
@@ -48,6 +51,7 @@ def prepare(
         run_seed: for the new parts of the model, the split and the partition.
         head: which linear maps of a new head are trained.
         objective: what is learnt; without, classification.
+        device_fraction: share of its rows that each device holds out; without, none does.
 
     Raises:
         DataError: model or data cannot be used, or there are fewer training samples than devices.
@@ -70,14 +74,15 @@ def prepare(
     if names:
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
         frozen = replace(frozen, config={**frozen.config, **classes})
-    return _prepared(learning, frozen, examples, parts, seq_len, head, tokenizer)
+    own = hold_out_of_each(parts, device_fraction, seeds.rng("device_held_out"))
+    return _prepared(learning, frozen, examples, own, seq_len, head, tokenizer)
 
 
 def _prepared(
     learning: Learning,
     frozen: FrozenModel,
     examples: Examples,
-    parts: Sequence[partition.Rows],
+    own: tuple[Sequence[partition.Rows], Sequence[partition.Rows]],
     seq_len: int,
     head: Head,
     tokenizer: Any,
@@ -90,12 +95,18 @@ def _prepared(
         )
     n_labels, objective = len(examples.label_names), learning.objective
     spec = objective.spec(frozen.name, n_labels=n_labels, seq_len=seq_len, head=head, config=frozen.config)
+    parts, held_out = own
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
-    rows = np.concatenate(parts)
+    rows, own_rows = np.concatenate(parts), np.concatenate(held_out)
     train, train_cut = learning.tokens(
         [examples.train[row] for row in rows], examples.train_labels[rows], tokenizer, seq_len
     )
-    test, test_cut = learning.tokens(examples.test, examples.test_labels, tokenizer, seq_len)
+    test, test_cut = learning.tokens(
+        [*examples.test, *(examples.train[row] for row in own_rows)],
+        np.concatenate([examples.test_labels, examples.train_labels[own_rows]]),
+        tokenizer,
+        seq_len,
+    )
     content = HostContent(
         model=frozen,
         train=train,
@@ -122,7 +133,15 @@ def _prepared(
         majority_accuracy=examples.majority_accuracy,
         understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
         remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks),
+        own_test_offsets=_offsets(held_out, len(examples.test_labels)),
     )
+
+
+def _offsets(parts: Sequence[partition.Rows], start: int) -> NDArray[np.int64]:
+    """``(n_devices + 1,)``: where the rows of each device begin and end, one device after the other from ``start``."""
+    sizes = np.array([len(part) for part in parts], dtype=np.int64)
+    offsets: NDArray[np.int64] = start + np.concatenate([[0], np.cumsum(sizes)])
+    return offsets
 
 
 def _cut_facts(cut: Cut, seq_len: int) -> dict[str, Any]:
@@ -155,8 +174,11 @@ def prepare_images(
     scheme: Literal["iid", "dirichlet"],
     alpha: float,
     run_seed: int,
+    device_fraction: float | None = None,
 ) -> tuple[ConvNetContent, Prepared]:
     """Loads images and partitions them over ``n_devices``; the built-in convnet takes on their shape.
+
+    Each device holds out ``device_fraction`` of its own, or nothing without it.
 
     Raises:
         DataError: the data cannot be used, or there are fewer training samples than devices.
@@ -165,13 +187,15 @@ def prepare_images(
         source, test_source=test_source, test_fraction=test_fraction, n_train=n_train, n_test=n_test, seed=run_seed
     )
     labels, n_labels = images.train.labels, len(images.label_names)
-    parts = partition.spread(labels, n_devices, scheme, alpha, Seeds(run_seed).rng("partition"))
+    seeds = Seeds(run_seed)
+    parts = partition.spread(labels, n_devices, scheme, alpha, seeds.rng("partition"))
+    parts, held_out = hold_out_of_each(parts, device_fraction, seeds.rng("device_held_out"))
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     channels, height, width = images.train.pixels.shape[1:]
     content = ConvNetContent(
         model=builtin_convnet((channels, height, width), n_labels),
         train=images.train.rows(np.concatenate(parts)),
-        test=images.test,
+        test=images.test.with_rows_of(images.train, np.concatenate(held_out)),
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
     )
     return content, Prepared(
@@ -183,4 +207,5 @@ def prepare_images(
         n_test_examples=len(images.test.labels),
         majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),
         remarks=images.remarks,
+        own_test_offsets=_offsets(held_out, len(images.test.labels)),
     )

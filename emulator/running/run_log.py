@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
 from emulator.observers.many import Observers
-from emulator.records import RoundReport
+from emulator.records import Evaluation, RoundReport
 from emulator.results.observer_failures import add_observer_failures
-from emulator.results.rows import activity_columns, device_columns, round_columns
+from emulator.results.rows import activity_columns, device_columns, round_columns, with_own_rows
 from emulator.results.writer import RunWriter
 from emulator.running.hosts import HostTiming
 from emulator.running.progress import LiveProgress
@@ -194,3 +194,8 @@ class RunLog:
 def round_tables(closed: OpenRound) -> Tables:
     """The rows of a closed round that do not wait for its evaluation."""
     return {"activities": activity_columns(closed), "devices": device_columns(closed)}
+
+
+def evaluated_tables(tables: Tables, evaluation: Evaluation | None) -> Tables:
+    """The rows of :func:`round_tables` with what the evaluation of the round says of single devices."""
+    return {**tables, "devices": with_own_rows(tables["devices"], evaluation)}
