@@ -1,7 +1,7 @@
 """What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -315,6 +315,11 @@ class Evaluation:
     own_loss_mean: float | None = None
     own_loss_worst_tenth: float | None = None
     own_loss_spread: float | None = None
+
+    def of_server(self) -> "Evaluation":
+        """What a server knows: nothing of rows that devices keep for themselves."""
+        unknown: Any = {name: None for name in self.__slots__ if name.startswith("own_")}
+        return replace(self, **{**unknown, "own_scores": {}, "own_losses": {}})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -88,7 +88,7 @@ class Coordinator:
             if evaluated is None and self._stopping.is_spent(spent):
                 evaluated = self._last_evaluation(state)
             report, tables = replace(report, evaluation=evaluated), evaluated_tables(tables, evaluated)
-            self._policy.observe(report)
+            self._policy.observe(replace(report, evaluation=evaluated.of_server() if evaluated else None))
             timings = self._backend.timings() if self._backend else []
             self._log.write_round(report, tables, timings, self._testbed.outside_known_range)
             if reason := self._stopping.reason(evaluated, spent):

@@ -64,3 +64,10 @@ def test_without_rows_of_devices_an_evaluation_stays_what_it_is() -> None:
 
 def _numbers(*values: float) -> NDArray[np.float64]:
     return np.array(values)
+
+
+def test_a_server_knows_nothing_of_rows_that_devices_keep() -> None:
+    objective = Classification()
+    whole = objective.evaluation([EvaluationShard(4.0, 5, 10)])
+
+    assert with_own_rows(objective, whole, {0: EvaluationShard(2.0, 1, 2)}).of_server() == whole
