@@ -99,7 +99,7 @@ FLOORS: tuple[Room, ...] = (
                "/device_profiles"),
         reads_clock=True,
     ),
-    Room("emulator/learning/settings", "what may move the last bits of a result"),
+    Room("emulator/learning/settings", "what may move the last bits of a result", _names("records")),
     Room("emulator/learning/builtin", "the built-in model and task", _names("errors seeds"), reads_clock=True),
     Room(
         "emulator/learning/data",
@@ -141,7 +141,12 @@ FLOORS: tuple[Room, ...] = (
         ),
         ("torch",),
     ),
-    Room("emulator/learning/optimizer", "AdamW for the devices of a stack", (), ("torch",)),
+    Room(
+        "emulator/learning/optimizer",
+        "AdamW and SGD for the devices of a stack, and what is done to gradients before",
+        _names("learning/attach records"),
+        ("torch",),
+    ),
     Room(
         "emulator/learning/local_training",
         "local training of a stack of devices",
@@ -209,7 +214,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("algorithms backends/kinds config errors storage forms learning/cut learning/host learning/model "
+        _names("algorithms backends/kinds config errors seeds storage forms learning/cut learning/host learning/model "
                "learning/prepare learning/settings running/limits learning/data objective observers "
                "records results running shapes"),
         ("ray", "torch"),

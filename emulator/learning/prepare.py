@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
-from emulator.learning.data import partition
-from emulator.learning.data.images import load_images
+from emulator.learning.data.images import load_images, read_image_owners
+from emulator.learning.data.owners import read_owners
+from emulator.learning.data.partition import Rows, label_histograms
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import hold_out_of_each
+from emulator.learning.data.spread import Partition, TrainingRows, spread
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
+from emulator.learning.model.embeddings import mean_pooled
 from emulator.learning.model.loading import FrozenModel, load_model
 from emulator.learning.model.places import locate
 from emulator.learning.model.tokenizer import load_tokenizer
@@ -33,8 +37,7 @@ def prepare(
     data: DataSource,
     seq_len: int,
     n_devices: int,
-    scheme: Literal["iid", "dirichlet"],
-    alpha: float,
+    partition: Partition,
     run_seed: int,
     head: Head = "output",
     objective: Objective | None = None,
@@ -47,30 +50,43 @@ def prepare(
         data: where the texts are.
         seq_len: tokens after which texts are cut off.
         n_devices: number of devices.
-        scheme, alpha: the partition; ``alpha`` matters to ``dirichlet`` only.
+        partition: how the rows are spread over them.
         run_seed: for the new parts of the model, the split and the partition.
         head: which linear maps of a new head are trained.
         objective: what is learnt; without, classification.
         device_fraction: share of its rows that each device holds out; without, none does.
 
     Raises:
-        DataError: model or data cannot be used, or there are fewer training samples than devices.
+        DataError: model or data cannot be used, the rows do not have what the partition goes by, or there are fewer
+            than devices.
     """
     seeds, objective = Seeds(run_seed), objective or Classification()
     learning: Learning = imported(objective.learning)(objective)
     examples = learning.read(data, run_seed)
-    parts = partition.spread(examples.train_labels, n_devices, scheme, alpha, seeds.rng("partition"))
-    place = locate(train_model)
-    tokenizer = load_tokenizer(place)
     names = examples.label_names
-    frozen = load_model(
-        place,
-        objective.n_outputs(len(names)),
-        seeds.integer("model_initialisation"),
-        head,
-        tokenizer.pad_token_id,
-        learning.role,
+
+    @cache
+    def loaded() -> tuple[Any, FrozenModel]:
+        place = locate(train_model)
+        tokenizer, seed = load_tokenizer(place), seeds.integer("model_initialisation")
+        n_outputs = objective.n_outputs(len(names))
+        return tokenizer, load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
+
+    def embeddings() -> NDArray[np.float64]:
+        tokenizer, frozen = loaded()
+        tokens, _ = learning.tokens(examples.train, examples.train_labels, tokenizer, seq_len)
+        return mean_pooled(frozen, tokens)
+
+    rows = TrainingRows(
+        labels=examples.train_labels,
+        has_labels=bool(examples.train_labels.any()),
+        source_rows=examples.train_rows,
+        owners=lambda: read_owners(data, partition.owner_column, examples.train_rows),
+        embeddings=embeddings,
     )
+    # Where the partition does not need it, the model is loaded behind: it may be large, and the data wrong.
+    parts = spread(partition, rows, n_devices, seeds.rng("partition"))
+    tokenizer, frozen = loaded()
     if names:
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
         frozen = replace(frozen, config={**frozen.config, **classes})
@@ -82,7 +98,7 @@ def _prepared(
     learning: Learning,
     frozen: FrozenModel,
     examples: Examples,
-    own: tuple[Sequence[partition.Rows], Sequence[partition.Rows]],
+    own: tuple[Sequence[Rows], Sequence[Rows]],
     seq_len: int,
     head: Head,
     tokenizer: Any,
@@ -93,7 +109,7 @@ def _prepared(
             f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; "
             "save the tokenizer that the model was trained with beside its weights"
         )
-    n_labels, objective = len(examples.label_names), learning.objective
+    n_labels, objective, strata = len(examples.label_names), learning.objective, examples.names_of_strata
     spec = objective.spec(frozen.name, n_labels=n_labels, seq_len=seq_len, head=head, config=frozen.config)
     parts, held_out = own
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
@@ -125,9 +141,8 @@ def _prepared(
         model=learning.measured(spec, train),
         head=frozen.head_arrays(),
         label_names=examples.label_names,
-        label_histograms=partition.label_histograms(
-            examples.train_labels, parts, max(n_labels, int(examples.train_labels.max()) + 1)
-        ),
+        label_histograms=label_histograms(examples.train_labels, parts, max(len(strata), 1)),
+        strata=strata,
         n_examples=sizes,
         n_test_examples=len(examples.test_labels),
         majority_accuracy=examples.majority_accuracy,
@@ -137,7 +152,7 @@ def _prepared(
     )
 
 
-def _offsets(parts: Sequence[partition.Rows], start: int) -> NDArray[np.int64]:
+def _offsets(parts: Sequence[Rows], start: int) -> NDArray[np.int64]:
     """``(n_devices + 1,)``: where the rows of each device begin and end, one device after the other from ``start``."""
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     offsets: NDArray[np.int64] = start + np.concatenate([[0], np.cumsum(sizes)])
@@ -171,8 +186,7 @@ def prepare_images(
     n_train: int | None,
     n_test: int | None,
     n_devices: int,
-    scheme: Literal["iid", "dirichlet"],
-    alpha: float,
+    partition: Partition,
     run_seed: int,
     device_fraction: float | None = None,
 ) -> tuple[ConvNetContent, Prepared]:
@@ -187,8 +201,15 @@ def prepare_images(
         source, test_source=test_source, test_fraction=test_fraction, n_train=n_train, n_test=n_test, seed=run_seed
     )
     labels, n_labels = images.train.labels, len(images.label_names)
+    rows = TrainingRows(
+        labels=labels,
+        has_labels=True,
+        source_rows=images.train_rows,
+        owners=lambda: read_image_owners(source, partition.owner_column, images.train_rows),
+        embeddings=lambda: images.train.pixels.reshape(len(labels), -1).astype(np.float64),
+    )
     seeds = Seeds(run_seed)
-    parts = partition.spread(labels, n_devices, scheme, alpha, seeds.rng("partition"))
+    parts = spread(partition, rows, n_devices, seeds.rng("partition"))
     parts, held_out = hold_out_of_each(parts, device_fraction, seeds.rng("device_held_out"))
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     channels, height, width = images.train.pixels.shape[1:]
@@ -202,7 +223,8 @@ def prepare_images(
         model=content.model,
         head={},
         label_names=images.label_names,
-        label_histograms=partition.label_histograms(labels, parts, n_labels),
+        label_histograms=label_histograms(labels, parts, n_labels),
+        strata=images.label_names,
         n_examples=sizes,
         n_test_examples=len(images.test.labels),
         majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),

@@ -49,6 +49,8 @@ class Page:
                 made.append(("accuracy", f"{title} and what it costs", self._accuracy()))
             made.append(("round", "A round from inside", self._round()))
             made.append(("waiting", "Waiting", self._waiting()))
+            if any(info.get("partition") for info in self._infos.values()):
+                made.append(("data", "Who holds what", self._data()))
             made.append(("settings", "Adapter settings", self._settings()))
             made.append(("traffic", "Bytes and energy", self._traffic()))
             made.append(("memory", "Memory and losses", self._memory()))
@@ -144,6 +146,34 @@ class Page:
         runs = ", ".join(self._short[group.shown_run] for group in self._groups)
         lead = paragraph(f"Of the first run of each group: {runs}.", "lead") if self._is_comparison else ""
         return lead + depth + rank
+
+    def _data(self) -> str:
+        rows: list[list[str | TableCell]] = []
+        for group in self._groups:
+            held = self._infos[group.shown_run].get("partition")
+            if not held:
+                continue
+            for board, figures in held["devices"].items():
+                examples = figures["n_examples"]
+                rows.append(
+                    [
+                        group.label if self._is_comparison else held["scheme"],
+                        board,
+                        str(figures["n_devices"]),
+                        *(f"{examples[name]:,.0f}" for name in ("least", "median", "mean", "most")),
+                        f"{figures['mean_n_labels']:.1f}",
+                        f"{figures['label_distance']:.2f}",
+                    ]
+                )
+        headers = ["group" if self._is_comparison else "partition", "board", "devices"]
+        headers += ["least examples", "median", "mean", "most", "labels", "distance"]
+        caption = (
+            "How the training examples are spread. Labels: how many different ones a device holds, on average. "
+            "Distance: half the sum of the differences between the shares of labels on a device and among all, on "
+            "average; 0 is all alike, towards 1 each device has labels of its own. partition.parquet beside the tables "
+            "has the counts of every device."
+        )
+        return table(headers, rows, caption, n_text=2)
 
     def _traffic(self) -> str:
         means = "Mean over the devices of a type" + (" and over seeds" if self._has_seeds else "") + ", whole run."

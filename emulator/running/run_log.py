@@ -5,10 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
 from emulator.observers.many import Observers
 from emulator.records import Evaluation, RoundReport
 from emulator.results.observer_failures import add_observer_failures
+from emulator.results.partition import write_partition
 from emulator.results.rows import activity_columns, device_columns, round_columns, with_own_rows
 from emulator.results.writer import RunWriter
 from emulator.running.hosts import HostTiming
@@ -23,7 +27,8 @@ Tables = Mapping[str, Mapping[str, Any]]
 class RunLog:
     """The log of one run, of which ``observers`` are told.
 
-    ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start.
+    ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start; ``label_counts`` is how many
+    examples of each label every device holds, None in a run without training, and ``strata`` these labels.
     """
 
     def __init__(
@@ -33,12 +38,15 @@ class RunLog:
         progress: LiveProgress,
         observers: Observers,
         start_timings: Sequence[HostTiming],
+        label_counts: NDArray[np.int64] | None = None,
+        strata: Sequence[str] = (),
     ) -> None:
         self._writer = writer
         self._run_info = run_info
         self._progress = progress
         self._observers = observers
         self._start_timings = start_timings
+        self._label_counts, self._strata = label_counts, strata
         self._timings: list[HostTiming] = []
         self._round_start_s = time.perf_counter()
         self._n_outside_known_range = 0
@@ -120,6 +128,8 @@ class RunLog:
     def _open(self, round_index: int) -> None:
         if self._before is None:
             self._writer.open(self._run_info)
+            if self._label_counts is not None:
+                write_partition(self.out_dir, self._label_counts, self._strata)
             self._write_timings(-1, self._start_timings)
         else:
             before = {key: value for key, value in self._before.items() if key != "ended_by"}

@@ -63,6 +63,10 @@ class Meaning(Protocol):
         """
         ...
 
+    def names(self) -> tuple[str, ...]:
+        """What :meth:`strata` number."""
+        ...
+
     def strata(self, values: Sequence[Any]) -> NDArray[np.int64]:
         """``(n,)``, what stands for a label where rows are held out, or spread over devices by their labels."""
         ...
@@ -70,12 +74,17 @@ class Meaning(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotated:
-    """What was read. ``form`` says in words as what, ``columns`` which columns there are; strata are ``(n,)``."""
+    """What was read. ``form`` says in words as what, ``columns`` which columns there are; strata are ``(n,)``.
+
+    ``train_rows (n,)`` are the numbers of the training rows in the source's part for training, from 0.
+    """
 
     train: AnnotatedTexts
     train_strata: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
     test: AnnotatedTexts
     test_strata: NDArray[np.int64]
+    strata: tuple[str, ...]
     form: str
     columns: tuple[str, ...]
 
@@ -128,6 +137,7 @@ def load_annotated(data: DataSource, meaning: Meaning, seed: int) -> Annotated:
         named = (_part(parts[name], data, meaning, where) for name in ("test", "validation") if name in parts)
         test = next((part for part in named if not meaning.is_hidden(part.values)), None)
     strata = meaning.strata(train.values)
+    kept = np.arange(len(strata))
     if test is None:
         kept, held_out = hold_out(strata, data.test_fraction, seeds.rng("data_split"), data.source)
         train, test, strata = train.of(kept), train.of(held_out), strata[kept]
@@ -139,8 +149,10 @@ def load_annotated(data: DataSource, meaning: Meaning, seed: int) -> Annotated:
     return Annotated(
         train=train.of(train_rows),
         train_strata=strata[train_rows],
+        train_rows=kept[train_rows],
         test=test.of(test_rows),
         test_strata=test_strata[test_rows],
+        strata=meaning.names(),
         form=parts["train"].form,
         columns=tuple(str(name) for name in parts["train"].columns),
     )

@@ -27,7 +27,8 @@ class TextData:
     """Labelled texts, or pairs of them. Labels are indices into ``label_names``, int64 ``(n,)``.
 
     ``form`` says in words as what the source was read, ``columns`` which columns it has (empty: built in), and
-    ``remarks`` what somebody who reads the results should know.
+    ``remarks`` what somebody who reads the results should know. ``train_rows (n,)`` are the numbers of the training
+    texts in the source's part for training, from 0.
     """
 
     train_texts: tuple[TextOrPair, ...]
@@ -35,6 +36,7 @@ class TextData:
     test_texts: tuple[TextOrPair, ...]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
+    train_rows: NDArray[np.int64]
     form: str = "built in"
     columns: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -94,10 +96,11 @@ def load_data(
     names = label_names(train[1], where)
     check_classes(list(map(as_one, train[0])), train[1], names, where, f"{table.place} {table.places[0]}")
     train_labels = as_indices(train[1], names, where)
+    kept_rows = np.arange(len(train_labels))
     if test is None:
-        train_rows, test_rows = hold_out(train_labels, test_fraction, seeds.rng("data_split"), source)
+        kept_rows, test_rows = hold_out(train_labels, test_fraction, seeds.rng("data_split"), source)
         test_texts, test_labels = [train[0][row] for row in test_rows], train_labels[test_rows]
-        train_texts, train_labels = [train[0][row] for row in train_rows], train_labels[train_rows]
+        train_texts, train_labels = [train[0][row] for row in kept_rows], train_labels[kept_rows]
     else:
         held_out = f"data.source: the held-out part of {source!r}"
         if test_source is not None:
@@ -113,6 +116,7 @@ def load_data(
         test_texts=tuple(test_texts[row] for row in test_rows),
         test_labels=test_labels,
         label_names=names,
+        train_rows=kept_rows[train_rows],
         form=table.form,
         columns=tuple(str(name) for name in table.columns),
         remarks=remarks_of(train_labels, test_labels, names),
@@ -150,6 +154,7 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> TextData:
         test_texts=tuple(texts[n_train:]),
         test_labels=all_labels[n_train:],
         label_names=tuple(intents.LABELS),
+        train_rows=np.arange(n_train),
         remarks=remarks_of(all_labels[:n_train], all_labels[n_train:], intents.LABELS),
     )
 

@@ -26,15 +26,18 @@ class Examples:
         train, test: the rows, as the objective's own ``tokens`` takes them.
         train_labels, test_labels: ``(n,)``, by which rows are spread over the devices: the labels, or what stands for
             them; all 0 without labels.
+        train_rows: ``(n,)``, the numbers of the training rows in the source's part for training, from 0.
         label_names: the classes; empty without.
         majority_accuracy: share of the most frequent class among the held-out rows; None without classes.
         understood: what was read, and as what, as plain data.
         read_as: what a user's own data were understood to be, a sentence.
         remarks: what somebody who reads the results should know of them, a sentence each.
+        strata: the names of what stands for labels in ``train_labels``; None where these are the labels.
     """
 
     train: Sequence[Any]
     train_labels: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
     test: Sequence[Any]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
@@ -42,6 +45,12 @@ class Examples:
     understood: Mapping[str, Any]
     read_as: tuple[str, ...]
     remarks: tuple[str, ...]
+    strata: tuple[str, ...] | None = None
+
+    @property
+    def names_of_strata(self) -> tuple[str, ...]:
+        """What ``train_labels`` number."""
+        return self.label_names if self.strata is None else self.strata
 
 
 class Learning(ABC):

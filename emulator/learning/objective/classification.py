@@ -27,6 +27,7 @@ class ClassificationLearning(Learning):
         return Examples(
             train=texts.train_texts,
             train_labels=texts.train_labels,
+            train_rows=texts.train_rows,
             test=texts.test_texts,
             test_labels=texts.test_labels,
             label_names=texts.label_names,

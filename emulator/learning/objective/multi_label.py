@@ -33,6 +33,7 @@ class MultiLabelLearning(Learning):
         return Examples(
             train=list(zip(rows.train.texts, train, strict=True)),
             train_labels=rows.train_strata,
+            train_rows=rows.train_rows,
             test=list(zip(rows.test.texts, test, strict=True)),
             test_labels=rows.test_strata,
             label_names=names,
@@ -43,6 +44,7 @@ class MultiLabelLearning(Learning):
             },
             read_as=rows.read_as(data.source, f"with any of {len(names)} labels"),
             remarks=rows.remarks(),
+            strata=rows.strata,
         )
 
     def tokens(

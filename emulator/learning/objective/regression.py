@@ -29,6 +29,7 @@ class RegressionLearning(Learning):
         return Examples(
             train=train,
             train_labels=rows.train_strata,
+            train_rows=rows.train_rows,
             test=test,
             test_labels=rows.test_strata,
             label_names=(),
@@ -39,6 +40,7 @@ class RegressionLearning(Learning):
             },
             read_as=rows.read_as(data.source, "with a number each"),
             remarks=rows.remarks(),
+            strata=rows.strata,
         )
 
     def tokens(
