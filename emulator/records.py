@@ -288,6 +288,10 @@ class Evaluation:
         class_f1: F1 of each label; None in it for one that does not occur.
         pearson, spearman: correlation of numbers, and of their ranks, with those that are so.
         mse: mean squared error of numbers.
+        own_scores, own_losses: by device, on the rows that it has held out of its own; empty without such rows.
+        own_score_mean, own_loss_mean: means over these devices.
+        own_score_worst_tenth, own_loss_worst_tenth: means over the worst tenth of them.
+        own_score_spread, own_loss_spread: standard deviations over them.
     """
 
     accuracy: float | None
@@ -304,6 +308,19 @@ class Evaluation:
     pearson: float | None = None
     spearman: float | None = None
     mse: float | None = None
+    own_scores: Mapping[int, float] = field(default_factory=dict)
+    own_losses: Mapping[int, float] = field(default_factory=dict)
+    own_score_mean: float | None = None
+    own_score_worst_tenth: float | None = None
+    own_score_spread: float | None = None
+    own_loss_mean: float | None = None
+    own_loss_worst_tenth: float | None = None
+    own_loss_spread: float | None = None
+
+    def of_server(self) -> "Evaluation":
+        """What a server knows: nothing of rows that devices keep for themselves."""
+        unknown: Any = {name: None for name in self.__slots__ if name.startswith("own_")}
+        return replace(self, **{**unknown, "own_scores": {}, "own_losses": {}})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -490,13 +507,16 @@ class Prepared:
         model: the trained model's shapes.
         head: initial values of the part of the head that is trained, by name.
         label_names: the classes; empty without labels.
-        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what their spread
-            over the devices takes for one; without labels all count as one.
+        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what stands for one
+            where they are spread over devices; without labels all count as one.
+        strata: the names of the columns of ``label_histograms``; empty without labels.
         n_examples: ``(n_devices,)``, each device's training examples.
-        n_test_examples: held-out examples.
+        n_test_examples: held-out examples of the server.
         majority_accuracy: share of the most frequent label among them; None without labels.
         understood: what was read, and as what, as plain data for ``run.json``.
         remarks: what somebody who reads the results should know of data and model, a sentence each.
+        own_test_offsets: ``(n_devices + 1,)``; device ``d`` has held out the rows from ``[d]`` up to ``[d + 1]``, which
+            follow those of the server. All the same where no device has.
     """
 
     model: ModelSpec
@@ -508,3 +528,5 @@ class Prepared:
     majority_accuracy: float | None
     understood: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    strata: tuple[str, ...] = ()
+    own_test_offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))

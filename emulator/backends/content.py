@@ -92,7 +92,8 @@ def _check_owned(config: Config, source: DataSource, rows: Rows) -> None:
 def content_key(config: Config, n_devices: int) -> str:
     """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
     model = {"train": config.model.train, "head": config.model.head, "task": config.task.model_dump()}
-    return json.dumps([config.seed, n_devices, model, config.data.model_dump(), _speeds(config)], sort_keys=True)
+    held_out, speeds = config.evaluation.device_fraction, _speeds(config)
+    return json.dumps([config.seed, n_devices, model, config.data.model_dump(), held_out, speeds], sort_keys=True)
 
 
 def without_weights(content: Content) -> tuple[Content, Arrays]:
@@ -141,6 +142,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
             n_devices=n_devices,
             partition=_partition(config),
             run_seed=config.seed,
+            device_fraction=config.evaluation.device_fraction,
         )
     from emulator.learning.prepare import prepare
 
@@ -153,6 +155,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         run_seed=config.seed,
         head=config.model.head,
         objective=run_objective(config),
+        device_fraction=config.evaluation.device_fraction,
     )
 
 

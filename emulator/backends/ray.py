@@ -14,13 +14,13 @@ import ray
 from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
 from emulator.backends.content import numeric_settings
 from emulator.backends.deaths import why_died
+from emulator.backends.evaluations import all_shards, evaluation_of
 from emulator.backends.host_actor import REPLACED_CPUS, Started, loading, new_host
 from emulator.backends.kept_updates import KeptPayload, KeptStack
 from emulator.backends.ray_calls import DIED, result
 from emulator.backends.ray_cluster import cpus_per_host, free_resources
 from emulator.backends.stacks import (
     declared_cost,
-    evaluation_shards,
     in_order,
     longest_first,
     stack_jobs,
@@ -118,7 +118,7 @@ class RayHosts(Backend):
             yield waits.popleft()()
 
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
-        shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
+        shards = all_shards(self.prepared, self._settings.eval_shard_size)
         shared = ray.put(state)
         shares = longest_first([len(rows) for rows in shards], len(self._hosts))
         waits = [
@@ -130,7 +130,7 @@ class RayHosts(Backend):
             evaluated: dict[int, EvaluationShard] = {}
             for share, of_host in zip(shares, waits, strict=True):
                 evaluated.update(zip(share, of_host(), strict=True))
-            return self._objective.evaluation([evaluated[index] for index in range(len(shards))])
+            return evaluation_of(self._objective, self.prepared, [evaluated[index] for index in range(len(shards))])
 
         return wait
 

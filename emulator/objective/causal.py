@@ -27,6 +27,7 @@ class Causal(Objective):
     reader: ClassVar[str] = "emulator.learning.data.passages:load_passages"
     learning: ClassVar[str] = "emulator.learning.objective.causal:CausalLearning"
     scores: ClassVar[tuple[str, ...]] = ("token_accuracy", "loss", "perplexity")
+    own_score: ClassVar[str | None] = "token_accuracy"
 
     def spec(
         self,

@@ -74,6 +74,12 @@ _ROUNDS = _schema(
     _score("pearson", "Correlation of numbers with those that are so; null where either does not vary."),
     _score("spearman", "Correlation of their ranks; null where either does not vary."),
     _score("mse", "Mean squared error of numbers; null but for regression."),
+    _score("own_score_mean", "Mean of own_score over devices; null without evaluation.device_fraction."),
+    _score("own_score_worst_tenth", "Mean of own_score over the worst tenth of devices, rounded up."),
+    _score("own_score_spread", "Standard deviation of own_score over devices."),
+    _score("own_loss_mean", "Mean of own_loss over devices; null without evaluation.device_fraction."),
+    _score("own_loss_worst_tenth", "Mean of own_loss over the worst tenth of devices, rounded up."),
+    _score("own_loss_spread", "Standard deviation of own_loss over devices."),
 )
 
 _DEVICES = _schema(
@@ -129,6 +135,12 @@ _DEVICES = _schema(
     _field("n_examples", _LONG, "1", "Its local examples, which weigh its update."),
     _field("train_loss", _FLOAT, "nat", "Mean loss over its local steps; null if not trained.", nullable=True),
     _field("metrics", pa.map_(_TEXT, _FLOAT), "", "What its task reports besides, by name."),
+    _score(
+        "own_score",
+        "What the server's model has after the round on rows that the device holds out of its own (see the setting "
+        "evaluation.device_fraction): accuracy, for multi_label micro F1, for causal token accuracy; null elsewhere.",
+    ),
+    _score("own_loss", "Mean loss of the server's model on these rows; null where there are none."),
 )
 
 _ACTIVITIES = _schema(

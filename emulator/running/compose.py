@@ -191,6 +191,7 @@ def build_coordinator(
         observers=told,
         start_timings=emulation.backend.timings() if emulation.backend else [],
         label_counts=emulation.backend.prepared.label_histograms if emulation.backend else None,
+        strata=emulation.backend.prepared.strata if emulation.backend else (),
     )
     for remark in emulation.backend.prepared.remarks if emulation.backend else ():
         told.warned(remark)

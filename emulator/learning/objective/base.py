@@ -32,6 +32,7 @@ class Examples:
         understood: what was read, and as what, as plain data.
         read_as: what a user's own data were understood to be, a sentence.
         remarks: what somebody who reads the results should know of them, a sentence each.
+        strata: the names of what stands for labels in ``train_labels``; None where these are the labels.
     """
 
     train: Sequence[Any]
@@ -44,6 +45,12 @@ class Examples:
     understood: Mapping[str, Any]
     read_as: tuple[str, ...]
     remarks: tuple[str, ...]
+    strata: tuple[str, ...] | None = None
+
+    @property
+    def names_of_strata(self) -> tuple[str, ...]:
+        """What ``train_labels`` number."""
+        return self.label_names if self.strata is None else self.strata
 
 
 class Learning(ABC):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError
@@ -51,6 +52,7 @@ class FakeHost:
 
 class Prepared:
     n_test_examples = N_EXAMPLES
+    own_test_offsets = np.zeros(1, np.int64)
 
 
 class FakeBackend(RayBackend):
