@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from device_profiles.catalog import ProfileError, load_cluster, load_link
 from device_profiles.records import ClusterSpec
-from emulator.algorithms.server_optimizer import ServerOptimizer
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
@@ -23,7 +22,7 @@ from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.validation import check_combination, check_form
-from emulator.records import Arrays, LocalOptimizer, Schedule, TrainingDefaults
+from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
 from emulator.running.continuation import (
@@ -38,9 +37,10 @@ from emulator.running.continuation import (
 from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
-from emulator.running.inputs import availability_of, check_fit, check_layers, check_optimizers, price_name, trace_sha256
+from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.objectives import run_objective
+from emulator.running.optimizers import check_optimizers, local_optimizer, schedule_of, server_optimizer_of
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
@@ -263,31 +263,6 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
 
 
-def local_optimizer(config: Config) -> LocalOptimizer:
-    """What devices train adapters with."""
-    training = config.training
-    return LocalOptimizer(
-        name=training.optimizer,
-        momentum=training.momentum,
-        max_gradient_norm=training.max_gradient_norm,
-        proximal_mu=training.proximal_mu,
-    )
-
-
-def server_optimizer_of(config: Config) -> ServerOptimizer | None:
-    """The server's own optimizer; None where the mean of the updates is the server state."""
-    server = config.server
-    if server.optimizer is None:
-        return None
-    return ServerOptimizer(
-        name=server.optimizer,
-        learning_rate=server.rate,
-        momentum=server.momentum,
-        decay=server.decay,
-        adaptivity=server.adaptivity,
-    )
-
-
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:
     """Adapters and head before the first round."""
     arrays = form.initial(backend.prepared.model, Seeds(config.seed))
@@ -324,12 +299,7 @@ def _testbed(
             precision=config.testbed.precision,
             dropout=config.training.dropout,
             optimizer=local_optimizer(config),
-            schedule=Schedule(
-                warmup_rounds=config.training.warmup_rounds,
-                decay=config.training.decay,
-                decay_rounds=config.training.decay_rounds or 1,
-                floor=config.training.decay_floor,
-            ),
+            schedule=schedule_of(config),
         ),
         seeds=seeds,
         facts=facts,
