@@ -119,6 +119,7 @@ class LocalTraining:
                 self.after_backward(step, n_active)
                 optimizer.step(n_active)
                 self.after_step(step, n_active)
+                host.on_step(step)
 
     def _quantizer(self, assignment: Assignment) -> ActivationQuantizer | None:
         """What keeps activations quantized, if the devices of this stack are asked to."""
