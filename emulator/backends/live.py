@@ -27,7 +27,6 @@ from emulator.running.hosts import HostTiming, resident_bytes
 from emulator.running.live.board import LiveBoard, OnStep
 from emulator.running.live.devices import (
     Computed,
-    DeviceActivity,
     LiveDevices,
     Piece,
     SentPiece,
@@ -35,17 +34,11 @@ from emulator.running.live.devices import (
     TrainingOrder,
 )
 from emulator.running.live.pace import DeviceDied, Done, Pace
+from emulator.running.live.watching import DeviceActivity, LiveObserver
 from emulator.storage.places import Place
 
 CALLS_AT_A_TIME = 4
 """Of a device: it computes, takes a piece, is held or told to go on."""
-
-
-class LiveObserver(RunObserver):
-    """An observer that is also told what each device of a live run is doing."""
-
-    def device_changed(self, activity: DeviceActivity) -> None:
-        """A device begins or has ended something. Called by the coordinator, which must not be kept waiting."""
 
 
 def run_live(config: Config, out_dir: Place, observers: Sequence[RunObserver]) -> None:
@@ -76,6 +69,9 @@ class LiveActor(HostActor):
         super().__init__(name, started)
         self._board = LiveBoard(self._train_order)
         self._settings: NumericSettings | None = started.settings if started else None
+
+    def warm_up(self, order: TrainingOrder) -> None:
+        self._board.warm_up(order)
 
     def receive(self, piece: Piece) -> Done[None]:
         return self._board.receive(piece)
@@ -116,6 +112,9 @@ class RayDevices(LiveDevices):
         self._started = started
         self._actors = [self._new(device_id) for device_id in range(n_devices)]
         result([actor.resident_bytes.remote() for actor in self._actors])
+
+    def warm_up(self, device_id: int, order: TrainingOrder) -> None:
+        result(self._actors[device_id].warm_up.remote(order))
 
     def receive(self, device_id: int, piece: Piece) -> Future[Done[None]]:
         return _reported(self._actors[device_id].receive.remote(piece))

@@ -6,7 +6,7 @@ import signal
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,9 @@ from emulator.cli import options
 from emulator.errors import ConfigError, UserError
 from emulator.report.terminal.streams import OutputError, give_up_output, prepare_streams
 from emulator.storage.places import place
+
+if TYPE_CHECKING:
+    from emulator.config import Config
 
 app = typer.Typer(
     name="jetbed",
@@ -104,6 +107,11 @@ def run(
 
         print(as_toml(settings), end="")
         return
+    _run(settings, out)
+
+
+def _run(settings: "Config", out: str | None) -> None:
+    """Run ``settings`` into the folder that was given, or a new one by the name of the policy and the time."""
     from emulator.cli.progress import run_with_display
     from emulator.results.writer import claim_default_out_dir
 
@@ -114,6 +122,28 @@ def run(
         if out is None and isinstance(folder, Path):
             with contextlib.suppress(OSError):  # not empty: the run has written into it
                 folder.rmdir()
+
+
+@app.command()
+def live(
+    config: options.ConfigFile = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Emulated seconds per second of the wall; as the pace says without.")
+    ] = None,
+    policy: options.PolicyName = None,
+    rounds: options.Rounds = None,
+    seed: options.Seed = None,
+    set_: options.Overrides = None,
+    out: options.OutDir = None,
+) -> None:
+    """Run with live devices: each is a process that computes and transfers as slowly as its board.
+
+    Shows what each of them does. Where this machine cannot keep the pace, a line says by how much, and which device.
+    """
+    pace = None if speed is None else f"realtime({speed!r})"
+    given = options.by_key(policy=policy, rounds=rounds, seed=seed, backend="live", speed=pace)
+    settings = options.settings_of(config, set_, given)
+    _run(settings, out)
 
 
 @app.command()

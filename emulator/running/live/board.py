@@ -38,6 +38,11 @@ class LiveBoard:
         self._changes = threading.Condition()
         self._computes = threading.Lock()
 
+    def warm_up(self, order: TrainingOrder) -> None:
+        """Take the first step of ``order`` for nothing."""
+        with self._computes:
+            self._train(first_steps(order, 1), lambda step: None)
+
     def receive(self, piece: Piece) -> Done[None]:
         """Take a piece; with the last one, in whatever order they come, the job that they carry is there."""
         with self._changes:

@@ -6,9 +6,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from emulator.forms.base import AdapterForm
-from emulator.records import ActivityKind, Job, Status
+from emulator.records import Job
 from emulator.running.live.lateness import Lateness
 from emulator.running.live.pace import Done, Pace
+from emulator.running.live.watching import DeviceActivity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,31 +34,6 @@ class TrainingOrder:
     task: str
     form: AdapterForm
     job: Job
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeviceActivity:
-    """What a device is doing, for whoever watches it.
-
-    Attributes:
-        device_id: which device.
-        board: the name of its profile.
-        round_index: of the round under way.
-        kind: of what it begins; None where it has come to rest.
-        due_s: how long that should take, in seconds of the wall; infinite where nobody knows.
-        wall_s: when it began, on the monotonic clock.
-        status: of the device in the round.
-        late_s: by how much its activities in this round were late, in seconds of the wall.
-    """
-
-    device_id: int
-    board: str
-    round_index: int
-    kind: ActivityKind | None
-    due_s: float
-    wall_s: float
-    status: Status
-    late_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +83,10 @@ class LiveDevices(ABC):
     def __init__(self, speed: float, on_activity: Callable[[DeviceActivity], None] = lambda activity: None) -> None:
         self.lateness = Lateness(speed)
         self.on_activity = on_activity
+
+    @abstractmethod
+    def warm_up(self, device_id: int, order: TrainingOrder) -> None:
+        """Let the device train once for nothing, and wait for it: a first step takes longer than those behind it."""
 
     @abstractmethod
     def receive(self, device_id: int, piece: Piece) -> "Future[Done[None]]":

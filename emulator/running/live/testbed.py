@@ -24,9 +24,10 @@ from emulator.records import (
 )
 from emulator.running.live.bucket import TokenBucket
 from emulator.running.live.clock import LiveClock
-from emulator.running.live.devices import Computed, DeviceActivity, LiveDevices, Piece, Steps, TrainingOrder
+from emulator.running.live.devices import Computed, LiveDevices, Piece, Steps, TrainingOrder
 from emulator.running.live.pace import DeviceDied, Done, Pace
 from emulator.running.live.payloads import packed, part_of, unpacked
+from emulator.running.live.watching import DeviceActivity
 from emulator.world.clock import Event, Process
 from emulator.world.ledger import Ongoing
 from emulator.world.testbed import Testbed
@@ -48,6 +49,7 @@ class LiveTestbed(Testbed):
         super().__init__(*args, **keywords)
         self._live, self._task = live, task
         self._worst_late = 0.0
+        self._warm: set[int] = set()
         self._handed_out: dict[int, Job] = {}
         self._to_bring: dict[int, Job] = {}
         self._shares: dict[int, float] = {}
@@ -66,6 +68,10 @@ class LiveTestbed(Testbed):
         job = self.job(assignment, state, inner_round)
         self._has_update.discard(job.device_id)
         self._handed_out[job.device_id] = self._to_bring[job.device_id] = job
+        if job.device_id not in self._warm:
+            self.clock.hold()
+            self._live.warm_up(job.device_id, self._order(job))
+            self._warm.add(job.device_id)
 
     def compute(
         self, device_id: int, work: Work, *, forward_fraction: float = 1.0, backward_fraction: float = 1.0
@@ -116,6 +122,7 @@ class LiveTestbed(Testbed):
             real_s = yield from activity
         except DeviceDied:
             self._live.restart(device_id)
+            self._warm.discard(device_id)
             if self._is_under_way(device_id, ongoing):
                 self.lose(device_id, Status.DROPPED)
             return
@@ -145,6 +152,9 @@ class LiveTestbed(Testbed):
                 late_s=noted.late_s if noted else 0.0,
             )
         )
+
+    def _order(self, job: Job) -> TrainingOrder:
+        return TrainingOrder(task=self._task, form=self.form, job=job)
 
     def _is_under_way(self, device_id: int, ongoing: Ongoing) -> bool:
         return self._ongoing.get(device_id) is ongoing
@@ -199,7 +209,7 @@ class LiveTestbed(Testbed):
         if kind is ActivityKind.UPLOAD:
             return lambda index: self._live.send(device_id, index, number, piece_bytes)
         job, payload = self._to_bring.pop(device_id, None), self._n_payloads
-        content = packed(TrainingOrder(task=self._task, form=self.form, job=job)) if job else b""
+        content = packed(self._order(job)) if job else b""
 
         def send(index: int) -> Future[Done[Any]]:
             own = part_of(content, index, number)
