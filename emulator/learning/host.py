@@ -128,6 +128,10 @@ class DeviceHost:
 
         return self.learning.logits(run, batch).float()
 
+    def below(self, batch: Batch, layer: int) -> Tensor:
+        """What the layers below ``layer`` give, ``(rows, length, hidden)``, with gradients."""
+        return self._layers.input_of(layer, batch, has_gradients=True)
+
     @contextmanager
     def training_mode(self, seed: int) -> Iterator[None]:
         """Turns the model's dropout on, drawn from ``seed``; torch's global generators are left as they were."""

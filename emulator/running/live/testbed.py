@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from emulator.forms.cut import CutForm
 from emulator.records import (
     ActivityKind,
     Arrays,
@@ -39,6 +40,10 @@ POLL_S = 0.004
 """How often a sender looks for tokens, in seconds of the wall."""
 
 
+BOTTOM_TASK = "emulator.learning.tasks.bottom:compute_bottom"
+"""What a device computes of a model that is cut."""
+
+
 class LiveTestbed(Testbed):
     """Devices of a run that goes on on the wall. ``clock`` must be a :class:`LiveClock`."""
 
@@ -47,7 +52,9 @@ class LiveTestbed(Testbed):
     def __init__(self, *args: Any, live: LiveDevices, task: str, **keywords: Any) -> None:
         """``live`` do what is asked, by the ``task`` of the policy; the rest is as for any testbed."""
         super().__init__(*args, **keywords)
-        self._live, self._task = live, task
+        # Where the model is cut, a device has the bottom alone, and the server trains both when a round is resolved.
+        self._is_cut = isinstance(self.form, CutForm)
+        self._live, self._task = live, BOTTOM_TASK if self._is_cut else task
         self._worst_late = 0.0
         self._warm: set[int] = set()
         self._handed_out: dict[int, Job] = {}
@@ -167,7 +174,7 @@ class LiveTestbed(Testbed):
             n_steps=n_steps,
             start_s=ongoing.start_s,
             duration_s=ongoing.duration_s,
-            is_whole=job is not None and share == 1.0 and not job.assignment.is_coupled,
+            is_whole=job is not None and share == 1.0 and not self._is_cut,
             pace=self.clock.pace,
         )
         computed: Computed | None = yield self.clock.expect(self._live.compute(device_id, steps))
