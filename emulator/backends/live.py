@@ -13,7 +13,10 @@ import ray
 from ray.exceptions import RayTaskError
 
 from emulator.backends.deaths import why_died
-from emulator.backends.ray import DIED, HostActor, RayBackend, Started, cluster_gpus, here, result
+from emulator.backends.host_actor import HostActor, Started
+from emulator.backends.ray import RayBackend
+from emulator.backends.ray_calls import DIED, result
+from emulator.backends.ray_cluster import cluster_gpus, here
 from emulator.backends.ray_run import connected
 from emulator.backends.ray_start import check_room
 from emulator.config import Config
