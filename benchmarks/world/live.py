@@ -5,7 +5,7 @@
 For each policy the run goes once on the virtual clock and once with live devices. Compared are the length of the run,
 of each round, and of each activity: the download, computation or upload of a device that stands at the same place in
 the device's sequence. What a round's end cuts counts as one. A machine that has other work cannot keep the pace; then
-the last lines say which devices were late, and by how much.
+the last lines say which devices lag, and by how much.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Twins:
         activities: a row for each activity, with ``device_id``, ``kind``, ``virtual_s``, ``live_s`` and ``error``.
         is_same_sequence: whether each device did the same activities in the same order.
         has_same_loss: whether evaluations agree to the last bit.
-        late: by device, the share of its activities' time by which it was late.
+        lag: by device, the share of its activities' time by which it was behind.
         warning: what the live run said of its pace.
     """
 
@@ -49,7 +49,7 @@ class Twins:
     activities: pd.DataFrame
     is_same_sequence: bool
     has_same_loss: bool
-    late: pd.Series
+    lag: pd.Series
     warning: str | None
 
 
@@ -115,7 +115,7 @@ def compared(policy: str, virtual: RunFrames, live: RunFrames) -> Twins:
         activities=frame,
         is_same_sequence=len(both) == len(pairs) and bool(is_same.all()),
         has_same_loss=bool((virtual.rounds["loss"] == live.rounds["loss"]).all()),
-        late=lateness(live),
+        lag=lags(live),
         warning=live.info.get("warning"),
     )
 
@@ -135,11 +135,11 @@ def activities(run: RunFrames) -> pd.DataFrame:
     )
 
 
-def lateness(live: RunFrames) -> pd.Series:
-    """By device, the seconds of the wall by which it was late, as a share of those that it was busy."""
+def lags(live: RunFrames) -> pd.Series:
+    """By device, the seconds of the wall by which it was behind, as a share of those that it was busy."""
     rows = live.host.loc[live.host["host"].str.startswith("device-")]
     spent = rows.loc[rows["phase"].isin(["download", "compute", "upload"])].groupby("host")["wall_s"].sum()
-    return (rows.loc[rows["phase"] == "late"].groupby("host")["wall_s"].sum() / spent).sort_values(ascending=False)
+    return (rows.loc[rows["phase"] == "lag"].groupby("host")["wall_s"].sum() / spent).sort_values(ascending=False)
 
 
 def show(twins: Twins) -> None:
@@ -158,7 +158,7 @@ def show(twins: Twins) -> None:
             f"  {kind}: mean {rows['virtual_s'].mean():.2f} s, in all {excess_s:+.2%}, most {rows['error'].max():+.2%}"
         )
     print(f"  same activities in the same order: {twins.is_same_sequence}; same losses: {twins.has_same_loss}")
-    print("  late: " + ", ".join(f"{host} {share:.2%}" for host, share in twins.late.head(3).items()))
+    print("  lag: " + ", ".join(f"{host} {share:.2%}" for host, share in twins.lag.head(3).items()))
     if twins.warning:
         print(f"  {twins.warning}")
 

@@ -153,7 +153,7 @@ class RayDevices(LiveDevices):
                 prefix_layers=0,
                 prefix_cache_bytes=0,
             )
-            for device_id, device in self.lateness.take().items()
+            for device_id, device in self.lags.take().items()
             for phase, wall_s in device.phases.items()
         ]
 

@@ -9,7 +9,7 @@ from emulator.running.live.watching import LiveObserver
 STARTING = "starting hosts, loading model and data"
 
 
-class Display(LiveObserver):
+class RunDisplay(LiveObserver):
     """Shows a run within a ``with`` block; everything that it warns of has a line."""
 
     def __init__(self, console: Console) -> None:

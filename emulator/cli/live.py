@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from emulator.cli.display import STARTING, Display, facts_of
+from emulator.cli.display import STARTING, RunDisplay, facts_of
 from emulator.config import Config
 from emulator.observers.base import Progress
 from emulator.running.live.watching import DeviceActivity
@@ -19,8 +19,8 @@ REFRESHES_PER_S = 8
 BAR_WIDTH = 16
 
 
-class DevicesAtWork(Display):
-    """A row for each device that has begun something: what it does, how far it should be, and how late it was."""
+class DevicesAtWork(RunDisplay):
+    """A row for each device that has begun something: what it does, how far it should be, and how far it is behind."""
 
     def __init__(self, console: Console, config: Config, wall_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__(console)
@@ -50,7 +50,7 @@ class DevicesAtWork(Display):
         table = Table(title=self._title, caption=self._facts, title_justify="left", caption_justify="left", box=None)
         for name in ("device", "board", "round", "doing", "", "s"):
             table.add_column(name)
-        table.add_column("late s", justify="right")
+        table.add_column("lag s", justify="right")
         now_s = self._wall_s()
         for device_id, activity in sorted(self._activities.copy().items()):
             spent_s = max(0.0, now_s - activity.wall_s)
@@ -61,7 +61,7 @@ class DevicesAtWork(Display):
                 activity.kind.value if activity.kind else _rest(activity),
                 _bar(activity, spent_s),
                 _of(spent_s, activity.due_s) if activity.kind else "",
-                f"{activity.late_s:.2f}",
+                f"{activity.lag_s:.2f}",
             )
         return table
 

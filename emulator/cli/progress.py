@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column
 
 from emulator.backends.kinds import backend_kind
-from emulator.cli.display import STARTING, Display, facts_of
+from emulator.cli.display import STARTING, RunDisplay, facts_of
 from emulator.cli.live import DevicesAtWork
 from emulator.config import Config
 from emulator.launch.execute import execute
@@ -31,7 +31,7 @@ def run_with_display(config: Config, out_dir: Place, *, resumes: bool = False) -
     """
     console = terminal(stderr=True)
     if console.is_terminal:
-        display: Display = DevicesAtWork(console, config) if config.is_live else _Live(console, config)
+        display: RunDisplay = DevicesAtWork(console, config) if config.is_live else _Live(console, config)
     else:
         display = _Lines(console, config)
     try:
@@ -73,7 +73,7 @@ def print_summary(run_dir: Place) -> None:
     console.print(f"results: {run_dir}", soft_wrap=True)
 
 
-class _Lines(Display):
+class _Lines(RunDisplay):
     """A line that it starts, and one for every finished round."""
 
     def __init__(self, console: Console, config: Config) -> None:
@@ -90,7 +90,7 @@ class _Lines(Display):
             self._console.print(f"round {progress.rounds_done}/{progress.n_rounds}  {facts_of(progress)}")
 
 
-class _Live(Display):
+class _Live(RunDisplay):
     """A bar for the rounds and one for the devices of the round under way."""
 
     def __init__(self, console: Console, config: Config) -> None:

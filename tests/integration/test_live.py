@@ -35,7 +35,7 @@ def test_a_live_run_has_the_plans_and_updates_of_its_virtual_twin(ray_cluster: R
     errors = (live.rounds["end_s"] - live.rounds["start_s"]) / (twin.rounds["end_s"] - twin.rounds["start_s"]) - 1
     assert errors.between(-1e-6, MOST_LATE).all()
     phases = live.host.loc[live.host["host"] == "device-1"].groupby("phase")["wall_s"].sum()
-    assert {"download", "compute", "upload", "train", "late"} == set(phases.index)
+    assert {"download", "compute", "upload", "train", "lag"} == set(phases.index)
     assert 0 < phases["train"] < phases["compute"]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emulator.forms.base import AdapterForm
 from emulator.records import Job
-from emulator.running.live.lateness import Lateness
+from emulator.running.live.lag import Lags
 from emulator.running.live.pace import Done, Pace
 from emulator.running.live.watching import DeviceActivity
 
@@ -76,12 +76,12 @@ class LiveDevices(ABC):
     """The live devices of a run, by device id. Every call returns at once; a future fails with ``DeviceDied``.
 
     Attributes:
-        lateness: how late their activities are, in the round under way.
+        lags: how far behind their activities are, in the round under way.
         on_activity: called when a device begins or ends something.
     """
 
     def __init__(self, speed: float, on_activity: Callable[[DeviceActivity], None] = lambda activity: None) -> None:
-        self.lateness = Lateness(speed)
+        self.lags = Lags(speed)
         self.on_activity = on_activity
 
     @abstractmethod

@@ -106,10 +106,10 @@ class LiveTestbed(Testbed):
         return updates
 
     def close_round(self, evaluation: Evaluation | None = None) -> RoundReport:
-        late, worst = self._live.lateness, self._live.lateness.worst_fraction()
+        lags, worst = self._live.lags, self._live.lags.worst_fraction()
         if worst > 2 * self._worst_late:
             self._worst_late = worst
-            self.clock.on_late(late.complaint(self.round.round_index))
+            self.clock.on_late(lags.complaint(self.round.round_index))
         return super().close_round(evaluation)
 
     def _begin(self, device_id: int, ongoing: Ongoing) -> Event:
@@ -136,9 +136,7 @@ class LiveTestbed(Testbed):
         if self._is_under_way(device_id, ongoing):
             due_s = ongoing.duration_s
             ongoing.ends_live(self.clock.now_s)
-            self._live.lateness.note(
-                device_id, ongoing.kind, min(due_s, ongoing.duration_s), ongoing.duration_s, real_s
-            )
+            self._live.lags.note(device_id, ongoing.kind, min(due_s, ongoing.duration_s), ongoing.duration_s, real_s)
             self.clock.succeed(ongoing.event)
 
     def _end(self, device_id: int, ongoing: Ongoing) -> None:
@@ -146,7 +144,7 @@ class LiveTestbed(Testbed):
         self._tell(device_id, None)
 
     def _tell(self, device_id: int, ongoing: Ongoing | None) -> None:
-        noted = self._live.lateness.of_round.get(device_id)
+        noted = self._live.lags.of_round.get(device_id)
         self._live.on_activity(
             DeviceActivity(
                 device_id=device_id,
@@ -156,7 +154,7 @@ class LiveTestbed(Testbed):
                 due_s=ongoing.duration_s / self.clock.speed if ongoing else 0.0,
                 wall_s=self.clock.pace.wall_at(self.clock.now_s),
                 status=self.round.ledgers[device_id].status,
-                late_s=noted.late_s if noted else 0.0,
+                lag_s=noted.lag_s if noted else 0.0,
             )
         )
 

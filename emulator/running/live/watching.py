@@ -18,7 +18,7 @@ class DeviceActivity:
         due_s: how long that should take, in seconds of the wall; infinite where nobody knows.
         wall_s: when it began, on the monotonic clock.
         status: of the device in the round.
-        late_s: by how much its activities in this round were late, in seconds of the wall.
+        lag_s: by how much its activities in this round were behind, in seconds of the wall.
     """
 
     device_id: int
@@ -28,7 +28,7 @@ class DeviceActivity:
     due_s: float
     wall_s: float
     status: Status
-    late_s: float
+    lag_s: float
 
 
 class LiveObserver(RunObserver):

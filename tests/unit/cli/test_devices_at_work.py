@@ -1,4 +1,4 @@
-"""The table of devices at work: a row for each, with what it does and how late it was."""
+"""The table of devices at work: a row for each, with what it does and how far it is behind."""
 
 import io
 import math
@@ -38,7 +38,7 @@ def activity(
         due_s=due_s,
         wall_s=100.0,
         status=status,
-        late_s=0.25,
+        lag_s=0.25,
     )
 
 
