@@ -40,7 +40,7 @@ POLL_S = 0.004
 """How often a sender looks for tokens, in seconds of the wall."""
 
 
-BOTTOM_TASK = "emulator.learning.tasks.bottom:compute_bottom"
+BOTTOM_TASK = "emulator.learning.tasks.cut:compute_bottom"
 """What a device computes of a model that is cut."""
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 
 from emulator.forms.base import AdapterForm
-from emulator.forms.cut_lora import CutLoraForm
 from emulator.learning.cut.convnet import ConvNetHost, forward
 from emulator.learning.data.batches import draw_rows, stacked_batch
 from emulator.learning.host import DeviceHost
@@ -13,7 +12,7 @@ from emulator.records import Job, Update
 from emulator.seeds import Seeds
 
 
-def compute_bottom(host: DeviceHost | ConvNetHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+def pass_bottoms(host: DeviceHost | ConvNetHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
     """Pass each job's batches through its bottom and a gradient of ones back, and learn nothing.
 
     What the gradient is, only the server knows, which has the top; how much there is to compute does not depend on it.
@@ -23,7 +22,6 @@ def compute_bottom(host: DeviceHost | ConvNetHost, form: AdapterForm, jobs: Sequ
         if isinstance(host, ConvNetHost):
             _pass_convnet(host, form, job)
         else:
-            assert isinstance(form, CutLoraForm)  # the only form that cuts a transformer
             _pass_transformer(host, form, job)
     return [
         Update(
@@ -39,13 +37,14 @@ def compute_bottom(host: DeviceHost | ConvNetHost, form: AdapterForm, jobs: Sequ
     ]
 
 
-def _pass_transformer(host: DeviceHost, form: CutLoraForm, job: Job) -> None:
-    adapters = host.attach(form)
+def _pass_transformer(host: DeviceHost, form: AdapterForm, job: Job) -> None:
+    adapters, bottom = host.attach(form), form.project(job.state, job.assignment)
+    cut = adapters.lowest_layer({name: array for name, array in job.state.items() if name not in bottom})
     adapters.load([job.state], [job.assignment])
     rows = draw_rows(job, host.content.local_rows(job.device_id), Seeds(host.settings.run_seed))
     for step in range(job.assignment.n_steps):
         batch = stacked_batch([rows[step]], host.content.train, host.settings.device)
-        adapters.stack.backward(host.below(batch, form.cut).sum())
+        adapters.stack.backward(host.below(batch, cut).sum())
         host.on_step(step)
 
 

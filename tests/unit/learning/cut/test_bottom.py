@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from emulator.learning.cut.convnet import ConvNetHost
 from emulator.learning.data.batches import draw_rows, make_batch
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.model.export import peft_name, to_peft
-from emulator.learning.tasks.bottom import compute_bottom
+from emulator.learning.tasks.cut import compute_bottom
 from emulator.seeds import Seeds
 from tests.unit.learning.cut.test_cut_adapters import FORM, SETTINGS, is_bottom, jobs, server_state
+from tests.unit.learning.cut.test_merged_convnet import CONTENT
+from tests.unit.learning.cut.test_merged_convnet import FORM as CONVNET_FORM
+from tests.unit.learning.cut.test_merged_convnet import SETTINGS as CONVNET_SETTINGS
+from tests.unit.learning.cut.test_merged_convnet import jobs as convnet_jobs
 from tests.unit.learning.tiny_models import tiny_content
 
 
@@ -50,3 +55,14 @@ def test_the_top_has_no_gradient_and_every_step_is_told(content: HostContent) ->
     assert not any(stack.gradient(name).any() for name in tops)
     assert told == [0, 1, 2]
     assert (update.key, update.payload) == (job.key, {})
+
+
+def test_a_convnet_passes_its_bottom_as_often_as_it_has_steps() -> None:
+    host, told = ConvNetHost(CONTENT, CONVNET_SETTINGS), []
+    host.on_step = told.append
+    (job,) = convnet_jobs(4, n_steps=2, merges=False)
+
+    (update,) = compute_bottom(host, CONVNET_FORM, [job])
+
+    assert told == [0, 1]
+    assert (update.key, update.payload, update.n_examples) == (job.key, {}, 30)
