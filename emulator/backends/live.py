@@ -177,7 +177,7 @@ class LiveBackend(RayBackend):
             UserError: hosts died more often than they are replaced.
         """
         alone = {"training": config.training.model_copy(update={"devices_stacked": 1})}
-        server = {"backend": config.backend.model_copy(update={"hosts": 1})}
+        server = {"backend": config.backend.model_copy(update={"kind": "ray", "hosts": 1})}
         super().__init__(config.model_copy(update={**alone, **server}), n_devices)
         assert self._started is not None
         assert config.pace_factor is not None
