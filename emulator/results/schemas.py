@@ -168,7 +168,8 @@ _HOST = _schema(
         _TEXT,
         "",
         "import, load, start, plan, play (the timeline with its training), train (of a host: a stack of jobs; of the "
-        "coordinator: until all hosts have answered), evaluate, write, or round (all).",
+        "coordinator: until all hosts have answered), evaluate, write, or round (all). Of a live device: download, "
+        "compute and upload (in all), train (of compute, what it really computed) and lag (behind its board).",
     ),
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),

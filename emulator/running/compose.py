@@ -39,6 +39,8 @@ from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
 from emulator.running.interruption import Interrupted, StopSignal
+from emulator.running.live.clock import LiveClock
+from emulator.running.live.testbed import LiveTestbed
 from emulator.running.objectives import run_objective
 from emulator.running.optimizers import check_optimizers, local_optimizer, schedule_of, server_optimizer_of
 from emulator.running.pace import PacedClock
@@ -179,7 +181,7 @@ def build_coordinator(
     """
     told = Observers([*observers_of(config), *observers])
     progress = LiveProgress(config.rounds, told)
-    clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
+    clock = _clock(config, stop, progress.warn)
     emulation = build_emulation(config, start_backend, clock)
     info = run_info(config, emulation)
     pause = partial(_pause, stop)
@@ -221,6 +223,17 @@ def _pause(stop: StopSignal, pause_s: float) -> None:
         raise Interrupted
 
 
+def _clock(config: Config, stop: StopSignal, warn: Callable[[str], None]) -> Clock:
+    """Emulated time, with what keeps it to the wall where something does."""
+    if config.pace_factor is None:
+        return Clock()
+    if not config.is_live:
+        return PacedClock(config.pace_factor, stop, warn)
+    clock = LiveClock(config.pace_factor, stop)
+    clock.on_late = warn
+    return clock
+
+
 def _where_it_was(
     config: Config, out_dir: Place, emulation: Emulation, log: RunLog, continuation: Continuation, info: dict[str, Any]
 ) -> Emulation:
@@ -255,7 +268,8 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     trained = backend.prepared.model if backend else None
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = _form_of(policy, priced, trained)
-    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
+    make = partial(LiveTestbed, live=backend.live, task=policy.task) if backend and backend.live else Testbed
+    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock, make)
     state = _initial_state(config, form, backend) if backend else {}
     checked = CheckedPolicy(policy, form)
     if backend:
@@ -278,10 +292,11 @@ def _testbed(
     form: AdapterForm,
     facts: Mapping[str, Sequence[Any]],
     clock: Clock,
+    make: Callable[..., Testbed],
 ) -> Testbed:
     entries, n_devices, seeds = cluster.entry_by_device, cluster.n_devices, Seeds(config.seed)
     n_modes = np.array([len(entry.modes) for entry in entries])
-    return Testbed(
+    return make(
         boards=Boards(
             devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
             power_modes=PowerModes(n_modes, cluster.power_mode_redraw_rounds, seeds),

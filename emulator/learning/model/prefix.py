@@ -100,11 +100,11 @@ class SkippableLayers:
         finally:
             self._given = None
 
-    def input_of(self, layer: int, batch: Batch) -> Tensor:
-        """The input of ``layer``, ``(rows, length, hidden)``, without gradients."""
+    def input_of(self, layer: int, batch: Batch, *, has_gradients: bool = False) -> Tensor:
+        """The input of ``layer``, ``(rows, length, hidden)``."""
         self._wanted = layer
         try:
-            with torch.no_grad():
+            with torch.set_grad_enabled(has_gradients):
                 self.run(batch, 0, None)
         except _Reached as reached:
             return reached.hidden
