@@ -280,6 +280,14 @@ class Evaluation:
         n_examples: held-out examples.
         perplexity: the exponential of a mean loss of tokens.
         token_accuracy: share of tokens that are foretold as the likeliest.
+        macro_f1: mean over labels of F1, the harmonic mean of precision and recall.
+        micro_f1: F1 of all labels counted together.
+        exact_match: share of examples of which all labels are right.
+        mcc: Matthews' correlation.
+        calibration_error: how far confidence and accuracy are apart.
+        class_f1: F1 of each label; None in it for one that does not occur.
+        pearson, spearman: correlation of numbers, and of their ranks, with those that are so.
+        mse: mean squared error of numbers.
     """
 
     accuracy: float | None
@@ -287,26 +295,65 @@ class Evaluation:
     n_examples: int
     perplexity: float | None = None
     token_accuracy: float | None = None
+    macro_f1: float | None = None
+    micro_f1: float | None = None
+    exact_match: float | None = None
+    mcc: float | None = None
+    calibration_error: float | None = None
+    class_f1: tuple[float | None, ...] | None = None
+    pearson: float | None = None
+    spearman: float | None = None
+    mse: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Predictions:
+    """What a model says of held-out rows, row by row, in any order.
+
+    Attributes:
+        targets, predicted: what is so, and what the model says: ``(n,)`` labels or numbers, ``(n, n_labels)`` for sets
+            of labels.
+        n_labels: how many labels there are; 0 for numbers.
+        confidence: ``(n,)``, the probability that the model gives to what it says; None where it gives none.
+    """
+
+    targets: NDArray[Any]
+    predicted: NDArray[Any]
+    n_labels: int = 0
+    confidence: NDArray[np.float64] | None = None
+
+    def __add__(self, other: "Predictions") -> "Predictions":
+        sure = [each.confidence for each in (self, other) if each.confidence is not None]
+        return Predictions(
+            targets=np.concatenate([self.targets, other.targets]),
+            predicted=np.concatenate([self.predicted, other.predicted]),
+            n_labels=self.n_labels,
+            confidence=np.concatenate(sure) if len(sure) == 2 else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationShard:
     """Sums over the ``n`` rows of one shard of held-out data; the caller adds them up in shard order.
 
-    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about.
+    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about; otherwise ``predictions`` are
+    those of the rows.
     """
 
     loss_sum: float
     n_correct: int
     n: int
     n_tokens: int = 0
+    predictions: Predictions | None = field(default=None, compare=False)
 
     def __add__(self, other: "EvaluationShard") -> "EvaluationShard":
+        both = [each.predictions for each in (self, other) if each.predictions is not None]
         return EvaluationShard(
             self.loss_sum + other.loss_sum,
             self.n_correct + other.n_correct,
             self.n + other.n,
             self.n_tokens + other.n_tokens,
+            sum(both[1:], both[0]) if both else None,
         )
 
 
@@ -443,8 +490,8 @@ class Prepared:
         model: the trained model's shapes.
         head: initial values of the part of the head that is trained, by name.
         label_names: the classes; empty without labels.
-        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label; without labels all count
-            as one.
+        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what their spread
+            over the devices takes for one; without labels all count as one.
         n_examples: ``(n_devices,)``, each device's training examples.
         n_test_examples: held-out examples.
         majority_accuracy: share of the most frequent label among them; None without labels.

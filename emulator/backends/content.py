@@ -191,6 +191,7 @@ def _data_source(config: Config) -> DataSource:
         prompt_column=data.prompt_column,
         response_column=data.response_column,
         template=data.template,
+        label_separator=data.label_separator,
     )
 
 

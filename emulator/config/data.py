@@ -70,9 +70,12 @@ class DataConfig(Section):
     text_column: str | CountOrZero = "text"
     """Column with the text: a name, or a number counted from 0 for files without a header."""
     text_pair_column: str | CountOrZero | None = None
-    """For classification: column with a second text, which is classified together with the first."""
+    """But for causal: column with a second text, which is read together with the first."""
     label_column: str | CountOrZero = "label"
-    """Column with the label: a name, or a number counted from 0 for files without a header."""
+    """Column with the label, for multi_label with all labels, for regression with the number: a name, or a number
+    counted from 0 for files without a header."""
+    label_separator: str = ","
+    """For multi_label: what is between the labels of an example where they are one text; a list needs none."""
     prompt_column: str | CountOrZero | None = None
     """For causal: column with what a response answers, given with data.response_column; without both,
     data.text_column is learnt whole."""
@@ -108,6 +111,13 @@ class DataConfig(Section):
                 "data.separator must be one character that is no quote and no line's end, such as ';' or '\\t', "
                 f"got {separator!r}"
             )
+        return separator
+
+    @field_validator("label_separator")
+    @classmethod
+    def _something_to_part_by(cls, separator: str) -> str:
+        if not separator:
+            raise ValueError("data.label_separator must be what is between two labels, such as ',', got ''")
         return separator
 
     @model_validator(mode="after")

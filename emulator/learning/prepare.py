@@ -66,7 +66,8 @@ def prepare(
     def loaded() -> tuple[Any, FrozenModel]:
         place = locate(train_model)
         tokenizer, seed = load_tokenizer(place), seeds.integer("model_initialisation")
-        return tokenizer, load_model(place, len(names), seed, head, tokenizer.pad_token_id, learning.role)
+        n_outputs = objective.n_outputs(len(names))
+        return tokenizer, load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
 
     def embeddings() -> NDArray[np.float64]:
         tokenizer, frozen = loaded()
@@ -130,7 +131,9 @@ def _prepared(
         model=learning.measured(spec, train),
         head=frozen.head_arrays(),
         label_names=examples.label_names,
-        label_histograms=label_histograms(examples.train_labels, parts, max(n_labels, 1)),
+        label_histograms=label_histograms(
+            examples.train_labels, parts, max(n_labels, int(examples.train_labels.max()) + 1)
+        ),
         n_examples=sizes,
         n_test_examples=len(examples.test_labels),
         majority_accuracy=examples.majority_accuracy,

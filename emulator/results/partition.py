@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emulator.errors import UserError
-from emulator.storage.files import replaced
+from emulator.storage.files import whole_file
 from emulator.storage.places import Place
 
 FILE = "partition.parquet"
@@ -28,12 +28,12 @@ def write_partition(run_dir: Place, counts: NDArray[np.int64], label_names: Sequ
     """Write ``counts (n_devices, n_labels)``, how many examples of each label every device holds.
 
     Raises:
-        UserError: the disk cannot be written.
+        OSError: the disk or storage cannot be written.
     """
     devices, labels = np.nonzero(counts)
     names = pa.array(list(label_names), pa.string()) if label_names else pa.nulls(1, pa.string())
     table = pa.table([devices.astype(np.int32), names.take(pa.array(labels)), counts[devices, labels]], schema=SCHEMA)
-    with replaced(run_dir / FILE, "results") as file:
+    with whole_file(run_dir / FILE) as file:
         pq.write_table(table, file, version="2.6", compression="zstd", compression_level=3)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -37,14 +38,17 @@ from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
-from emulator.running.interruption import StopSignal
+from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.objectives import run_objective
 from emulator.running.optimizers import check_optimizers, local_optimizer, schedule_of, server_optimizer_of
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
+from emulator.running.stopping import Stopping
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
+from emulator.storage.claims import MOST_DYING_S
+from emulator.storage.patience import Patience
 from emulator.storage.places import Place, RemotePath
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
@@ -133,6 +137,7 @@ def check_settings(config: Config) -> None:
     policy = policy_of(config)
     check_fit(config, policy)
     check_optimizers(config, policy)
+    Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
 
@@ -177,8 +182,10 @@ def build_coordinator(
     clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
     emulation = build_emulation(config, start_backend, clock)
     info = run_info(config, emulation)
+    pause = partial(_pause, stop)
+    patience = Patience(config.results.wait_s, told.warned, pause)
     log = RunLog(
-        writer=RunWriter(out_dir, config.rounds_per_part),
+        writer=RunWriter(out_dir, config.rounds_per_part, patience),
         run_info=info,
         progress=progress,
         observers=told,
@@ -195,12 +202,22 @@ def build_coordinator(
     # The last round is evaluated in any case, which that round of a longer run would not be.
     is_in_turn = config.rounds % config.evaluation.every_rounds == 0
     last_round = config.rounds - 1 if is_in_turn else None
-    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round)
+    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round, patience)
     if (out_dir / INFO_FILE).exists():
-        emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+        log.claim(MOST_DYING_S, pause)  # the coordinator before may be dying still
+        try:
+            emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+        except BaseException:
+            log.release()
+            raise
         if emulation.first_round == 0:
             told.warned("the run begins anew with round 0, since it has come to no checkpoint yet")
     return Coordinator(config, emulation, log, continuation, stop)
+
+
+def _pause(stop: StopSignal, pause_s: float) -> None:
+    if stop.wait(pause_s):
+        raise Interrupted
 
 
 def _where_it_was(

@@ -24,7 +24,8 @@ class Examples:
 
     Attributes:
         train, test: the rows, as the objective's own ``tokens`` takes them.
-        train_labels, test_labels: ``(n,)``, by which rows are spread over the devices; all 0 without labels.
+        train_labels, test_labels: ``(n,)``, by which rows are spread over the devices: the labels, or what stands for
+            them; all 0 without labels.
         train_rows: ``(n,)``, the numbers of the training rows in the source's part for training, from 0.
         label_names: the classes; empty without.
         majority_accuracy: share of the most frequent class among the held-out rows; None without classes.
