@@ -18,7 +18,8 @@ from emulator.backends.ray_calls import DIED, result
 from emulator.backends.ray_cluster import cluster_gpus, free_resources, here
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
-from emulator.backends.ray_start import check_room, connect
+from emulator.backends.ray_reach import has_raylet_died, raylet_in_reach
+from emulator.backends.ray_start import check_room, connect, watched_over
 from emulator.config import Config
 from emulator.errors import LostError
 from emulator.observers.base import Progress, RunEnded, RunObserver
@@ -88,13 +89,15 @@ def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[
     lives, free = Lives(out_dir), free_resources()
     options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
     remote: Any = ray.remote(CoordinatorActor).options(**options)
-    while (death := _follow(remote.remote(config, out_dir, events, Path.cwd(), storage_variables()), told)) is not None:
-        try:
-            told.warned(lives.lose_one(death))
-        except LostError as error:
-            told.run_ended(RunEnded(status="failed", error=str(error)))
-            raise
-        await_free(free)
+    arguments = (config, out_dir, events, Path.cwd(), storage_variables())
+    try:
+        with raylet_in_reach(f"'jetbed resume' goes on: {str(out_dir)!r}"):
+            while (death := _follow(remote.remote(*arguments), told)) is not None:
+                told.warned(lives.lose_one(death))
+                await_free(free)
+    except LostError as error:
+        told.run_ended(RunEnded(status="failed", error=str(error)))
+        raise
 
 
 def _follow(actor: Any, told: RunObserver) -> BaseException | None:
@@ -108,6 +111,8 @@ def _follow(actor: Any, told: RunObserver) -> BaseException | None:
             deliver(ray.get(actor.events.remote()), told)
         result(running)
     except KeyboardInterrupt:
+        if has_raylet_died():
+            raise
         actor.stop.remote()
         ray.wait([running], timeout=GRACE_S)
         with suppress(RayError):
@@ -147,7 +152,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with interruptible(), only_python_speaks():
+    with interruptible(), only_python_speaks(), watched_over():
         try:
             with hang_up_kept_from_children():
                 connect()
