@@ -218,11 +218,6 @@ def build_coordinator(
     return Coordinator(config, emulation, log, continuation, stop)
 
 
-def _pause(stop: StopSignal, pause_s: float) -> None:
-    if stop.wait(pause_s):
-        raise Interrupted
-
-
 def _clock(config: Config, stop: StopSignal, warn: Callable[[str], None]) -> Clock:
     """Emulated time, with what keeps it to the wall where something does."""
     if config.pace_factor is None:
@@ -232,6 +227,11 @@ def _clock(config: Config, stop: StopSignal, warn: Callable[[str], None]) -> Clo
     clock = LiveClock(config.pace_factor, stop)
     clock.on_late = warn
     return clock
+
+
+def _pause(stop: StopSignal, pause_s: float) -> None:
+    if stop.wait(pause_s):
+        raise Interrupted
 
 
 def _where_it_was(
