@@ -117,7 +117,7 @@ def digests_of(scenario: Scenario) -> list[str]:
     return [f"{scenario.name} {table} {digest}" for table, digest in found.items()]
 
 
-ADDED = ("perplexity", "token_accuracy")
+ADDED = ("perplexity", "token_accuracy", "exact_match", "option_accuracy", "option_accuracy_norm")
 """Columns that came after digests were stored; where nothing stands in them, they count as not there."""
 
 

@@ -279,6 +279,9 @@ class Evaluation:
         n_examples: held-out examples.
         perplexity: the exponential of a mean loss of tokens.
         token_accuracy: share of tokens that are foretold as the likeliest.
+        exact_match: share of examples whose learnt tokens are all foretold as the likeliest.
+        option_accuracy: share of choices whose answer is the likeliest option.
+        option_accuracy_norm: the same, by the log-likelihood per character.
     """
 
     accuracy: float | None
@@ -286,19 +289,36 @@ class Evaluation:
     n_examples: int
     perplexity: float | None = None
     token_accuracy: float | None = None
+    exact_match: float | None = None
+    option_accuracy: float | None = None
+    option_accuracy_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptionScore:
+    """How likely an option of choice number ``choice`` is: the sum of its tokens' log-likelihoods, in nats."""
+
+    choice: int
+    is_answer: bool
+    n_characters: int
+    log_likelihood: float
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationShard:
     """Sums over the ``n`` rows of one shard of held-out data; the caller adds them up in shard order.
 
-    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about.
+    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about, and ``n_exact`` counts the rows
+    of which all are foretold. Where rows are options of choices, the sums are about answers, and ``options`` has all of
+    them, in any order.
     """
 
     loss_sum: float
     n_correct: int
     n: int
     n_tokens: int = 0
+    n_exact: int = 0
+    options: tuple[OptionScore, ...] = ()
 
     def __add__(self, other: "EvaluationShard") -> "EvaluationShard":
         return EvaluationShard(
@@ -306,6 +326,8 @@ class EvaluationShard:
             self.n_correct + other.n_correct,
             self.n + other.n,
             self.n_tokens + other.n_tokens,
+            self.n_exact + other.n_exact,
+            self.options + other.options,
         )
 
 
@@ -393,6 +415,7 @@ class Prepared:
             as one.
         n_examples: ``(n_devices,)``, each device's training examples.
         n_test_examples: held-out examples.
+        n_test_rows: what of them passes through the model: a row for each, or for each of its options.
         majority_accuracy: share of the most frequent label among them; None without labels.
         understood: what was read, and as what, as plain data for ``run.json``.
         remarks: what somebody who reads the results should know of data and model, a sentence each.
@@ -404,6 +427,7 @@ class Prepared:
     label_histograms: NDArray[np.int64]
     n_examples: NDArray[np.int64]
     n_test_examples: int
+    n_test_rows: int
     majority_accuracy: float | None
     understood: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()

@@ -163,6 +163,9 @@ def _data_source(config: Config) -> DataSource:
         prompt_column=data.prompt_column,
         response_column=data.response_column,
         template=data.template,
+        messages_column=data.messages_column,
+        options_column=data.options_column,
+        answer_column=data.answer_column,
     )
 
 

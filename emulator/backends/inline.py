@@ -59,7 +59,7 @@ class InlineBackend(Backend):
 
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         start_s = time.perf_counter()
-        shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
+        shards = evaluation_shards(self.prepared.n_test_rows, self._settings.eval_shard_size)
         evaluation = self._objective.evaluation([self._host.evaluate(form, state, rows) for rows in shards])
         self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards), self._host.prefix()))
         return lambda: evaluation

@@ -249,7 +249,7 @@ class RayHosts(Backend):
             yield waits.popleft()()
 
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
-        shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
+        shards = evaluation_shards(self.prepared.n_test_rows, self._settings.eval_shard_size)
         shared = ray.put(state)
         shares = longest_first([len(rows) for rows in shards], len(self._hosts))
         waits = [

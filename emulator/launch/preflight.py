@@ -369,7 +369,7 @@ def _training_s(config: Config, emulation: Emulation, backend: Backend, played: 
     second_per_cost = seconds(single) / single_cost
     if second_per_cost * costs[sample] < MOST_CALIBRATION_S:
         second_per_cost = seconds(stacks[sample]) / costs[sample]
-    evaluation_s = second_per_cost * backend.prepared.n_test_examples * model.n_layers
+    evaluation_s = second_per_cost * backend.prepared.n_test_rows * model.n_layers
     if evaluation_s < MOST_CALIBRATION_S:
         start_s = time.perf_counter()
         backend.evaluate(form, state)

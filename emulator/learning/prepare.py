@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +59,7 @@ def prepare(
     parts = partition.spread(examples.train_labels, n_devices, scheme, alpha, seeds.rng("partition"))
     place = locate(train_model)
     tokenizer = load_tokenizer(place)
+    learning.check(examples.train, place, tokenizer)
     names = examples.label_names
     frozen = load_model(
         place, len(names), seeds.integer("model_initialisation"), head, tokenizer.pad_token_id, learning.role
@@ -85,17 +87,19 @@ def _prepared(
         )
     n_labels, objective = len(examples.label_names), learning.objective
     spec = objective.spec(frozen.name, n_labels=n_labels, seq_len=seq_len, head=head, config=frozen.config)
-    sizes = np.array([len(part) for part in parts], dtype=np.int64)
+    offsets = np.cumsum([0, *map(len, parts)])
     rows = np.concatenate(parts)
     train, train_cut = learning.tokens(
         [examples.train[row] for row in rows], examples.train_labels[rows], tokenizer, seq_len
     )
-    test, test_cut = learning.tokens(examples.test, examples.test_labels, tokenizer, seq_len)
+    train, offsets = learning.arranged(train, offsets)
+    own_rows = [np.arange(first, last) for first, last in pairwise(offsets)]
+    test, test_cut = learning.held_out(examples.test, examples.test_labels, tokenizer, seq_len)
     content = HostContent(
         model=frozen,
         train=train,
         test=test,
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        offsets=offsets,
         objective=objective,
     )
     cut = train_cut + test_cut
@@ -109,9 +113,10 @@ def _prepared(
         model=learning.measured(spec, train),
         head=frozen.head_arrays(),
         label_names=examples.label_names,
-        label_histograms=partition.label_histograms(examples.train_labels, parts, max(n_labels, 1)),
-        n_examples=sizes,
+        label_histograms=partition.label_histograms(train.labels, own_rows, max(n_labels, 1)),
+        n_examples=np.diff(offsets),
         n_test_examples=len(examples.test_labels),
+        n_test_rows=len(test.lengths),
         majority_accuracy=examples.majority_accuracy,
         understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
         remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks),
@@ -174,6 +179,7 @@ def prepare_images(
         label_histograms=partition.label_histograms(labels, parts, n_labels),
         n_examples=sizes,
         n_test_examples=len(images.test.labels),
+        n_test_rows=len(images.test.labels),
         majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),
         remarks=images.remarks,
     )

@@ -45,6 +45,28 @@ _ROUNDS = _schema(
         "Share of held-out tokens that are foretold as the likeliest; null where the loss is not about tokens.",
         nullable=True,
     ),
+    _field(
+        "exact_match",
+        _FLOAT,
+        "1",
+        "Share of held-out examples whose learnt tokens are all foretold as the likeliest, as greedy generation gives "
+        "them; null where the loss is not about tokens.",
+        nullable=True,
+    ),
+    _field(
+        "option_accuracy",
+        _FLOAT,
+        "1",
+        "Share of held-out choices whose answer is the likeliest option; null where there are no options.",
+        nullable=True,
+    ),
+    _field(
+        "option_accuracy_norm",
+        _FLOAT,
+        "1",
+        "The same by log-likelihood per character of the option.",
+        nullable=True,
+    ),
 )
 
 _DEVICES = _schema(

@@ -12,7 +12,7 @@ def run_objective(config: Config) -> Objective:
     """The objective that the section ``task`` names."""
     kinds: dict[str, Objective] = {
         Classification.kind: Classification(),
-        Causal.kind: Causal(response_len=config.task.price_response_len),
+        Causal.kind: Causal(response_len=config.task.price_response_len, packs=config.data.packing),
     }
     return kinds[config.task.kind]
 
