@@ -1,27 +1,23 @@
-"""Device hosts as Ray actors: each emulates one device or a shard of them, and all share one copy of model and data."""
+"""A run's hosts as Ray actors: their calls, and who comes in the place of one that died; all share model and data."""
 
-from __future__ import annotations
-
-import importlib
 import math
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import ray
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
-from emulator.backends.content import load_content, numeric_settings, weights_of, with_weights, without_weights
+from emulator.backends.content import numeric_settings
 from emulator.backends.deaths import why_died
-from emulator.backends.kept_updates import KeptPayload, KeptStack, fetched, is_kept
+from emulator.backends.host_actor import REPLACED_CPUS, Started, loading, new_host
+from emulator.backends.kept_updates import KeptPayload, KeptStack
+from emulator.backends.ray_calls import DIED, result
+from emulator.backends.ray_cluster import cpus_per_host, free_resources
 from emulator.backends.stacks import (
     declared_cost,
     evaluation_shards,
@@ -30,143 +26,16 @@ from emulator.backends.stacks import (
     stack_jobs,
 )
 from emulator.config import Config
-from emulator.errors import ConfigError, LostError, UserError
+from emulator.errors import ConfigError, LostError
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
-from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
-from emulator.running.capacity import HOST_BYTES, n_hosts
+from emulator.running.capacity import HOST_BYTES, asked_hosts, hosts_on_gpus, most_hosts, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
 from emulator.running.objectives import run_objective
 from emulator.running.paths import located
 
-if TYPE_CHECKING:
-    from emulator.backends.content import Content
-    from emulator.learning.cut.convnet import ConvNetHost
-    from emulator.learning.host import DeviceHost
-
-MOST_RESIDENT = 2
-"""So many models with their data a host keeps built; another run of the same seed finds its own."""
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
-REPLACED_CPUS = 0.0
-"""CPUs that Ray reserves for a host in the place of one that died: with a machine its CPUs are lost, and one that waits
-for as many would wait for ever."""
-DIED = (RayActorError, OutOfMemoryError)
-"""What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Started:
-    """What a host is started with: the settings of the run, and references to what ``HostActor.load`` gave."""
-
-    key: str
-    settings: NumericSettings
-    content: Any
-    weights: Any
-
-
-class HostActor:
-    """The actor around :class:`~emulator.learning.host.DeviceHost`. What a call does depends on its arguments alone."""
-
-    def __init__(self, name: str, started: Started | None = None) -> None:
-        self._name = name
-        self._timings: list[HostTiming] = []
-        # By what a run asks of a host, those that were asked for last, in that order.
-        self._resident: dict[tuple[str, NumericSettings], DeviceHost | ConvNetHost] = {}
-        start_s = time.perf_counter()
-        # Now, and not in the first call: all hosts import torch at the same time, while the first one loads.
-        importlib.import_module("emulator.learning.tasks.local")
-        self._timings.append(HostTiming.since(start_s, name, "import"))
-        if started is not None:
-            self.start(started.key, started.settings, *ray.get([started.content, started.weights]))
-
-    def load(self, config: Config, n_devices: int, wants_weights: bool) -> tuple[Content, Arrays, Prepared]:
-        """Load model and data; the pre-trained weights come apart, and only if they are asked for.
-
-        As returns of a call all three belong to the caller, and outlive this host.
-        """
-        start_s = time.perf_counter()
-        content, prepared = load_content(config, n_devices)
-        content, weights = without_weights(content)
-        self._timings.append(HostTiming.since(start_s, self._name, "load"))
-        return content, weights if wants_weights else {}, prepared
-
-    def start(self, key: str, settings: NumericSettings, content: Content, weights: Arrays) -> None:
-        """Build the model over the shared arrays, unless it is resident under the same ``key`` and ``settings``."""
-        start_s = time.perf_counter()
-        if (key, settings) not in self._resident:
-            while len(self._resident) >= MOST_RESIDENT:
-                del self._resident[next(iter(self._resident))]
-            self._resident[key, settings] = with_weights(content, weights).start(settings)
-        self._host = self._resident[key, settings] = self._resident.pop((key, settings))
-        self._timings.append(HostTiming.since(start_s, self._name, "start"))
-
-    def train(
-        self, task: str, form: AdapterForm, stacks: Sequence[Sequence[Job]]
-    ) -> Iterator[list[Arrays] | tuple[bool, list[Update]]]:
-        """Train stack after stack, handing each over as soon as it is done.
-
-        For each there are the payloads that are kept, none where they are small, and then the updates, with whether
-        their payloads are kept and they come without.
-        """
-        for stack in stacks:
-            start_s = time.perf_counter()
-            updates = self._host.train(task, form, stack)
-            self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack), self._host.prefix()))
-            if is_kept(updates):
-                yield [update.payload for update in updates]
-                yield True, [replace(update, payload={}) for update in updates]
-            else:
-                yield []
-                yield False, updates
-
-    def add_up(
-        self,
-        form: AdapterForm,
-        state: Arrays,
-        updates: Sequence[Update],
-        weights: Sequence[float],
-        bases: Sequence[Any],
-        references: Sequence[Any],
-        places: Sequence[tuple[int, int]],
-    ) -> Sums:
-        """The sums of one block of ``updates``, whose payloads lie at ``places`` of the lists behind ``references``.
-
-        ``bases`` are references to the states that they started from, None where that is ``state``.
-        """
-        start_s = time.perf_counter()
-        parts = zip(updates, weights, bases, fetched(references, places), strict=True)
-        sums = coordinate_sums(
-            state,
-            (
-                contribution(form, state, replace(update, payload=payload, base=base and ray.get(base)), weight)
-                for update, weight, base, payload in parts
-            ),
-        )
-        self._timings.append(HostTiming.since(start_s, self._name, "add_up", len(updates)))
-        return sums
-
-    def evaluate(self, form: AdapterForm, state: Arrays, shards: Sequence[range]) -> list[EvaluationShard]:
-        start_s = time.perf_counter()
-        evaluated = [self._host.evaluate(form, state, rows) for rows in shards]
-        self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards), self._host.prefix()))
-        return evaluated
-
-    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
-        return weights_of(self._host.content, sites)
-
-    def export(self, form: AdapterForm, state: Arrays) -> dict[str, bytes]:
-        """The exported files by their paths in the folder: this host may be on another machine than the results."""
-        from emulator.learning.host import imported
-
-        with TemporaryDirectory() as folder:
-            imported(form.attachment).export(self._host.content.model, form, state, Path(folder))
-            files = [path for path in Path(folder).rglob("*") if path.is_file()]
-            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-    def timings(self) -> list[HostTiming]:
-        timings, self._timings = self._timings, []
-        return timings
 
 
 class RayHosts(Backend):
@@ -382,7 +251,7 @@ class RayBackend(RayHosts):
 
 
 def next_stack(stream: Any) -> list[Update]:
-    """The next stack of what :meth:`HostActor.train` hands over.
+    """The next stack of what :meth:`~emulator.backends.host_actor.HostActor.train` hands over.
 
     Raises:
         StopIteration: there is none.
@@ -404,33 +273,12 @@ def _sums_here(form: AdapterForm, state: Arrays, updates: Sequence[Update], weig
     return coordinate_sums(state, map(partial(contribution, form, state), updates, weights))
 
 
-def here() -> NodeAffinitySchedulingStrategy:
-    """Places an actor on this machine, where the user's files are and results are written."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def loading(host: Any) -> Any:
-    """What loads model and data: an actor on this machine, where the user's files are.
-
-    It is ``host`` where there is one machine only. What is loaded lies in this machine's part of the object store, from
-    which hosts fetch it wherever they are, and stays there when others die.
-    """
-    machines = [machine for machine in ray.nodes() if machine["Alive"]]  # type: ignore[no-untyped-call]
-    if len(machines) == 1:
-        return host
-    return ray.remote(HostActor).options(num_cpus=0, scheduling_strategy=here()).remote("loader")
-
-
-def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:
-    """A new host, which reserves so many CPUs and GPUs."""
-    return ray.remote(HostActor).options(num_cpus=n_cpus, num_gpus=n_gpus).remote(name, started)
-
-
 def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
     backend, free = config.backend, free_resources()
-    number = n_hosts(config, n_devices, devices_stacked, free)
+    most = most_hosts(n_devices, devices_stacked)
+    number = n_hosts(config, free, asked=asked_hosts(config, n_devices), most=most)
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if number * backend.gpu_share > free_gpus:
+    if backend.gpu_share and number > hosts_on_gpus(free_gpus, backend.gpu_share):
         raise ConfigError(
             f"{number} host processes need {number * backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} "
             f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpu_share!r}"
@@ -442,47 +290,3 @@ def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> in
             f"devices_per_actor {backend.devices_per_actor!r}, hosts {backend.hosts!r}"
         )
     return number
-
-
-def cpus_per_host(config: Config, n_hosts: int) -> float:
-    """CPUs that Ray reserves for a host: its threads, or less where more hosts are asked for than there are CPUs."""
-    share = free_resources().get("CPU", 1.0) / n_hosts
-    return min(float(config.training.threads_per_host), math.floor(share * 1000) / 1000)
-
-
-def result(references: Any) -> Any:
-    """``ray.get``, with a user's mistake, or a path that cannot be used, raised as itself rather than wrapped."""
-    try:
-        return ray.get(references)
-    except (OutOfDiskError, ObjectStoreFullError) as error:
-        raise full(error) from error
-    except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
-            raise full(cause) from error
-        if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
-            raise cause from None
-        raise
-
-
-def full(error: Exception) -> UserError:
-    """What to do where Ray has no more room for what a run shares."""
-    return UserError(
-        "Ray has no room left for models and updates: its object store is full, and so is the disk of its temporary "
-        f"folder; free it, or set RAY_TMPDIR to a folder with more room ({first_line(error)})"
-    )
-
-
-def first_line(error: BaseException) -> str:
-    """What ``error`` says, without the details and traces that Ray adds below."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def free_resources() -> dict[str, float]:
-    """What the cluster has left, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes)."""
-    return dict(ray.available_resources())  # type: ignore[no-untyped-call]
-
-
-def cluster_gpus() -> float:
-    """How many GPUs the cluster has, whoever uses them."""
-    return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
