@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 import emulator
+from emulator.config import load_config
 from emulator.errors import UserError
+from emulator.running.inputs import price_name
+from emulator.shapes.transformer_catalog import BUILTIN_DECODER
 from tests.unit.learning.tiny_decoders import CHAT_TEMPLATE, THINGS, save_tiny_decoder, write_chats, write_rows
 
 
@@ -83,6 +86,34 @@ def test_packed_texts_are_learnt(tmp_path: Path) -> None:
     assert run.rounds["loss"].is_monotonic_decreasing
 
 
+def test_the_kind_of_task_alone_names_the_built_in_decoder() -> None:
+    causal = ("task.kind", "causal")
+    built_in = load_config(None, [causal])
+    assert (built_in.model.train, built_in.data.source) == (BUILTIN_DECODER, "builtin:intents")
+    assert price_name(built_in) == "llama-160m"
+    # A user's own texts have words that it does not know, and a model that is named is meant.
+    assert load_config(None, [causal, ("data.source", "rows.jsonl")]).model.train == "builtin:tiny-12"
+    assert load_config(None, [causal, ("model.train", "mine")]).model.train == "mine"
+    assert load_config(None, [("data.source", "builtin:intents")]).model.train == "builtin:tiny-12"
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_the_built_in_decoder_learns_to_answer_the_built_in_commands(tmp_path: Path) -> None:
+    given = {
+        "task.kind": "causal",
+        "data.n_train": 1600,
+        "data.n_test": 200,
+        "policy.path": "fedlora",
+        "rounds": 8,
+        "testbed.n_devices": 8,
+        "backend.kind": "inline",
+    }
+    run = emulator.emulate(given, tmp_path / "run")
+    assert run.rounds["exact_match"].iloc[-1] > run.rounds["exact_match"].iloc[0] + 0.2
+    assert run.info["priced_shapes"]["name"] == "llama-160m"
+
+
 def test_a_longer_response_costs_the_devices_more(tmp_path: Path) -> None:
     short, long = (
         emulator.emulate(
@@ -100,7 +131,7 @@ def test_a_longer_response_costs_the_devices_more(tmp_path: Path) -> None:
         ({"data__template": "Say:"}, "has no slot"),
         ({"model__train": "builtin:tiny-12"}, "which gives no next word"),
         ({"model__price": "roberta-base"}, "which gives no next word"),
-        ({"data__source": "builtin:intents"}, "has labels and no responses"),
+        ({"data__source": "builtin:poems"}, "there is no built-in data set 'builtin:poems'; there is: builtin:intents"),
         (
             {
                 "model__train": "builtin:cnn",

@@ -8,11 +8,12 @@ import numpy as np
 
 from emulator.errors import DataError
 from emulator.learning.data.parts import read_parts
-from emulator.learning.data.passage_columns import PassageColumns, columns_of
-from emulator.learning.data.segments import Row, shown_parts
+from emulator.learning.data.passage_columns import PassageColumns, Responses, columns_of
+from emulator.learning.data.segments import Row, response_to, shown_parts
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import at_most, hold_out
 from emulator.learning.data.tables import MissingColumnError, TextTable, shown
+from emulator.learning.data.texts import BUILTIN, BUILTIN_TEST, BUILTIN_TRAIN
 from emulator.seeds import Seeds
 from emulator.shapes.names import BUILTIN_PREFIX
 
@@ -51,11 +52,12 @@ def load_passages(data: DataSource, seed: int) -> PassageData:
     Raises:
         DataError: a missing file or column, a cell that cannot be used, no rows, or settings that do not go together.
     """
-    seeds, columns = Seeds(seed), columns_of(data)
+    seeds = Seeds(seed)
+    if data.source == BUILTIN:
+        return _builtin(data.n_train or BUILTIN_TRAIN, data.n_test or BUILTIN_TEST, seeds)
     if data.source.startswith(BUILTIN_PREFIX):
-        raise DataError(
-            f"data.source: {data.source!r} has labels and no responses; for task.kind = 'causal' give a file or hub id"
-        )
+        raise DataError(f"data.source: there is no built-in data set {data.source!r}; there is: {BUILTIN}")
+    columns = columns_of(data)
     parts = _parts(data, data.source, "data.source", columns)
     train = columns.rows(parts["train"], data.source, "data.source")
     test = next(
@@ -77,6 +79,15 @@ def load_passages(data: DataSource, seed: int) -> PassageData:
         form=parts["train"].form,
         columns=tuple(str(name) for name in parts["train"].columns),
     )
+
+
+def _builtin(n_train: int, n_test: int, seeds: Seeds) -> PassageData:
+    """The commands of the built-in task, each with what is to be done as its response."""
+    from emulator.learning.builtin import intents
+
+    commands = intents.generate_commands(n_train + n_test, seeds.integer("builtin_data"))
+    rows = tuple(response_to(f"{each.text} {intents.CALL} ", each.answer, ends=True) for each in commands)
+    return PassageData(train=rows[:n_train], test=rows[n_train:], what=Responses.what, form="built in", columns=())
 
 
 def _parts(data: DataSource, source: str, key: str, columns: PassageColumns) -> Mapping[str, TextTable]:

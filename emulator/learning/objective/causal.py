@@ -18,6 +18,7 @@ from emulator.learning.data.packing import packed
 from emulator.learning.data.passage_tokens import tokenize_options, tokenize_rows
 from emulator.learning.data.passages import PassageData, load_passages
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.texts import BUILTIN
 from emulator.learning.data.tokens import Cut, TokenData
 from emulator.learning.model.places import Place
 from emulator.learning.model.role import LANGUAGE_MODEL, Role
@@ -178,6 +179,8 @@ def _scored(batch: Batch) -> Tensor:
 
 def _read_as(passages: PassageData, source: str) -> tuple[str, ...]:
     """A line about what a user's own data were understood to be."""
+    if source == BUILTIN:
+        return ()
     return (
         f"data: {source} read as {passages.form}: {len(passages.train)} training and {len(passages.test)} held-out "
         f"{passages.what}",

@@ -13,6 +13,7 @@ from emulator.learning.data.passages import load_passages
 from emulator.learning.data.segments import Segment
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.template import TEMPLATES, template_of
+from emulator.learning.data.texts import load_data
 from tests.unit.learning.data.word_tokenizer import word_tokenizer
 
 
@@ -116,11 +117,24 @@ def test_what_cannot_be_learnt_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_without_rows_and_the_built_in_labels_are_refused(tmp_path: Path) -> None:
+def test_a_file_without_rows_and_an_unknown_built_in_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no rows"):
         load_passages(source(tmp_path, []), seed=0)
-    with pytest.raises(DataError, match="has labels and no responses"):
-        load_passages(replace(source(tmp_path, ROWS), source="builtin:intents"), seed=0)
+    with pytest.raises(DataError, match="there is: builtin:intents"):
+        load_passages(replace(source(tmp_path, ROWS), source="builtin:poems"), seed=0)
+
+
+def test_the_built_in_commands_have_what_is_to_be_done_as_their_response() -> None:
+    data = load_passages(DataSource(source="builtin:intents", n_train=50, n_test=10), seed=3)
+    labelled = load_data("builtin:intents", n_train=50, n_test=10, seed=3)
+    assert (len(data.train), len(data.test)) == (50, 10)
+    for passage, text, label in zip(data.train, labelled.train_texts, labelled.train_labels, strict=True):
+        given, learnt = passage
+        category, direction = labelled.label_names[label].split("_")
+        assert given == Segment(f"{text} =>", False)
+        assert learnt.text.split()[:2] == [category, direction]
+        assert learnt.text.split()[2] in str(text).split()  # what the clause is about
+        assert (learnt.is_learnt, learnt.ends) == (True, True)
 
 
 def test_a_text_of_a_single_token_has_nothing_to_be_learnt() -> None:
