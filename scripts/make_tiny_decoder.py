@@ -1,7 +1,7 @@
 """Make the weights of "builtin:tiny-llama-12" from nothing: next-word pre-training on sentences of "builtin:intents".
 
-Run it as `python scripts/make_tiny_decoder.py emulator/learning/builtin/tiny-llama-12`; it takes about ten minutes on
-one core. The same seed gives the same weights on the same versions and number of threads.
+Run it as `python scripts/make_tiny_decoder.py emulator/learning/builtin/tiny-llama-12`; it takes minutes on one
+core. The same seed gives the same weights on the same versions and number of threads.
 
 A first stage shows single clauses with what they cause ("raise my lamp so it gets brighter") and with their answer
 ("raise my lamp => light up lamp"). A second stage mixes in whole commands with what they cause, but never with their
