@@ -58,7 +58,7 @@ FLOORS: tuple[Room, ...] = (
         _names("errors shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
-    Room("emulator/objective", "what is learnt, as server and boards know it", _names("records shapes")),
+    Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
     Room("emulator/running/checkpoints", "what a run goes on from", _names("errors storage records"), ("safetensors",)),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
@@ -99,7 +99,7 @@ FLOORS: tuple[Room, ...] = (
                "/device_profiles"),
         reads_clock=True,
     ),
-    Room("emulator/learning/settings", "what may move the last bits of a result"),
+    Room("emulator/learning/settings", "what may move the last bits of a result", _names("records")),
     Room("emulator/learning/builtin", "the built-in model and task", _names("errors seeds"), reads_clock=True),
     Room(
         "emulator/learning/data",
@@ -141,7 +141,12 @@ FLOORS: tuple[Room, ...] = (
         ),
         ("torch",),
     ),
-    Room("emulator/learning/optimizer", "AdamW for the devices of a stack", (), ("torch",)),
+    Room(
+        "emulator/learning/optimizer",
+        "AdamW and SGD for the devices of a stack, and what is done to gradients before",
+        _names("learning/attach records"),
+        ("torch",),
+    ),
     Room(
         "emulator/learning/local_training",
         "local training of a stack of devices",
@@ -151,7 +156,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/cut",
         "training of models that are cut",
-        _names("forms learning/data learning/host learning/local_training learning/settings records seeds shapes"),
+        _names("forms learning/data learning/host learning/local_training learning/objective learning/settings records "
+               "seeds shapes"),
         ("torch",),
     ),
     Room(
@@ -184,7 +190,12 @@ FLOORS: tuple[Room, ...] = (
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
-    Room("emulator/analysis", "metrics of runs and comparisons", _names("errors records results"), ("pandas",)),
+    Room(
+        "emulator/analysis",
+        "metrics of runs and comparisons",
+        _names("errors objective records results"),
+        ("pandas",),
+    ),
     Room("emulator/observers", "who watches a run: the contract, and what passes events on",
          _names("config errors storage policy records")),
     Room("emulator/observers/tensorboard", "draws a run in TensorBoard", _names("observers"), ("tensorboard",)),
@@ -203,7 +214,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("algorithms backends/kinds config errors storage forms learning/cut learning/host learning/model "
+        _names("algorithms backends/kinds config errors seeds storage forms learning/cut learning/host learning/model "
                "learning/prepare learning/settings running/limits learning/data objective observers "
                "records results running shapes"),
         ("ray", "torch"),
@@ -227,14 +238,14 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/report/terminal",
         "what a terminal shows of results",
-        _names("analysis records results"),
+        _names("analysis objective records results"),
         ("pandas", "rich"),
         reads_clock=True,
     ),
     Room(
         "emulator/report",
         "the HTML page and the trace of runs",
-        _names("analysis errors records report/terminal results results/version"),
+        _names("analysis errors objective records report/terminal results results/version"),
         ("pandas", "plotly"),
         reads_clock=True,
     ),
@@ -249,7 +260,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors launch storage forms observers policy "
+        _names("analysis backends/kinds calibration config errors launch storage forms objective observers policy "
                "records report report/terminal results running shapes sweeps results/version world/price "
                "/device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),

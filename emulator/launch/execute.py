@@ -62,6 +62,8 @@ def config_to_resume(run_dir: Place, rounds: int | None = None) -> Config:
     config = Config.model_validate_json(json.dumps(info["config"]))
     if rounds is not None:
         config = config.model_copy(update={"rounds": rounds})
+    if info["status"] == "finished" and (ended_by := info.get("ended_by")):
+        raise UserError(f"the run is finished before its last round, since {ended_by}: {str(run_dir)!r}")
     if info["status"] == "finished" and config.rounds == info.get("n_rounds"):
         raise UserError(f"the run is finished; --rounds above {config.rounds} makes it longer: {str(run_dir)!r}")
     return config

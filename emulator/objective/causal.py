@@ -28,6 +28,14 @@ class Causal(Objective):
     kind: ClassVar[str] = "causal"
     reader: ClassVar[str] = "emulator.learning.data.passages:load_passages"
     learning: ClassVar[str] = "emulator.learning.objective.causal:CausalLearning"
+    scores: ClassVar[tuple[str, ...]] = (
+        "token_accuracy",
+        "loss",
+        "perplexity",
+        "exact_match",
+        "option_accuracy",
+        "option_accuracy_norm",
+    )
 
     def spec(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from emulator.config import Config
 from emulator.errors import UserError
 from emulator.observers.base import Progress
 from emulator.policy.checked import CheckedPolicy
@@ -169,12 +170,15 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
     ``before`` is what its ``run.json`` says, ``now`` what it would say today.
     """
     for key in sorted(set(now) - MAY_DIFFER):
+        if key not in before:
+            continue  # which a run of an earlier version does not say
         if _plain(before.get(key)) != _plain(now[key]):
             raise UserError(
                 f"the run cannot go on, since {key} has changed: it was {_short(before.get(key))}, now it is "
                 f"{_short(now[key])}; bring it back, or start the run anew: {str(run_dir)!r}"
             )
-    settings_before, settings = before.get("config") or {}, now["config"]
+    # A setting that a run of an earlier version does not have was what it is by default.
+    settings_before, settings = _filled(before.get("config") or {}, Config().model_dump()), now["config"]
     for name in sorted(set(settings) - SETTINGS_THAT_MAY_DIFFER):
         if _plain(settings_before.get(name)) != _plain(settings[name]):
             raise UserError(f"the run cannot go on with other settings of {name!r}; start it anew: {str(run_dir)!r}")
@@ -196,6 +200,15 @@ def check_rounds(n_before: int, n_now: int, every_rounds: int, n_done: int) -> N
             f"--rounds: the last of its {n_before} rounds was evaluated out of turn (evaluation.every_rounds = "
             f"{every_rounds}), as it would not be in a longer run; start that anew"
         )
+
+
+def _filled(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with those of ``defaults`` that they lack, table by table."""
+    filled = {**defaults, **settings}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and isinstance(default := defaults.get(key), Mapping):
+            filled[key] = _filled(value, default)
+    return filled
 
 
 def _plain(value: Any) -> Any:

@@ -5,10 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
 from emulator.observers.many import Observers
 from emulator.records import RoundReport
 from emulator.results.observer_failures import add_observer_failures
+from emulator.results.partition import write_partition
 from emulator.results.rows import activity_columns, device_columns, round_columns
 from emulator.results.writer import RunWriter
 from emulator.running.hosts import HostTiming
@@ -23,7 +27,8 @@ Tables = Mapping[str, Mapping[str, Any]]
 class RunLog:
     """The log of one run, of which ``observers`` are told.
 
-    ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start.
+    ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start; ``label_counts`` is how many
+    examples of each label every device holds, None in a run without training.
     """
 
     def __init__(
@@ -33,16 +38,19 @@ class RunLog:
         progress: LiveProgress,
         observers: Observers,
         start_timings: Sequence[HostTiming],
+        label_counts: NDArray[np.int64] | None = None,
     ) -> None:
         self._writer = writer
         self._run_info = run_info
         self._progress = progress
         self._observers = observers
         self._start_timings = start_timings
+        self._label_counts = label_counts
         self._timings: list[HostTiming] = []
         self._round_start_s = time.perf_counter()
         self._n_outside_known_range = 0
         self._is_open = False
+        self._n_written = 0
         self._before: Mapping[str, Any] | None = None
         self._noted: str | None = None
 
@@ -76,6 +84,22 @@ class RunLog:
         """So many jobs of the call under way are done."""
         self._progress.tell(jobs_done=n_done, n_jobs=n_jobs)
 
+    def spent(self, report: RoundReport, tables: Tables) -> dict[str, float]:
+        """What all devices have spent up to the end of a round that is not written yet, by name."""
+        before, devices = self._progress.latest, report.devices.values()
+        upload_bytes = sum(device.upload_bytes for device in devices)
+        return {
+            "time_s": report.end_s,
+            "upload_bytes": before.upload_bytes + upload_bytes,
+            "total_bytes": before.transferred_bytes + upload_bytes + sum(device.download_bytes for device in devices),
+            "energy_j": before.energy_j + float(sum(tables["devices"]["energy_j"])),
+        }
+
+    def ends_early(self, reason: str) -> None:
+        """The run ends with the round that was written last; ``run.json`` says why."""
+        self._writer.note("ended_by", reason)
+        self._progress.tell(n_rounds=self._n_written)
+
     def write_round(
         self,
         report: RoundReport,
@@ -93,6 +117,7 @@ class RunLog:
             for name, columns in tables.items():
                 self._writer.write(name, columns)
             self._writer.write("rounds", rounds)
+        self._n_written = report.round_index + 1
         self._timings.append(HostTiming.since(self._round_start_s, "coordinator", "round"))
         self._write_timings(report.round_index, [*self._timings, *host_timings])
         self._timings = []
@@ -102,9 +127,12 @@ class RunLog:
     def _open(self, round_index: int) -> None:
         if self._before is None:
             self._writer.open(self._run_info)
+            if self._label_counts is not None:
+                write_partition(self.out_dir, self._label_counts, self._run_info["label_names"])
             self._write_timings(-1, self._start_timings)
         else:
-            info = {**self._before, **{key: self._run_info[key] for key in ("config", "backend")}}
+            before = {key: value for key, value in self._before.items() if key != "ended_by"}
+            info = {**before, **{key: self._run_info[key] for key in ("config", "backend")}}
             self._writer.go_on(info, round_index)
             self._timings += self._start_timings
         self._is_open = True
@@ -168,6 +196,7 @@ class RunLog:
             mean_waiting_s=rounds["mean_waiting_s"][0],
             energy_j=before.energy_j + rounds["energy_j"][0],
             transferred_bytes=before.transferred_bytes + rounds["download_bytes"][0] + rounds["upload_bytes"][0],
+            upload_bytes=before.upload_bytes + rounds["upload_bytes"][0],
         )
 
 

@@ -100,6 +100,33 @@ def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["fedavgm", "fedyogi"])
+@pytest.mark.parametrize("policy", ["fedlora", "hierfedlora"])
+def test_a_server_optimizer_and_a_schedule_go_on_where_they_were(policy: str, optimizer: str, tmp_path: Path) -> None:
+    config = settings(
+        policy__path=policy,
+        server__optimizer=optimizer,
+        training__optimizer="sgd",
+        training__momentum=0.5,
+        training__learning_rate=0.1,
+        training__warmup_rounds=1,
+        training__decay="cosine",
+        training__decay_rounds=3,
+    )
+    whole = execute(config, tmp_path / "whole")
+    plain = execute(settings(policy__path=policy), tmp_path / "plain")
+    died = tmp_path / "died"
+    with pytest.raises(Killed):
+        execute(config, died, [KillsAfter(3)])
+    execute(config_to_resume(died), died, resumes=True)
+
+    assert digests(died) == digests(whole) != digests(plain)
+    rates = load_run(whole).devices.dropna(subset="learning_rate").groupby("round_index")["learning_rate"].unique()
+    # Warm-up over one round is at its end in the first; then (1 + cos(pi t / 3)) / 2.
+    assert [rate.tolist() for rate in rates] == [pytest.approx([each]) for each in (0.1, 0.1, 0.075, 0.025)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["legend", "fedbuff"])
 def test_a_finished_run_can_be_made_longer(policy: str, tmp_path: Path) -> None:
     longer = execute(settings(policy__path=policy), tmp_path / "longer")

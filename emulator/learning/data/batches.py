@@ -21,10 +21,11 @@ class Batch:
     """Rows of several devices, device-major.
 
     ``rows`` are their numbers in the data; ``input_ids (rows, length)``; no ``attention_mask`` stands for one of all
-    ones; ``labels (rows,)``; ``weights (rows,)`` are 1 / batch size of the row's device, 0 for rows that only pad.
-    ``scored (rows, length)`` are the tokens that the loss is about, where it is about tokens; ``token_types`` tell
-    those of the second text of a pair, for models that ask for it; ``positions (rows, length)`` are those of tokens in
-    their own text, where several share a row; ``options`` tells of which choice each row is an option.
+    ones; ``labels (rows,)``, or ``(rows, n_labels)`` for sets of labels; ``weights (rows,)`` are 1 / batch size of the
+    row's device, 0 for rows that only pad. ``scored (rows, length)`` are the tokens that the loss is about, where it is
+    about tokens; ``token_types`` tell those of the second text of a pair, for models that ask for it; ``positions``
+    ``(rows, length)`` are those of tokens in their own text, where several share a row; ``options`` tells of which
+    choice each row is an option.
     """
 
     rows: Rows

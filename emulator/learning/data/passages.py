@@ -1,10 +1,11 @@
 """Data sets for language models: plain texts, responses to prompts, chats, or questions with options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.data.parts import read_parts
@@ -24,6 +25,7 @@ class PassageData:
 
     train: tuple[Row, ...]
     test: tuple[Row, ...]
+    train_rows: NDArray[np.int64]
     what: str
     form: str
     columns: tuple[str, ...]
@@ -67,14 +69,18 @@ def load_passages(data: DataSource, seed: int) -> PassageData:
     if data.test_source is not None:
         tests = _parts(data, data.test_source, "data.test_source", columns)
         test = columns.rows(tests.get("test", tests["train"]), data.test_source, "data.test_source")
+    kept = np.arange(len(train))
     if test is None:
         kept, held_out = hold_out(
             np.zeros(len(train), dtype=np.int64), data.test_fraction, seeds.rng("data_split"), data.source
         )
         train, test = [train[row] for row in kept], [train[row] for row in held_out]
+    train_rows = _at_most(len(train), data.n_train, seeds.rng("data_train"))
+    test_rows = _at_most(len(test), data.n_test, seeds.rng("data_test"))
     return PassageData(
-        train=_at_most(train, data.n_train, seeds.rng("data_train")),
-        test=_at_most(test, data.n_test, seeds.rng("data_test")),
+        train=tuple(train[row] for row in train_rows),
+        test=tuple(test[row] for row in test_rows),
+        train_rows=kept[train_rows],
         what=columns.what,
         form=parts["train"].form,
         columns=tuple(str(name) for name in parts["train"].columns),
@@ -87,7 +93,14 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> PassageData:
 
     commands = intents.generate_commands(n_train + n_test, seeds.integer("builtin_data"))
     rows = tuple(response_to(f"{each.text} {intents.CALL} ", each.answer, ends=True) for each in commands)
-    return PassageData(train=rows[:n_train], test=rows[n_train:], what=Responses.what, form="built in", columns=())
+    return PassageData(
+        train=rows[:n_train],
+        test=rows[n_train:],
+        train_rows=np.arange(n_train),
+        what=Responses.what,
+        form="built in",
+        columns=(),
+    )
 
 
 def _parts(data: DataSource, source: str, key: str, columns: PassageColumns) -> Mapping[str, TextTable]:
@@ -97,5 +110,5 @@ def _parts(data: DataSource, source: str, key: str, columns: PassageColumns) -> 
         raise DataError(f"{error.found}; columns are set by {columns.settings}") from None
 
 
-def _at_most(rows: Sequence[Row], n_most: int | None, rng: np.random.Generator) -> tuple[Row, ...]:
-    return tuple(rows[row] for row in at_most(np.zeros(len(rows), dtype=np.int64), n_most, rng))
+def _at_most(n: int, n_most: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    return at_most(np.zeros(n, dtype=np.int64), n_most, rng)

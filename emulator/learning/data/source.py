@@ -32,6 +32,7 @@ class DataSource:
     messages_column: Column | None = None
     options_column: Column | tuple[Column, ...] | None = None
     answer_column: Column | None = None
+    label_separator: str = ","
 
     def load(self, seed: int) -> TextData:
         """Reads them; ``seed`` is the run's."""

@@ -14,6 +14,7 @@ from emulator.errors import DataError
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.model.export import peft_name, save_peft_adapter, to_peft
 from emulator.learning.model.places import locate
@@ -40,8 +41,7 @@ def prepared(family: str, folder: Path, objective: Causal | None = None, **data:
         data=source,
         seq_len=64,
         n_devices=3,
-        scheme="iid",
-        alpha=1.0,
+        partition=Partition(),
         run_seed=7,
         objective=objective or Causal(),
     )

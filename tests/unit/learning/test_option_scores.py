@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from emulator.forms.lora import LoraForm
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.prepare import prepare
 from emulator.learning.settings import NumericSettings
@@ -44,8 +45,7 @@ def prepared(folder: Path, source: DataSource) -> tuple[HostContent, Prepared]:
         data=source,
         seq_len=64,
         n_devices=3,
-        scheme="iid",
-        alpha=1.0,
+        partition=Partition(),
         run_seed=7,
         objective=Causal(),
     )
