@@ -130,6 +130,8 @@ ADDED = (
     "own_loss_mean",
     "own_loss_worst_tenth",
     "own_loss_spread",
+    "option_accuracy",
+    "option_accuracy_norm",
 )
 """Columns that came after digests were stored; where nothing stands in them, they count as not there."""
 

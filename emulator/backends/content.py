@@ -194,6 +194,9 @@ def _data_source(config: Config) -> DataSource:
         prompt_column=data.prompt_column,
         response_column=data.response_column,
         template=data.template,
+        messages_column=data.messages_column,
+        options_column=data.options_column,
+        answer_column=data.answer_column,
         label_separator=data.label_separator,
     )
 

@@ -10,7 +10,7 @@ from emulator.records import Evaluation, EvaluationShard, Prepared
 
 def all_shards(prepared: Prepared, shard_size: int) -> list[range]:
     """The shards of the server's held-out rows, and then one for each device that has held out rows of its own."""
-    return [*evaluation_shards(prepared.n_test_examples, shard_size), *_own_rows(prepared).values()]
+    return [*evaluation_shards(prepared.n_test_rows, shard_size), *_own_rows(prepared).values()]
 
 
 def evaluation_of(objective: Objective, prepared: Prepared, evaluated: Sequence[EvaluationShard]) -> Evaluation:

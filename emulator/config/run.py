@@ -19,6 +19,7 @@ from emulator.config.task import TaskConfig
 from emulator.config.testbed import TestbedConfig
 from emulator.config.training import EvaluationConfig, TrainingConfig
 
+BUILTIN_TASK, BUILTIN_DECODER = "builtin:intents", "builtin:tiny-llama-12"
 REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)")
 
 
@@ -92,6 +93,18 @@ class Config(Section):
                 f"['emulator.observers.tensorboard:TensorBoard'], got {observers!r}"
             )
         return tuple({"path": each} if isinstance(each, str) else each for each in observers)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _built_in_decoder(cls, settings: Any) -> Any:
+        """Where the built-in task is learnt word by word and no model is named, it is the one that gives words."""
+        tables = settings if isinstance(settings, Mapping) else {}
+        task, data, model = (tables.get(key, {}) for key in ("task", "data", "model"))
+        if not all(isinstance(table, Mapping) for table in (task, data, model)):
+            return settings
+        if task.get("kind") != "causal" or "train" in model or data.get("source", BUILTIN_TASK) != BUILTIN_TASK:
+            return settings
+        return {**tables, "model": {**model, "train": BUILTIN_DECODER}}
 
     @model_validator(mode="after")
     def _one_way_to_count_hosts(self) -> "Config":

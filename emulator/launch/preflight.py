@@ -388,4 +388,4 @@ def _training_s(config: Config, emulation: Emulation, backend: Backend, played: 
 
 def _n_evaluated(backend: Backend) -> int:
     """Held-out rows of the server and of the devices."""
-    return max(backend.prepared.n_test_examples, int(backend.prepared.own_test_offsets[-1]))
+    return max(backend.prepared.n_test_rows, int(backend.prepared.own_test_offsets[-1]))

@@ -68,7 +68,9 @@ def prepare(
     @cache
     def loaded() -> tuple[Any, FrozenModel]:
         place = locate(train_model)
-        tokenizer, seed = load_tokenizer(place), seeds.integer("model_initialisation")
+        tokenizer = load_tokenizer(place)
+        learning.check(examples.train, place, tokenizer)
+        seed = seeds.integer("model_initialisation")
         n_outputs = objective.n_outputs(len(names))
         return tokenizer, load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
 
@@ -112,22 +114,26 @@ def _prepared(
     n_labels, objective, strata = len(examples.label_names), learning.objective, examples.names_of_strata
     spec = objective.spec(frozen.name, n_labels=n_labels, seq_len=seq_len, head=head, config=frozen.config)
     parts, held_out = own
-    sizes = np.array([len(part) for part in parts], dtype=np.int64)
     rows, own_rows = np.concatenate(parts), np.concatenate(held_out)
     train, train_cut = learning.tokens(
         [examples.train[row] for row in rows], examples.train_labels[rows], tokenizer, seq_len
     )
-    test, test_cut = learning.tokens(
-        [*examples.test, *(examples.train[row] for row in own_rows)],
+    train, offsets = learning.arranged(train, np.cumsum([0, *map(len, parts)]))
+    counts = np.diff(offsets)
+    own_examples = [examples.train[row] for row in own_rows]
+    test, test_cut = learning.held_out(
+        [*examples.test, *own_examples],
         np.concatenate([examples.test_labels, examples.train_labels[own_rows]]),
         tokenizer,
         seq_len,
     )
+    n_test_rows = sum(map(learning.n_rows, examples.test))
+    own_sizes = [sum(learning.n_rows(examples.train[row]) for row in part) for part in held_out]
     content = HostContent(
         model=frozen,
         train=train,
         test=test,
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        offsets=offsets,
         objective=objective,
     )
     cut = train_cut + test_cut
@@ -141,21 +147,24 @@ def _prepared(
         model=learning.measured(spec, train),
         head=frozen.head_arrays(),
         label_names=examples.label_names,
-        label_histograms=label_histograms(examples.train_labels, parts, max(len(strata), 1)),
+        # Rows that texts share have no label of their own.
+        label_histograms=counts[:, None]
+        if len(train.labels) < len(rows)
+        else label_histograms(examples.train_labels, parts, max(len(strata), 1)),
         strata=strata,
-        n_examples=sizes,
+        n_examples=counts,
         n_test_examples=len(examples.test_labels),
+        n_test_rows=n_test_rows,
         majority_accuracy=examples.majority_accuracy,
         understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
         remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks),
-        own_test_offsets=_offsets(held_out, len(examples.test_labels)),
+        own_test_offsets=_offsets(own_sizes, n_test_rows),
     )
 
 
-def _offsets(parts: Sequence[Rows], start: int) -> NDArray[np.int64]:
+def _offsets(sizes: Sequence[int], start: int) -> NDArray[np.int64]:
     """``(n_devices + 1,)``: where the rows of each device begin and end, one device after the other from ``start``."""
-    sizes = np.array([len(part) for part in parts], dtype=np.int64)
-    offsets: NDArray[np.int64] = start + np.concatenate([[0], np.cumsum(sizes)])
+    offsets: NDArray[np.int64] = start + np.cumsum([0, *sizes])
     return offsets
 
 
@@ -227,7 +236,8 @@ def prepare_images(
         strata=images.label_names,
         n_examples=sizes,
         n_test_examples=len(images.test.labels),
+        n_test_rows=len(images.test.labels),
         majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),
         remarks=images.remarks,
-        own_test_offsets=_offsets(held_out, len(images.test.labels)),
+        own_test_offsets=_offsets([len(part) for part in held_out], len(images.test.labels)),
     )

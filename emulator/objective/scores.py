@@ -69,6 +69,8 @@ _ALL = (
     Score(name="own_loss_mean", title="mean loss of devices", is_higher_better=False, high=None),
     Score(name="own_loss_worst_tenth", title="loss of the worst tenth of devices", is_higher_better=False, high=None),
     Score(name="own_loss_spread", title="spread of the losses of devices", is_higher_better=False, high=None),
+    Score(name="option_accuracy", title="option accuracy"),
+    Score(name="option_accuracy_norm", title="option accuracy by character"),
 )
 SCORES: Mapping[str, Score] = MappingProxyType({score.name: score for score in _ALL})
 """All scores by name."""

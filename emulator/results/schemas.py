@@ -58,7 +58,11 @@ _ROUNDS = _schema(
     ),
     _score("macro_f1", "Mean of F1 over the labels that occur among held-out examples or what they are called."),
     _score("micro_f1", "F1 of all labels of held-out examples counted together; null but for multi_label."),
-    _score("exact_match", "Share of held-out examples of which all labels are right; null but for multi_label."),
+    _score(
+        "exact_match",
+        "Share of held-out examples of which all labels are right (multi_label), or whose learnt tokens are all "
+        "foretold as the likeliest, as greedy generation gives them (causal).",
+    ),
     _score("mcc", "Matthews' correlation of labels; null but for classification."),
     _score(
         "calibration_error",
@@ -80,6 +84,8 @@ _ROUNDS = _schema(
     _score("own_loss_mean", "Mean of own_loss over devices; null without evaluation.device_fraction."),
     _score("own_loss_worst_tenth", "Mean of own_loss over the worst tenth of devices, rounded up."),
     _score("own_loss_spread", "Standard deviation of own_loss over devices."),
+    _score("option_accuracy", "Share of held-out choices whose answer is the likeliest option; null without options."),
+    _score("option_accuracy_norm", "The same by log-likelihood per character of the option."),
 )
 
 _DEVICES = _schema(

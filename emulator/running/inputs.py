@@ -18,7 +18,7 @@ from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names
 from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
-from emulator.shapes.transformer_catalog import PRICED_TRANSFORMER
+from emulator.shapes.transformer_catalog import BUILTIN_DECODER, PRICED_DECODER, PRICED_TRANSFORMER
 from emulator.world.availability import Always, Availability, OnOff, Trace
 from emulator.world.availability_trace import read_trace
 
@@ -32,6 +32,8 @@ def price_name(config: Config) -> str:
     trained = ModelName(config.model.train)
     if trained.is_convnet:
         return PRICED_CONVNET
+    if trained.text == BUILTIN_DECODER:
+        return PRICED_DECODER
     return PRICED_TRANSFORMER if trained.is_builtin else "trained"
 
 

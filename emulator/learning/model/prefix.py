@@ -96,6 +96,8 @@ class SkippableLayers:
         self._given = (layer, hidden) if hidden is not None else None
         try:
             types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
+            if batch.positions is not None:  # which alone tell where texts that share a row begin
+                return self._model(input_ids=batch.input_ids, position_ids=batch.positions)
             return self._model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **types)
         finally:
             self._given = None
