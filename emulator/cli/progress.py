@@ -15,9 +15,8 @@ from emulator.observers.base import Progress as RunProgress
 from emulator.observers.base import RunObserver
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.streams import OutputError, give_up_output
-from emulator.report.terminal.summary import render, summarise
 from emulator.report.terminal.units import duration, size
-from emulator.results.reader import load_run
+from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
 from emulator.running.interruption import interruptible
 from emulator.storage.places import Place
@@ -53,7 +52,7 @@ def run_with_display(config: Config, out_dir: Place, *, resumes: bool = False) -
         # The run is finished and whole, so that its command has not failed.
         give_up_output()
         console.print(f"jetbed: finished, but the summary cannot be shown ({error}): {out_dir}", soft_wrap=True)
-    if outside := load_run(out_dir).info.get("outside_known_range"):
+    if outside := read_info(out_dir).get("outside_known_range"):
         settings = "; ".join(f"{device}: {setting}" for device, setting in outside.items())
         console.print(
             f"jetbed: prices outside the range in which these profiles are known are extrapolated: {settings}",
@@ -67,6 +66,9 @@ def print_summary(run_dir: Place) -> None:
     Raises:
         UserError: the folder is no run.
     """
+    from emulator.report.terminal.summary import render, summarise  # with pandas, which a run need not wait for
+    from emulator.results.reader import load_run
+
     console = terminal()
     console.print(render(summarise(load_run(run_dir))))
     console.print(f"results: {run_dir}", soft_wrap=True)
