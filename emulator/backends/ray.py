@@ -1,28 +1,33 @@
-"""Device hosts as Ray actors: each emulates one device or a shard of them, and all share one copy of model and data."""
+"""Device hosts on Ray, each for one device or a shard of them, and the calls of them; all share one model and data."""
 
 from __future__ import annotations
 
-import gc
-import importlib
 import math
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
-from emulator.backends.content import load_content, numeric_settings, weights_of, with_weights, without_weights
+from emulator.backends.content import numeric_settings
 from emulator.backends.deaths import why_died
-from emulator.backends.kept_updates import KeptPayload, KeptStack, fetched, is_kept
+from emulator.backends.host_actor import HostActor, SentStack, Started
+from emulator.backends.kept_updates import KeptPayload, KeptStack, Shapes
+from emulator.backends.shared_states import SharedStates
 from emulator.backends.stacks import (
     declared_cost,
     evaluation_shards,
@@ -33,7 +38,6 @@ from emulator.backends.stacks import (
 from emulator.config import Config
 from emulator.errors import ConfigError, LostError, UserError
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
-from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
 from emulator.running.capacity import HOST_BYTES, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
@@ -41,12 +45,8 @@ from emulator.running.objectives import run_objective
 from emulator.running.paths import located
 
 if TYPE_CHECKING:
-    from emulator.backends.content import Content
-    from emulator.learning.cut.convnet import ConvNetHost
-    from emulator.learning.host import DeviceHost
+    pass
 
-MOST_RESIDENT = 2
-"""So many models with their data a host keeps built; another run of the same seed finds its own."""
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
 REPLACED_CPUS = 0.0
@@ -54,134 +54,8 @@ REPLACED_CPUS = 0.0
 for as many would wait for ever."""
 DIED = (RayActorError, OutOfMemoryError)
 """What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Started:
-    """What a host is started with: the settings of the run, and references to what ``HostActor.load`` gave."""
-
-    key: str
-    settings: NumericSettings
-    content: Any
-    weights: Any
-
-
-class HostActor:
-    """The actor around :class:`~emulator.learning.host.DeviceHost`. What a call does depends on its arguments alone."""
-
-    def __init__(self, name: str, started: Started | None = None) -> None:
-        self._name = name
-        self._timings: list[HostTiming] = []
-        # By what a run asks of a host, those that were asked for last, in that order.
-        self._resident: dict[tuple[str, NumericSettings], DeviceHost | ConvNetHost] = {}
-        start_s = time.perf_counter()
-        # Now, and not in the first call: all hosts import torch at the same time, while the first one loads.
-        _import_learning()
-        self._timings.append(HostTiming.since(start_s, name, "import"))
-        if started is not None:
-            self.start(started.key, started.settings, *ray.get([started.content, started.weights]))
-
-    def load(self, config: Config, n_devices: int, wants_weights: bool) -> tuple[Content, Arrays, Prepared]:
-        """Load model and data; the pre-trained weights come apart, and only if they are asked for.
-
-        As returns of a call all three belong to the caller, and outlive this host.
-        """
-        start_s = time.perf_counter()
-        content, prepared = load_content(config, n_devices)
-        content, weights = without_weights(content)
-        self._timings.append(HostTiming.since(start_s, self._name, "load"))
-        return content, weights if wants_weights else {}, prepared
-
-    def start(self, key: str, settings: NumericSettings, content: Content, weights: Arrays) -> None:
-        """Build the model over the shared arrays, unless it is resident under the same ``key`` and ``settings``."""
-        start_s = time.perf_counter()
-        if (key, settings) not in self._resident:
-            while len(self._resident) >= MOST_RESIDENT:
-                del self._resident[next(iter(self._resident))]
-            self._resident[key, settings] = with_weights(content, weights).start(settings)
-        self._host = self._resident[key, settings] = self._resident.pop((key, settings))
-        self._timings.append(HostTiming.since(start_s, self._name, "start"))
-
-    def train(
-        self, task: str, form: AdapterForm, stacks: Sequence[Sequence[Job]]
-    ) -> Iterator[list[Arrays] | tuple[bool, list[Update]]]:
-        """Train stack after stack, handing each over as soon as it is done.
-
-        For each there are the payloads that are kept, none where they are small, and then the updates, with whether
-        their payloads are kept and they come without.
-        """
-        for stack in stacks:
-            start_s = time.perf_counter()
-            updates = self._host.train(task, form, stack)
-            self._timings.append(HostTiming.since(start_s, self._name, "train", len(stack), self._host.prefix()))
-            if is_kept(updates):
-                yield [update.payload for update in updates]
-                yield True, [replace(update, payload={}) for update in updates]
-            else:
-                yield []
-                yield False, updates
-
-    def add_up(
-        self,
-        form: AdapterForm,
-        state: Arrays,
-        updates: Sequence[Update],
-        weights: Sequence[float],
-        bases: Sequence[Any],
-        references: Sequence[Any],
-        places: Sequence[tuple[int, int]],
-    ) -> Sums:
-        """The sums of one block of ``updates``, whose payloads lie at ``places`` of the lists behind ``references``.
-
-        ``bases`` are references to the states that they started from, None where that is ``state``.
-        """
-        start_s = time.perf_counter()
-        parts = zip(updates, weights, bases, fetched(references, places), strict=True)
-        sums = coordinate_sums(
-            state,
-            (
-                contribution(form, state, replace(update, payload=payload, base=base and ray.get(base)), weight)
-                for update, weight, base, payload in parts
-            ),
-        )
-        self._timings.append(HostTiming.since(start_s, self._name, "add_up", len(updates)))
-        return sums
-
-    def evaluate(self, form: AdapterForm, state: Arrays, shards: Sequence[range]) -> list[EvaluationShard]:
-        start_s = time.perf_counter()
-        evaluated = [self._host.evaluate(form, state, rows) for rows in shards]
-        self._timings.append(HostTiming.since(start_s, self._name, "evaluate", len(shards), self._host.prefix()))
-        return evaluated
-
-    def weights(self, sites: Sequence[Site]) -> FrozenWeights:
-        return weights_of(self._host.content, sites)
-
-    def export(self, form: AdapterForm, state: Arrays) -> dict[str, bytes]:
-        """The exported files by their paths in the folder: this host may be on another machine than the results."""
-        from emulator.learning.host import imported
-
-        with TemporaryDirectory() as folder:
-            imported(form.attachment).export(self._host.content.model, form, state, Path(folder))
-            files = [path for path in Path(folder).rglob("*") if path.is_file()]
-            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-    def timings(self) -> list[HostTiming]:
-        timings, self._timings = self._timings, []
-        return timings
-
-
-def _import_learning() -> None:
-    """Import torch and all that a task needs.
-
-    Thousands of modules leave nothing behind that could be collected; looking for it again and again, then and later,
-    takes a fifth of the time (measured).
-    """
-    gc.disable()
-    try:
-        importlib.import_module("emulator.learning.tasks.local")
-        gc.freeze()
-    finally:
-        gc.enable()
+LOST = (*DIED, ObjectLostError)
+"""What a call raises that ended with its actor, or whose result was lost with the actor's machine."""
 
 
 class RayHosts(Backend):
@@ -192,7 +66,9 @@ class RayHosts(Backend):
         self._config = config
         self._settings, self._objective = numeric_settings(config), run_objective(config)
         self._cpus_per_host = cpus_per_host
+        self._states = SharedStates()
         self._n_replaced: Counter[int] = Counter()
+        self._n_trained_again = 0
         self._hosts: list[Any] = []
         self._started: Started | None = None
 
@@ -205,7 +81,7 @@ class RayHosts(Backend):
 
         def call(host: int, own: list[list[Job]]) -> None:
             if own:
-                owed[self._hosts[host].train.remote(task, form, own)] = (host, own)
+                owed[self._hosts[host].train.remote(task, form, [self._sent(stack) for stack in own])] = (host, own)
 
         for host, share in enumerate(self._shares(stacks, costs)):
             call(host, [stacks[index] for index in share])
@@ -213,11 +89,11 @@ class RayHosts(Backend):
             ready, _ = ray.wait(list(owed), num_returns=1)
             host, own = owed[ready[0]]
             try:
-                updates += next_stack(ready[0])
+                updates += next_stack(ready[0], partial(self._train_again, task, form, own[0] if own else []))
             except StopIteration:
                 del owed[ready[0]]
                 continue
-            except DIED as error:
+            except LOST as error:
                 del owed[ready[0]]
                 self._replace(host, error)
                 call(host, own)
@@ -226,6 +102,24 @@ class RayHosts(Backend):
             on_jobs(len(updates), len(jobs))
         return in_order(updates, jobs)
 
+    def _sent(self, stack: Sequence[Job]) -> SentStack:
+        """``stack`` as a host is given it: states are in the object store once, however many jobs start from them."""
+        return [replace(job, state={}) for job in stack], [self._states.reference(job.state) for job in stack]
+
+    def _train_again(self, task: str, form: AdapterForm, stack: Sequence[Job]) -> Any:
+        """The reference to the payloads of ``stack``, of which the machine was lost that had trained it."""
+        while True:
+            number = self._n_trained_again % len(self._hosts)
+            self._n_trained_again += 1
+            stream = self._hosts[number].train.remote(task, form, [self._sent(stack)])
+            try:
+                kept = next(stream)
+                result(next(stream))
+            except LOST as error:
+                self._replace(number, error)
+            else:
+                return kept
+
     def add_up(
         self, form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]
     ) -> Iterable[Sums]:
@@ -233,39 +127,64 @@ class RayHosts(Backend):
         if not any(isinstance(update.payload, KeptPayload) for update in updates):
             yield from super().add_up(form, state, updates, weights)
             return
-        shared, bases = ray.put(state), dict[int, Any]()
+        shared, bases = self._states.reference(state), dict[int, Any]()
         for update in updates:
             if update.base is not None and id(update.base) not in bases:
-                bases[id(update.base)] = ray.put(update.base)
+                bases[id(update.base)] = self._states.reference(update.base)
         waits: deque[Callable[[], Sums]] = deque()
         for number, block in enumerate(blocks_of(updates)):
             own = [updates[at] for at in block]
+            shares = [weights[at] for at in block]
             if not all(isinstance(update.payload, KeptPayload) for update in own):
-                waits.append(partial(_sums_here, form, state, own, [weights[at] for at in block]))
+                waits.append(partial(_sums_here, form, state, own, shares))
             else:
-                payloads = [cast(KeptPayload, update.payload) for update in own]
-                stacks = list(dict.fromkeys(payload.stack for payload in payloads))
-                numbers = {stack: place for place, stack in enumerate(stacks)}
-                call = self._call(
-                    number % len(self._hosts),
-                    "add_up",
-                    form,
-                    shared,
-                    [replace(update, payload={}, base=None) for update in own],
-                    [weights[at] for at in block],
-                    [None if update.base is None else bases[id(update.base)] for update in own],
-                    [stack.reference for stack in stacks],
-                    [(numbers[payload.stack], payload.place) for payload in payloads],
-                )
-                waits.append(call)
+                references = [None if update.base is None else bases[id(update.base)] for update in own]
+                waits.append(self._add_up_block(number % len(self._hosts), form, shared, own, shares, references))
             if len(waits) > len(self._hosts):
                 yield waits.popleft()()
         while waits:
             yield waits.popleft()()
 
+    def _add_up_block(
+        self,
+        number: int,
+        form: AdapterForm,
+        shared: Any,
+        updates: Sequence[Update],
+        weights: Sequence[float],
+        bases: Sequence[Any],
+    ) -> Callable[[], Sums]:
+        """Let a host begin to add up a block; what is lost of it with a machine is trained again."""
+        payloads = [cast(KeptPayload, update.payload) for update in updates]
+        stacks = list(dict.fromkeys(payload.stack for payload in payloads))
+        numbers = {stack: place for place, stack in enumerate(stacks)}
+        references = [stack.reference for stack in stacks]
+        call = self._call(
+            number,
+            "add_up",
+            form,
+            shared,
+            [replace(update, payload={}, base=None) for update in updates],
+            weights,
+            bases,
+            references,
+            [(numbers[payload.stack], payload.place) for payload in payloads],
+        )
+
+        def wait() -> Sums:
+            try:
+                sums: Sums = call()
+            except ObjectLostError:
+                for stack, reference in zip(stacks, references, strict=True):
+                    stack.replace(reference)
+                return self._add_up_block(number, form, shared, updates, weights, bases)()
+            return sums
+
+        return wait
+
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
-        shared = ray.put(state)
+        shared = self._states.reference(state)
         shares = longest_first([len(rows) for rows in shards], len(self._hosts))
         waits = [
             self._call(host, "evaluate", form, shared, [shards[index] for index in share])
@@ -414,22 +333,25 @@ class RayBackend(RayHosts):
             return self._load(n_devices)
 
 
-def next_stack(stream: Any) -> list[Update]:
-    """The next stack of what :meth:`HostActor.train` hands over.
+def next_stack(stream: Any, train_again: Callable[[], Any]) -> list[Update]:
+    """The next stack of what :meth:`HostActor.train` hands over, which ``train_again`` gives once more.
 
     Raises:
         StopIteration: there is none.
     """
     kept = next(stream)
     try:
-        has_kept, updates = cast(tuple[bool, list[Update]], result(next(stream)))
+        shapes, updates = cast(tuple[list[Shapes], list[Update]], result(next(stream)))
     except StopIteration:
         result(kept)  # what ended the call
         raise
-    if has_kept:
-        stack = KeptStack(kept)
-        updates = [replace(update, payload=KeptPayload(stack, place)) for place, update in enumerate(updates)]
-    return updates
+    if not shapes:
+        return updates
+    stack = KeptStack(kept, train_again)
+    return [
+        replace(update, payload=KeptPayload(stack, place, own))
+        for place, (update, own) in enumerate(zip(updates, shapes, strict=True))
+    ]
 
 
 def _sums_here(form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]) -> Sums:
@@ -493,6 +415,8 @@ def result(references: Any) -> Any:
         cause = error.cause
         if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
             raise full(cause) from error
+        if isinstance(cause, ObjectLostError):
+            raise cause from error
         if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
             raise cause from None
         raise

@@ -12,11 +12,11 @@ from ray.exceptions import RayTaskError
 
 from emulator.backends.batch import BatchRun
 from emulator.backends.content import content_key, numeric_settings
+from emulator.backends.host_actor import Started
 from emulator.backends.ray import (
     DIED,
     REPLACED_CPUS,
     RayHosts,
-    Started,
     cpus_per_host,
     free_resources,
     loading,

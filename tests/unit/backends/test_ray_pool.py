@@ -9,7 +9,8 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from emulator.backends.ray import RayHosts, Started
+from emulator.backends.host_actor import Started
+from emulator.backends.ray import RayHosts
 from emulator.backends.ray_pool import Lease, LeasedBackend, Loaded
 from emulator.errors import DataError
 from emulator.forms.lora import LoraForm
