@@ -26,10 +26,10 @@ def gemm_flop_per_s(n_threads: int) -> float:
 
 
 def round_flop(workload: Workload) -> float:
-    """FLOP of a round by the same count that prices emulated devices (see ``emulator.world.price.cost``)."""
+    """FLOP of a round by the same count that prices emulated devices (see ``emulator.world.price.step_time``)."""
     from emulator.forms.lora import LoraAssignment, LoraForm
     from emulator.shapes.catalog import model_spec_from_config
-    from emulator.world.price.steps import step_of
+    from emulator.world.price.step_kinds import step_of
 
     config = {"model_type": "bert", "type_vocab_size": 2, **model_config(workload)}
     model = model_spec_from_config(config, name="workload", n_labels=4, seq_len=workload.seq_len, head="output")

@@ -27,7 +27,7 @@ from emulator.learning.model.sites import find_sites
 from emulator.records import Work, WorkKind
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.step_price import price_step
+from emulator.world.price.price_bands import price_step
 
 BOARDS = ("jetson_tx2", "jetson_xavier_nx", "jetson_agx_xavier")
 FAMILIES = {"roberta": RobertaConfig, "bert": BertConfig}

@@ -12,7 +12,7 @@ PRECISIONS = ("fp32", "amp")
 
 StepLaw = Literal["roofline", "queued", "in_turn"]
 STEP_LAWS: tuple[str, ...] = get_args(StepLaw)
-"""How the parts of a pass add up; :func:`emulator.world.price.cost.step_time` says what each law is."""
+"""How the parts of a pass add up; :func:`emulator.world.price.step_time.step_time` says what each law is."""
 
 WORK_KINDS = ("adapters", "weights", "inference")
 """What a step may train: adapters, the weights of whole layers (full fine-tuning), nothing."""

@@ -11,8 +11,8 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 # A cluster of the user's is not for tests; those that need one start it, and name it to what they run.
 os.environ.pop("RAY_ADDRESS", None)
 
-TOGETHER = re.compile(r"\b(ray_cluster|inline_runs)\b")
-"""Which file uses what is dear and made once per session stands in its text."""
+TOGETHER = re.compile(r"\binline_runs\b")
+"""Which file uses what is dearer to make twice than to wait for stands in its text."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -12,7 +12,7 @@ from emulator.records import NO_ADAPTERS, Work, WorkKind
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.memory import peak_memory
-from emulator.world.price.step_price import price_step
+from emulator.world.price.price_bands import price_step
 
 BOARDS = (
     "raspberry_pi_5",

@@ -1,12 +1,14 @@
 """What a batch of runs is to whoever carries it out: the runs, and whom to tell what becomes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
+from emulator.backends.content import numeric_settings
 from emulator.config import Config
 from emulator.observers.base import Progress
+from emulator.running.capacity import most_hosts, n_hosts
 from emulator.storage.places import Place
 
 
@@ -48,6 +50,18 @@ def alike(runs: Sequence[BatchRun]) -> list[list[BatchRun]]:
         return True, training.threads_per_host, run.config.backend.gpu_share
 
     return [list(group) for _, group in groupby(sorted(runs, key=reserves), key=reserves)]
+
+
+def pool_asks(runs: Sequence[BatchRun]) -> int:
+    """How many hosts these runs ask of the pool that they share; 0 where all leave that open."""
+    return max(run.config.backend.hosts or 0 for run in runs)
+
+
+def pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> int:
+    """How many hosts the pool of runs that are :func:`alike` has, where so much is ``free``."""
+    # More than all runs have stacks would have nothing to do, even if all were under way.
+    most = sum(most_hosts(run.n_devices, numeric_settings(run.config).devices_stacked) for run in runs)
+    return n_hosts(runs[0].config, free, asked=pool_asks(runs), most=most)
 
 
 def next_run(keys: Sequence[str], resident: set[str]) -> int:

@@ -1,4 +1,4 @@
-"""A device host as a Ray actor. What a call does depends on its arguments alone."""
+"""The actor of a host: what a process of its own is asked for, and how one is started."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import ray
 from emulator.algorithms.aggregation import Sums, contribution, coordinate_sums
 from emulator.backends.content import load_content, weights_of, with_weights, without_weights
 from emulator.backends.kept_updates import Shapes, fetched, is_kept, shapes_of
+from emulator.backends.ray_cluster import here
 from emulator.config import Config
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 MOST_RESIDENT = 2
 """So many models with their data a host keeps built; another run of the same seed finds its own."""
+REPLACED_CPUS = 0.0
+"""CPUs that Ray reserves for a host in the place of one that died: with a machine its CPUs are lost, and one that waits
+for as many would wait for ever."""
 SentStack = tuple[Sequence[Job], Sequence[Any]]
 """The jobs of a stack without the states that they start from, and references to these."""
 
@@ -160,3 +164,20 @@ def _import_learning() -> None:
         gc.freeze()
     finally:
         gc.enable()
+
+
+def loading(host: Any) -> Any:
+    """What loads model and data: an actor on this machine, where the user's files are.
+
+    It is ``host`` where there is one machine only. What is loaded lies in this machine's part of the object store, from
+    which hosts fetch it wherever they are, and stays there when others die.
+    """
+    machines = [machine for machine in ray.nodes() if machine["Alive"]]  # type: ignore[no-untyped-call]
+    if len(machines) == 1:
+        return host
+    return ray.remote(HostActor).options(num_cpus=0, scheduling_strategy=here()).remote("loader")
+
+
+def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:
+    """A new host, which reserves so many CPUs and GPUs."""
+    return ray.remote(HostActor).options(num_cpus=n_cpus, num_gpus=n_gpus).remote(name, started)

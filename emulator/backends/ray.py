@@ -1,6 +1,4 @@
-"""Device hosts on Ray, each for one device or a shard of them, and the calls of them; all share one model and data."""
-
-from __future__ import annotations
+"""A run's hosts as Ray actors: their calls, and who comes in the place of one that died; all share model and data."""
 
 import math
 from collections import Counter, deque
@@ -9,24 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import ray
-from ray.exceptions import (
-    ObjectLostError,
-    ObjectStoreFullError,
-    OutOfDiskError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-)
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import ObjectLostError
 
 from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
 from emulator.backends.content import numeric_settings
 from emulator.backends.deaths import why_died
-from emulator.backends.host_actor import HostActor, SentStack, Started
+from emulator.backends.host_actor import REPLACED_CPUS, SentStack, Started, loading, new_host
 from emulator.backends.kept_updates import KeptPayload, KeptStack, Shapes
+from emulator.backends.ray_calls import DIED, LOST, result
+from emulator.backends.ray_cluster import cpus_per_host, free_resources
 from emulator.backends.shared_states import SharedStates
 from emulator.backends.stacks import (
     declared_cost,
@@ -36,26 +28,16 @@ from emulator.backends.stacks import (
     stack_jobs,
 )
 from emulator.config import Config
-from emulator.errors import ConfigError, LostError, UserError
+from emulator.errors import ConfigError, LostError
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.records import Arrays, Evaluation, EvaluationShard, Job, Prepared, Update
-from emulator.running.capacity import HOST_BYTES, n_hosts
+from emulator.running.capacity import HOST_BYTES, asked_hosts, hosts_on_gpus, most_hosts, n_hosts
 from emulator.running.hosts import Backend, HostTiming, OnJobs
 from emulator.running.objectives import run_objective
 from emulator.running.paths import located
 
-if TYPE_CHECKING:
-    pass
-
 MOST_REPLACEMENTS = 3
 """So often a host that died is replaced before the run gives up."""
-REPLACED_CPUS = 0.0
-"""CPUs that Ray reserves for a host in the place of one that died: with a machine its CPUs are lost, and one that waits
-for as many would wait for ever."""
-DIED = (RayActorError, OutOfMemoryError)
-"""What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
-LOST = (*DIED, ObjectLostError)
-"""What a call raises that ended with its actor, or whose result was lost with the actor's machine."""
 
 
 class RayHosts(Backend):
@@ -334,7 +316,9 @@ class RayBackend(RayHosts):
 
 
 def next_stack(stream: Any, train_again: Callable[[], Any]) -> list[Update]:
-    """The next stack of what :meth:`HostActor.train` hands over, which ``train_again`` gives once more.
+    """The next stack of what :meth:`~emulator.backends.host_actor.HostActor.train` hands over.
+
+    ``train_again`` gives the payloads once more, should they be lost.
 
     Raises:
         StopIteration: there is none.
@@ -359,33 +343,12 @@ def _sums_here(form: AdapterForm, state: Arrays, updates: Sequence[Update], weig
     return coordinate_sums(state, map(partial(contribution, form, state), updates, weights))
 
 
-def here() -> NodeAffinitySchedulingStrategy:
-    """Places an actor on this machine, where the user's files are and results are written."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def loading(host: Any) -> Any:
-    """What loads model and data: an actor on this machine, where the user's files are.
-
-    It is ``host`` where there is one machine only. What is loaded lies in this machine's part of the object store, from
-    which hosts fetch it wherever they are, and stays there when others die.
-    """
-    machines = [machine for machine in ray.nodes() if machine["Alive"]]  # type: ignore[no-untyped-call]
-    if len(machines) == 1:
-        return host
-    return ray.remote(HostActor).options(num_cpus=0, scheduling_strategy=here()).remote("loader")
-
-
-def new_host(name: str, n_cpus: float, n_gpus: float, started: Started | None = None) -> Any:
-    """A new host, which reserves so many CPUs and GPUs."""
-    return ray.remote(HostActor).options(num_cpus=n_cpus, num_gpus=n_gpus).remote(name, started)
-
-
 def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> int:
     backend, free = config.backend, free_resources()
-    number = n_hosts(config, n_devices, devices_stacked, free)
+    most = most_hosts(n_devices, devices_stacked)
+    number = n_hosts(config, free, asked=asked_hosts(config, n_devices), most=most)
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if number * backend.gpu_share > free_gpus:
+    if backend.gpu_share and number > hosts_on_gpus(free_gpus, backend.gpu_share):
         raise ConfigError(
             f"{number} host processes need {number * backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} "
             f"free; lower backend.gpus_per_host or backend.hosts, got gpus_per_host {backend.gpu_share!r}"
@@ -397,49 +360,3 @@ def _checked_n_hosts(config: Config, n_devices: int, devices_stacked: int) -> in
             f"devices_per_actor {backend.devices_per_actor!r}, hosts {backend.hosts!r}"
         )
     return number
-
-
-def cpus_per_host(config: Config, n_hosts: int) -> float:
-    """CPUs that Ray reserves for a host: its threads, or less where more hosts are asked for than there are CPUs."""
-    share = free_resources().get("CPU", 1.0) / n_hosts
-    return min(float(config.training.threads_per_host), math.floor(share * 1000) / 1000)
-
-
-def result(references: Any) -> Any:
-    """``ray.get``, with a user's mistake, or a path that cannot be used, raised as itself rather than wrapped."""
-    try:
-        return ray.get(references)
-    except (OutOfDiskError, ObjectStoreFullError) as error:
-        raise full(error) from error
-    except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
-            raise full(cause) from error
-        if isinstance(cause, ObjectLostError):
-            raise cause from error
-        if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
-            raise cause from None
-        raise
-
-
-def full(error: Exception) -> UserError:
-    """What to do where Ray has no more room for what a run shares."""
-    return UserError(
-        "Ray has no room left for models and updates: its object store is full, and so is the disk of its temporary "
-        f"folder; free it, or set RAY_TMPDIR to a folder with more room ({first_line(error)})"
-    )
-
-
-def first_line(error: BaseException) -> str:
-    """What ``error`` says, without the details and traces that Ray adds below."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def free_resources() -> dict[str, float]:
-    """What the cluster has left, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes)."""
-    return dict(ray.available_resources())  # type: ignore[no-untyped-call]
-
-
-def cluster_gpus() -> float:
-    """How many GPUs the cluster has, whoever uses them."""
-    return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]

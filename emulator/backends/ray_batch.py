@@ -16,7 +16,8 @@ from emulator.backends.batch import BatchRun, Listener, alike, lease_size, next_
 from emulator.backends.deaths import Lives, is_cluster_lost
 from emulator.backends.environment import set_environment
 from emulator.backends.locks import hold_shared
-from emulator.backends.ray import DIED, cluster_gpus, here, result
+from emulator.backends.ray_calls import DIED, result
+from emulator.backends.ray_cluster import cluster_gpus, here
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
 from emulator.backends.ray_run import GRACE_S, POLL_S, connected
 from emulator.backends.ray_start import check_room

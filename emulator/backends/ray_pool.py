@@ -10,24 +10,17 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from emulator.backends.batch import BatchRun
+from emulator.backends.batch import BatchRun, pool_asks, pool_size
 from emulator.backends.content import content_key, numeric_settings
-from emulator.backends.host_actor import Started
-from emulator.backends.ray import (
-    DIED,
-    REPLACED_CPUS,
-    RayHosts,
-    cpus_per_host,
-    free_resources,
-    loading,
-    new_host,
-    result,
-)
+from emulator.backends.host_actor import REPLACED_CPUS, Started, loading, new_host
+from emulator.backends.ray import RayHosts
+from emulator.backends.ray_calls import DIED, result
+from emulator.backends.ray_cluster import cpus_per_host, free_resources
 from emulator.config import Config
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.records import Job, Prepared, Update
-from emulator.running.capacity import HOST_BYTES, most_hosts
+from emulator.running.capacity import HOST_BYTES, hosts_on_gpus
 from emulator.running.hosts import OnJobs
 from emulator.running.paths import located
 
@@ -100,7 +93,7 @@ class HostPool:
         Raises:
             ConfigError: so many hosts as are asked for do not fit into the cluster.
         """
-        number = pool_size(runs, free_resources())
+        number = checked_pool_size(runs, free_resources())
         self._config = runs[0].config
         self.cpus_per_host = cpus_per_host(self._config, number)
         self.hosts = {f"host-{index}": self._new(f"host-{index}", self.cpus_per_host) for index in range(number)}
@@ -126,34 +119,28 @@ class HostPool:
         return new_host(name, n_cpus, self._config.backend.gpu_share)
 
 
-def pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> int:
+def checked_pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> int:
     """How many hosts a pool for these runs has, given what is ``free`` by Ray's names of resources.
 
     Raises:
         ConfigError: so many hosts as are asked for do not fit.
     """
-    backend, threads = runs[0].config.backend, runs[0].config.training.threads_per_host
+    backend = runs[0].config.backend
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if backend.gpu_share > free_gpus:
+    room = hosts_on_gpus(free_gpus, backend.gpu_share) if backend.gpu_share else None
+    if room == 0:
         raise ConfigError(
             f"a host process needs {backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} free; lower "
             f"backend.gpus_per_host, got {backend.gpu_share!r}"
         )
-    asked = max(run.config.backend.hosts or 0 for run in runs)
-    if asked:
-        if asked * HOST_BYTES > free_bytes or asked * backend.gpu_share > free_gpus:
-            raise ConfigError(
-                f"{asked} host processes need about {asked * HOST_BYTES / 2**30:.1f} GB and "
-                f"{asked * backend.gpu_share:g} GPUs, the cluster has {free_bytes / 2**30:.1f} GB and "
-                f"{free_gpus:g} GPUs free; lower backend.hosts, got {asked!r}"
-            )
-        return asked
-    room = [free.get("CPU", 1.0) // threads, free_bytes // HOST_BYTES]
-    if backend.gpu_share:
-        room = [free_gpus // backend.gpu_share, free_bytes // HOST_BYTES]
-    # More hosts than stacks of devices would have nothing to do, even if all runs were under way.
-    most = sum(most_hosts(run.n_devices, numeric_settings(run.config).devices_stacked) for run in runs)
-    return max(1, int(min(*room, most)))
+    asked = pool_asks(runs)
+    if asked * HOST_BYTES > free_bytes or (room is not None and asked > room):
+        raise ConfigError(
+            f"{asked} host processes need about {asked * HOST_BYTES / 2**30:.1f} GB and "
+            f"{asked * backend.gpu_share:g} GPUs, the cluster has {free_bytes / 2**30:.1f} GB and "
+            f"{free_gpus:g} GPUs free; lower backend.hosts, got {asked!r}"
+        )
+    return pool_size(runs, free)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

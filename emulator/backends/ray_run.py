@@ -13,16 +13,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from emulator.backends.deaths import Lives
-from emulator.backends.ray import (
-    DIED,
-    BegunHosts,
-    RayBackend,
-    begin_hosts,
-    cluster_gpus,
-    free_resources,
-    here,
-    result,
-)
+from emulator.backends.ray import BegunHosts, RayBackend, begin_hosts
+from emulator.backends.ray_calls import DIED, result
+from emulator.backends.ray_cluster import cluster_gpus, free_resources, here
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_start import check_room, connect

@@ -9,7 +9,7 @@ from typing import Any
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.calibration.measurement import MeasuredStep
 from emulator.calibration.profile_file import step_row
-from emulator.world.price.step_price import price_step
+from emulator.world.price.price_bands import price_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

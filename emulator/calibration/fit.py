@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from device_profiles.records import PowerMode, StepLaw
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import UserError
-from emulator.world.price.cost import pass_time, step_time
 from emulator.world.price.step import StepDemand
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import pass_time, step_time
 
 FIGURES = ("flop_per_s", "memory_bytes_per_s", "dispatch_s", "step_overhead_s")
 _FASTEST_BYTES_PER_S = 1e13

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from emulator.calibration.step_settings import StepSetting, shape_of
 from emulator.running.limits import memory_left_bytes
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 if TYPE_CHECKING:
     from emulator.learning.model.probe import StepBench

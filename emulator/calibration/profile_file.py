@@ -19,7 +19,7 @@ from emulator.calibration.machine import Machine
 from emulator.calibration.measurement import MeasuredStep
 from emulator.errors import ConfigError
 from emulator.storage.files import check_writable, replaced
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 KEYS = {
     "flop_per_s": "fp32_tflop_per_s",

@@ -21,7 +21,7 @@ from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
 from emulator.shapes.catalog import model_spec
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.step_price import Band, StepPrice, price_step
+from emulator.world.price.price_bands import Band, StepPrice, price_step
 
 TARGET_SETS: Mapping[str, tuple[str, ...]] = {"qv": ("query", "value")}
 """Short names for sets of targets, beside ``all``."""

@@ -18,7 +18,11 @@ from emulator.records import Job, Prepared, Status
 from emulator.results.writer import check_out_dir
 from emulator.running.capacity import (
     HOST_BYTES,
+    asked_hosts,
     available_bytes,
+    free_here,
+    hosts_on_gpus,
+    most_hosts,
     n_cores,
     n_gpus,
     n_hosts,
@@ -240,7 +244,7 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
         detail += "; looks at this machine alone, not at the cluster that RAY_ADDRESS names"
     checks = [Check(name="hosts", is_fine=True, detail=detail)]
     if share := config.backend.gpu_share:
-        is_fine = number * share <= n_gpus()
+        is_fine = number <= hosts_on_gpus(n_gpus(), share)
         checks.append(
             Check(name="GPUs", is_fine=is_fine, detail=f"{number} hosts x {share:g}, of {n_gpus()} on this machine")
         )
@@ -259,10 +263,8 @@ def _n_hosts(config: Config, n_devices: int) -> int:
     backend = backend_kind(config.backend.kind)
     if not backend.has_host_processes:
         return 1
-    free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
-    if (free_bytes := available_bytes()) is not None:
-        free["memory"] = float(max(0, free_bytes - backend.own_bytes))
-    return n_hosts(config, n_devices, numeric_settings(config).devices_stacked, free)
+    most = most_hosts(n_devices, numeric_settings(config).devices_stacked)
+    return n_hosts(config, free_here(backend.own_bytes), asked=asked_hosts(config, n_devices), most=most)
 
 
 def _played_rounds(emulation: Emulation, n_rounds: int) -> tuple[_RoundAhead, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emulator.records import Evaluation, RoundPlan, RoundReport, Status
-from emulator.results.columns import Columns
+from emulator.results.arrow_tables import Columns
 from emulator.results.schemas import SCHEMAS
 from emulator.world.open_round import OpenRound
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emulator.errors import ConfigError, UserError
-from emulator.results.columns import Columns, arrow_table
+from emulator.results.arrow_tables import Columns, arrow_table
 from emulator.results.schemas import SCHEMA_VERSION, SCHEMAS
 from emulator.storage.files import make_folder, replaced, unwritable
 from emulator.storage.places import OWNER_PREFIX, Place, RemotePath, StorageError, listed, place

@@ -15,8 +15,11 @@ from emulator.shapes.model_folder import checkpoint_bytes
 
 __all__ = [
     "HOST_BYTES",
+    "asked_hosts",
     "available_bytes",
+    "free_here",
     "has_gpu_torch",
+    "hosts_on_gpus",
     "least_hosts",
     "most_hosts",
     "n_cores",
@@ -31,23 +34,61 @@ HOST_BYTES = 300 * 2**20
 """What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
 
 
-def n_hosts(config: Config, n_devices: int, devices_stacked: int, free: Mapping[str, float]) -> int:
-    """How many hosts share the devices, given what is ``free`` by Ray's names of resources."""
+_RAY_UNITS = 10_000
+
+
+def n_hosts(config: Config, free: Mapping[str, float], *, asked: int, most: int) -> int:
+    """How many hosts one run is given, or all runs that share a pool.
+
+    Args:
+        config: says what a host reserves; runs that share a pool reserve the same.
+        free: what there is, by Ray's names of resources (``CPU``, ``GPU``, ``memory`` in bytes). Memory is no limit
+            where it is not told.
+        asked: so many there are, whatever is free; 0 where that is left open.
+        most: more would have nothing to do.
+    """
+    if asked:
+        return asked
+    if share := config.backend.gpu_share:
+        room: float = hosts_on_gpus(free.get("GPU", 0.0), share)
+    else:
+        room = free.get("CPU", 0.0) // config.training.threads_per_host
+    if math.isfinite(free_bytes := free.get("memory", math.inf)):
+        room = min(room, free_bytes // HOST_BYTES)
+    return max(1, min(int(room), most))
+
+
+def hosts_on_gpus(free_gpus: float, share: float) -> int:
+    """How many hosts of a positive ``share`` of a GPU find room: one that needs less than a whole GPU lies on one.
+
+    Shares are counted as Ray counts resources, in ten-thousandths, so that ten hosts of 0.1 fit.
+    """
+    free, each = round(free_gpus * _RAY_UNITS), round(share * _RAY_UNITS)
+    if each >= _RAY_UNITS:
+        return free // each
+    whole, rest = divmod(free, _RAY_UNITS)
+    return whole * (_RAY_UNITS // each) + rest // each
+
+
+def asked_hosts(config: Config, n_devices: int) -> int:
+    """How many hosts a run by itself asks for; 0 where it leaves that open."""
     backend = config.backend
     if backend.devices_per_actor:
         return math.ceil(n_devices / backend.devices_per_actor)
-    if backend.hosts:
-        return backend.hosts
-    resource, per_host = ("GPU", backend.gpu_share) if backend.gpu_share else ("CPU", config.training.threads_per_host)
-    room = int(free.get(resource, 1) // per_host)
-    if "memory" in free:
-        room = min(room, int(free["memory"] // HOST_BYTES))
-    return max(1, min(room, most_hosts(n_devices, devices_stacked)))
+    return backend.hosts or 0
 
 
 def most_hosts(n_devices: int, devices_stacked: int) -> int:
     """How many hosts a run can use: more than it has stacks of devices would have nothing to do."""
     return math.ceil(n_devices / devices_stacked)
+
+
+def free_here(own_bytes: int) -> dict[str, float]:
+    """What this machine has for hosts, by Ray's names of resources, beside ``own_bytes`` of their backend's own."""
+    free = {"CPU": float(n_cores()), "GPU": float(n_gpus())}
+    if (free_bytes := available_bytes()) is not None:
+        free["memory"] = float(max(0, free_bytes - own_bytes))
+    return free
 
 
 def n_gpus() -> int:

@@ -1,17 +1,18 @@
 """Looks at a sweep before it is started: how long it will take here, what memory it needs, which runs will not fit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
-from emulator.backends.content import content_key, numeric_settings
+from emulator.backends.batch import BatchRun, alike, pool_size
+from emulator.backends.content import content_key
 from emulator.backends.kinds import BackendKind, backend_kind
 from emulator.launch.preflight import Check, Preflight, examine
 from emulator.results.sweep_folder import run_dir
-from emulator.running.capacity import HOST_BYTES, available_bytes, most_hosts, n_cores, n_gpus, weights_bytes, with_gpus
+from emulator.running.capacity import HOST_BYTES, available_bytes, free_here, n_cores, n_gpus, weights_bytes, with_gpus
 from emulator.storage.places import Place
-from emulator.sweeps.expansion import SEED, Clusters, PlannedRun, Sweep
-from emulator.sweeps.folder import finished_runs
+from emulator.sweeps.expansion import SEED, PlannedRun, Sweep
+from emulator.sweeps.folder import as_batch, finished_runs
 
 COORDINATOR_BYTES = 200 * 2**20
 """An estimate of what the process of a run takes beside its hosts: numpy, pyarrow and Ray loaded, 80 devices."""
@@ -58,8 +59,9 @@ def estimate(sweep: Sweep, sweep_dir: Place, max_parallel: int) -> SweepEstimate
     """
     finished = finished_runs(sweep, sweep_dir)
     left = [run for run in sweep.runs if run.name not in finished]
-    clusters = Clusters()
-    n_hosts = _n_hosts(left, clusters)
+    batch = as_batch(left, sweep_dir)
+    n_devices = {run.name: run.n_devices for run in batch}
+    n_hosts = largest_pool(batch)
     n_parallel = _n_parallel(left, n_hosts, max_parallel)
     wall_s: dict[str, float] = {}
     load_s: dict[str, float] = {}
@@ -73,7 +75,7 @@ def estimate(sweep: Sweep, sweep_dir: Place, max_parallel: int) -> SweepEstimate
             problems[alike[0].name] = failing
         for run in alike:
             wall_s[run.name] = _alone_s(run, found, n_parallel)
-            load_s[content_key(run.config, clusters.of(run.config).n_devices)] = _load_s(run, found) / max(1, n_hosts)
+            load_s[content_key(run.config, n_devices[run.name])] = _load_s(run, found) / max(1, n_hosts)
     backends = {_backend(run).name: _backend(run) for run in left}
     return SweepEstimate(
         finished=tuple(finished),
@@ -87,11 +89,21 @@ def estimate(sweep: Sweep, sweep_dir: Place, max_parallel: int) -> SweepEstimate
     )
 
 
+def largest_pool(runs: Sequence[BatchRun]) -> int:
+    """Hosts of the largest pool that these runs have on this machine; 0 where none trains in host processes."""
+    hosted = [
+        replace(run, config=with_gpus(run.config, n_gpus()))
+        for run in runs
+        if run.config.training.enabled and _backend(run).has_host_processes
+    ]
+    return max((pool_size(group, free_here(_backend(group[0]).own_bytes)) for group in alike(hosted)), default=0)
+
+
 def _kind(run: PlannedRun) -> str:
     return run.config.model_copy(update={SEED: 0}).model_dump_json()
 
 
-def _backend(run: PlannedRun) -> BackendKind:
+def _backend(run: PlannedRun | BatchRun) -> BackendKind:
     return backend_kind(run.config.backend.kind)
 
 
@@ -108,20 +120,6 @@ def _load_s(run: PlannedRun, found: Preflight) -> float:
     if found.wall is None or not run.config.training.enabled:
         return 0.0
     return found.wall.start_s - _backend(run).start_s
-
-
-def _n_hosts(runs: Sequence[PlannedRun], clusters: Clusters) -> int:
-    """Hosts of the largest pool, on this machine."""
-    pools = [0]
-    for run in runs:
-        config = with_gpus(run.config, n_gpus())
-        backend, training = config.backend, config.training
-        if not training.enabled or not _backend(run).has_host_processes:
-            continue
-        room = n_gpus() // backend.gpu_share if backend.gpu_share else n_cores() // training.threads_per_host
-        most = most_hosts(clusters.of(run.config).n_devices, numeric_settings(config).devices_stacked) * len(runs)
-        pools.append(backend.hosts or max(1, min(int(room), most)))
-    return max(pools)
 
 
 def _n_parallel(runs: Sequence[PlannedRun], n_hosts: int, max_parallel: int) -> int:

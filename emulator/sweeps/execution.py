@@ -15,9 +15,10 @@ from emulator.observers.base import Progress, RunObserver
 from emulator.results.sweep_folder import is_sweep, run_dir
 from emulator.results.writer import INFO_FILE
 from emulator.storage.places import Place
-from emulator.sweeps.expansion import Clusters, Sweep
+from emulator.sweeps.expansion import Sweep
 from emulator.sweeps.folder import (
     RunState,
+    as_batch,
     finished_runs,
     info_of,
     make_sweep_folder,
@@ -59,19 +60,9 @@ def run_sweep(sweep: Sweep, sweep_dir: Place, display: Display, max_parallel: in
         finished = finished_runs(sweep, sweep_dir) if is_sweep(sweep_dir) else {}
         write_description(sweep, sweep_dir)
         progress = _RunStates(sweep, sweep_dir, finished, display)
-        clusters = Clusters()
-        left = [
-            BatchRun(
-                name=run.name,
-                config=run.config,
-                n_devices=clusters.of(run.config).n_devices,
-                out_dir=run_dir(sweep_dir, run.name).absolute(),
-            )
-            for run in sweep.runs
-            if progress.states[run.name].status != "finished"
-        ]
+        left = [run for run in sweep.runs if progress.states[run.name].status != "finished"]
         try:
-            _carry_out(left, progress, max_parallel, lock)
+            _carry_out(as_batch(left, sweep_dir), progress, max_parallel, lock)
         finally:
             progress.close()
     return progress.states

@@ -13,10 +13,11 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emulator.backends.batch import BatchRun
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.results.info import LaterVersionError, read_info
-from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS, SWEEP_FILE, is_sweep
+from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS, SWEEP_FILE, is_sweep, run_dir
 from emulator.results.writer import check_out_dir
 from emulator.running.compose import input_digests, resolved_settings
 from emulator.running.continuation import why_not_from_checkpoint
@@ -47,6 +48,20 @@ class RunState:
     error: str | None = None
     n_rounds: int = 0
     wall_s: float | None = None
+
+
+def as_batch(runs: Sequence[PlannedRun], sweep_dir: Place) -> list[BatchRun]:
+    """Runs of a sweep as they are carried out, each with its folder in ``sweep_dir``."""
+    clusters = Clusters()
+    return [
+        BatchRun(
+            name=run.name,
+            config=run.config,
+            n_devices=clusters.of(run.config).n_devices,
+            out_dir=run_dir(sweep_dir, run.name).absolute(),
+        )
+        for run in runs
+    ]
 
 
 def finished_runs(sweep: Sweep, sweep_dir: Place) -> dict[str, RunState]:

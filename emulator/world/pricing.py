@@ -3,9 +3,9 @@
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import TrainingDefaults, Work
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.cost import ComputeCost, CostModel
 from emulator.world.price.known_range import outside_known_range
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import ComputeCost, CostModel
 
 
 class Pricing:

@@ -28,7 +28,7 @@ from emulator.records import (
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.world.availability import Always, Availability, DropOuts
-from emulator.world.books import Books
+from emulator.world.bookkeeper import Bookkeeper
 from emulator.world.clock import Clock, Event, Process
 from emulator.world.computation import Computations, Fractions
 from emulator.world.devices import Boards, DeviceLost
@@ -80,7 +80,7 @@ class Testbed:
         self._server_flop_per_s = server_flop_per_s
         heat = Heat(boards.thermal, n_devices) if boards.thermal else None
         self._network = Network(self.clock, links, shared)
-        self._books = Books(self.clock, self._network, heat)
+        self._bookkeeper = Bookkeeper(self.clock, self._network, heat)
         self._computations = Computations(self.clock, boards, heat, model, training)
         self._presence = Presence(self.clock, availability or Always(n_devices))
         self._drop_outs = drop_outs or DropOuts(n_devices, 0.0, seeds)
@@ -161,8 +161,8 @@ class Testbed:
         """
         opened = self.round
         for device_id, ongoing in self._ongoing.items():
-            self._books.enter(opened, device_id, ongoing, has_ended=False)
-        report = self._books.close(opened, evaluation)
+            self._bookkeeper.enter(opened, device_id, ongoing, has_ended=False)
+        report = self._bookkeeper.close(opened, evaluation)
         self._busy = {device_id: opened.ledgers[device_id] for device_id in self._ongoing}
         self._round = None
         return report
@@ -222,7 +222,7 @@ class Testbed:
             raise ValueError(f"a device is lost as one of {reasons}, got {status!r}")
         self.round.ledgers[device_id].status = status
         if ongoing := self._ongoing.pop(device_id, None):
-            self._books.enter(self.round, device_id, ongoing, has_ended=False)
+            self._bookkeeper.enter(self.round, device_id, ongoing, has_ended=False)
             if ongoing.transfer is not None:
                 self._network.stop(ongoing.transfer)
             self.clock.fail(ongoing.event, DeviceLost(device_id))
@@ -298,7 +298,7 @@ class Testbed:
 
     def _begin(self, device_id: int, ongoing: Ongoing) -> Event:
         self.round.ledgers[device_id].status = Status.OK
-        self._books.enter_wait(self.round, device_id)
+        self._bookkeeper.enter_wait(self.round, device_id)
         self._ongoing[device_id] = ongoing
         ongoing.event.callbacks.append(lambda event: self._end(device_id, ongoing))
         self._presence.watch(device_id, lambda: self._drop(device_id))
@@ -307,7 +307,7 @@ class Testbed:
     def _end(self, device_id: int, ongoing: Ongoing) -> None:
         if ongoing.event.error is None:
             del self._ongoing[device_id]
-            self._books.enter(self.round, device_id, ongoing, has_ended=True)
+            self._bookkeeper.enter(self.round, device_id, ongoing, has_ended=True)
 
     def _drop(self, device_id: int, only: Ongoing | None = None) -> None:
         """The device is lost if it is busy: with ``only``, or else with anything."""

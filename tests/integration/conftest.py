@@ -81,6 +81,6 @@ def inline_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayCluster]:
-    """A Ray cluster that lasts as long as the tests; for those that are marked ``ray``, which share a worker."""
+    """A Ray cluster that lasts as long as the tests of this worker; those that are marked ``ray`` share it."""
     with started_cluster() as cluster:
         yield cluster

@@ -17,8 +17,8 @@ from emulator.learning.model import probe
 from emulator.learning.model.probe import StepBench, StepSeconds
 from emulator.records import Work
 from emulator.shapes.catalog import model_spec_from_config
-from emulator.world.price.cost import step_time
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import step_time
 from tests.command_line import in_process, jetbed, started
 from tests.integration.conftest import small_run
 from tests.unit.calibration.made_up_steps import FIGURES

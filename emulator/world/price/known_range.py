@@ -3,7 +3,7 @@
 from device_profiles.records import DeviceProfile
 from emulator.records import Work
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 
 def outside_known_range(profile: DeviceProfile, model: ModelSpec, work: Work, precision: str) -> str | None:

@@ -3,7 +3,7 @@
 from emulator.records import Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step import Attention, MemoryUse
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 
 def peak_memory(

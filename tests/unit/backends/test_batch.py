@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from emulator.backends.batch import BatchRun, alike, lease_size, next_run
+from emulator.backends.batch import BatchRun, alike, lease_size, next_run, pool_size
 from emulator.backends.content import content_key
 from emulator.backends.locks import exclusive, hold_shared
-from emulator.backends.ray_pool import pool_size
+from emulator.backends.ray_pool import checked_pool_size
 from emulator.config import load_config
 from emulator.errors import ConfigError
 from emulator.running.capacity import HOST_BYTES
@@ -65,7 +65,7 @@ def test_a_pool_is_as_large_as_there_is_room_and_use_for(
 ) -> None:
     runs = [batch_run("a", **overrides), batch_run("b", seed=1, **overrides)]
 
-    assert pool_size(runs, free) == size
+    assert pool_size(runs, free) == checked_pool_size(runs, free) == size
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_pool_is_as_large_as_there_is_room_and_use_for(
 )
 def test_a_pool_without_room_is_refused(free: Mapping[str, float], overrides: Mapping[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        pool_size([batch_run(**overrides)], free)
+        checked_pool_size([batch_run(**overrides)], free)
     assert expected in str(caught.value)
 
 
@@ -110,3 +110,8 @@ def test_a_lock_is_held_by_one_or_shared_by_many_until_it_is_closed(tmp_path: Pa
 
 def test_the_largest_pool_knows_no_limit_of_memory_where_ray_tells_none() -> None:
     assert pool_size([batch_run()], {"CPU": 4.0}) == pool_size([batch_run()], {"CPU": 4.0, "memory": math.inf}) == 4
+
+
+def test_a_pool_has_as_many_hosts_as_the_run_that_asks_for_most() -> None:
+    runs = [batch_run("a", backend__hosts=3), batch_run("b", backend__hosts=6), batch_run("c")]
+    assert pool_size(runs, {"CPU": 2.0}) == 6

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError
 
-from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend, first_line, result
+from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend
 from emulator.backends.shared_states import SharedStates
 from emulator.errors import UserError
 from emulator.forms.lora import LoraForm
@@ -111,16 +111,6 @@ def test_an_export_is_repeated_on_a_new_host_and_written_here(tmp_path: Path) ->
     assert (tmp_path / "adapter" / "parts" / "1.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize("error", [OutOfDiskError("disk"), ObjectStoreFullError("store")])
-def test_a_full_store_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(references: Any) -> Any:
-        raise error
-
-    monkeypatch.setattr(ray, "get", fail)
-    with pytest.raises(UserError, match="set RAY_TMPDIR to a folder with more room"):
-        result(None)
-
-
 def test_the_timings_of_a_dead_host_are_left_out() -> None:
     backend = FakeBackend([FakeHost("a", DEATH), FakeHost("b")], [])
 
@@ -134,32 +124,3 @@ def test_hosts_that_keep_dying_end_the_run_with_one_line(tmp_path: Path) -> None
     with pytest.raises(UserError, match=f"a device host died {MOST_REPLACEMENTS + 1} times.*backend.hosts") as caught:
         backend.export(FORM, {}, tmp_path)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [(ValueError("\n  first\nsecond"), "first"), (ValueError("one"), "one"), (TimeoutError(), "TimeoutError")],
-)
-def test_the_first_line_of_an_error_says_something(error: Exception, line: str) -> None:
-    assert first_line(error) == line
-
-
-@pytest.mark.parametrize(
-    ("cause", "raised"),
-    [
-        (UserError("no such model"), UserError),
-        (OSError(36, "File name too long", "a.csv"), OSError),
-        (OSError("not about a file"), RayTaskError),
-        (KeyError("bug"), RayTaskError),
-    ],
-)
-def test_only_what_the_user_can_mend_is_raised_as_itself(
-    monkeypatch: pytest.MonkeyPatch, cause: Exception, raised: type[Exception]
-) -> None:
-    def fail(references: object) -> None:
-        raise RayTaskError("prepare", "the remote traceback", cause)
-
-    monkeypatch.setattr(ray, "get", fail)
-    with pytest.raises(raised) as caught:
-        result([])
-    assert (caught.value is cause) == (raised is not RayTaskError)

@@ -8,8 +8,8 @@ from device_profiles.records import StepLaw
 from emulator.calibration.fit import mode_of
 from emulator.calibration.measurement import MeasuredStep
 from emulator.calibration.step_settings import StepSetting, grid
-from emulator.world.price.cost import step_time
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import step_time
 
 FIGURES = (1e11, 1.2e10, 8e-6, 4e-4)
 """100 GFLOP/s, 12 GB/s, 8 us an operation, 0.4 ms a step."""

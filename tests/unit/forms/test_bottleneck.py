@@ -11,7 +11,7 @@ from emulator.records import Update
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model, tiny_state
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 WIDTH = 48
 FORM = BottleneckForm(width=WIDTH)

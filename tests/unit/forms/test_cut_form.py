@@ -9,7 +9,7 @@ from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model, tiny_state
 from emulator.world.price.memory import peak_memory
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 MODEL = tiny_model(n_layers=4)
 FORM = CutLoraForm(ranks=(2, 3, 4, 5), cut=2)

@@ -13,7 +13,7 @@ from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model
 from emulator.testing.small_world import tiny_state
 from emulator.world.price.memory import peak_memory
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 FORM = DiagonalLoraForm(rank=4)
 MODEL = tiny_model(3)

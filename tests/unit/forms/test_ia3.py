@@ -9,7 +9,7 @@ from emulator.records import Update
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 FORM = Ia3Form()
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=128, head="output")

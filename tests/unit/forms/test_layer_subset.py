@@ -9,7 +9,7 @@ from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.shapes.catalog import model_spec
 from emulator.testing import tiny_model
 from emulator.world.price.memory import peak_memory
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 FORM = LayerSubsetLoraForm(ranks=(4, 4, 4))
 SOME = LoraAssignment(device_id=0, n_steps=2, batch_size=4, learning_rate=0.1, ranks=(4, 0, 4), depth=3)

@@ -21,7 +21,7 @@ from emulator.shapes.spec import ModelSpec
 from emulator.testing import exact_testbed, tiny_model, tiny_state
 from emulator.world.availability import DropOuts
 from emulator.world.open_round import OpenRound, Train
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 from emulator.world.testbed import Testbed
 
 MODEL = tiny_model(n_layers=4)  # width 16, 8 tokens

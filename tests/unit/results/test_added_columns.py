@@ -7,7 +7,7 @@ import pyarrow.dataset as ds
 import pytest
 
 import emulator
-from emulator.results import columns, rows
+from emulator.results import arrow_tables, rows
 from emulator.results.schemas import SCHEMAS
 
 SETTINGS = {
@@ -25,7 +25,7 @@ ADDED = {
 
 def test_a_column_that_is_added_to_a_schema_alone_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     longer = {table: schema.append(ADDED[table]) if table in ADDED else schema for table, schema in SCHEMAS.items()}
-    for module in (rows, columns):
+    for module in (rows, arrow_tables):
         monkeypatch.setattr(module, "SCHEMAS", longer)
 
     emulator.emulate(SETTINGS, tmp_path / "run")

@@ -8,8 +8,8 @@ from emulator.forms.lora import LoraForm, lora_assignment
 from emulator.records import TrainingDefaults
 from emulator.testing import tiny_model
 from emulator.testing.small_world import made_up_devices
-from emulator.world.price.cost import price
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import price
 from emulator.world.pricing import Pricing
 
 MODEL = tiny_model()

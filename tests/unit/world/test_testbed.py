@@ -24,8 +24,8 @@ from emulator.world.devices import DeviceLost
 from emulator.world.network.shared_network import SharedCapacity
 from emulator.world.open_round import Train
 from emulator.world.power_modes import PowerModes
-from emulator.world.price.cost import price
 from emulator.world.price.memory import peak_memory
+from emulator.world.price.step_time import price
 
 if TYPE_CHECKING:  # pytest would try to collect a class whose name begins with Test
     from emulator.world.testbed import Testbed

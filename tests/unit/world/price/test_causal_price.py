@@ -10,7 +10,7 @@ from emulator.records import Work, WorkKind
 from emulator.shapes.catalog import causal_spec, causal_spec_from_config, model_spec_from_config
 from emulator.shapes.causal import CausalSpec
 from emulator.world.price.memory import peak_memory
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

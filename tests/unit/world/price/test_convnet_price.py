@@ -9,10 +9,10 @@ from emulator.records import Work, WorkKind
 from emulator.shapes.convnet import ConvNetSpec
 from emulator.shapes.convnet_catalog import builtin_convnet, convnet_spec
 from emulator.testing.small_world import made_up_devices
-from emulator.world.price.cost import price
 from emulator.world.price.known_range import outside_known_range
 from emulator.world.price.memory import peak_memory
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import price
 
 BATCH = 4
 NETWORK = builtin_convnet((3, 10, 10), 5)

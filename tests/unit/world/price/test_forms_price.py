@@ -11,7 +11,7 @@ from emulator.forms.ia3 import Ia3Form
 from emulator.forms.layerwise import LayerwiseAssignment, LayerwiseForm
 from emulator.learning.attach.bottleneck import Bottleneck
 from emulator.records import Work
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 
 class Ia3Linear(nn.Module):

@@ -10,7 +10,7 @@ from emulator.shapes.catalog import model_spec
 from emulator.world.price.layers import Layers
 from emulator.world.price.memory import peak_memory
 from emulator.world.price.operations import n_backward_operations, n_forward_operations
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=128, head="output")
 H, N_TOKENS = 768, 4 * 128

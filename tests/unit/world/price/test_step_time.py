@@ -14,12 +14,11 @@ from emulator.forms.lora import low_rank_adapters
 from emulator.records import NO_ADAPTERS, Work, WorkKind
 from emulator.shapes.catalog import model_spec, model_spec_from_config
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price import cost
-from emulator.world.price.cost import CostModel, price, step_time
 from emulator.world.price.layers import Layers
 from emulator.world.price.operations import n_backward_operations, n_forward_operations
 from emulator.world.price.step import Step
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import CostModel, price, step_time
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=256, head="output")
 TX2_STEPS = Path(__file__).parents[4] / "device_profiles" / "tx2_adapter_steps.csv"
@@ -177,7 +176,7 @@ def test_work_is_counted_once_however_often_it_is_priced(monkeypatch: pytest.Mon
         counted.append(work)
         return step_of(model, work, precision)
 
-    monkeypatch.setattr(cost, "step_of", counting)
+    monkeypatch.setattr("emulator.world.price.step_time.step_of", counting)
     costs, works = CostModel(ROBERTA, "fp32"), [lora(depth) for depth in range(13)]
     priced = [[costs.price(work, MODE) for work in works] for _ in range(3)]
 

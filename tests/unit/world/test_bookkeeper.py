@@ -6,7 +6,7 @@ from emulator.seeds import Seeds
 from emulator.testing import exact_testbed, tiny_model
 from emulator.testing.exact_testbed import COMPUTE_W, IDLE_W
 from emulator.testing.small_world import made_up_links
-from emulator.world.books import Books
+from emulator.world.bookkeeper import Bookkeeper
 from emulator.world.clock import Clock, Event, Process
 from emulator.world.ledger import Ongoing
 from emulator.world.network.links import Links
@@ -23,8 +23,8 @@ def opened() -> OpenRound:
     return testbed.open_round(0)
 
 
-def books(clock: Clock) -> Books:
-    return Books(clock, Network(clock, Links(made_up_links(2), Seeds(0)), None), None)
+def bookkeeper(clock: Clock) -> Bookkeeper:
+    return Bookkeeper(clock, Network(clock, Links(made_up_links(2), Seeds(0)), None), None)
 
 
 def until(clock: Clock, time_s: float) -> Process[None]:
@@ -33,16 +33,16 @@ def until(clock: Clock, time_s: float) -> Process[None]:
 
 def test_a_computation_is_entered_as_it_goes_on_and_the_rest_is_waiting() -> None:
     clock, this = Clock(), opened()
-    kept = books(clock)
+    keeper = bookkeeper(clock)
     clock.run(until(clock, 1.0))
-    kept.enter_wait(this, 0)
+    keeper.enter_wait(this, 0)
     working = Ongoing(kind=ActivityKind.COMPUTE, start_s=1.0, duration_s=4.0, event=Event(), forward_s=4.0)
     for time_s, has_ended in ((2.0, False), (5.0, True)):
         clock.run(until(clock, time_s))
-        kept.enter(this, 0, working, has_ended=has_ended)
+        keeper.enter(this, 0, working, has_ended=has_ended)
     clock.run(until(clock, 6.0))
 
-    report = kept.close(this, Evaluation(accuracy=0.5, loss=1.0, n_examples=2))
+    report = keeper.close(this, Evaluation(accuracy=0.5, loss=1.0, n_examples=2))
 
     log = this.activities
     own = [i for i, device_id in enumerate(log.device_id) if device_id == 0]
@@ -61,7 +61,7 @@ def test_a_computation_is_entered_as_it_goes_on_and_the_rest_is_waiting() -> Non
 def test_in_a_round_of_no_length_every_device_has_an_activity_of_no_length() -> None:
     clock, this = Clock(), opened()
 
-    report = books(clock).close(this, None)
+    report = bookkeeper(clock).close(this, None)
 
     assert (this.activities.device_id, this.activities.kind) == ([0, 1], ["wait", "wait"])
     assert report.start_s == report.end_s == 0.0

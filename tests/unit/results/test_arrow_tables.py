@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from emulator.records import ActivityKind
-from emulator.results.columns import arrow_table
+from emulator.results.arrow_tables import arrow_table
 from emulator.results.schemas import SCHEMAS
 
 

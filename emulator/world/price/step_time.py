@@ -1,4 +1,4 @@
-"""What a local step costs: the operations and bytes of the declared work, and their time on a device.
+"""How long a local step takes on a device: the price of the operations and bytes of the declared work, in seconds.
 
 One multiply-add counts as 2 FLOP. Only matrix products are counted: element-wise operations, norms and softmax are part
 of the rate that a device's profile gives for whole training steps, unless its law says otherwise (below).
@@ -20,7 +20,7 @@ from device_profiles.records import PowerMode, StepLaw
 from emulator.records import Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step import PassDemand, StepDemand
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
 
 _MAX_CACHED = 100_000
 

@@ -1,4 +1,4 @@
-"""The books of a round: what devices do goes to their ledgers and the log when it ends, is cut, or the round ends."""
+"""Enters what devices do into their ledgers and the log of a round: when it ends, is cut, or the round ends."""
 
 from emulator.records import ActivityKind, Evaluation, RoundReport
 from emulator.world.clock import Clock
@@ -8,7 +8,7 @@ from emulator.world.network.network import Network
 from emulator.world.open_round import OpenRound
 
 
-class Books:
+class Bookkeeper:
     """Enters spans of emulated time, bytes and joules; every second of a device is in the books once.
 
     ``heat`` are the boards' temperatures, which follow from what is entered; None where they play no part.

@@ -1,4 +1,4 @@
-"""What one local step costs on one board, with the band that the figures behind it leave open."""
+"""What one local step costs on one board, in all that is priced, with the bands that the figures behind it leave."""
 
 from dataclasses import dataclass, replace
 
@@ -6,10 +6,10 @@ from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import Work, WorkKind
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.cost import StepTime, pass_time, step_time
 from emulator.world.price.known_range import outside_known_range
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
-from emulator.world.price.steps import step_of
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import StepTime, pass_time, step_time
 from emulator.world.price.uncertainty import bounds
 
 _BYTES_PER_PARAMETER = 4  # float32 on the wire

@@ -10,10 +10,10 @@ from device_profiles.records import DeviceProfile, KnownRange, PowerMode
 from emulator.forms.lora import LoraForm, lora_assignment, low_rank_adapters
 from emulator.records import NO_ADAPTERS, TrainingDefaults, Work, WorkKind
 from emulator.shapes.catalog import model_spec
-from emulator.world.price.cost import price
 from emulator.world.price.memory import peak_memory
-from emulator.world.price.step_price import price_step
-from emulator.world.price.steps import step_of
+from emulator.world.price.price_bands import price_step
+from emulator.world.price.step_kinds import step_of
+from emulator.world.price.step_time import price
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=128, head="output")
 WORK = Work(
