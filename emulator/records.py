@@ -1,10 +1,11 @@
 """What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -289,6 +290,14 @@ class Evaluation:
         n_examples: held-out examples.
         perplexity: the exponential of a mean loss of tokens.
         token_accuracy: share of tokens that are foretold as the likeliest.
+        macro_f1: mean over labels of F1, the harmonic mean of precision and recall.
+        micro_f1: F1 of all labels counted together.
+        exact_match: share of examples of which all labels are right.
+        mcc: Matthews' correlation.
+        calibration_error: how far confidence and accuracy are apart.
+        class_f1: F1 of each label; None in it for one that does not occur.
+        pearson, spearman: correlation of numbers, and of their ranks, with those that are so.
+        mse: mean squared error of numbers.
     """
 
     accuracy: float | None
@@ -296,26 +305,65 @@ class Evaluation:
     n_examples: int
     perplexity: float | None = None
     token_accuracy: float | None = None
+    macro_f1: float | None = None
+    micro_f1: float | None = None
+    exact_match: float | None = None
+    mcc: float | None = None
+    calibration_error: float | None = None
+    class_f1: tuple[float | None, ...] | None = None
+    pearson: float | None = None
+    spearman: float | None = None
+    mse: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Predictions:
+    """What a model says of held-out rows, row by row, in any order.
+
+    Attributes:
+        targets, predicted: what is so, and what the model says: ``(n,)`` labels or numbers, ``(n, n_labels)`` for sets
+            of labels.
+        n_labels: how many labels there are; 0 for numbers.
+        confidence: ``(n,)``, the probability that the model gives to what it says; None where it gives none.
+    """
+
+    targets: NDArray[Any]
+    predicted: NDArray[Any]
+    n_labels: int = 0
+    confidence: NDArray[np.float64] | None = None
+
+    def __add__(self, other: "Predictions") -> "Predictions":
+        sure = [each.confidence for each in (self, other) if each.confidence is not None]
+        return Predictions(
+            targets=np.concatenate([self.targets, other.targets]),
+            predicted=np.concatenate([self.predicted, other.predicted]),
+            n_labels=self.n_labels,
+            confidence=np.concatenate(sure) if len(sure) == 2 else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationShard:
     """Sums over the ``n`` rows of one shard of held-out data; the caller adds them up in shard order.
 
-    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about.
+    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about; otherwise ``predictions`` are
+    those of the rows.
     """
 
     loss_sum: float
     n_correct: int
     n: int
     n_tokens: int = 0
+    predictions: Predictions | None = field(default=None, compare=False)
 
     def __add__(self, other: "EvaluationShard") -> "EvaluationShard":
+        both = [each.predictions for each in (self, other) if each.predictions is not None]
         return EvaluationShard(
             self.loss_sum + other.loss_sum,
             self.n_correct + other.n_correct,
             self.n + other.n,
             self.n_tokens + other.n_tokens,
+            sum(both[1:], both[0]) if both else None,
         )
 
 
@@ -358,11 +406,57 @@ class RoundReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LocalOptimizer:
+    """How a device changes what it trains by its gradients.
+
+    Attributes:
+        name: ``adamw``, or ``sgd``, whose ``momentum`` is 0 where it has none.
+        max_gradient_norm: to which gradients are clipped; None where they are not.
+        proximal_mu: of the term that holds a device to where it began; 0 for none.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.0
+    max_gradient_norm: float | None = None
+    proximal_mu: float = 0.0
+
+
+ADAMW = LocalOptimizer()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How the learning rate follows the rounds: it rises over ``warmup_rounds``, then falls over ``decay_rounds``."""
+
+    warmup_rounds: int = 0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    decay_rounds: int = 1
+    floor: float = 0.0
+
+    def factor(self, round_index: int) -> float:
+        """What a learning rate is multiplied by in a round; above 0, and 1 at its highest.
+
+        Warm-up ends at 1 in its last round. Behind it, in round t of T, ``linear`` is ``1 - (1 - floor) t / T`` and
+        ``cosine`` is ``floor + (1 - floor) (1 + cos(pi t / T)) / 2`` (Loshchilov and Hutter 2017, arXiv 1608.03983,
+        equation 5); from round ``T - 1`` on it stays.
+        """
+        if round_index < self.warmup_rounds:
+            return (round_index + 1) / self.warmup_rounds
+        done = min(round_index - self.warmup_rounds, self.decay_rounds - 1) / self.decay_rounds
+        if self.decay == "linear":
+            return 1 - (1 - self.floor) * done
+        if self.decay == "cosine":
+            return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingDefaults:
     """The run's settings for local training; policies take them over or deviate on purpose.
 
     ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``, and ``dropout`` whether they train with the
-    model's own dropout, whose masks take memory; the server knows both as it sends the program.
+    model's own dropout, whose masks take memory, and ``optimizer`` how they change what they train; the server knows
+    all of it as it sends the program.
     """
 
     n_steps: int
@@ -370,6 +464,13 @@ class TrainingDefaults:
     learning_rate: float
     precision: str = "fp32"
     dropout: bool = False
+    optimizer: LocalOptimizer = ADAMW
+    schedule: Schedule = Schedule()
+
+    def in_round(self, round_index: int) -> "TrainingDefaults":
+        """These settings with the learning rate of a round."""
+        factor = self.schedule.factor(round_index)
+        return self if factor == 1 else replace(self, learning_rate=self.learning_rate * factor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -399,8 +500,8 @@ class Prepared:
         model: the trained model's shapes.
         head: initial values of the part of the head that is trained, by name.
         label_names: the classes; empty without labels.
-        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label; without labels all count
-            as one.
+        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what their spread
+            over the devices takes for one; without labels all count as one.
         n_examples: ``(n_devices,)``, each device's training examples.
         n_test_examples: held-out examples.
         majority_accuracy: share of the most frequent label among them; None without labels.

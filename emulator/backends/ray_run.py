@@ -18,7 +18,8 @@ from emulator.backends.ray_calls import DIED, result
 from emulator.backends.ray_cluster import cluster_gpus, free_resources, here
 from emulator.backends.ray_join import head_in_reach
 from emulator.backends.ray_noise import only_python_speaks
-from emulator.backends.ray_start import check_room, connect
+from emulator.backends.ray_reach import has_raylet_died, raylet_in_reach
+from emulator.backends.ray_start import check_room, connect, watched_over
 from emulator.config import Config
 from emulator.errors import LostError, UserError
 from emulator.observers.base import Progress, RunEnded, RunObserver
@@ -95,27 +96,30 @@ def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[
     lives, free = Lives(out_dir), free_resources()
     options = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": here()}
     remote: Any = ray.remote(CoordinatorActor).options(**options)
-    while (death := _carried_out(config, remote, (out_dir, events, Path.cwd(), storage_variables()), told)) is not None:
-        try:
-            told.warned(lives.lose_one(death))
-        except LostError as error:
-            told.run_ended(RunEnded(status="failed", error=str(error)))
-            raise
-        await_free(free)
-
-
-def _carried_out(config: Config, remote: Any, arguments: tuple[Any, ...], told: RunObserver) -> BaseException | None:
-    """Let one coordinator carry the run out, on hosts of its own; what its calls raised if it died."""
-    # Before the coordinator, and from here: what they import takes longer than all else until the first job.
-    begun = begin_hosts(config, cluster_of(config).n_devices) if config.training.enabled else None
+    arguments = (config, out_dir, events, Path.cwd(), storage_variables())
     try:
-        death = _follow(remote.remote(config, *arguments, begun), told)
-    except (UserError, RayTaskError):
-        _end(begun)
+        with raylet_in_reach(f"'jetbed resume' goes on: {str(out_dir)!r}"):
+            while True:
+                # Before the coordinator: what they import takes longer than all else until the first job.
+                begun = begin_hosts(config, cluster_of(config).n_devices) if config.training.enabled else None
+                death = _carried_out(remote, (*arguments, begun), told)
+                if death is None:
+                    return
+                told.warned(lives.lose_one(death))
+                _end(begun)
+                await_free(free)
+    except LostError as error:
+        told.run_ended(RunEnded(status="failed", error=str(error)))
         raise
-    if death is not None:
-        _end(begun)
-    return death
+
+
+def _carried_out(remote: Any, arguments: tuple[Any, ...], told: RunObserver) -> BaseException | None:
+    """Let one coordinator carry the run out; what its calls raised if it died. ``arguments`` end with its hosts."""
+    try:
+        return _follow(remote.remote(*arguments), told)
+    except (UserError, RayTaskError):
+        _end(arguments[-1])
+        raise
 
 
 def _end(begun: BegunHosts | None) -> None:
@@ -136,6 +140,8 @@ def _follow(actor: Any, told: RunObserver) -> BaseException | None:
             deliver(ray.get(actor.events.remote()), told)
         result(running)
     except KeyboardInterrupt:
+        if has_raylet_died():
+            raise
         actor.stop.remote()
         ray.wait([running], timeout=GRACE_S)
         with suppress(RayError):
@@ -175,7 +181,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with interruptible(), only_python_speaks():
+    with interruptible(), only_python_speaks(), watched_over():
         try:
             with hang_up_kept_from_children():
                 connect()

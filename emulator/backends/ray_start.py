@@ -18,6 +18,7 @@ from emulator.backends.environment import set_environment
 from emulator.backends.kinds import RAY_BYTES
 from emulator.backends.ray_head import lean_head
 from emulator.backends.ray_join import join
+from emulator.backends.watcher import nothing_left_behind
 from emulator.errors import UserError
 from emulator.running.capacity import HOST_BYTES
 from emulator.running.limits import memory_left_bytes, n_cores, tasks_left
@@ -57,6 +58,20 @@ def connect() -> None:
             join(address, environment)
     else:
         _start_here()
+
+
+@contextmanager
+def watched_over() -> Iterator[None]:
+    """Within the block, a cluster that :func:`connect` starts here ends with the block, and with this process.
+
+    Raises:
+        UserError: Ray has no temporary folder.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        yield
+        return
+    with nothing_left_behind(temporary_folder() / "ray"):
+        yield
 
 
 def check_room(n_hosts: int, model_bytes: int, stored_bytes: int) -> None:

@@ -11,6 +11,7 @@ from rich.table import Column
 from emulator.backends.kinds import backend_kind
 from emulator.config import Config
 from emulator.launch.execute import execute
+from emulator.objective.scores import score_named
 from emulator.observers.base import Progress as RunProgress
 from emulator.observers.base import RunObserver
 from emulator.report.terminal.console import terminal
@@ -60,17 +61,19 @@ def run_with_display(config: Config, out_dir: Place, *, resumes: bool = False) -
         )
 
 
-def print_summary(run_dir: Place) -> None:
-    """Print what a run came to, and where its files are.
+def print_summary(run_dir: Place, metric: str | None = None) -> None:
+    """Print what a run came to, by the score ``metric`` if it is given, and where its files are.
 
     Raises:
-        UserError: the folder is no run.
+        UserError: the folder is no run, or there is no such score.
     """
     from emulator.report.terminal.summary import render, summarise  # with pandas, which a run need not wait for
     from emulator.results.reader import load_run
 
+    if metric is not None:
+        score_named(metric, "--metric")
     console = terminal()
-    console.print(render(summarise(load_run(run_dir))))
+    console.print(render(summarise(load_run(run_dir), score=metric)))
     console.print(f"results: {run_dir}", soft_wrap=True)
 
 

@@ -12,6 +12,8 @@ from emulator.config.execution import BackendConfig, ResultsConfig
 from emulator.config.model import ModelConfig
 from emulator.config.plugins import ObserverConfig, PolicyConfig
 from emulator.config.section import Count, CountOrZero, Section
+from emulator.config.server import ServerConfig
+from emulator.config.stop_at import StopAtConfig
 from emulator.config.task import TaskConfig
 from emulator.config.testbed import TestbedConfig
 from emulator.config.training import EvaluationConfig, TrainingConfig
@@ -37,7 +39,9 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    server: ServerConfig = ServerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    stop_at: StopAtConfig = StopAtConfig()
     backend: BackendConfig = BackendConfig()
     results: ResultsConfig = ResultsConfig()
     policy: PolicyConfig = PolicyConfig()

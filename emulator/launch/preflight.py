@@ -12,7 +12,8 @@ from emulator.backends.content import check_content, numeric_settings
 from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
-from emulator.errors import ConfigError, ShortageError
+from emulator.errors import ShortageError, UserError
+from emulator.launch.execute import rounds_to_go_on_from
 from emulator.policy.rounds import play_round
 from emulator.records import Job, Prepared, Status
 from emulator.results.writer import check_out_dir
@@ -35,7 +36,7 @@ from emulator.running.coordinator import Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of
 from emulator.seeds import Seeds
-from emulator.storage.places import Place
+from emulator.storage.places import Place, StorageError
 from emulator.world.clock import Clock
 from emulator.world.ledger import Ledger
 
@@ -133,7 +134,7 @@ def examine(config: Config, out_dir: Place) -> Preflight:
     if config.training.enabled:
         check_content(config)
     cluster = cluster_of(config)
-    checks = [_output_folder(out_dir), *_hosts(config, cluster.n_devices)]
+    checks = [_output_folder(config, out_dir), *_hosts(config, cluster.n_devices)]
     if not all(check.is_fine for check in checks[1:]):
         return Preflight(checks=tuple(checks), outside_known_range={})
     start_s = time.perf_counter()
@@ -222,10 +223,15 @@ def _understood(prepared: Prepared) -> dict[str, str]:
     return lines
 
 
-def _output_folder(out_dir: Place) -> Check:
+def _output_folder(config: Config, out_dir: Place) -> Check:
     try:
+        if n_rounds := rounds_to_go_on_from(config, out_dir):
+            detail = f"{out_dir} holds the run with {n_rounds} rounds; it goes on up to {config.rounds}"
+            return Check(name="output folder", is_fine=True, detail=detail)
         check_out_dir(out_dir)
-    except ConfigError as error:
+    except StorageError:
+        raise
+    except UserError as error:
         return Check(name="output folder", is_fine=False, detail=str(error))
     return Check(name="output folder", is_fine=True, detail=f"{out_dir} can be written")
 

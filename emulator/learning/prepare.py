@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
-from emulator.learning.data import partition
-from emulator.learning.data.images import load_images
+from emulator.learning.data.images import load_images, read_image_owners
+from emulator.learning.data.owners import read_owners
+from emulator.learning.data.partition import Rows, label_histograms
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.spread import Partition, TrainingRows, spread
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
+from emulator.learning.model.embeddings import mean_pooled
 from emulator.learning.model.loading import FrozenModel, load_model
 from emulator.learning.model.places import locate
 from emulator.learning.model.tokenizer import load_tokenizer
@@ -31,8 +36,7 @@ def prepare(
     data: DataSource,
     seq_len: int,
     n_devices: int,
-    scheme: Literal["iid", "dirichlet"],
-    alpha: float,
+    partition: Partition,
     run_seed: int,
     head: Head = "output",
     objective: Objective | None = None,
@@ -44,24 +48,42 @@ def prepare(
         data: where the texts are.
         seq_len: tokens after which texts are cut off.
         n_devices: number of devices.
-        scheme, alpha: the partition; ``alpha`` matters to ``dirichlet`` only.
+        partition: how the rows are spread over them.
         run_seed: for the new parts of the model, the split and the partition.
         head: which linear maps of a new head are trained.
         objective: what is learnt; without, classification.
 
     Raises:
-        DataError: model or data cannot be used, or there are fewer training samples than devices.
+        DataError: model or data cannot be used, the rows do not have what the partition goes by, or there are fewer
+            than devices.
     """
     seeds, objective = Seeds(run_seed), objective or Classification()
     learning: Learning = imported(objective.learning)(objective)
     examples = learning.read(data, run_seed)
-    parts = partition.spread(examples.train_labels, n_devices, scheme, alpha, seeds.rng("partition"))
-    place = locate(train_model)
-    tokenizer = load_tokenizer(place)
     names = examples.label_names
-    frozen = load_model(
-        place, len(names), seeds.integer("model_initialisation"), head, tokenizer.pad_token_id, learning.role
+
+    @cache
+    def loaded() -> tuple[Any, FrozenModel]:
+        place = locate(train_model)
+        tokenizer, seed = load_tokenizer(place), seeds.integer("model_initialisation")
+        n_outputs = objective.n_outputs(len(names))
+        return tokenizer, load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
+
+    def embeddings() -> NDArray[np.float64]:
+        tokenizer, frozen = loaded()
+        tokens, _ = learning.tokens(examples.train, examples.train_labels, tokenizer, seq_len)
+        return mean_pooled(frozen, tokens)
+
+    rows = TrainingRows(
+        labels=examples.train_labels,
+        has_labels=bool(names),
+        source_rows=examples.train_rows,
+        owners=lambda: read_owners(data, partition.owner_column, examples.train_rows),
+        embeddings=embeddings,
     )
+    # Where the partition does not need it, the model is loaded behind: it may be large, and the data wrong.
+    parts = spread(partition, rows, n_devices, seeds.rng("partition"))
+    tokenizer, frozen = loaded()
     if names:
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
         frozen = replace(frozen, config={**frozen.config, **classes})
@@ -72,7 +94,7 @@ def _prepared(
     learning: Learning,
     frozen: FrozenModel,
     examples: Examples,
-    parts: Sequence[partition.Rows],
+    parts: Sequence[Rows],
     seq_len: int,
     head: Head,
     tokenizer: Any,
@@ -109,7 +131,9 @@ def _prepared(
         model=learning.measured(spec, train),
         head=frozen.head_arrays(),
         label_names=examples.label_names,
-        label_histograms=partition.label_histograms(examples.train_labels, parts, max(n_labels, 1)),
+        label_histograms=label_histograms(
+            examples.train_labels, parts, max(n_labels, int(examples.train_labels.max()) + 1)
+        ),
         n_examples=sizes,
         n_test_examples=len(examples.test_labels),
         majority_accuracy=examples.majority_accuracy,
@@ -145,8 +169,7 @@ def prepare_images(
     n_train: int | None,
     n_test: int | None,
     n_devices: int,
-    scheme: Literal["iid", "dirichlet"],
-    alpha: float,
+    partition: Partition,
     run_seed: int,
 ) -> tuple[ConvNetContent, Prepared]:
     """Loads images and partitions them over ``n_devices``; the built-in convnet takes on their shape.
@@ -158,7 +181,14 @@ def prepare_images(
         source, test_source=test_source, test_fraction=test_fraction, n_train=n_train, n_test=n_test, seed=run_seed
     )
     labels, n_labels = images.train.labels, len(images.label_names)
-    parts = partition.spread(labels, n_devices, scheme, alpha, Seeds(run_seed).rng("partition"))
+    rows = TrainingRows(
+        labels=labels,
+        has_labels=True,
+        source_rows=images.train_rows,
+        owners=lambda: read_image_owners(source, partition.owner_column, images.train_rows),
+        embeddings=lambda: images.train.pixels.reshape(len(labels), -1).astype(np.float64),
+    )
+    parts = spread(partition, rows, n_devices, Seeds(run_seed).rng("partition"))
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     channels, height, width = images.train.pixels.shape[1:]
     content = ConvNetContent(
@@ -171,7 +201,7 @@ def prepare_images(
         model=content.model,
         head={},
         label_names=images.label_names,
-        label_histograms=partition.label_histograms(labels, parts, n_labels),
+        label_histograms=label_histograms(labels, parts, n_labels),
         n_examples=sizes,
         n_test_examples=len(images.test.labels),
         majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),

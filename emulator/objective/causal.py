@@ -26,6 +26,7 @@ class Causal(Objective):
     kind: ClassVar[str] = "causal"
     reader: ClassVar[str] = "emulator.learning.data.passages:load_passages"
     learning: ClassVar[str] = "emulator.learning.objective.causal:CausalLearning"
+    scores: ClassVar[tuple[str, ...]] = ("token_accuracy", "loss", "perplexity")
 
     def spec(
         self,

@@ -17,6 +17,11 @@ def _schema(description: str, *fields: pa.Field) -> pa.Schema:
     return pa.schema(fields, metadata={"description": description, "schema_version": str(SCHEMA_VERSION)})
 
 
+def _score(name: str, description: str) -> pa.Field:
+    """A column of what an evaluation says, where it is about such a thing."""
+    return _field(name, _FLOAT, "1", description, nullable=True)
+
+
 _INT, _LONG, _FLOAT, _TEXT = pa.int32(), pa.int64(), pa.float64(), pa.string()
 
 _ROUNDS = _schema(
@@ -25,7 +30,13 @@ _ROUNDS = _schema(
     _field("start_s", _FLOAT, "s", "Emulated time at which the round starts."),
     _field("end_s", _FLOAT, "s", "Emulated time at which the server has aggregated."),
     _field("accuracy", _FLOAT, "1", "Share of held-out examples classified right after it.", nullable=True),
-    _field("loss", _FLOAT, "nat", "Mean cross-entropy on held-out examples after it.", nullable=True),
+    _field(
+        "loss",
+        _FLOAT,
+        "nat",
+        "Mean loss on held-out examples after it: cross-entropy, or a squared error in regression.",
+        nullable=True,
+    ),
     _field("n_cohort", _INT, "1", "Devices in the plan: those ok, dropped, out of memory or late."),
     _field("n_ok", _INT, "1", "Devices whose update was aggregated."),
     _field("n_dropped", _INT, "1", "Devices that vanished during the round."),
@@ -45,6 +56,24 @@ _ROUNDS = _schema(
         "Share of held-out tokens that are foretold as the likeliest; null where the loss is not about tokens.",
         nullable=True,
     ),
+    _score("macro_f1", "Mean of F1 over the labels that occur among held-out examples or what they are called."),
+    _score("micro_f1", "F1 of all labels of held-out examples counted together; null but for multi_label."),
+    _score("exact_match", "Share of held-out examples of which all labels are right; null but for multi_label."),
+    _score("mcc", "Matthews' correlation of labels; null but for classification."),
+    _score(
+        "calibration_error",
+        "Expected calibration error of the likeliest label, over 15 bins of equal width; null but for classification.",
+    ),
+    _field(
+        "class_f1",
+        pa.list_(_FLOAT),
+        "1",
+        "F1 of each label, in the order of label_names in run.json; null in it where the label does not occur.",
+        nullable=True,
+    ),
+    _score("pearson", "Correlation of numbers with those that are so; null where either does not vary."),
+    _score("spearman", "Correlation of their ranks; null where either does not vary."),
+    _score("mse", "Mean squared error of numbers; null but for regression."),
 )
 
 _DEVICES = _schema(

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_profiles.catalog import ProfileError, load_cluster, load_link
 from device_profiles.records import ClusterSpec
+from emulator.algorithms.server_optimizer import ServerOptimizer
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
@@ -20,7 +23,7 @@ from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.validation import check_combination, check_form
-from emulator.records import Arrays, TrainingDefaults
+from emulator.records import Arrays, LocalOptimizer, Schedule, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
 from emulator.running.continuation import (
@@ -33,15 +36,19 @@ from emulator.running.continuation import (
     package_of,
 )
 from emulator.running.coordinator import Coordinator, Emulation
+from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
-from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
-from emulator.running.interruption import StopSignal
+from emulator.running.inputs import availability_of, check_fit, check_layers, check_optimizers, price_name, trace_sha256
+from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.objectives import run_objective
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
+from emulator.running.stopping import Stopping
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
+from emulator.storage.claims import MOST_DYING_S
+from emulator.storage.patience import Patience
 from emulator.storage.places import Place, RemotePath
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
@@ -75,6 +82,15 @@ def cluster_of(config: Config) -> ClusterSpec:
             raise ConfigError(f"testbed.link: {error}") from None
         cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
     return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
+
+
+def device_speeds(config: Config) -> tuple[float, ...]:
+    """FLOP per second of each device of a run in the fastest of its power modes, in the arithmetic of the run."""
+    precision = config.testbed.precision
+    return tuple(
+        max(mode.effective_flop_per_s[precision] for mode in entry.modes)
+        for entry in cluster_of(config).entry_by_device
+    )
 
 
 def policy_of(config: Config) -> Policy:
@@ -120,6 +136,8 @@ def check_settings(config: Config) -> None:
     observers_of(config)
     policy = policy_of(config)
     check_fit(config, policy)
+    check_optimizers(config, policy)
+    Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
 
@@ -164,12 +182,15 @@ def build_coordinator(
     clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
     emulation = build_emulation(config, start_backend, clock)
     info = run_info(config, emulation)
+    pause = partial(_pause, stop)
+    patience = Patience(config.results.wait_s, told.warned, pause)
     log = RunLog(
-        writer=RunWriter(out_dir, config.rounds_per_part),
+        writer=RunWriter(out_dir, config.rounds_per_part, patience),
         run_info=info,
         progress=progress,
         observers=told,
         start_timings=emulation.backend.timings() if emulation.backend else [],
+        label_counts=emulation.backend.prepared.label_histograms if emulation.backend else None,
     )
     for remark in emulation.backend.prepared.remarks if emulation.backend else ():
         told.warned(remark)
@@ -181,12 +202,22 @@ def build_coordinator(
     # The last round is evaluated in any case, which that round of a longer run would not be.
     is_in_turn = config.rounds % config.evaluation.every_rounds == 0
     last_round = config.rounds - 1 if is_in_turn else None
-    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round)
+    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round, patience)
     if (out_dir / INFO_FILE).exists():
-        emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+        log.claim(MOST_DYING_S, pause)  # the coordinator before may be dying still
+        try:
+            emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+        except BaseException:
+            log.release()
+            raise
         if emulation.first_round == 0:
             told.warned("the run begins anew with round 0, since it has come to no checkpoint yet")
     return Coordinator(config, emulation, log, continuation, stop)
+
+
+def _pause(stop: StopSignal, pause_s: float) -> None:
+    if stop.wait(pause_s):
+        raise Interrupted
 
 
 def _where_it_was(
@@ -225,8 +256,35 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     form = _form_of(policy, priced, trained)
     testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
     state = _initial_state(config, form, backend) if backend else {}
-    checked = CheckedPolicy(policy, form, backend.add_up) if backend else CheckedPolicy(policy, form)
+    checked = CheckedPolicy(policy, form)
+    if backend:
+        checked = CheckedPolicy(policy, form, backend.add_up, server_optimizer_of(config))
     return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
+
+
+def local_optimizer(config: Config) -> LocalOptimizer:
+    """What devices train adapters with."""
+    training = config.training
+    return LocalOptimizer(
+        name=training.optimizer,
+        momentum=training.momentum,
+        max_gradient_norm=training.max_gradient_norm,
+        proximal_mu=training.proximal_mu,
+    )
+
+
+def server_optimizer_of(config: Config) -> ServerOptimizer | None:
+    """The server's own optimizer; None where the mean of the updates is the server state."""
+    server = config.server
+    if server.optimizer is None:
+        return None
+    return ServerOptimizer(
+        name=server.optimizer,
+        learning_rate=server.rate,
+        momentum=server.momentum,
+        decay=server.decay,
+        adaptivity=server.adaptivity,
+    )
 
 
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:
@@ -264,6 +322,13 @@ def _testbed(
             learning_rate=config.training.learning_rate,
             precision=config.testbed.precision,
             dropout=config.training.dropout,
+            optimizer=local_optimizer(config),
+            schedule=Schedule(
+                warmup_rounds=config.training.warmup_rounds,
+                decay=config.training.decay,
+                decay_rounds=config.training.decay_rounds or 1,
+                floor=config.training.decay_floor,
+            ),
         ),
         seeds=seeds,
         facts=facts,
@@ -298,6 +363,7 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
         "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
         "n_test_examples": prepared.n_test_examples if prepared else 0,
         "majority_accuracy": prepared.majority_accuracy if prepared else None,
+        "partition": _partition(config, prepared.label_histograms, cluster) if prepared else None,
         "config": resolved_settings(config),
         "backend": dict(backend.describe()) if backend else {},
         **input_digests(config, cluster),
@@ -306,6 +372,11 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
             name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
         },
     }
+
+
+def _partition(config: Config, label_counts: NDArray[np.int64], cluster: ClusterSpec) -> dict[str, Any]:
+    boards = [entry.profile.name for entry in cluster.entry_by_device]
+    return holdings(config.data.partition.scheme, label_counts, boards)
 
 
 def resolved_settings(config: Config) -> dict[str, Any]:

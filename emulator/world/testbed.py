@@ -130,7 +130,7 @@ class Testbed:
             now_s=self.clock.now_s,
             model=self.model,
             state=state,
-            training=self._training,
+            training=self._training.in_round(opened.round_index),
             n_devices=n_devices,
             available=opened.available,
             declared={i: {fact: self._facts[fact][i] for fact in declares} for i in range(n_devices)}

@@ -66,7 +66,7 @@ def test_a_longer_response_costs_the_devices_more(tmp_path: Path) -> None:
                 "data__source": "builtin:digits",
                 "policy__path": "mergesfl",
             },
-            "is a convnet, which cannot be a causal",
+            "is a convnet, which learns labels of images alone",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.images import ImageData
 from emulator.learning.data.partition import Rows
 from emulator.learning.host import begin_process, imported
+from emulator.learning.objective.classification import label_shard
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, EvaluationShard, Job, Update
 from emulator.seeds import Seeds
@@ -65,7 +66,7 @@ class ConvNetHost:
     def evaluate(self, form: AdapterForm, state: Arrays, rows: range) -> EvaluationShard:
         """The server ``state`` on the held-out ``rows``."""
         weights = {name: torch.tensor(array, device=self.settings.device) for name, array in state.items()}
-        loss_sum, n_correct, model = 0.0, 0, self.content.model
+        total, model = EvaluationShard(0.0, 0, 0), self.content.model
         with torch.no_grad():
             for start in range(rows.start, rows.stop, self.settings.eval_batch_size):
                 pixels, labels = self.batch(
@@ -73,9 +74,8 @@ class ConvNetHost:
                 )
                 features = forward(model.layers[: model.cut], "bottom", weights, pixels)
                 logits = forward(model.layers[model.cut :], "top", weights, features)
-                loss_sum += float(F.cross_entropy(logits, labels, reduction="sum"))
-                n_correct += int((logits.argmax(dim=1) == labels).sum())
-        return EvaluationShard(loss_sum, n_correct, len(rows))
+                total += label_shard(logits, labels)
+        return total
 
     def batch(self, data: ImageData, rows: Rows) -> tuple[Tensor, Tensor]:
         """Pixels and labels of the given rows."""

@@ -19,9 +19,9 @@ class Batch:
     """Rows of several devices, device-major.
 
     ``rows`` are their numbers in the data; ``input_ids (rows, length)``; no ``attention_mask`` stands for one of all
-    ones; ``labels (rows,)``; ``weights (rows,)`` are 1 / batch size of the row's device, 0 for rows that only pad.
-    ``scored (rows, length)`` are the tokens that the loss is about, where it is about tokens; ``token_types`` tell
-    those of the second text of a pair, for models that ask for it.
+    ones; ``labels (rows,)``, or ``(rows, n_labels)`` for sets of labels; ``weights (rows,)`` are 1 / batch size of the
+    row's device, 0 for rows that only pad. ``scored (rows, length)`` are the tokens that the loss is about, where it is
+    about tokens; ``token_types`` tell those of the second text of a pair, for models that ask for it.
     """
 
     rows: Rows

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.data.parts import read_parts
@@ -39,6 +40,7 @@ class PassageData:
 
     train: tuple[Passage, ...]
     test: tuple[Passage, ...]
+    train_rows: NDArray[np.int64]
     what: str
     form: str
     columns: tuple[str, ...]
@@ -80,14 +82,18 @@ def load_passages(data: DataSource, seed: int) -> PassageData:
     if data.test_source is not None:
         tests = _parts(data, data.test_source, "data.test_source", rows)
         test = rows.of(tests.get("test", tests["train"]), data.test_source, "data.test_source")
+    kept = np.arange(len(train))
     if test is None:
         kept, held_out = hold_out(
             np.zeros(len(train), dtype=np.int64), data.test_fraction, seeds.rng("data_split"), data.source
         )
         train, test = [train[row] for row in kept], [train[row] for row in held_out]
+    train_rows = _at_most(len(train), data.n_train, seeds.rng("data_train"))
+    test_rows = _at_most(len(test), data.n_test, seeds.rng("data_test"))
     return PassageData(
-        train=_at_most(train, data.n_train, seeds.rng("data_train")),
-        test=_at_most(test, data.n_test, seeds.rng("data_test")),
+        train=tuple(train[row] for row in train_rows),
+        test=tuple(test[row] for row in test_rows),
+        train_rows=kept[train_rows],
         what=rows.what,
         form=parts["train"].form,
         columns=tuple(str(name) for name in parts["train"].columns),
@@ -192,9 +198,8 @@ def _text(value: Any) -> str:
     return "" if value is None or (isinstance(value, float) and value != value) else str(value)
 
 
-def _at_most(passages: Sequence[Passage], n_most: int | None, rng: np.random.Generator) -> tuple[Passage, ...]:
-    rows = at_most(np.zeros(len(passages), dtype=np.int64), n_most, rng)
-    return tuple(passages[row] for row in rows)
+def _at_most(n: int, n_most: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    return at_most(np.zeros(n, dtype=np.int64), n_most, rng)
 
 
 def tokenize_passages(passages: Sequence[Passage], tokenizer: Any, seq_len: int) -> tuple[TokenData, Cut]:

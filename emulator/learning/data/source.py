@@ -29,6 +29,7 @@ class DataSource:
     prompt_column: Column | None = None
     response_column: Column | None = None
     template: str | None = None
+    label_separator: str = ","
 
     def load(self, seed: int) -> TextData:
         """Reads them; ``seed`` is the run's."""

@@ -24,7 +24,9 @@ class Examples:
 
     Attributes:
         train, test: the rows, as the objective's own ``tokens`` takes them.
-        train_labels, test_labels: ``(n,)``, by which rows are spread over the devices; all 0 without labels.
+        train_labels, test_labels: ``(n,)``, by which rows are spread over the devices: the labels, or what stands for
+            them; all 0 without labels.
+        train_rows: ``(n,)``, the numbers of the training rows in the source's part for training, from 0.
         label_names: the classes; empty without.
         majority_accuracy: share of the most frequent class among the held-out rows; None without classes.
         understood: what was read, and as what, as plain data.
@@ -34,6 +36,7 @@ class Examples:
 
     train: Sequence[Any]
     train_labels: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
     test: Sequence[Any]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]

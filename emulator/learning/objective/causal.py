@@ -33,6 +33,7 @@ class CausalLearning(Learning):
         return Examples(
             train=passages.train,
             train_labels=np.zeros(len(passages.train), dtype=np.int64),
+            train_rows=passages.train_rows,
             test=passages.test,
             test_labels=np.zeros(len(passages.test), dtype=np.int64),
             label_names=(),

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.model.export import peft_name, save_peft_adapter, to_peft
 from emulator.learning.prepare import prepare
@@ -37,8 +38,7 @@ def prepared(family: str, folder: Path, **data: Any) -> tuple[HostContent, Prepa
         data=source,
         seq_len=64,
         n_devices=3,
-        scheme="iid",
-        alpha=1.0,
+        partition=Partition(),
         run_seed=7,
         objective=Causal(),
     )

@@ -13,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from emulator.errors import DataError
+from emulator.learning.data.spread import Partition, Scheme
 from emulator.learning.host import HostContent
 from emulator.learning.prepare import DataSource, prepare
 from emulator.records import Prepared
@@ -45,8 +46,7 @@ def prepared(folder: Path, **changed: Any) -> tuple[HostContent, Prepared]:
         "data": DataSource(source=str(folder / "data.csv"), test_fraction=0.1),
         "seq_len": 8,
         "n_devices": 5,
-        "scheme": "dirichlet",
-        "alpha": 0.5,
+        "partition": Partition(scheme="dirichlet", alpha=0.5),
         "run_seed": 0,
     }
     return prepare(**(settings | changed))
@@ -78,8 +78,10 @@ def test_the_head_has_the_shapes_of_the_model_spec(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
-def test_the_seed_decides(folder: Path, scheme: str) -> None:
-    first, again, other = (prepared(folder, scheme=scheme, run_seed=seed)[0].train for seed in (0, 0, 1))
+def test_the_seed_decides(folder: Path, scheme: Scheme) -> None:
+    first, again, other = (
+        prepared(folder, partition=Partition(scheme=scheme), run_seed=seed)[0].train for seed in (0, 0, 1)
+    )
     assert np.array_equal(first.input_ids, again.input_ids)
     assert not np.array_equal(first.input_ids, other.input_ids)
 
