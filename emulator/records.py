@@ -1,6 +1,7 @@
 """What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -241,6 +242,15 @@ class Job:
     def key(self) -> JobKey:
         """A device may owe several jobs at a time, so that its id does not tell which."""
         return self.device_id, self.round_index, self.inner_round
+
+
+class RemoteArrays(Mapping[str, NDArray[np.float32]], ABC):
+    """Arrays that lie elsewhere, fetched when one of them is looked at; names and shapes are known here."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """By name, without fetching anything."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,8 +17,7 @@ from emulator.objective.scores import score_named
 from emulator.observers.base import Progress as RunProgress
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.streams import OutputError, give_up_output
-from emulator.report.terminal.summary import render, summarise
-from emulator.results.reader import load_run
+from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
 from emulator.running.interruption import interruptible
 from emulator.storage.places import Place
@@ -55,7 +54,7 @@ def run_with_display(config: Config, out_dir: Place, *, resumes: bool = False) -
         # The run is finished and whole, so that its command has not failed.
         give_up_output()
         console.print(f"jetbed: finished, but the summary cannot be shown ({error}): {out_dir}", soft_wrap=True)
-    if outside := load_run(out_dir).info.get("outside_known_range"):
+    if outside := read_info(out_dir).get("outside_known_range"):
         settings = "; ".join(f"{device}: {setting}" for device, setting in outside.items())
         console.print(
             f"jetbed: prices outside the range in which these profiles are known are extrapolated: {settings}",
@@ -69,6 +68,9 @@ def print_summary(run_dir: Place, metric: str | None = None) -> None:
     Raises:
         UserError: the folder is no run, or there is no such score.
     """
+    from emulator.report.terminal.summary import render, summarise  # with pandas, which a run need not wait for
+    from emulator.results.reader import load_run
+
     if metric is not None:
         score_named(metric, "--metric")
     console = terminal()
