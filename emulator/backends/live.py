@@ -14,7 +14,7 @@ from ray.exceptions import RayTaskError
 
 from emulator.backends.deaths import why_died
 from emulator.backends.host_actor import HostActor, Started
-from emulator.backends.ray import RayBackend
+from emulator.backends.ray import RayBackend, begin_hosts
 from emulator.backends.ray_calls import DIED, result
 from emulator.backends.ray_cluster import cluster_gpus, here
 from emulator.backends.ray_run import connected
@@ -178,7 +178,8 @@ class LiveBackend(RayBackend):
         """
         alone = {"training": config.training.model_copy(update={"devices_stacked": 1})}
         server = {"backend": config.backend.model_copy(update={"kind": "ray", "hosts": 1})}
-        super().__init__(config.model_copy(update={**alone, **server}), n_devices)
+        of_server = config.model_copy(update={**alone, **server})
+        super().__init__(of_server, begin_hosts(of_server, n_devices), n_devices)
         assert self._started is not None
         assert config.pace_factor is not None
         self.live: RayDevices = RayDevices(n_devices, self._started, config.pace_factor, on_activity)

@@ -72,6 +72,7 @@ OTHERS: dict[str, Any] = {
     "training.devices_stacked": 5,
     "data.separator": ";",
     "server.optimizer": "fedadam",
+    "evaluation.device_fraction": 0.25,
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
 """Values of keys that do not take just any."""

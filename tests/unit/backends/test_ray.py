@@ -52,7 +52,7 @@ class FakeHost:
 
 
 class Prepared:
-    n_test_examples = N_EXAMPLES
+    n_test_rows = N_EXAMPLES
     own_test_offsets = np.zeros(1, np.int64)
 
 
