@@ -1,5 +1,6 @@
 """Options and greedy answers are told as by a plain loop over AutoModelForCausalLM."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ def choices(n: int) -> list[dict[str, Any]]:
     ]
 
 
-def prepared(folder: Path, source: DataSource) -> tuple[HostContent, Prepared]:
+def prepared(folder: Path, source: DataSource, device_fraction: float | None = None) -> tuple[HostContent, Prepared]:
     return prepare(
         train_model=save_tiny_decoder("llama", folder / "model"),
         data=source,
@@ -48,6 +49,7 @@ def prepared(folder: Path, source: DataSource) -> tuple[HostContent, Prepared]:
         partition=Partition(),
         run_seed=7,
         objective=Causal(),
+        device_fraction=device_fraction,
     )
 
 
@@ -105,6 +107,24 @@ def test_options_are_chosen_as_in_a_plain_loop_over_200_rows(tmp_path: Path) -> 
     assert right != right_norm  # so that one in the place of the other would show
     assert evaluation.loss == pytest.approx(loss / n_tokens, abs=1e-5)
     assert evaluation.n_examples == N_HELD_OUT
+
+
+def test_questions_that_devices_hold_out_stay_whole_behind_those_of_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in choices(60)), encoding="utf-8")
+    source = DataSource(source=str(path), prompt_column="ask", options_column="choices", answer_column="right")
+    content, described = prepared(tmp_path, source, device_fraction=0.5)
+
+    assert content.test.options is not None
+    choice, offsets = content.test.options.choice, described.own_test_offsets
+    assert (offsets[0], offsets[-1]) == (described.n_test_rows, len(choice))
+    # Where a device's rows begin, a question begins.
+    assert all(choice[start] != choice[start - 1] for start in offsets[:-1])
+    n_held_out = [len(set(choice[start:stop])) for start, stop in itertools.pairwise(offsets)]
+    assert described.n_test_examples + sum(n_held_out) + described.n_examples.sum() == 60
+    assert min(n_held_out) > 0
+    own = DeviceHost(content, SETTINGS).evaluate(FORM, {}, range(offsets[0], offsets[1]))
+    assert Causal().evaluation([own]).n_examples == n_held_out[0]
 
 
 def test_an_exact_match_is_what_greedy_generation_gives(tmp_path: Path) -> None:
