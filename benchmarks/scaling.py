@@ -104,7 +104,7 @@ def cost_of(n_devices: int, n_hosts: int, n_rounds: int) -> RoundCost:
 
 def paper_bytes(n_devices: int) -> float:
     """What a round puts into the object store: an adapter for each device, for each block of devices its sums in
-    float64, and the server state once."""
+    float64, and the server state once. The head counts for two labels, of which the built-in task has more."""
     config = configuration(n_devices, 1, 1)
     model = trained_spec(config)
     arrays = policy_of(config).form(model).initial(model, Seeds(0))

@@ -68,7 +68,8 @@ class RayHosts(Backend):
         for host, share in enumerate(self._shares(stacks, costs)):
             call(host, [stacks[index] for index in share])
         while owed:
-            ready, _ = ray.wait(list(owed), num_returns=1)
+            # Payloads stay on their machines: by default, waiting would bring them here.
+            ready, _ = ray.wait(list(owed), num_returns=1, fetch_local=False)
             host, own = owed[ready[0]]
             try:
                 updates += next_stack(ready[0], partial(self._train_again, task, form, own[0] if own else []))
@@ -95,12 +96,9 @@ class RayHosts(Backend):
             self._n_trained_again += 1
             stream = self._hosts[number].train.remote(task, form, [self._sent(stack)])
             try:
-                kept = next(stream)
-                result(next(stream))
+                return _handed_over(stream)[0]
             except LOST as error:
                 self._replace(number, error)
-            else:
-                return kept
 
     def add_up(
         self, form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]
@@ -323,12 +321,7 @@ def next_stack(stream: Any, train_again: Callable[[], Any]) -> list[Update]:
     Raises:
         StopIteration: there is none.
     """
-    kept = next(stream)
-    try:
-        shapes, updates = cast(tuple[list[Shapes], list[Update]], result(next(stream)))
-    except StopIteration:
-        result(kept)  # what ended the call
-        raise
+    kept, shapes, updates = _handed_over(stream)
     if not shapes:
         return updates
     stack = KeptStack(kept, train_again)
@@ -336,6 +329,17 @@ def next_stack(stream: Any, train_again: Callable[[], Any]) -> list[Update]:
         replace(update, payload=KeptPayload(stack, place, own))
         for place, (update, own) in enumerate(zip(updates, shapes, strict=True))
     ]
+
+
+def _handed_over(stream: Any) -> tuple[Any, list[Shapes], list[Update]]:
+    """What a host hands over of its next stack: a reference to the payloads, and the others here."""
+    kept = next(stream)
+    try:
+        shapes, updates = cast(tuple[list[Shapes], list[Update]], result(next(stream)))
+    except StopIteration:
+        result(kept)  # what ended the call
+        raise
+    return kept, shapes, updates
 
 
 def _sums_here(form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]) -> Sums:

@@ -78,7 +78,7 @@ def told(config: Config, start: StartBackend, is_trained: Callable[[], object]) 
     facts = {
         "digest": digest.hexdigest(),
         "n_updates": len(trained),
-        "n_stacks_trained_here": len(stacks),
+        "n_stacks_trained": len(stacks),
         "states_are_views": all(update.metrics["is_view"] for update in trained),
         "payloads_are_views": all(are_views(update.payload) for update in trained),
     }

@@ -34,9 +34,10 @@ def test_updates_are_views_of_shared_memory_and_are_trained_again_where_they_are
             process.kill()
             process.wait()
 
-    facts, expected = json.loads(said), summed_by_hand.inline()
+    facts, expected = json.loads(said.splitlines()[-1]), summed_by_hand.inline()
     assert facts["digest"] == expected["digest"]
     assert facts["n_updates"] == summed_by_hand.N_DEVICES
     assert facts["states_are_views"]
     assert facts["payloads_are_views"]
-    assert (facts["n_stacks_trained_here"] > 1) == dies or not dies
+    # The stacks of a block are trained again together; what the machine that died had trained itself, it cannot tell.
+    assert facts["n_stacks_trained"] == (1 + 2 if dies else 2)
