@@ -28,9 +28,13 @@ class Capacity:
             }
         )
 
+    def transfer_s(self, download_bytes: int, upload_bytes: int) -> float:
+        """Expected seconds of both transfers."""
+        return self.download_s_per_byte * download_bytes + self.upload_s_per_byte * upload_bytes
+
     def completion_s(self, n_backward_layers: float, download_bytes: int, upload_bytes: int, times: int = 1) -> float:
         """Expected seconds of one inner round: download, ``times`` the work that was measured, upload."""
-        transfer_s = self.download_s_per_byte * download_bytes + self.upload_s_per_byte * upload_bytes
+        transfer_s = self.transfer_s(download_bytes, upload_bytes)
         return transfer_s + times * (self.forward_s + n_backward_layers * self.backward_s_per_layer)
 
 
