@@ -5,7 +5,11 @@ from collections.abc import Callable, Mapping
 
 
 def relieve_slowest(
-    completion_s: Callable[[int, int], float], most: Mapping[int, int], waiting_fraction: float, least: int
+    completion_s: Callable[[int, int], float],
+    most: Mapping[int, int],
+    waiting_fraction: float,
+    least: int,
+    skips_floor: bool = False,
 ) -> dict[int, int]:
     """How much each device of ``most`` is asked to do, in steps such as layers.
 
@@ -13,6 +17,9 @@ def relieve_slowest(
     ``waiting_fraction`` of the slowest device's time, take one step from the slowest device. The fastest device keeps
     all it has, and nobody falls below ``least``. ``completion_s(device, amount)`` is a device's expected time; more
     never takes less time.
+
+    A slowest device that is at ``least`` ends the search; with ``skips_floor`` it is left out of what follows, the
+    waiting and its bound, as the round can be no shorter for it, and the search goes on among the others.
     """
     amounts = dict(most)
     times_s = {device: completion_s(device, amount) for device, amount in amounts.items()}
@@ -24,7 +31,11 @@ def relieve_slowest(
     total_s = sum(times_s.values())
     while True:
         longest_s, slowest = -slowest_first[0][0], slowest_first[0][1]
-        mean_waiting_s = longest_s - total_s / len(times_s)
+        if skips_floor and amounts[slowest] <= least and slowest != fastest:
+            heapq.heappop(slowest_first)
+            total_s -= longest_s
+            continue
+        mean_waiting_s = longest_s - total_s / len(slowest_first)
         if mean_waiting_s <= waiting_fraction * longest_s or slowest == fastest or amounts[slowest] <= least:
             return amounts
         amounts[slowest] -= 1

@@ -28,10 +28,14 @@ class Capacity:
             }
         )
 
-    def completion_s(self, n_backward_layers: float, download_bytes: int, upload_bytes: int) -> float:
-        """Expected seconds of one inner round: download, local steps, upload."""
-        transfer_s = self.download_s_per_byte * download_bytes + self.upload_s_per_byte * upload_bytes
-        return transfer_s + self.forward_s + n_backward_layers * self.backward_s_per_layer
+    def transfer_s(self, download_bytes: int, upload_bytes: int) -> float:
+        """Expected seconds of both transfers."""
+        return self.download_s_per_byte * download_bytes + self.upload_s_per_byte * upload_bytes
+
+    def completion_s(self, n_backward_layers: float, download_bytes: int, upload_bytes: int, times: int = 1) -> float:
+        """Expected seconds of one inner round: download, ``times`` the work that was measured, upload."""
+        transfer_s = self.transfer_s(download_bytes, upload_bytes)
+        return transfer_s + times * (self.forward_s + n_backward_layers * self.backward_s_per_layer)
 
 
 def measured_capacity(seen: DeviceReport, n_backward_layers: float, inner_rounds: int = 1) -> Capacity:

@@ -14,6 +14,8 @@ MOST_PASSES = 20
 """How often every device looks for a better place; a handful of passes is usually enough."""
 MOST_PARTNERS = 256
 """How many others a device looks at in a pass, drawn at random where there are more."""
+EXCESS_WEIGHT = 1000.0
+"""What a nat beyond a bound on the divergence counts: more than any spread of speeds can."""
 
 
 def random_groups(n_devices: int, n_groups: int, rng: np.random.Generator) -> Groups:
@@ -22,19 +24,27 @@ def random_groups(n_devices: int, n_groups: int, rng: np.random.Generator) -> Gr
 
 
 def near_iid_groups(
-    histograms: Vector, log_speeds: Vector, n_groups: int, speed_weight: float, rng: np.random.Generator
+    histograms: Vector,
+    log_speeds: Vector,
+    n_groups: int,
+    speed_weight: float,
+    rng: np.random.Generator,
+    divergence_bound: float = np.inf,
 ) -> Groups:
     """Groups that resemble one another in their labels, and whose members resemble one another in speed.
 
     Lowers ``sum_g KL(Phi_g || Phi_0) + speed_weight * std of g's log speeds`` (reconstructed from what HierFedLoRA,
     arXiv 2503.21213, aims at). Devices of like speed share a group to begin with. Then each device in turn, in random
     order, changes places with the device of another group that lowers the sum most, until nobody finds one.
+
+    With a ``divergence_bound`` in nat, what a group's divergence exceeds it by counts :data:`EXCESS_WEIGHT` times more:
+    a constraint, kept wherever exchanges can keep it, within which the sum is lowered as before.
     """
     n_devices = len(histograms)
     order = np.lexsort((rng.permutation(n_devices), -log_speeds))
     groups = np.empty(n_devices, dtype=np.int64)
     groups[order] = np.sort(np.arange(n_devices) % n_groups)
-    exchange = _Exchange(np.asarray(histograms, np.float64), log_speeds, groups, speed_weight)
+    exchange = _Exchange(np.asarray(histograms, np.float64), log_speeds, groups, speed_weight, divergence_bound)
     for _ in range(MOST_PASSES):
         changes = [exchange.improve(int(device), rng) for device in rng.permutation(n_devices)]
         if not any(changes):
@@ -48,11 +58,19 @@ class _Exchange:
     A row of ``sums`` holds the group's examples by label, its size, and the sums of its log speeds and their squares.
     """
 
-    def __init__(self, histograms: Vector, log_speeds: Vector, groups: Groups, speed_weight: float) -> None:
+    def __init__(
+        self,
+        histograms: Vector,
+        log_speeds: Vector,
+        groups: Groups,
+        speed_weight: float,
+        divergence_bound: float,
+    ) -> None:
         self.groups = groups
         self._n_labels = histograms.shape[1]
         self._reference = _shares(histograms.sum(axis=0))
         self._speed_weight = speed_weight
+        self._divergence_bound = divergence_bound
         speeds = np.stack((np.ones(len(log_speeds)), log_speeds, log_speeds**2), axis=1)
         self._members = np.concatenate((histograms, speeds), axis=1)
         self._sums = _sums_by_group(self._members, groups)
@@ -83,7 +101,9 @@ class _Exchange:
     def _cost(self, sums: Vector) -> Vector:
         labels, (sizes, speeds, squares) = sums[..., : self._n_labels], np.moveaxis(sums[..., self._n_labels :], -1, 0)
         variances = np.maximum(0.0, squares / sizes - (speeds / sizes) ** 2)
-        cost: Vector = kl_divergence(_shares(labels), self._reference) + self._speed_weight * np.sqrt(variances)
+        divergences = kl_divergence(_shares(labels), self._reference)
+        excess = np.maximum(0.0, divergences - self._divergence_bound)
+        cost: Vector = divergences + self._speed_weight * np.sqrt(variances) + EXCESS_WEIGHT * excess
         return cost
 
 

@@ -269,7 +269,7 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = _form_of(policy, priced, trained)
     make = partial(LiveTestbed, live=backend.live, task=policy.task) if backend and backend.live else Testbed
-    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock, make)
+    testbed = _testbed(config, cluster, priced, form, _facts(config, cluster, backend), clock, make)
     state = _initial_state(config, form, backend) if backend else {}
     checked = CheckedPolicy(policy, form)
     if backend:
@@ -408,9 +408,13 @@ def _form_of(policy: Policy, priced: ModelSpec, trained: ModelSpec | None = None
     return form
 
 
-def _facts(cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:
+def _facts(config: Config, cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:
     facts: dict[str, Sequence[Any]] = {
-        "memory_bytes": [entry.profile.usable_memory_bytes for entry in cluster.entry_by_device]
+        "memory_bytes": [entry.profile.usable_memory_bytes for entry in cluster.entry_by_device],
+        "flop_per_s": [
+            profile.mode(profile.default_mode).effective_flop_per_s[config.testbed.precision]
+            for profile in (entry.profile for entry in cluster.entry_by_device)
+        ],
     }
     if backend:
         facts["label_histogram"] = list(backend.prepared.label_histograms)

@@ -216,6 +216,9 @@ def small_testbed(
         seeds=seeds,
         facts={
             "memory_bytes": [device.profile.usable_memory_bytes for device in made_up_devices(n_devices)],
+            "flop_per_s": [
+                device.profile.power_modes[0].effective_flop_per_s["fp32"] for device in made_up_devices(n_devices)
+            ],
             "label_histogram": list(seeds.rng("made_up_labels").integers(1, 9, (n_devices, 3))),
             "n_examples": [_n_examples(device_id) for device_id in range(n_devices)],
         },

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from device_profiles.records import DeviceProfile, PowerMode, Thermal
 from emulator.world.power_modes import PowerModes
 
-HARDWARE_FACTS = ("memory_bytes",)
-"""Facts about devices that every run knows."""
+HARDWARE_FACTS = ("memory_bytes", "flop_per_s")
+"""Facts about devices that every run knows; the rate is that of a board in its default power mode."""
 DEVICE_FACTS = (*HARDWARE_FACTS, "label_histogram", "n_examples")
 """What a policy may declare that it needs to know of devices; the last two come with the data, in runs that train."""
 

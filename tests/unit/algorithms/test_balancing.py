@@ -53,6 +53,26 @@ def test_nobody_is_asked_to_train_less_than_the_least_depth() -> None:
     assert determined({0: 1.0, 1: 100.0}, min_depth=3) == {0: 12, 1: 3}
 
 
+def test_a_device_at_the_least_depth_ends_the_search_or_is_left_out_of_it() -> None:
+    # Device 0 takes 3 x 100 s at the least depth; the others 12, 24 and, at 6 layers, 12 s.
+    layer_s = {0: 100.0, 1: 1.0, 2: 2.0}
+
+    def depths(skips_floor: bool) -> dict[int, int]:
+        most = dict.fromkeys(layer_s, 12)
+        return relieve_slowest(lambda device, depth: depth * layer_s[device], most, 0.0, 3, skips_floor)
+
+    assert depths(skips_floor=False) == {0: 3, 1: 12, 2: 12}
+    assert depths(skips_floor=True) == {0: 3, 1: 12, 2: 6}
+
+
+def test_where_all_but_the_fastest_are_at_the_least_depth_the_search_ends() -> None:
+    assert relieve_slowest(lambda device, depth: depth * (device + 1.0), {0: 2, 1: 2, 2: 2}, 0.0, 2, True) == {
+        0: 2,
+        1: 2,
+        2: 2,
+    }
+
+
 def test_a_device_that_may_train_few_layers_is_never_given_more() -> None:
     depths = relieve_slowest(lambda device, depth: float(depth), {0: 12, 1: 4}, 0.5, 1)
 

@@ -69,6 +69,21 @@ def test_a_speed_that_weighs_more_makes_groups_more_alike_in_speed() -> None:
     assert spreads[1] < 0.5 * spreads[0]
 
 
+@pytest.mark.parametrize("bound", [0.1, 0.2])
+def test_speed_decides_as_far_as_the_bound_on_the_divergence_allows(bound: float) -> None:
+    def formed(divergence_bound: float) -> tuple[float, float]:
+        """The greatest divergence and the mean spread of log speeds."""
+        rng = np.random.default_rng(3)
+        histograms, log_speeds = skewed_histograms(8, rng), speeds(rng)
+        groups = near_iid_groups(histograms, log_speeds, N_GROUPS, 10.0, rng, divergence_bound)
+        spread = np.mean([log_speeds[groups == group].std() for group in range(N_GROUPS)])
+        return float(divergences(histograms, groups).max()), float(spread)
+
+    (free, least_spread), (bounded, spread) = formed(np.inf), formed(bound)
+    assert bounded <= bound < free
+    assert least_spread < spread
+
+
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 5))
 def test_everybody_is_in_a_group_and_sizes_differ_by_one_at_most(n_devices: int, n_groups: int, seed: int) -> None:
     n_groups = min(n_groups, n_devices)

@@ -14,7 +14,7 @@ from emulator.records import RoundPlan, Status
 from emulator.running.compose import policy_of
 from emulator.testing import small_testbed, tiny_model
 from emulator.testing.small_testbed import PlayedRound
-from policies.hierfedlora import HierFedLora, joint_choice, layer_importance, longest_s
+from policies.hierfedlora import HierFedLora, inner_steps, joint_choice, layer_importance, longest_s
 
 EVENLY = (0.25, 0.25, 0.25, 0.25)
 
@@ -46,19 +46,19 @@ def test_before_anything_is_known_every_group_aggregates_once_and_trains_all_lay
 
 
 def test_no_group_is_expected_to_take_longer_than_the_bound_unless_it_does_as_little_as_it_may() -> None:
-    policy = HierFedLora(group_size=3, speed_weight=5.0)
+    policy = HierFedLora(group_size=3, speed_weight=5.0, divergence_bound=100.0, split_steps=False)
     rounds = played(4, policy)
     form, view = policy.form(rounds[-1].view.model), rounds[-1].view
     capacities = Capacities(policy.smoothing)
     for each in rounds:
         depths = depths_of(each.plan)
         often = {device: group.inner_rounds for group in each.plan.groups for device in group.members}
-        capacities.observe(each.report, lambda device, seen: measured_capacity(seen, depths[device], often[device]))  # noqa: B023
+        capacities.observe(each.report, lambda device, seen: measured_capacity(seen, depths[device], 2 * often[device]))  # noqa: B023
 
     def inner_s(device: int, depth: int) -> float:
         setting = lora_assignment(device, view.training, form.ranks, depth)
         sent = form.download_bytes(setting, view.model), form.upload_bytes(setting, view.model)
-        return capacities.known[device].completion_s(depth, *sent)
+        return capacities.known[device].completion_s(depth, *sent, times=2)
 
     plan = policy.plan(view)
     full_s = [max(inner_s(device, 12) for device in group.members) for group in plan.groups]
@@ -87,14 +87,42 @@ def test_no_group_is_expected_to_take_longer_than_the_bound_unless_it_does_as_li
 )
 def test_frequency_and_depth_are_chosen_together(bound_s: float, power: float, choice: tuple[int, int]) -> None:
     # An inner round takes 2 s for each layer.
-    assert joint_choice([0.0, 2.0, 4.0, 6.0, 8.0], bound_s, EVENLY, (1, 2, 4), power) == choice
+    seconds = [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert joint_choice({1: seconds, 2: seconds, 4: seconds}, bound_s, EVENLY, power) == choice
+
+
+def test_inner_rounds_that_share_the_local_steps_cost_only_their_transfers() -> None:
+    # 1 s of transfers and 1 s for each of 4 steps and layer: 1 x 17 s, 2 x 9 s, 4 x 5 s at full depth.
+    seconds = {often: [1.0 + inner_steps(4, often) * depth for depth in range(5)] for often in (1, 2, 4)}
+
+    assert joint_choice(seconds, 17.0, EVENLY, 0.5) == (4, 3)  # 4 x 4 s: 2 * 0.75; all layers would take 18 or 20 s
+    assert joint_choice(seconds, 20.0, EVENLY, 0.5) == (4, 4)
+    # With all 4 steps in each, 2 x 9 s at depth 2 are too long: once at full depth is worth 1, twice at depth 1 0.35.
+    assert joint_choice({1: seconds[1], 2: seconds[1], 4: seconds[1]}, 17.0, EVENLY, 0.5) == (1, 4)
+
+
+@pytest.mark.parametrize(("n_steps", "frequency", "expected"), [(4, 1, 4), (4, 2, 2), (4, 4, 1), (4, 8, 1), (5, 2, 3)])
+def test_an_inner_round_has_its_share_of_the_local_steps_and_one_at_least(
+    n_steps: int, frequency: int, expected: int
+) -> None:
+    assert inner_steps(n_steps, frequency) == expected
+
+
+@pytest.mark.parametrize("split_steps", [True, False])
+def test_a_device_takes_the_local_steps_once_in_a_round_or_in_every_inner_round(split_steps: bool) -> None:
+    policy = HierFedLora(group_size=3, frequencies=(2,), slack_fraction=100.0, split_steps=split_steps)
+    first, second = played(2, policy)
+
+    assert {each.n_steps for each in first.plan.assignments.values()} == {2}  # once, as nothing is known
+    assert {group.inner_rounds for group in second.plan.groups} == {2}
+    assert {each.n_steps for each in second.plan.assignments.values()} == {1 if split_steps else 2}
 
 
 def test_what_takes_less_wins_among_equals_and_layers_count_by_their_importance() -> None:
     # Twice at depth 1 is worth as much as once at depth 2, and takes longer.
-    assert joint_choice([0.0, 2.0, 3.0], 4.0, (0.5, 0.5), (1, 2), 1.0) == (1, 2)
+    assert joint_choice({1: [0.0, 2.0, 3.0], 2: [0.0, 2.0, 3.0]}, 4.0, (0.5, 0.5), 1.0) == (1, 2)
     # Where nearly all importance is in the last layer, often and shallow is best.
-    assert joint_choice([0.0, 2.0, 4.0], 4.0, (0.05, 0.95), (1, 2), 0.5) == (2, 1)
+    assert joint_choice({1: [0.0, 2.0, 4.0], 2: [0.0, 2.0, 4.0]}, 4.0, (0.05, 0.95), 0.5) == (2, 1)
 
 
 def test_a_group_takes_as_long_as_its_slowest_member_at_each_depth() -> None:
@@ -128,7 +156,7 @@ def test_a_run_without_training_has_no_labels_and_says_so() -> None:
     given: Sequence[str] = ["policy.path=hierfedlora", "training.enabled=false"]
     config = load_config(None, [parse_setting(text) for text in given])
     with pytest.raises(
-        ConfigError, match=r"in a run without training: memory_bytes; train .* or choose another policy$"
+        ConfigError, match=r"in a run without training: memory_bytes, flop_per_s; train .* or choose another policy$"
     ):
         policy_of(config)
 
@@ -138,6 +166,7 @@ def test_a_run_without_training_has_no_labels_and_says_so() -> None:
     [
         ({"smoothing": 1.5}, r"smoothing .* less than or equal to 1, got 1\.5"),
         ({"speed_weight": -1.0}, r"speed_weight .* greater than or equal to 0, got -1\.0"),
+        ({"divergence_bound": -1.0}, r"divergence_bound .* greater than or equal to 0, got -1\.0"),
         ({"group_size": 0}, r"group_size .* greater than or equal to 1, got 0"),
         ({"frequency_power": 400.0}, r"frequency_power .* less than or equal to 10, got 400\.0"),
         ({"frequencies": (0, 2)}, r"frequencies .* greater than or equal to 1, got"),

@@ -8,7 +8,7 @@ from emulator.policy.catalog import build_policy
 from emulator.records import RoundPlan, Status
 from emulator.testing import small_testbed, tiny_model
 from emulator.testing.small_testbed import PlayedRound
-from policies.legend import Legend, rank_law
+from policies.legend import Legend, least_depth, rank_law
 
 
 def depths_of(plan: RoundPlan) -> dict[int, int]:
@@ -31,6 +31,34 @@ def test_a_fractional_step_is_rounded_and_no_rank_falls_below_one() -> None:
     # 1, 1.5, 2, 2.5, 3, where halves go to the even neighbour
     assert rank_law(5, first_rank=1, rank_step=0.5) == (1, 2, 2, 2, 3)
     assert rank_law(4, first_rank=2, rank_step=-1.0) == (2, 1, 1, 1)
+
+
+def test_the_third_party_s_law_goes_from_17_to_28_and_the_milder_one_keeps_its_ratio_at_the_default_s_sum() -> None:
+    assert rank_law(12, first_rank=17, rank_step=1.0) == tuple(range(17, 29))
+    milder = rank_law(12, first_rank=6, rank_step=0.36)
+    # 6 + 0.36 * 11 = 9.96; 10 / 6 = 1.67 beside 28 / 17 = 1.65; 12 * 6 + 0.36 * 66 = 95.8
+    assert (milder[0], milder[-1], sum(milder)) == (6, 10, 96)
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "min_depth", "min_share", "expected"),
+    [(12, 1, 0.0, 1), (12, 1, 0.5, 6), (5, 1, 0.5, 3), (12, 8, 0.5, 8)],
+)
+def test_the_least_depth_is_that_in_layers_or_the_share_of_all(
+    n_layers: int, min_depth: int, min_share: float, expected: int
+) -> None:
+    assert least_depth(n_layers, min_depth, min_share) == expected
+
+
+@pytest.mark.parametrize(("skips_floor", "second_depth"), [(False, 12), (True, 6)])
+def test_no_device_trains_less_than_its_share_of_the_layers(skips_floor: bool, second_depth: int) -> None:
+    """Speeds are 1, 2 and 4, so that without a floor the first two would train 3 and 6 layers at most."""
+    policy = Legend(min_share=0.5, waiting_fraction=0.0, skips_floor=skips_floor)
+    second = played(2, policy, n_devices=3, n_layers=12)[1]
+
+    assert depths_of(second.plan) == {0: 6, 1: second_depth, 2: 12}
+    assert policy.form(tiny_model(4)).scaling == 2.0
+    assert Legend(scaling=1.0).form(tiny_model(4)).scaling == 1.0
 
 
 def played(n_rounds: int, policy: Legend, **settings: object) -> list[PlayedRound]:

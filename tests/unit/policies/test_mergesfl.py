@@ -11,7 +11,7 @@ from emulator.forms.cut import CutAssignment
 from emulator.policy.catalog import build_policy
 from emulator.records import RoundPlan, Status
 from emulator.testing import PlayedRound, small_testbed
-from policies.mergesfl import MergeSfl, capacity_per_sample, fine_tuned, regulated_batches, scaled_up
+from policies.mergesfl import MergeSfl, capacity_per_sample, fine_tuned, regulated_batches, retuned, scaled_up
 from policies.splitfed import SplitFed
 
 
@@ -45,16 +45,64 @@ def test_with_an_oracle_estimator_idle_time_is_a_tenth_of_that_of_equal_batches(
 
 
 def test_in_the_engine_regulated_devices_wait_far_less_than_those_with_equal_batches() -> None:
-    """Devices differ by a factor of four; the testbed's jitter of 5 % is what the estimator cannot know."""
+    """Devices differ by a factor of four; the testbed's jitter of 5 % is what the estimator cannot know.
+
+    With batches of four samples, whole samples are too coarse to allow for bottoms that take longer than they do.
+    """
     n_devices = 12
-    regulated = small_testbed(MergeSfl(n_selected=6), n_devices=n_devices).play(6)[1:]
+    regulated = small_testbed(MergeSfl(n_selected=6, counts_bottom=False), n_devices=n_devices).play(6)[1:]
     equal = small_testbed(SplitFed(n_selected=6), n_devices=n_devices).play(6)[1:]
 
     assert np.mean([idle_fraction(one) for one in regulated]) < 0.8 * np.mean([idle_fraction(one) for one in equal])
 
 
-def test_everybody_takes_one_step_before_anybody_is_chosen() -> None:
-    first, second = small_testbed(MergeSfl(n_selected=3), n_devices=6).play(2)
+def test_the_first_round_goes_by_the_rates_that_boards_declare() -> None:
+    """Rates are 1, 2 and 4 in turn, so floor(4 * rate / 4) samples; the budget of 40 has room for all six."""
+    [first] = small_testbed(MergeSfl(divergence_bound=100.0), n_devices=6).play(1)
+
+    assert {assignment.n_steps for assignment in first.plan.assignments.values()} == {2}
+    assert batches(first.plan).items() <= {0: 1, 1: 2, 2: 4, 3: 1, 4: 2, 5: 4}.items()
+    assert set(first.plan.assignments) == set(range(6))
+
+
+def test_a_device_that_was_never_measured_counts_by_its_rate_at_what_the_others_make_of_theirs() -> None:
+    """Devices 0 and 3 are alike, so what is expected of one that is away follows from the others within the jitter."""
+    policy = MergeSfl(counts_bottom=False)
+    small = small_testbed(policy, trouble=lambda index: {3: Status.UNAVAILABLE} if index == 0 else {})
+    small.play_round()
+    view = small.view()
+    sample_s, _ = policy._expected_s(view, policy.form(view.model))
+
+    assert view.available == tuple(range(6))
+    assert sample_s[3] == pytest.approx(sample_s[0], rel=0.3)
+
+
+def test_cohorts_have_no_cap_but_the_budget() -> None:
+    [first] = small_testbed(MergeSfl(divergence_bound=100.0), n_devices=15).play(1)
+
+    assert len(first.plan.assignments) == 15
+    assert len(small_testbed(MergeSfl(n_selected=10), n_devices=15).play(1)[0].plan.assignments) <= 10
+
+
+def test_batches_allow_for_the_bottom_s_transfer() -> None:
+    # A full batch of the fastest takes 2 + 8 * 1 = 10 s: 8, (10 - 2) / 2 = 4, (10 - 9) / 1 = 1, and 0, which becomes 1.
+    sizes = regulated_batches(np.array([1.0, 2.0, 1.0, 1.0]), 8, np.array([2.0, 2.0, 9.0, 11.0]))
+
+    assert sizes.tolist() == [8, 4, 1, 1]
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 9.0), st.floats(0.0, 50.0)), min_size=1, max_size=8))
+def test_nobody_with_more_than_one_sample_is_expected_after_the_fastest(devices: list[tuple[float, float]]) -> None:
+    sample_s, fixed_s = np.array(devices).T
+    sizes = regulated_batches(sample_s, 16, fixed_s)
+    ends_s = fixed_s + sizes * sample_s
+
+    assert sizes.max() == 16
+    assert (ends_s[sizes > 1] <= (fixed_s + 16 * sample_s).min() * (1 + 1e-6)).all()
+
+
+def test_everybody_takes_one_step_before_anybody_is_chosen_where_the_server_probes() -> None:
+    first, second = small_testbed(MergeSfl(start="probe", n_selected=3), n_devices=6).play(2)
 
     assert batches(first.plan) == dict.fromkeys(range(6), 4)
     assert {assignment.n_steps for assignment in first.plan.assignments.values()} == {1}
@@ -103,6 +151,45 @@ def test_fine_tuning_lowers_the_divergence_and_keeps_to_its_slack(given_sizes: l
     assert ((tuned <= sizes) & (tuned >= np.maximum(1, 0.75 * sizes))).all()
     before, after = (kl_divergence(mixtures(one.astype(float), shares), reference) for one in (sizes, tuned))
     assert after <= before
+
+
+def test_batches_rise_and_fall_until_labels_are_balanced_and_no_further() -> None:
+    """Two devices with a label each: they are balanced with equal batches."""
+    labels, reference, ones = np.eye(2), np.array([0.5, 0.5]), np.ones(2)
+
+    def tuned(sizes: list[int], most: list[int], budget: float, bound: float = 0.0) -> list[int]:
+        return retuned(np.array(sizes), np.array(most), labels, reference, ones, 0 * ones, budget, bound).tolist()
+
+    # A sample more for the first adds no time, as it waits for the second, and brings 3 : 6; one less brings 2 : 5.
+    assert tuned([2, 6], [8, 8], 99.0) == [6, 6]
+    assert tuned([2, 6], [2, 8], 99.0) == [2, 2]  # the first may not rise
+    assert tuned([2, 6], [8, 8], 8.0) == [4, 4]  # by 2 : 5, 3 : 5, 3 : 4, as there is room for 8
+    assert tuned([2, 6], [8, 8], 99.0, bound=1.0) == [2, 6]
+
+
+@given(st.lists(st.integers(1, 16), min_size=2, max_size=6), st.integers(0, 200))
+def test_retuning_keeps_to_its_limits_and_ends_below_the_bound_or_where_no_sample_helps(
+    given_sizes: list[int], seed: int
+) -> None:
+    sizes, rng, bound = np.array(given_sizes), np.random.default_rng(seed), 0.01
+    shares = rng.dirichlet([0.3] * 4, size=len(sizes)) + 1e-9
+    shares /= shares.sum(axis=1, keepdims=True)
+    reference, most, budget = shares.mean(axis=0), np.full(len(sizes), 16), float(sizes.sum() + 3)
+    sample_s, fixed_s = rng.uniform(0.5, 2.0, len(sizes)), rng.uniform(0.0, 2.0, len(sizes))
+    tuned = retuned(sizes, most, shares, reference, sample_s, fixed_s, budget, bound)
+
+    def divergence(batch_sizes: np.ndarray) -> float:  # type: ignore[type-arg]
+        return float(kl_divergence(mixtures(batch_sizes.astype(float), shares), reference))
+
+    assert ((tuned >= 1) & (tuned <= most)).all()
+    assert tuned.sum() <= budget
+    assert divergence(tuned) <= divergence(sizes)
+    if divergence(tuned) > bound:
+        for device in range(len(sizes)):
+            for change in (1, -1):
+                trial = tuned + change * np.eye(len(sizes), dtype=np.int64)[device]
+                if 1 <= trial[device] <= 16 and trial.sum() <= budget:
+                    assert divergence(trial) >= divergence(tuned) - 1e-9
 
 
 def test_what_is_left_of_the_budget_makes_all_batches_larger() -> None:
