@@ -138,9 +138,8 @@ def test_unseen_devices_train_the_smallest_rank_and_then_ranks_go_by_quarters_of
 
 
 def test_scaling_and_learning_rate_are_multiples_that_can_be_set() -> None:
-    usual, other = (
-        small_testbed(HetLora(**given), n_devices=3) for given in ({}, {"scaling": 0.5, "learning_rate_scale": 3.0})
-    )
+    changed = HetLora(scaling=0.5, learning_rate_scale=3.0)
+    usual, other = (small_testbed(policy, n_devices=3) for policy in (HetLora(), changed))
     assert (usual.testbed.form.scaling, other.testbed.form.scaling) == (2.0, 0.5)  # type: ignore[attr-defined]
     [before], [after] = usual.play(1), other.play(1)
     for device, assignment in before.plan.assignments.items():
