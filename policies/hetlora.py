@@ -26,7 +26,10 @@ Deviations
     5. The trained part of the head is averaged by numbers of examples: it has no rank, and no norm of the kind.
 
 Defaults
-    kept_fraction = 0.99, tail_weight = 0.01: seen in code by others; the paper's own values were not at hand.
+    kept_fraction = 0.99, tail_weight = 0.01: seen in code by others; the paper's own values were not at hand, and the
+    code of FlexLoRA's authors, where HetLoRA is a baseline, has a tail_weight of 0.001. scaling = 2: alpha 16 over
+    rank 8 in that code, as in the engine for every form; it rescales factors by rank, which leaves products alike, and
+    is not done here. A starts as PEFT draws it, as there. learning_rate_scale = 1: no source compares rates.
     ranks = (2, 4, 8, 16): not stated; chosen around rank 8, that of the baselines. min_rank = 2: the smallest of them.
 """
 
@@ -40,7 +43,7 @@ from emulator.algorithms.ranks import adapters_norm
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora import LoraForm, uniform_ranks
 from emulator.forms.lora_tail import TailAssignment
-from emulator.policy import Count, FractionAboveZero, Nonempty, NotNegative, Policy
+from emulator.policy import Count, FractionAboveZero, Nonempty, NotNegative, Policy, Positive
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Status, Update
 from emulator.shapes.spec import ModelSpec
 
@@ -54,12 +57,16 @@ class HetLora(Policy):
         kept_fraction: share of the ranks that a device keeps when it prunes itself, gamma.
         tail_weight: weight of the penalty on the last ranks, lambda.
         min_rank: no device prunes itself below this rank.
+        scaling: what the product B A is multiplied by, at every rank.
+        learning_rate_scale: what the run's learning rate is multiplied by.
     """
 
     ranks: Annotated[tuple[Count, ...], Nonempty] = (2, 4, 8, 16)
     kept_fraction: FractionAboveZero = 0.99
     tail_weight: NotNegative = 0.01
     min_rank: Count = 2
+    scaling: float = 2.0
+    learning_rate_scale: Positive = 1.0
 
     task = "emulator.learning.tasks.tail:train_with_tail_penalty"
 
@@ -73,7 +80,7 @@ class HetLora(Policy):
             raise ValueError(f"min_rank must be at most the largest of ranks, {self.ranks[-1]}, got {self.min_rank!r}")
 
     def form(self, model: ModelSpec) -> LoraForm:
-        return LoraForm(ranks=uniform_ranks(model, self.ranks[-1], 0))
+        return LoraForm(ranks=uniform_ranks(model, self.ranks[-1], 0), scaling=self.scaling)
 
     def plan(self, view: ClusterView) -> RoundPlan:
         return RoundPlan(
@@ -82,7 +89,7 @@ class HetLora(Policy):
                     device_id=device,
                     n_steps=view.training.n_steps,
                     batch_size=view.training.batch_size,
-                    learning_rate=view.training.learning_rate,
+                    learning_rate=self.learning_rate_scale * view.training.learning_rate,
                     ranks=(self._ranks.get(device, self.ranks[0]),) * view.model.n_layers,
                     depth=view.model.n_layers,
                     kept_fraction=self.kept_fraction,

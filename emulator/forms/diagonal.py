@@ -6,7 +6,7 @@ decomposition of the change; nothing but an optional regulariser makes it one.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name, low
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
+
+Start = Literal["width", "orthonormal", "fixed"]
+"""How A and B are drawn at the start, see :class:`DiagonalLoraForm`."""
+ADALORA_WIDTH = 768
+"""Of DeBERTaV3-base, the model of AdaLoRA's scripts, for which its authors' deviation of 0.02 was set."""
 
 KeptRanks = tuple[tuple[tuple[int, ...], ...], ...]
 """For each layer and each target the numbers of the ranks that are left, ascending."""
@@ -28,11 +33,14 @@ class DiagonalAssignment(Assignment):
     It holds and trains the ranks ``kept``, and votes for the ``n_votes`` of them that matter most, or not at all if
     that is 0. Where ``masks``, it does not send its vote, but ``lora_E`` 0 at the other ranks. Scores follow AdaLoRA,
     with ``smoothing`` for sensitivity and uncertainty alike; ``orthogonality`` is the weight of AdaLoRA's regulariser.
+    Where ``reports_scores``, the scores are reported instead of a vote: a policy that keeps them for the device, from
+    round to round, finds the vote that the device would send. What is sent is still priced as the vote.
     """
 
     kept: KeptRanks
     n_votes: int = 0
     masks: bool = False
+    reports_scores: bool = False
     smoothing: float = 0.85
     orthogonality: float = 0.0
 
@@ -54,13 +62,18 @@ class DiagonalLoraForm(AdapterForm):
 
     The server keeps ``rank`` ranks of each; a rank that is switched off has ``lora_E`` 0 there. Devices hold the other
     ranks, close together. ``scaling`` does not follow the number of ranks, so that those that stay keep their meaning.
-    ``initial_deviation`` is the standard deviation of A and B at the start.
+
+    Rows of A and columns of B are drawn alike at the ``start``. ``fixed``: normal, of standard deviation
+    ``initial_deviation`` whatever their length. ``width``: that deviation at length 768, AdaLoRA's, and at others such
+    that their norm is the same, so ``initial_deviation * sqrt(768 / length)``. ``orthonormal``: as the regulariser
+    wants them, of norm 1 and at right angles, in random directions.
     """
 
     rank: int
     targets: tuple[str, ...] = ("query", "value")
     scaling: float = 2.0
     initial_deviation: float = 0.02
+    start: Start = "fixed"
 
     attachment: ClassVar[str] = "emulator.learning.attach.diagonal:StackedDiagonalLora"
 
@@ -71,14 +84,21 @@ class DiagonalLoraForm(AdapterForm):
         for layer in range(model.n_layers):
             for target in self.targets:
                 shape = model.matrix(target)
-                for matrix, size in (
-                    ("lora_A", (self.rank, shape.in_features)),
-                    ("lora_B", (shape.out_features, self.rank)),
-                ):
-                    drawn = rng.normal(0.0, self.initial_deviation, size)
-                    arrays[adapter_name(layer, target, matrix)] = drawn.astype(np.float32)
+                lora_a = self._drawn((self.rank, shape.in_features), shape.in_features, rng)
+                lora_b = self._drawn((shape.out_features, self.rank), shape.out_features, rng)
+                arrays[adapter_name(layer, target, "lora_A")] = lora_a
+                arrays[adapter_name(layer, target, "lora_B")] = lora_b
                 arrays[adapter_name(layer, target, "lora_E")] = np.zeros((self.rank, 1), np.float32)
         return arrays
+
+    def _drawn(self, shape: tuple[int, int], length: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """A or B, whose rows or columns are of this ``length``."""
+        if self.start == "orthonormal":
+            basis, triangle = np.linalg.qr(rng.normal(size=(length, self.rank)))
+            basis = basis * np.where(np.diag(triangle) < 0, -1.0, 1.0)  # signs are LAPACK's choice otherwise
+            return (basis if shape[0] == length else basis.T).astype(np.float32)
+        relative = (ADALORA_WIDTH / length) ** 0.5 if self.start == "width" else 1.0
+        return rng.normal(0.0, self.initial_deviation * relative, shape).astype(np.float32)
 
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
         payload = {name: array for name, array in state.items() if name.startswith("head.")}

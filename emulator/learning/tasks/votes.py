@@ -21,7 +21,8 @@ from emulator.records import Arrays, Job, Update
 def train_and_vote(host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
     """Local training after which each device votes for the ranks that matter most to it, where it is asked to.
 
-    The votes are the reported array ``votes``: a 1 or 0 for each rank held, by layer, target and rank.
+    The votes are the reported array ``votes``: a 1 or 0 for each rank held, by layer, target and rank. Of a device
+    that is to report its scores they are in ``scores`` instead, in the same order.
     """
     return VotingTraining(host, form, jobs).run()
 
@@ -48,14 +49,14 @@ class VotingTraining(LocalTraining):
     def __init__(self, host: DeviceHost, form: AdapterForm, jobs: Sequence[Job]) -> None:
         super().__init__(host, form, jobs)
         self._assignments = [_diagonal(job) for job in self.jobs]
-        self._votes = any(assignment.n_votes for assignment in self._assignments)
+        self._is_scoring = any(one.n_votes or one.reports_scores for one in self._assignments)
         self._smoothing = torch.tensor([[one.smoothing] for one in self._assignments], device=host.settings.device)
         self._sensitivity: Tensor | None = None
         self._uncertainty: Tensor | None = None
         self._scores: NDArray[np.float32] | None = None
 
     def after_step(self, step: int, n_active: int) -> None:
-        if not self._votes:
+        if not self._is_scoring:
             return
         stack = self.adapters.stack
         if self._sensitivity is None or self._uncertainty is None:
@@ -67,6 +68,8 @@ class VotingTraining(LocalTraining):
         uncertainty.lerp_((importance - sensitivity).abs(), new)
 
     def reported(self, row: int) -> Arrays:
+        if self._assignments[row].reports_scores:
+            return {"scores": self.rank_scores(row).astype(np.float32)}
         n_votes = self._assignments[row].n_votes
         return {"votes": highest(self.rank_scores(row), n_votes).astype(np.float32)} if n_votes else {}
 

@@ -42,6 +42,30 @@ def test_a_and_b_start_alike_and_the_diagonal_at_zero() -> None:
     assert not any(array.any() for name, array in state.items() if name.endswith("lora_E"))
 
 
+@pytest.mark.parametrize("name", ["bert-base", "roberta-large"])
+def test_a_start_by_width_has_rows_of_adaloras_norm_at_every_width(name: str) -> None:
+    model = model_spec(name, n_labels=2, seq_len=128, head="output")
+    state = DiagonalLoraForm(rank=12, start="width", targets=("query", "mlp_up")).initial(model, Seeds(0))
+    for matrix, axis in (("lora_A", 1), ("lora_B", 0)):
+        norms = [np.linalg.norm(array, axis=axis) for place, array in state.items() if place.endswith(matrix)]
+        # 0.02 · sqrt(768), known to 0.1 % from a few hundred rows of some hundred numbers each
+        assert np.concatenate(norms).mean() == pytest.approx(0.02 * 768**0.5, rel=0.005)
+
+
+def test_a_start_by_width_is_the_fixed_one_at_adaloras_width() -> None:
+    model = model_spec("bert-base", n_labels=2, seq_len=128, head="output")
+    fixed, by_width = (DiagonalLoraForm(rank=2, start=start).initial(model, Seeds(0)) for start in ("fixed", "width"))
+    assert all(np.array_equal(fixed[name], by_width[name]) for name in fixed)
+
+
+def test_an_orthonormal_start_is_where_the_regulariser_is_zero() -> None:
+    state = DiagonalLoraForm(rank=4, start="orthonormal", targets=("query", "mlp_up")).initial(MODEL, Seeds(0))
+    for name, array in state.items():
+        if name.endswith(("lora_A", "lora_B")):
+            own = array.astype(float) if name.endswith("A") else array.astype(float).T
+            assert own @ own.T == pytest.approx(np.eye(4), abs=1e-6)
+
+
 def test_a_device_holds_the_kept_ranks_close_together_and_they_return_to_their_places() -> None:
     state = tiny_state(FORM, MODEL, Seeds(0))
     payload = FORM.project(state, assignment(SOME))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emulator.algorithms.ranks import cubic_budget
+from emulator.algorithms.ranks import cubic_budget, highest
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm, KeptRanks
 from emulator.learning.attach.diagonal import StackedDiagonalLora
 from emulator.learning.data.batches import draw_rows, make_batch
@@ -133,6 +133,16 @@ def test_devices_train_and_vote_as_if_alone_whatever_ranks_they_hold(content: Ho
         assert len(update.reported["votes"]) == one.assignment.n_kept
 
 
+def test_scores_that_are_reported_are_those_that_a_vote_goes_by(content: HostContent) -> None:
+    state, host = server_state(content), DeviceHost(content, SETTINGS)
+    [voted] = host.train(TASK, FORM, [job(state, 0, UNEVEN, n_votes=3)])
+    [scored] = host.train(TASK, FORM, [job(state, 0, UNEVEN, n_votes=3, reports_scores=True)])
+    assert set(scored.reported) == {"scores"}
+    assert np.array_equal(highest(scored.reported["scores"], 3), voted.reported["votes"] > 0)
+    [unasked] = host.train(TASK, FORM, [job(state, 0, UNEVEN, reports_scores=True)])
+    assert np.array_equal(unasked.reported["scores"], scored.reported["scores"])
+
+
 def test_the_score_of_one_step_is_the_closed_form(content: HostContent) -> None:
     # After one step from 0: S = 0.15 I and U = 0.15 |I - S| = 0.15 · 0.85 I, so s = 0.15² · 0.85 I².
     training = VotingTraining(DeviceHost(content, SETTINGS), FORM, [job(server_state(content), 0, HIGH, 1, n_votes=1)])
@@ -170,7 +180,7 @@ def test_scores_and_schedule_are_those_of_pefts_adalora() -> None:
     theirs = [allocator.budget_schedule(step)[0] for step in range(15)]
     assert [cubic_budget(t, 288, 48, warm_up=2, decline=12 - 3 - 2) for t in range(15)] == theirs
     running: Any = VotingTraining.__new__(VotingTraining)
-    running._votes, running._smoothing, running._sensitivity, running._uncertainty = (
+    running._is_scoring, running._smoothing, running._sensitivity, running._uncertainty = (
         True,
         torch.tensor([[0.85]]),
         None,

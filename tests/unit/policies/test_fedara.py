@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.algorithms.ranks import cubic_budget, highest
+from emulator.algorithms.ranks import cubic_budget
 from emulator.errors import ConfigError
 from emulator.forms.diagonal import DiagonalAssignment
 from emulator.policy.catalog import build_policy
 from emulator.records import Arrays, ClusterView, RoundPlan, TrainingDefaults, Update
+from emulator.running.checkpoints.codec import decoded, encoded
 from emulator.seeds import Seeds
 from emulator.testing import small_testbed, tiny_model
 from emulator.testing.small_world import tiny_state
-from policies.fedara import FedAra, evenly, rank_sizes
+from policies.fedara import FedAra, carried, evenly, rank_sizes
 
 MODEL = tiny_model(3)
 N_MATRICES = 6  # three layers, query and value
@@ -42,18 +43,20 @@ def kept(plan: RoundPlan) -> DiagonalAssignment:
     return found[0]  # type: ignore[return-value]
 
 
-def play(policy: FedAra, n_rounds: int, scores: Any) -> tuple[list[DiagonalAssignment], list[Arrays]]:
-    """Rounds in which device ``d`` votes by ``scores(d, n)`` of its n ranks, and trains by adding 1 to everything."""
-    form, state = policy.form(MODEL), tiny_state(policy.form(MODEL), MODEL, Seeds(0))
+def play(
+    policy: FedAra, n_rounds: int, scores: Any, first: int = 0, state: Arrays | None = None
+) -> tuple[list[DiagonalAssignment], list[Arrays]]:
+    """Rounds in which device ``d`` scores its n ranks by ``scores(d, n)``, and trains by adding 1 to everything."""
+    form = policy.form(MODEL)
+    state = tiny_state(form, MODEL, Seeds(0)) if state is None else state
     held, states = [], []
-    for round_index in range(n_rounds):
+    for round_index in range(first, n_rounds):
         plan = policy.plan(view(round_index, state))
         held.append(kept(plan))
         updates = []
         for device, assignment in plan.assignments.items():
             form.check(assignment, MODEL)
-            n_votes = held[-1].n_votes
-            votes = {"votes": highest(scores(device, held[-1].n_kept), n_votes).astype(np.float32)} if n_votes else {}
+            own = scores(device, held[-1].n_kept).astype(np.float32)
             updates.append(
                 Update(
                     device_id=device,
@@ -61,12 +64,19 @@ def play(policy: FedAra, n_rounds: int, scores: Any) -> tuple[list[DiagonalAssig
                     payload={name: array + 1 for name, array in form.project(state, assignment).items()},
                     n_examples=10,
                     metrics={},
-                    reported=votes,
+                    reported={"scores": own} if held[-1].reports_scores else {},
                 )
             )
         state = policy.aggregate(form, state, updates)
         states.append(state)
     return held, states
+
+
+def scored(scores: list[float], n_steps: int) -> Update:
+    """An update that reports these scores."""
+    assignment = DiagonalAssignment(device_id=0, n_steps=n_steps, batch_size=1, learning_rate=0.1, kept=())
+    reported = {"scores": np.array(scores, np.float32)}
+    return Update(device_id=0, assignment=assignment, payload={}, n_examples=1, metrics={}, reported=reported)
 
 
 def flat(assignment: DiagonalAssignment) -> set[tuple[int, int, int]]:
@@ -133,6 +143,72 @@ def test_a_masked_rank_is_averaged_no_more() -> None:
     assert states[2][f"{top}lora_A"] == pytest.approx(states[0][f"{top}lora_A"] + 2, rel=1e-6)
 
 
+@pytest.mark.parametrize(("carries", "n_scoring"), [(True, 4), (False, 2)])
+def test_scores_are_reported_from_the_start_where_they_are_carried_and_until_the_last_vote(
+    carries: bool, n_scoring: int
+) -> None:
+    policy = FedAra(first_rank=4, last_rank=1, warm_up_rounds=2, decline_rounds=2, carries_scores=carries)
+    held, _ = play(policy, 6, lambda device, n: np.arange(n, dtype=float))
+    # Votes are in rounds 2 and 3.
+    first = 4 - n_scoring
+    assert [one.reports_scores for one in held] == [first <= round_index < 4 for round_index in range(6)]
+
+
+def test_carried_scores_are_a_running_mean_over_the_devices_own_rounds() -> None:
+    held = np.array([True, False, True])
+    one = scored([3.0, 5.0], n_steps=2)
+    # 0.85² of the old value is left after two steps; a rank that is not held keeps its score.
+    assert carried(np.array([1.0, 7.0, 2.0]), held, one, memory=0.85**2) == pytest.approx(
+        [0.7225 * 1 + 0.2775 * 3, 7, 0.7225 * 2 + 0.2775 * 5]
+    )
+
+
+@pytest.mark.parametrize(("carries", "kept_rank"), [(True, 0), (False, 1)])
+def test_a_vote_goes_by_earlier_rounds_only_where_scores_are_carried(carries: bool, kept_rank: int) -> None:
+    # With a rank for each device and m = 0.5: 0.5 · 8 · 0.5 = 2 and 0.5 · 2 = 1 for ranks 0 and 1 of each matrix.
+    policy = FedAra(
+        first_rank=2, last_rank=1, warm_up_rounds=1, decline_rounds=0, smoothing=0.5, carries_scores=carries
+    )
+    rounds = iter([np.tile([8.0, 0.0], N_MATRICES)] * 3 + [np.tile([0.0, 2.0], N_MATRICES)] * 3)
+    held, _ = play(policy, 3, lambda device, n: next(rounds) if n == 2 * N_MATRICES else np.zeros(n))
+    assert held[-1].kept == (((kept_rank,),) * 2,) * 3
+
+
+def test_a_policy_that_recalls_its_memory_votes_as_the_one_that_never_stopped() -> None:
+    def fresh() -> FedAra:
+        return FedAra(first_rank=4, last_rank=1, warm_up_rounds=1, decline_rounds=3)
+
+    def scores(device: int, n: int) -> Any:
+        return np.random.default_rng((device, n)).random(n)
+
+    whole, _ = play(fresh(), 5, scores)
+    stopped, resumed = fresh(), fresh()
+    begun, states = play(stopped, 2, scores)
+    resumed.recall(decoded(encoded(dict(stopped.memory()), "the policy")))
+    ended, _ = play(resumed, 5, scores, first=2, state=states[-1])
+
+    assert begun + ended == whole
+    forgetful = fresh()
+    forgetful.recall(dict(stopped.memory()) | {"_scores": {}})
+    assert play(forgetful, 5, scores, first=2, state=states[-1])[0] != ended
+
+
+def test_the_scaling_is_alpha_over_the_ranks_at_the_start() -> None:
+    # A published script with 12 ranks at the start has lora_alpha 32 (BART on XSum): 2.67.
+    form = FedAra(first_rank=12, alpha=32.0, last_rank=1).form(MODEL)
+    assert form.scaling == pytest.approx(32 / 12)
+
+
+def test_all_linear_matrices_of_a_layer_can_have_adapters() -> None:
+    every = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
+    small = small_testbed(
+        FedAra(first_rank=2, last_rank=1, warm_up_rounds=0, decline_rounds=1, targets=every), trains=False
+    )
+    rounds = [kept(played.plan) for played in small.play(2)]
+    n_matrices = len(every) * small.testbed.model.n_layers
+    assert [one.n_kept for one in rounds] == [2 * n_matrices, n_matrices]
+
+
 def test_without_votes_the_ranks_stay_and_the_next_votes_catch_up() -> None:
     policy = FedAra(first_rank=4, last_rank=1, warm_up_rounds=0, decline_rounds=2)
     form, state = policy.form(MODEL), tiny_state(policy.form(MODEL), MODEL, Seeds(0))
@@ -165,6 +241,9 @@ def test_a_rank_is_as_large_as_what_it_adds() -> None:
         ({"last_rank": 13.0}, r"last_rank must be at most first_rank, 12, got 13\.0"),
         ({"warm_up_rounds": -1}, r"warm_up_rounds .* greater than or equal to 0, got -1"),
         ({"smoothing": 1.0}, r"smoothing .* less than 1, got 1\.0"),
+        ({"alpha": 0.0}, r"alpha .* greater than 0, got 0\.0"),
+        ({"start": "zero"}, r"start .*'width', 'orthonormal' or 'fixed', got 'zero'"),
+        ({"targets": []}, r"targets .* at least 1 item"),
         ({"orthogonality": -0.5}, r"orthogonality .* greater than or equal to 0, got -0\.5"),
     ],
 )

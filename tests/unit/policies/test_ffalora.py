@@ -40,3 +40,10 @@ def test_adapters_travel_at_half_of_loras_bytes() -> None:
         _, _, [other, *_], _ = one_round(whole)
         sent = getattr(half.form(model), direction)(some.assignment, model) - head
         assert 2 * sent == getattr(whole.form(model), direction)(other.assignment, model) - head
+
+
+def test_the_learning_rate_is_a_multiple_of_the_runs() -> None:
+    _, _, [scaled, *_], _ = one_round(FfaLora(rank=3, learning_rate_scale=4.0))
+    _, _, [same, *_], _ = one_round(FfaLora(rank=3))
+
+    assert scaled.assignment.learning_rate == 4 * same.assignment.learning_rate

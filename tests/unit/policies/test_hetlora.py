@@ -137,6 +137,15 @@ def test_unseen_devices_train_the_smallest_rank_and_then_ranks_go_by_quarters_of
     assert sorted(found.values()) == [2] * 3 + [4] * 3 + [8] * 3 + [16] * 3
 
 
+def test_scaling_and_learning_rate_are_multiples_that_can_be_set() -> None:
+    changed = HetLora(scaling=0.5, learning_rate_scale=3.0)
+    usual, other = (small_testbed(policy, n_devices=3) for policy in (HetLora(), changed))
+    assert (usual.testbed.form.scaling, other.testbed.form.scaling) == (2.0, 0.5)  # type: ignore[attr-defined]
+    [before], [after] = usual.play(1), other.play(1)
+    for device, assignment in before.plan.assignments.items():
+        assert after.plan.assignments[device].learning_rate == 3 * assignment.learning_rate
+
+
 def ranks(plan: Any) -> dict[int, int]:
     assert all(len(set(one.ranks)) == 1 for one in plan.assignments.values())
     return {device: one.ranks[0] for device, one in plan.assignments.items()}
