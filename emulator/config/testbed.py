@@ -23,6 +23,16 @@ class AvailabilityConfig(Section):
     origin_s: Annotated[float, Field(ge=0)] | Literal["first"] = 0.0
     """For trace: the moment of the trace at which the run begins, in seconds; first: that at which the first of its
     devices can be reached. What the trace has before it is left out."""
+    trace_offset_s: Annotated[float, Field(ge=0)] = 0.0
+    """For trace: how far into it, counted from its origin, the run begins, in seconds of the trace. Where it does not
+    loop, that is the same as a later origin."""
+    trace_loop: bool = False
+    """For trace: it begins anew at its origin when it is over, again and again; else nobody comes back after that."""
+    trace_period_s: Positive | None = None
+    """For trace with trace_loop: how many of its seconds, from its origin on, are repeated, such as 86400 for a day;
+    what comes later is left out. Without it, all up to the end of its last span."""
+    trace_time_scale: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    """For trace: how many emulated seconds one of its seconds lasts; with 0.1 it goes by ten times as fast."""
     drop_out_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
 
