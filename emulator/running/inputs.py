@@ -19,6 +19,7 @@ from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
 from emulator.shapes.transformer_catalog import PRICED_TRANSFORMER
 from emulator.world.availability import Always, Availability, OnOff
+from emulator.world.battery import Battery, Charger
 
 IMAGE_FILES = (".npz",)
 
@@ -102,9 +103,19 @@ def check_layers(name: str, priced: ModelSpec, trained: ModelSpec) -> None:
         )
 
 
-KEYS = {"always": (), "on_off": ("mean_on_s", "mean_off_s"), "trace": ("trace",)}
+KEYS = {"always": (), "on_off": ("mean_on_s", "mean_off_s"), "trace": ("trace",), "battery": ("battery_capacity_j",)}
 """For each kind the keys that it needs; the others do not take them."""
-OPTIONAL_KEYS = {"trace": ("origin_s", "trace_offset_s", "trace_loop", "trace_period_s", "trace_time_scale")}
+OPTIONAL_KEYS = {
+    "battery": (
+        "battery_start_fraction",
+        "battery_least_fraction",
+        "charge_w",
+        "plugged_from_s",
+        "plugged_until_s",
+        "plugged_period_s",
+    ),
+    "trace": ("origin_s", "trace_offset_s", "trace_loop", "trace_period_s", "trace_time_scale"),
+}
 """For each kind the keys that it takes beside them."""
 LEAST_MEAN_S = 1e-3
 """Every span is drawn by itself, so that shorter ones would keep a round from ending."""
@@ -142,7 +153,31 @@ def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) ->
             return traced(config, user_path(config.trace), n_devices)
         except ValueError as error:
             raise ConfigError(f"{WHERE}.trace: {error}") from None
+    if config.battery_capacity_j:
+        return _battery(config, config.battery_capacity_j, n_devices)
     return Always(n_devices)
+
+
+def _battery(config: AvailabilityConfig, capacity_j: float, n_devices: int) -> Battery:
+    period_s = config.plugged_period_s
+    if config.plugged_from_s >= period_s or config.plugged_until_s > period_s:
+        raise ConfigError(
+            f"{WHERE}.plugged_from_s and plugged_until_s must lie within a period of plugged_period_s = {period_s:g} s,"
+            f" got {config.plugged_from_s!r} and {config.plugged_until_s!r}"
+        )
+    charger = Charger(
+        watts=config.charge_w,
+        start_s=config.plugged_from_s,
+        end_s=config.plugged_until_s,
+        period_s=period_s,
+    )
+    return Battery(
+        n_devices,
+        capacity_j,
+        charger,
+        start_fraction=config.battery_start_fraction,
+        least_fraction=config.battery_least_fraction,
+    )
 
 
 def trace_sha256(config: AvailabilityConfig) -> str | None:
