@@ -269,10 +269,16 @@ FLOORS: tuple[Room, ...] = (
         reads_clock=True,
     ),
     Room(
+        "emulator/importing",
+        "recordings of other projects, as trace files",
+        _names("/device_profiles /device_profiles/text_files"),
+        reads_clock=True,
+    ),
+    Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors launch storage forms objective observers policy "
-               "records report report/terminal results running shapes sweeps results/version world/price "
+        _names("analysis backends/kinds calibration config errors importing launch storage forms objective observers "
+               "policy records report report/terminal results running shapes sweeps results/version world/price "
                "/device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,

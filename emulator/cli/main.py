@@ -47,8 +47,9 @@ for _command in (
     testbed_commands.price,
     testbed_commands.calibrate,
     testbed_commands.validate,
+    testbed_commands.import_,
 ):  # in the order in which the help lists them
-    app.command()(_command)
+    app.command(_command.__name__.rstrip("_"))(_command)
 
 
 def main() -> None:

@@ -152,3 +152,37 @@ def validate(
             ),
             as_json,
         )
+
+
+def import_(
+    kind: Annotated[str, typer.Argument(help="fedscale, flhetbench, colext, mahimahi or throughput.")],
+    file: Annotated[Path, options.path_argument(help="The recording.")],
+    out: Annotated[str, options.place_option(help="The trace's file; what is there is replaced.")],
+    window_s: Annotated[
+        float | None, typer.Option(help="mahimahi: seconds over which packets are counted; 1 without.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="throughput: Mb/s, kB/s, ...; as such files have it without.")
+    ] = None,
+    time_column: Annotated[str | None, typer.Option(help="Of a table: where its times are.")] = None,
+    rate_column: Annotated[str | None, typer.Option(help="throughput: where the rates are.")] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE", help="Of a table: the rows that have this.")
+    ] = None,
+) -> None:
+    """Turn a recording of another project into a trace that devices or links replay."""
+    from emulator.cli.importing import import_recording
+    from emulator.running.interruption import all_or_nothing
+    from emulator.storage.places import place
+
+    with all_or_nothing():
+        import_recording(
+            kind,
+            file,
+            place(out),
+            window_s=window_s,
+            unit=unit,
+            time_column=time_column,
+            rate_column=rate_column,
+            only=only,
+        )

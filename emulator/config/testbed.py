@@ -10,9 +10,10 @@ from emulator.config.section import NameOrPath, Positive, Section
 class AvailabilityConfig(Section):
     """When the devices can be reached, and how often they fail in the middle of a round."""
 
-    kind: Literal["always", "on_off", "trace"] = "always"
+    kind: Literal["always", "on_off", "trace", "battery"] = "always"
     """always; on_off: each device by itself is on and off in turns, for exponentially distributed times; trace: in the
-    spans of time that a file lists."""
+    spans of time that a file lists; battery: while its battery lasts, which
+    is emptied by what the device draws and filled by a charger."""
     mean_on_s: Positive | None = None
     """For on_off: for how long a device can be reached, on average, in emulated seconds; at least 0.001."""
     mean_off_s: Positive | None = None
@@ -23,6 +24,32 @@ class AvailabilityConfig(Section):
     origin_s: Annotated[float, Field(ge=0)] | Literal["first"] = 0.0
     """For trace: the moment of the trace at which the run begins, in seconds; first: that at which the first of its
     devices can be reached. What the trace has before it is left out."""
+    trace_offset_s: Annotated[float, Field(ge=0)] = 0.0
+    """For trace: how far into it, counted from its origin, the run begins, in seconds of the trace. Where it does not
+    loop, that is the same as a later origin."""
+    trace_loop: bool = False
+    """For trace: it begins anew at its origin when it is over, again and again; else nobody comes back after that."""
+    trace_period_s: Positive | None = None
+    """For trace with trace_loop: how many of its seconds, from its origin on, are repeated, such as 86400 for a day;
+    what comes later is left out. Without it, all up to the end of its last span."""
+    trace_time_scale: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    """For trace: how many emulated seconds one of its seconds lasts; with 0.1 it goes by ten times as fast."""
+    battery_capacity_j: Annotated[float, Field(ge=1000)] | None = None
+    """For battery: what a device's battery holds, in joules (3600 are a watt-hour)."""
+    battery_start_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """For battery: how full it is when the run begins."""
+    battery_least_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """For battery: a device takes part in a round only if its battery is at least as full as this when the round
+    begins; once in it, it goes on until it is empty."""
+    charge_w: Annotated[float, Field(ge=0)] = 0.0
+    """For battery: what a charger gives to a device that is plugged in, in watts, beside which the device draws."""
+    plugged_from_s: Annotated[float, Field(ge=0)] = 0.0
+    """For battery: when in each period the devices are plugged in, in emulated seconds after its beginning."""
+    plugged_until_s: Annotated[float, Field(ge=0)] = 0.0
+    """For battery: when they are unplugged; before plugged_from_s for a night across two periods. They are never
+    plugged in where both are the same."""
+    plugged_period_s: Annotated[float, Field(ge=1)] = 86400.0
+    """For battery: how long a period is, in emulated seconds."""
     drop_out_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
 

@@ -4,9 +4,6 @@ All is told before anything is loaded.
 """
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
 
 from device_profiles.text_files import user_path
 from emulator.config import AvailabilityConfig, Config
@@ -14,13 +11,14 @@ from emulator.errors import ConfigError
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path, policy_class, policy_names
 from emulator.running.objectives import run_objective
+from emulator.running.traced_availability import WHERE, traced
 from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names
 from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
 from emulator.shapes.transformer_catalog import BUILTIN_DECODER, PRICED_DECODER, PRICED_TRANSFORMER
-from emulator.world.availability import Always, Availability, OnOff, Trace
-from emulator.world.availability_trace import read_trace
+from emulator.world.availability import Always, Availability, OnOff
+from emulator.world.battery import Battery, Charger
 
 IMAGE_FILES = (".npz",)
 
@@ -79,15 +77,20 @@ def check_layers(name: str, priced: ModelSpec, trained: ModelSpec) -> None:
         )
 
 
-WHERE = "testbed.availability"
-KEYS = {"always": (), "on_off": ("mean_on_s", "mean_off_s"), "trace": ("trace",)}
+KEYS = {"always": (), "on_off": ("mean_on_s", "mean_off_s"), "trace": ("trace",), "battery": ("battery_capacity_j",)}
 """For each kind the keys that it needs; the others do not take them."""
-OPTIONAL_KEYS = {"trace": ("origin_s",)}
+OPTIONAL_KEYS = {
+    "battery": (
+        "battery_start_fraction",
+        "battery_least_fraction",
+        "charge_w",
+        "plugged_from_s",
+        "plugged_until_s",
+        "plugged_period_s",
+    ),
+    "trace": ("origin_s", "trace_offset_s", "trace_loop", "trace_period_s", "trace_time_scale"),
+}
 """For each kind the keys that it takes beside them."""
-MOST_GAP_S = 86_400.0
-"""A trace in which nobody can be reached for longer than this counts from another moment, such as 1970."""
-MOST_NAMED = 12
-"""So many devices are named one by one."""
 LEAST_MEAN_S = 1e-3
 """Every span is drawn by itself, so that shorter ones would keep a round from ending."""
 
@@ -111,7 +114,8 @@ def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) ->
                 raise ConfigError(f"{WHERE}.{name} must be at least {LEAST_MEAN_S} seconds, got {given!r}")
     for kind, names in OPTIONAL_KEYS.items():
         for name in names:
-            if kind != config.kind and (given := getattr(config, name)):
+            given, default = getattr(config, name), type(config).model_fields[name].default
+            if kind != config.kind and given != default:
                 raise ConfigError(
                     f"{WHERE}.{name} is for {WHERE}.kind = {kind!r}; the kind is {config.kind!r}, got {given!r}"
                 )
@@ -120,58 +124,34 @@ def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) ->
         return OnOff(n_devices, config.mean_on_s, config.mean_off_s, seeds)
     if config.trace:
         try:
-            return _traced(user_path(config.trace), config.origin_s, n_devices)
+            return traced(config, user_path(config.trace), n_devices)
         except ValueError as error:
             raise ConfigError(f"{WHERE}.trace: {error}") from None
+    if config.battery_capacity_j:
+        return _battery(config, config.battery_capacity_j, n_devices)
     return Always(n_devices)
 
 
-def _traced(path: Path, origin: float | Literal["first"], n_devices: int) -> Trace:
-    """The run's devices by the trace at ``path``, from its origin on, in seconds or at its first moment.
-
-    Raises:
-        ValueError: it is no trace, it lists none of the devices, or none of them for a day.
-    """
-    recorded = read_trace(path)
-    own = {device_id: spans for device_id, spans in recorded.by_device.items() if device_id < n_devices}
-    if not own:
-        got = _devices(sorted(recorded.by_device))
-        raise ValueError(f"{path}: lists none of the devices {_devices(range(n_devices))}, got {got}")
-    first_s = min(spans[0][0] for spans in own.values())
-    origin_s = first_s if origin == "first" else float(origin)
-    spans = {
-        device_id: [(max(start_s - origin_s, 0.0), end_s - origin_s) for start_s, end_s in each if end_s > origin_s]
-        for device_id, each in own.items()
-    }
-    starts_s = [each[0][0] for each in spans.values() if each]
-    if not starts_s:
-        last_s = max(each[-1][1] for each in own.values())
-        raise ValueError(
-            f"{path}: ends before {WHERE}.origin_s = {origin_s:,.10g} s; its last span ends at {last_s:,.10g} s"
+def _battery(config: AvailabilityConfig, capacity_j: float, n_devices: int) -> Battery:
+    period_s = config.plugged_period_s
+    if config.plugged_from_s >= period_s or config.plugged_until_s > period_s:
+        raise ConfigError(
+            f"{WHERE}.plugged_from_s and plugged_until_s must lie within a period of plugged_period_s = {period_s:g} s,"
+            f" got {config.plugged_from_s!r} and {config.plugged_until_s!r}"
         )
-    if min(starts_s) > MOST_GAP_S:
-        begins_s = min(starts_s) + origin_s
-        raise ValueError(
-            f"{path}: can reach nobody before {begins_s:,.10g} s, more than a day after the run begins; if its times "
-            f'count from another moment, set {WHERE}.origin_s = {begins_s:.10g}, or "first" for its first moment'
-        )
-    notes = []
-    if never := [device_id for device_id in range(n_devices) if not spans.get(device_id)]:
-        notes.append(f"{path.name} never has {len(never)} of {n_devices} devices: {_devices(never)}")
-    if beyond := len(recorded.by_device) - len(own):
-        notes.append(f"{path.name} has {beyond} more devices than the run's {n_devices}, which are left out")
-    if recorded.n_empty:
-        notes.append(f"{path.name}: {recorded.n_empty} spans that end as they begin are left out")
-    return Trace(n_devices, spans, notes)
-
-
-def _devices(device_ids: Sequence[int]) -> str:
-    """Their ids in words, the first ones where there are many."""
-    if len(device_ids) > 2 and device_ids[-1] - device_ids[0] == len(device_ids) - 1:
-        return f"{device_ids[0]} to {device_ids[-1]}"
-    named = ", ".join(map(str, device_ids[:MOST_NAMED]))
-    rest = len(device_ids) - MOST_NAMED
-    return f"{named} and {rest} more" if rest > 0 else named
+    charger = Charger(
+        watts=config.charge_w,
+        start_s=config.plugged_from_s,
+        end_s=config.plugged_until_s,
+        period_s=period_s,
+    )
+    return Battery(
+        n_devices,
+        capacity_j,
+        charger,
+        start_fraction=config.battery_start_fraction,
+        least_fraction=config.battery_least_fraction,
+    )
 
 
 def trace_sha256(config: AvailabilityConfig) -> str | None:

@@ -96,14 +96,34 @@ class OnOff(Availability):
 class Trace(Availability):
     """Devices can be reached in given spans of time; one of which nothing is given, never."""
 
-    def __init__(self, n_devices: int, spans: Mapping[int, Intervals], notes: Sequence[str] = ()) -> None:
-        """``spans[device_id]``; devices beyond ``n_devices`` are left out."""
+    def __init__(
+        self,
+        n_devices: int,
+        spans: Mapping[int, Intervals],
+        notes: Sequence[str] = (),
+        *,
+        offset_s: float = 0.0,
+        period_s: float | None = None,
+        time_scale: float = 1.0,
+    ) -> None:
+        """``spans[device_id]``; devices beyond ``n_devices`` are left out.
+
+        The run begins ``offset_s`` into the trace. With ``period_s`` the trace begins anew after so many of its own
+        seconds, over and over, and its spans lie between 0 and there. A second of it lasts ``time_scale`` emulated
+        seconds.
+        """
         self.notes = tuple(notes)
+        self._offset_s, self._period_s, self._time_scale = offset_s, period_s, time_scale
         own = [spans.get(device_id, ()) for device_id in range(n_devices)]
-        self._starts_s = [np.array([start_s for start_s, _ in each]) for each in own]
-        self._ends_s = [np.array([end_s for _, end_s in each]) for each in own]
+        if period_s is not None:
+            own = [_across_the_seam(each, period_s) for each in own]
+        self._own_s = [(np.array([start for start, _ in each]), np.array([end for _, end in each])) for each in own]
+        self._period = 0
+        """The period that emulated time is in; the spans at hand are those of this one, the last and the next."""
+        self._place()
 
     def until_s(self, now_s: float) -> Vector:
+        self._advance(now_s)
         until_s = np.full(len(self._starts_s), -math.inf)
         for device_id, (starts_s, ends_s) in enumerate(zip(self._starts_s, self._ends_s, strict=True)):
             span = int(np.searchsorted(starts_s, now_s, side="right")) - 1
@@ -112,8 +132,37 @@ class Trace(Availability):
         return until_s
 
     def next_s(self, now_s: float) -> float:
+        self._advance(now_s)
         later = [starts_s[np.searchsorted(starts_s, now_s, side="right") :] for starts_s in self._starts_s]
         return min((float(starts_s[0]) for starts_s in later if len(starts_s)), default=math.inf)
+
+    def _advance(self, now_s: float) -> None:
+        if self._period_s is None:
+            return
+        period = math.floor((now_s / self._time_scale + self._offset_s) / self._period_s)
+        if period != self._period:
+            self._period = period
+            self._place()
+
+    def _place(self) -> None:
+        """Put the spans at their emulated times. All comparisons are with these, so that rounding never parts them."""
+        bases_s = [0.0] if self._period_s is None else [(self._period + step) * self._period_s for step in (-1, 0, 1)]
+        self._starts_s, self._ends_s = (
+            [
+                np.concatenate([(each[side] + (base_s - self._offset_s)) * self._time_scale for base_s in bases_s])
+                for each in self._own_s
+            ]
+            for side in (0, 1)
+        )
+
+
+def _across_the_seam(spans: Intervals, period_s: float) -> Intervals:
+    """Spans that are repeated after ``period_s``, the last joined to the first where they meet there."""
+    if not spans or spans[0][0] > 0 or spans[-1][1] < period_s:
+        return spans
+    if len(spans) == 1:
+        return [(0.0, math.inf)]
+    return [*spans[1:-1], (spans[-1][0], period_s + spans[0][1])]
 
 
 class DropOuts:

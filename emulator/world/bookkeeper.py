@@ -1,6 +1,8 @@
 """Enters what devices do into their ledgers and the log of a round: when it ends, is cut, or the round ends."""
 
+from device_profiles.records import PowerMode
 from emulator.records import ActivityKind, Evaluation, RoundReport
+from emulator.world.battery import Battery
 from emulator.world.clock import Clock
 from emulator.world.heat import Heat
 from emulator.world.ledger import Ledger, Ongoing
@@ -11,13 +13,15 @@ from emulator.world.open_round import OpenRound
 class Bookkeeper:
     """Enters spans of emulated time, bytes and joules; every second of a device is in the books once.
 
-    ``heat`` are the boards' temperatures, which follow from what is entered; None where they play no part.
+    ``heat`` are the boards' temperatures and ``battery`` their batteries, which follow from what is entered; None where
+    they play no part.
     """
 
-    def __init__(self, clock: Clock, network: Network, heat: Heat | None) -> None:
+    def __init__(self, clock: Clock, network: Network, heat: Heat | None, battery: Battery | None = None) -> None:
         self._clock = clock
         self._network = network
         self._heat = heat
+        self._battery = battery
 
     def enter(self, opened: OpenRound, device_id: int, ongoing: Ongoing, *, has_ended: bool) -> None:
         """What of ``ongoing`` is done by now and not in the books yet."""
@@ -55,17 +59,33 @@ class Bookkeeper:
 
     def _log(self, opened: OpenRound, device_id: int, kind: ActivityKind, n_bytes: int) -> None:
         """An activity from where the device's books end until now."""
-        mode, ledger, end_s = opened.conditions.modes[device_id], opened.ledgers[device_id], self._clock.now_s
-        if kind is ActivityKind.WAIT:
-            watts = mode.idle_w
-        else:
-            watts = mode.compute_w if kind is ActivityKind.COMPUTE else mode.transfer_w
+        end_s = self._clock.now_s
+        watts = drawn_w(opened.conditions.modes[device_id], kind)
+        if self._battery:
+            *earlier, last = self._battery.draw(device_id, watts, end_s)
+            for span in earlier:  # parts of a wait in which the device was on or off
+                self._add(opened, device_id, kind, n_bytes, span.watts, span.end_s)
+                n_bytes = 0
+            watts = last.watts
+        self._add(opened, device_id, kind, n_bytes, watts, end_s)
+
+    def _add(
+        self, opened: OpenRound, device_id: int, kind: ActivityKind, n_bytes: int, watts: float, end_s: float
+    ) -> None:
+        ledger = opened.ledgers[device_id]
         if self._heat:
             self._heat.advance(device_id, watts, end_s - ledger.busy_until_s)
         ledger.energy_j += opened.activities.add(
             device_id, _inner_round(ledger), kind, ledger.busy_until_s, end_s, n_bytes, watts
         )
         ledger.busy_until_s = end_s
+
+
+def drawn_w(mode: PowerMode, kind: ActivityKind) -> float:
+    """What a board draws in an activity."""
+    if kind is ActivityKind.WAIT:
+        return mode.idle_w
+    return mode.compute_w if kind is ActivityKind.COMPUTE else mode.transfer_w
 
 
 def _inner_round(ledger: Ledger) -> int:

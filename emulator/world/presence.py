@@ -32,7 +32,8 @@ class Presence:
             if next_s == math.inf:
                 raise UserError(
                     f"round {round_index}: from {self._clock.now_s:.0f} s of emulated time on no device can be reached"
-                    " any more; run fewer rounds, or give a longer trace in testbed.availability.trace"
+                    " any more; run fewer rounds, give a longer trace in testbed.availability.trace, or let it begin"
+                    " anew by testbed.availability.trace_loop = true"
                 )
             self._clock.run(self._sleep_until(next_s))
             until_s = self._availability.until_s(self._clock.now_s)

@@ -28,7 +28,8 @@ from emulator.records import (
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.world.availability import Always, Availability, DropOuts
-from emulator.world.bookkeeper import Bookkeeper
+from emulator.world.battery import Battery
+from emulator.world.bookkeeper import Bookkeeper, drawn_w
 from emulator.world.clock import Clock, Event, Process
 from emulator.world.computation import Computations, Fractions
 from emulator.world.devices import Boards, DeviceLost
@@ -80,7 +81,8 @@ class Testbed:
         self._server_flop_per_s = server_flop_per_s
         heat = Heat(boards.thermal, n_devices) if boards.thermal else None
         self._network = Network(self.clock, links, shared)
-        self._bookkeeper = Bookkeeper(self.clock, self._network, heat)
+        self._battery = availability if isinstance(availability, Battery) else None
+        self._bookkeeper = Bookkeeper(self.clock, self._network, heat, self._battery)
         self._computations = Computations(self.clock, boards, heat, model, training)
         self._presence = Presence(self.clock, availability or Always(n_devices))
         self._drop_outs = drop_outs or DropOuts(n_devices, 0.0, seeds)
@@ -119,6 +121,10 @@ class Testbed:
             train=train,
             ledgers=opened_ledgers(self.clock.now_s, len(devices), self._busy),
         )
+        if self._battery:
+            self._battery.begin_round(self._round.conditions.modes, self._ongoing)
+            for device_id, ongoing in list(self._ongoing.items()):
+                self._watch_battery(device_id, ongoing)
         self._round.available = self._await_devices(self._round)
         return self._round
 
@@ -279,6 +285,10 @@ class Testbed:
     def _await_devices(self, opened: OpenRound) -> tuple[int, ...]:
         """The devices that can be reached; while there are none, emulated time goes by."""
         is_there = self._presence.await_somebody(opened.round_index)
+        if self._battery:  # who went off and came back before the round began is in it
+            for device_id in range(len(opened.ledgers)):
+                if device_id not in self._ongoing:
+                    self._bookkeeper.enter_wait(opened, device_id)
         for device_id, ledger in enumerate(opened.ledgers):
             if not is_there[device_id]:
                 self.lose(device_id, Status.DROPPED if device_id in self._ongoing else Status.UNAVAILABLE)
@@ -303,7 +313,8 @@ class Testbed:
         if device_id in self._ongoing:
             raise RuntimeError(f"device {device_id} has not finished its {self._ongoing[device_id].kind}")
         ledger = self.round.ledgers[device_id]
-        if not ledger.status.is_lost and self._presence.has_gone(device_id):
+        is_off = self._battery is not None and self._battery.went_off(device_id, self.clock.now_s)
+        if not ledger.status.is_lost and (is_off or self._presence.has_gone(device_id)):
             self.lose(device_id, Status.DROPPED)
         return not ledger.status.is_lost
 
@@ -313,7 +324,21 @@ class Testbed:
         self._ongoing[device_id] = ongoing
         ongoing.event.callbacks.append(lambda event: self._end(device_id, ongoing))
         self._presence.watch(device_id, lambda: self._drop(device_id))
+        self._watch_battery(device_id, ongoing)
         return ongoing.event
+
+    def _watch_battery(self, device_id: int, ongoing: Ongoing) -> None:
+        """Lose the device when its battery is empty, if it still does the same then."""
+        if self._battery is None or self._ongoing.get(device_id) is not ongoing:
+            return
+        watts, now_s = drawn_w(self.round.conditions.modes[device_id], ongoing.kind), self.clock.now_s
+        again_s = now_s + self._battery.look_again_s
+        off_s = self._battery.goes_off_s(device_id, watts, again_s)
+        if off_s <= now_s:
+            self._drop(device_id, ongoing)
+        elif min(off_s, again_s) < ongoing.start_s + ongoing.duration_s:
+            event = self.clock.deadline(min(off_s, again_s))
+            event.callbacks.append(lambda event: self._watch_battery(device_id, ongoing))
 
     def _end(self, device_id: int, ongoing: Ongoing) -> None:
         if ongoing.event.error is None:

@@ -115,11 +115,23 @@ class RandomCopies(RandomCuts):
 @st.composite
 def availabilities(draw: st.DrawFn) -> dict[str, Any]:
     seconds = st.floats(0.5, 500)
-    kind = draw(st.sampled_from(["always", "on_off", "trace"]))
+    kind = draw(st.sampled_from(["always", "on_off", "trace", "battery"]))
     found: dict[str, Any] = {"kind": kind, "drop_out_fraction": draw(st.sampled_from([0.0, 0.3, 1.0]))}
     if kind == "on_off":
         found |= {"mean_on_s": draw(seconds), "mean_off_s": draw(seconds)}
+    if kind == "battery":
+        found |= {
+            "battery_capacity_j": draw(st.floats(1e3, 1e5)),
+            "battery_start_fraction": draw(st.floats(0, 1)),
+            "battery_least_fraction": draw(st.floats(0, 1)),
+            "charge_w": draw(st.floats(0, 30)),
+            "plugged_from_s": draw(st.floats(0, 999)),
+            "plugged_until_s": draw(st.floats(0, 1000)),
+            "plugged_period_s": 1000.0,
+        }
     if kind == "trace":
+        if draw(st.booleans()):
+            found |= {"trace_loop": True, "trace_offset_s": draw(seconds), "trace_time_scale": draw(st.floats(0.1, 10))}
         spans = st.tuples(st.integers(0, 5), st.floats(0, 500), st.floats(0.1, 500))
         lines = [f"{device} {start_s} {start_s + length_s}" for device, start_s, length_s in draw(st.lists(spans))]
         found["trace"] = "\n".join(["device_id start_s end_s", f"{draw(st.integers(0, 1))} 0 1e6", *lines])

@@ -248,3 +248,107 @@ def test_the_kind_decides_what_is_made(tmp_path: Path) -> None:
     assert [type(availability) for availability in made] == [Always, OnOff, Trace]
     assert trace_sha256(on_off) is None
     assert len(trace_sha256(trace) or "") == 64
+
+
+def made_by(path: Path, **settings: object) -> Availability:
+    config = AvailabilityConfig(kind="trace", trace=str(path), **settings)  # type: ignore[arg-type]
+    return availability_of(config, 2, Seeds(0))
+
+
+def spans_file(folder: Path, *spans: tuple[int, float, float]) -> Path:
+    path = folder / "spans.csv"
+    path.write_text("device_id,start_s,end_s\n" + "".join(f"{i},{start},{end}\n" for i, start, end in spans))
+    return path
+
+
+def test_a_trace_in_a_loop_begins_anew_at_its_end(tmp_path: Path) -> None:
+    looped = made_by(spans_file(tmp_path, (0, 2, 4), (1, 5, 10)), trace_loop=True)  # a period of 10 s
+
+    # Device 0 is there from 10 k + 2 to 10 k + 4, device 1 from 10 k + 5 to 10 k + 10.
+    assert looped.until_s(3.0).tolist() == [4, -math.inf]
+    assert [looped.next_s(4.0), looped.next_s(10.0), looped.next_s(12.0)] == [5, 12, 15]
+    assert looped.until_s(1_000_003.0).tolist() == [1_000_004, -math.inf]
+    assert looped.until_s(1_000_009.0).tolist() == [-math.inf, 1_000_010]
+    assert looped.next_s(1_000_009.0) == 1_000_012
+
+
+def test_a_loop_leaves_no_seam_in_a_span_that_reaches_across_it(tmp_path: Path) -> None:
+    path = spans_file(tmp_path, (0, 0, 3), (0, 8, 10), (1, 0, 10))
+    looped = made_by(path, trace_loop=True)
+
+    assert looped.until_s(0.0).tolist() == [3, math.inf]
+    assert looped.next_s(3.0) == 8
+    assert looped.until_s(8.0).tolist() == [13, math.inf]
+    assert looped.until_s(11.0).tolist() == [13, math.inf]
+    assert looped.next_s(13.0) == 18
+
+
+def test_a_period_longer_than_the_trace_is_a_pause_and_a_shorter_one_cuts_it(tmp_path: Path) -> None:
+    path = spans_file(tmp_path, (0, 2, 4), (1, 5, 10))
+    day, short = (made_by(path, trace_loop=True, trace_period_s=period_s) for period_s in (100.0, 7.0))
+
+    assert day.next_s(10.0) == 102
+    assert short.until_s(6.0).tolist() == [-math.inf, 7]
+    assert short.next_s(6.0) == 7 + 2
+
+
+def test_an_offset_is_how_far_into_the_trace_the_run_begins(tmp_path: Path) -> None:
+    path = spans_file(tmp_path, (0, 102, 104), (1, 105, 110))
+    once = made_by(path, origin_s=100.0, trace_offset_s=3.0)
+    looped = made_by(path, origin_s=100.0, trace_offset_s=23.0, trace_loop=True)  # 23 = 2 periods of 10 and 3
+
+    for availability in (once, looped):
+        assert availability.until_s(0.0).tolist() == [1, -math.inf]
+        assert availability.next_s(0.0) == 2
+        assert availability.until_s(2.0).tolist() == [-math.inf, 7]
+    assert (once.next_s(2.0), looped.next_s(2.0)) == (math.inf, 9)
+
+
+def test_a_time_scale_stretches_spans_offset_and_period(tmp_path: Path) -> None:
+    path = spans_file(tmp_path, (0, 2, 4), (1, 5, 10))
+    slow = made_by(path, trace_time_scale=60.0, trace_offset_s=1.0, trace_loop=True)
+
+    assert slow.next_s(0.0) == 60  # (2 - 1) * 60
+    assert slow.until_s(60.0).tolist() == [180, -math.inf]
+    assert slow.next_s(240.0) == 660  # (10 + 2 - 1) * 60
+
+
+@given(st.integers(1, 50), st.floats(1e-3, 1e3), st.floats(0.0, 1e4))
+def test_a_loop_never_comes_back_now_and_moves_on_at_any_scale(n_steps: int, scale: float, offset_s: float) -> None:
+    """A wait of nothing would never end: once a device has gone, its next moment is a later one."""
+    period_s = 0.7
+    looped = Trace(1, {0: [(0.1, 0.3), (0.4, 0.6)]}, offset_s=offset_s, period_s=period_s, time_scale=scale)
+    now_s = 0.0
+    for _ in range(n_steps):
+        until_s = float(looped.until_s(now_s)[0])
+        moved_s = until_s if until_s > now_s else looped.next_s(now_s)
+        assert now_s < moved_s <= now_s + 0.25 * scale
+        now_s = moved_s
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trace_period_s": 5.0}, "trace_period_s is for testbed.availability.trace_loop = true, which is not set"),
+        ({"trace_offset_s": 11.0}, "ends before testbed.availability.trace_offset_s = 11 s; its last span ends 10 s"),
+        ({"trace_loop": True, "trace_period_s": 1.0}, "can reach nobody in the 1 s after 0 s"),
+        ({"trace_loop": True, "trace_time_scale": 1e-5}, "begin anew more often than each 0.001 emulated seconds"),
+    ],
+)
+def test_replays_that_come_to_nothing_are_refused(tmp_path: Path, settings: dict[str, object], message: str) -> None:
+    path = spans_file(tmp_path, (0, 2, 4), (1, 5, 10))
+
+    with pytest.raises(ConfigError, match=r"testbed\.availability\.trace: ") as refused:
+        made_by(path, **settings)
+    assert message in str(refused.value)
+
+
+def test_settings_of_a_trace_are_for_traces() -> None:
+    for name, value in {
+        "trace_offset_s": 1.0,
+        "trace_loop": True,
+        "trace_period_s": 9.0,
+        "trace_time_scale": 2.0,
+    }.items():
+        with pytest.raises(ConfigError, match=f"{name} is for testbed.availability.kind = 'trace'"):
+            availability_of(AvailabilityConfig(**{name: value}), 2, Seeds(0))  # type: ignore[arg-type]

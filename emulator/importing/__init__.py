@@ -1,0 +1,1 @@
+"""Recordings of other projects, turned into the trace files that a run replays."""
