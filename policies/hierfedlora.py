@@ -25,7 +25,7 @@ Deviations
     3. The server aggregates within groups, too, over each device's own link; there are no edge servers.
     4. The abstract speaks of a frequency of aggregation that trades traffic against non-IID data, so the local steps
        are divided among the inner rounds: f costs transfers, not computation (reconstructed). Where f does not divide
-       the local steps an inner round has one more rather than one less. ``split_steps = false`` is the reading in which
+       the local steps an inner round has one more rather than one less. ``shares_steps = false`` is the reading in which
        each inner round has all of them: there hardly a group can afford f > 1, and with f = 1 throughout the groups'
        weighted mean is that of all devices, so that grouping cannot matter.
     5. Memory is not declared: a device that ran out of it holds its group below that depth.
@@ -71,7 +71,7 @@ class HierFedLora(Policy):
         regroup_rounds: rounds after which groups are formed anew.
         speed_weight: what a spread of speeds within a group counts beside its divergence in labels.
         divergence_bound: divergence of a group's labels, in nat, up to which speed may decide.
-        split_steps: whether the local steps are divided among a group's inner rounds; without, each has all of them.
+        shares_steps: whether the local steps are divided among a group's inner rounds; without, each has all of them.
         frequencies: how often a group may aggregate within a round, f.
         frequency_power: how much frequency is worth beside depth, a.
         slack_fraction: how much longer than the median group a group may take, epsilon.
@@ -86,7 +86,7 @@ class HierFedLora(Policy):
     regroup_rounds: Count = 20
     speed_weight: NotNegative = 10.0
     divergence_bound: NotNegative = 0.05
-    split_steps: bool = True
+    shares_steps: bool = True
     frequencies: Annotated[tuple[Annotated[int, Between(1, 1000)], ...], Nonempty] = (1, 2, 4, 8)
     frequency_power: Annotated[float, Between(0, 10)] = 0.5
     slack_fraction: NotNegative = 0.2
@@ -162,7 +162,7 @@ class HierFedLora(Policy):
         return merged
 
     def _inner_steps(self, n_steps: int, frequency: int) -> int:
-        return inner_steps(n_steps, frequency) if self.split_steps else n_steps
+        return inner_steps(n_steps, frequency) if self.shares_steps else n_steps
 
     def _is_due(self, round_index: int) -> bool:
         """Whether groups are to be formed: first, when speeds are known first, and every so many rounds."""

@@ -46,7 +46,7 @@ def test_before_anything_is_known_every_group_aggregates_once_and_trains_all_lay
 
 
 def test_no_group_is_expected_to_take_longer_than_the_bound_unless_it_does_as_little_as_it_may() -> None:
-    policy = HierFedLora(group_size=3, speed_weight=5.0, divergence_bound=100.0, split_steps=False)
+    policy = HierFedLora(group_size=3, speed_weight=5.0, divergence_bound=100.0, shares_steps=False)
     rounds = played(4, policy)
     form, view = policy.form(rounds[-1].view.model), rounds[-1].view
     capacities = Capacities(policy.smoothing)
@@ -108,14 +108,14 @@ def test_an_inner_round_has_its_share_of_the_local_steps_and_one_at_least(
     assert inner_steps(n_steps, frequency) == expected
 
 
-@pytest.mark.parametrize("split_steps", [True, False])
-def test_a_device_takes_the_local_steps_once_in_a_round_or_in_every_inner_round(split_steps: bool) -> None:
-    policy = HierFedLora(group_size=3, frequencies=(2,), slack_fraction=100.0, split_steps=split_steps)
+@pytest.mark.parametrize("shares_steps", [True, False])
+def test_a_device_takes_the_local_steps_once_in_a_round_or_in_every_inner_round(shares_steps: bool) -> None:
+    policy = HierFedLora(group_size=3, frequencies=(2,), slack_fraction=100.0, shares_steps=shares_steps)
     first, second = played(2, policy)
 
     assert {each.n_steps for each in first.plan.assignments.values()} == {2}  # once, as nothing is known
     assert {group.inner_rounds for group in second.plan.groups} == {2}
-    assert {each.n_steps for each in second.plan.assignments.values()} == {1 if split_steps else 2}
+    assert {each.n_steps for each in second.plan.assignments.values()} == {1 if shares_steps else 2}
 
 
 def test_what_takes_less_wins_among_equals_and_layers_count_by_their_importance() -> None:
