@@ -283,7 +283,7 @@ def retuned(
 
     while (found := float(kl_divergence(mixtures(sizes.astype(float), shares), reference))) > bound:
         trials = np.concatenate((sizes + one, sizes - one))
-        allowed: NDArray[np.bool_] = np.logical_and(trials >= 1, trials <= most).all(axis=1)
+        allowed = np.asarray(np.logical_and(trials >= 1, trials <= most).all(axis=1))
         allowed[: len(sizes)] &= sizes.sum() + 1 <= budget
         gains = found - kl_divergence(mixtures(trials.astype(float), shares), reference)
         allowed &= gains > 1e-12  # beyond rounding
