@@ -108,6 +108,8 @@ def digests_of(scenario: Scenario) -> list[str]:
     try:
         info = emulate(settings, out).info
         found = {table: table_digest(out / table) for table in info["tables"] if table != "host"}
+        if scores := scores_digest(out / "rounds"):
+            found["rounds/scores"] = scores
         found["run.json"] = _digest(_as_text({key: info.get(key) for key in FACTS}))
         found |= {f"adapter/{path.name}": file_digest(path) for path in sorted(out.glob("adapter/*"))}
     except UserError as error:
@@ -117,25 +119,65 @@ def digests_of(scenario: Scenario) -> list[str]:
     return [f"{scenario.name} {table} {digest}" for table, digest in found.items()]
 
 
-ADDED = ("perplexity", "token_accuracy")
+ADDED = (
+    "perplexity",
+    "token_accuracy",
+    "own_score",
+    "own_loss",
+    "own_score_mean",
+    "own_score_worst_tenth",
+    "own_score_spread",
+    "own_loss_mean",
+    "own_loss_worst_tenth",
+    "own_loss_spread",
+    "option_accuracy",
+    "option_accuracy_norm",
+)
 """Columns that came after digests were stored; where nothing stands in them, they count as not there."""
+
+
+SCORES = (
+    "macro_f1",
+    "micro_f1",
+    "exact_match",
+    "mcc",
+    "calibration_error",
+    "class_f1",
+    "pearson",
+    "spearman",
+    "mse",
+)
+"""Columns of ``rounds`` that came later still; those in which something stands have a digest of their own."""
 
 
 def table_digest(folder: Path) -> str:
     """Of names, types and values of all columns, in the order of columns and rows, however rows are split in parts."""
+    rows = _rows(folder)
+    left_out = {*SCORES, *_empty(rows, ADDED)}
+    return _digest_of_columns(rows, [name for name in rows.schema.names if name not in left_out])
+
+
+def scores_digest(folder: Path) -> str | None:
+    """Of the columns :data:`SCORES` in which something stands; None without one."""
+    rows = _rows(folder)
+    names = [name for name in rows.schema.names if name in SCORES and name not in _empty(rows, SCORES)]
+    return _digest_of_columns(rows, names) if names else None
+
+
+def _rows(folder: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = pa.concat_tables(pq.read_table(part) for part in sorted(folder.glob("part-*.parquet")))
+    return pa.concat_tables(pq.read_table(part) for part in sorted(folder.glob("part-*.parquet")))
+
+
+def _empty(rows: Any, names: Sequence[str]) -> set[str]:
+    return {name for name in names if name in rows.schema.names and rows[name].null_count == len(rows)}
+
+
+def _digest_of_columns(rows: Any, names: Sequence[str]) -> str:
     # repr of a float is exact, and tells -0.0 from 0.0 and null from NaN.
-    empty = {name for name in ADDED if name in rows.schema.names and rows[name].null_count == len(rows)}
-    return _digest(
-        *(
-            f"{field.name} {field.type} {rows[field.name].to_pylist()!r}"
-            for field in rows.schema
-            if field.name not in empty
-        )
-    )
+    return _digest(*(f"{name} {rows.schema.field(name).type} {rows[name].to_pylist()!r}" for name in names))
 
 
 def file_digest(path: Path) -> str:

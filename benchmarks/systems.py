@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from emulator import load
-from emulator.analysis.costs import final_accuracy
+from emulator.analysis.costs import final_score
 from emulator.analysis.metrics import Question, measure
 from emulator.report.terminal.units import duration
 from emulator.results.reader import RunFrames, SweepFrames
@@ -68,7 +68,7 @@ def page(sweep: SweepFrames) -> str:
     if BASELINE not in runs:
         raise SystemExit(f"the run of the baseline {BASELINE!r} is not finished, so there is no target to compare with")
     rounds = runs[BASELINE].rounds
-    target, budget_s = final_accuracy(rounds), float(rounds["end_s"].iloc[-1]) / 2
+    target, budget_s = final_score(rounds), float(rounds["end_s"].iloc[-1]) / 2
     assert target is not None
     question = Question(target=target, budget_s=budget_s)
     systems = sorted((measured(policy, run, question) for policy, run in runs.items()), key=_order)

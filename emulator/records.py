@@ -1,9 +1,11 @@
 """What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,6 +244,15 @@ class Job:
         return self.device_id, self.round_index, self.inner_round
 
 
+class RemoteArrays(Mapping[str, NDArray[np.float32]], ABC):
+    """Arrays that lie elsewhere, fetched when one of them is looked at; names and shapes are known here."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """By name, without fetching anything."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
     """What a device sends back: trained arrays in the device's own shapes.
@@ -279,6 +290,20 @@ class Evaluation:
         n_examples: held-out examples.
         perplexity: the exponential of a mean loss of tokens.
         token_accuracy: share of tokens that are foretold as the likeliest.
+        macro_f1: mean over labels of F1, the harmonic mean of precision and recall.
+        micro_f1: F1 of all labels counted together.
+        exact_match: share of examples of which all labels are right, or all tokens foretold as the likeliest.
+        mcc: Matthews' correlation.
+        calibration_error: how far confidence and accuracy are apart.
+        class_f1: F1 of each label; None in it for one that does not occur.
+        pearson, spearman: correlation of numbers, and of their ranks, with those that are so.
+        mse: mean squared error of numbers.
+        option_accuracy: share of choices whose answer is the likeliest option.
+        option_accuracy_norm: the same, by the log-likelihood per character.
+        own_scores, own_losses: by device, on the rows that it has held out of its own; empty without such rows.
+        own_score_mean, own_loss_mean: means over these devices.
+        own_score_worst_tenth, own_loss_worst_tenth: means over the worst tenth of them.
+        own_score_spread, own_loss_spread: standard deviations over them.
     """
 
     accuracy: float | None
@@ -286,26 +311,95 @@ class Evaluation:
     n_examples: int
     perplexity: float | None = None
     token_accuracy: float | None = None
+    macro_f1: float | None = None
+    micro_f1: float | None = None
+    exact_match: float | None = None
+    mcc: float | None = None
+    calibration_error: float | None = None
+    class_f1: tuple[float | None, ...] | None = None
+    pearson: float | None = None
+    spearman: float | None = None
+    mse: float | None = None
+    option_accuracy: float | None = None
+    option_accuracy_norm: float | None = None
+    own_scores: Mapping[int, float] = field(default_factory=dict)
+    own_losses: Mapping[int, float] = field(default_factory=dict)
+    own_score_mean: float | None = None
+    own_score_worst_tenth: float | None = None
+    own_score_spread: float | None = None
+    own_loss_mean: float | None = None
+    own_loss_worst_tenth: float | None = None
+    own_loss_spread: float | None = None
+
+    def of_server(self) -> "Evaluation":
+        """What a server knows: nothing of rows that devices keep for themselves."""
+        unknown: Any = {name: None for name in self.__slots__ if name.startswith("own_")}
+        return replace(self, **{**unknown, "own_scores": {}, "own_losses": {}})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Predictions:
+    """What a model says of held-out rows, row by row, in any order.
+
+    Attributes:
+        targets, predicted: what is so, and what the model says: ``(n,)`` labels or numbers, ``(n, n_labels)`` for sets
+            of labels.
+        n_labels: how many labels there are; 0 for numbers.
+        confidence: ``(n,)``, the probability that the model gives to what it says; None where it gives none.
+    """
+
+    targets: NDArray[Any]
+    predicted: NDArray[Any]
+    n_labels: int = 0
+    confidence: NDArray[np.float64] | None = None
+
+    def __add__(self, other: "Predictions") -> "Predictions":
+        sure = [each.confidence for each in (self, other) if each.confidence is not None]
+        return Predictions(
+            targets=np.concatenate([self.targets, other.targets]),
+            predicted=np.concatenate([self.predicted, other.predicted]),
+            n_labels=self.n_labels,
+            confidence=np.concatenate(sure) if len(sure) == 2 else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OptionScore:
+    """How likely an option of choice number ``choice`` is: the sum of its tokens' log-likelihoods, in nats."""
+
+    choice: int
+    is_answer: bool
+    n_characters: int
+    log_likelihood: float
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationShard:
     """Sums over the ``n`` rows of one shard of held-out data; the caller adds them up in shard order.
 
-    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about.
+    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about, and ``n_exact`` counts the rows
+    of which all are foretold; otherwise ``predictions`` are those of the rows. Where rows are options of choices, the
+    sums are about answers, and ``options`` has all of them, in any order.
     """
 
     loss_sum: float
     n_correct: int
     n: int
     n_tokens: int = 0
+    predictions: Predictions | None = field(default=None, compare=False)
+    n_exact: int = 0
+    options: tuple[OptionScore, ...] = ()
 
     def __add__(self, other: "EvaluationShard") -> "EvaluationShard":
+        both = [each.predictions for each in (self, other) if each.predictions is not None]
         return EvaluationShard(
             self.loss_sum + other.loss_sum,
             self.n_correct + other.n_correct,
             self.n + other.n,
             self.n_tokens + other.n_tokens,
+            sum(both[1:], both[0]) if both else None,
+            self.n_exact + other.n_exact,
+            self.options + other.options,
         )
 
 
@@ -348,11 +442,57 @@ class RoundReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LocalOptimizer:
+    """How a device changes what it trains by its gradients.
+
+    Attributes:
+        name: ``adamw``, or ``sgd``, whose ``momentum`` is 0 where it has none.
+        max_gradient_norm: to which gradients are clipped; None where they are not.
+        proximal_mu: of the term that holds a device to where it began; 0 for none.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.0
+    max_gradient_norm: float | None = None
+    proximal_mu: float = 0.0
+
+
+ADAMW = LocalOptimizer()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How the learning rate follows the rounds: it rises over ``warmup_rounds``, then falls over ``decay_rounds``."""
+
+    warmup_rounds: int = 0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    decay_rounds: int = 1
+    floor: float = 0.0
+
+    def factor(self, round_index: int) -> float:
+        """What a learning rate is multiplied by in a round; above 0, and 1 at its highest.
+
+        Warm-up ends at 1 in its last round. Behind it, in round t of T, ``linear`` is ``1 - (1 - floor) t / T`` and
+        ``cosine`` is ``floor + (1 - floor) (1 + cos(pi t / T)) / 2`` (Loshchilov and Hutter 2017, arXiv 1608.03983,
+        equation 5); from round ``T - 1`` on it stays.
+        """
+        if round_index < self.warmup_rounds:
+            return (round_index + 1) / self.warmup_rounds
+        done = min(round_index - self.warmup_rounds, self.decay_rounds - 1) / self.decay_rounds
+        if self.decay == "linear":
+            return 1 - (1 - self.floor) * done
+        if self.decay == "cosine":
+            return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingDefaults:
     """The run's settings for local training; policies take them over or deviate on purpose.
 
     ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``, and ``dropout`` whether they train with the
-    model's own dropout, whose masks take memory; the server knows both as it sends the program.
+    model's own dropout, whose masks take memory, and ``optimizer`` how they change what they train; the server knows
+    all of it as it sends the program.
     """
 
     n_steps: int
@@ -360,6 +500,13 @@ class TrainingDefaults:
     learning_rate: float
     precision: str = "fp32"
     dropout: bool = False
+    optimizer: LocalOptimizer = ADAMW
+    schedule: Schedule = Schedule()
+
+    def in_round(self, round_index: int) -> "TrainingDefaults":
+        """These settings with the learning rate of a round."""
+        factor = self.schedule.factor(round_index)
+        return self if factor == 1 else replace(self, learning_rate=self.learning_rate * factor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -389,13 +536,17 @@ class Prepared:
         model: the trained model's shapes.
         head: initial values of the part of the head that is trained, by name.
         label_names: the classes; empty without labels.
-        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label; without labels all count
-            as one.
+        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what stands for one
+            where they are spread over devices; without labels all count as one.
+        strata: the names of the columns of ``label_histograms``; empty without labels.
         n_examples: ``(n_devices,)``, each device's training examples.
-        n_test_examples: held-out examples.
+        n_test_examples: held-out examples of the server.
+        n_test_rows: what of them passes through the model: a row for each, or for each of its options.
         majority_accuracy: share of the most frequent label among them; None without labels.
         understood: what was read, and as what, as plain data for ``run.json``.
         remarks: what somebody who reads the results should know of data and model, a sentence each.
+        own_test_offsets: ``(n_devices + 1,)``; device ``d`` has held out the rows from ``[d]`` up to ``[d + 1]``, which
+            follow those of the server. All the same where no device has.
     """
 
     model: ModelSpec
@@ -404,6 +555,9 @@ class Prepared:
     label_histograms: NDArray[np.int64]
     n_examples: NDArray[np.int64]
     n_test_examples: int
+    n_test_rows: int
     majority_accuracy: float | None
     understood: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    strata: tuple[str, ...] = ()
+    own_test_offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))

@@ -106,7 +106,11 @@ class FedQuad(Policy):
         training = view.training
         needs_bytes = {
             setting: peak_memory(
-                view.model, form.work(assignment, view.model), training.precision, dropout=training.dropout
+                view.model,
+                form.work(assignment, view.model),
+                training.precision,
+                dropout=training.dropout,
+                optimizer=training.optimizer,
             ).total_bytes
             for setting, assignment in assignments.items()
         }

@@ -56,7 +56,10 @@ class UniformDepth(Policy):
         def needs_bytes(depth: int) -> int:
             work = form.work(lora_template(view.training, form.ranks, depth), view.model)
             training = view.training
-            return peak_memory(view.model, work, training.precision, dropout=training.dropout).total_bytes
+            need = peak_memory(
+                view.model, work, training.precision, dropout=training.dropout, optimizer=training.optimizer
+            )
+            return need.total_bytes
 
         depth = view.model.n_layers
         while needs_bytes(depth) > limit_bytes:

@@ -50,6 +50,12 @@ FLOORS: tuple[Room, ...] = (
         _names("errors /device_profiles/text_files"),
         ("pyarrow",),
     ),
+    Room(
+        "emulator/storage/patience",
+        "how long a write waits for a disk or storage that takes nothing",
+        _names("errors storage"),
+        reads_clock=True,
+    ),
     Room("emulator/running/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
     Room(
@@ -58,9 +64,14 @@ FLOORS: tuple[Room, ...] = (
         _names("errors shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
-    Room("emulator/objective", "what is learnt, as server and boards know it", _names("records shapes")),
+    Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
-    Room("emulator/running/checkpoints", "what a run goes on from", _names("errors storage records"), ("safetensors",)),
+    Room(
+        "emulator/running/checkpoints",
+        "what a run goes on from",
+        _names("errors storage storage/patience records"),
+        ("safetensors",),
+    ),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
     Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
@@ -99,7 +110,7 @@ FLOORS: tuple[Room, ...] = (
                "/device_profiles"),
         reads_clock=True,
     ),
-    Room("emulator/learning/settings", "what may move the last bits of a result"),
+    Room("emulator/learning/settings", "what may move the last bits of a result", _names("records")),
     Room("emulator/learning/builtin", "the built-in model and task", _names("errors seeds"), reads_clock=True),
     Room(
         "emulator/learning/data",
@@ -129,7 +140,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/objective",
         "what is learnt: rows as batches, their loss, and the score of held-out rows",
-        _names("learning/data learning/model objective records shapes"),
+        _names("errors learning/data learning/model objective records shapes"),
         ("torch",),
     ),
     Room(
@@ -141,7 +152,12 @@ FLOORS: tuple[Room, ...] = (
         ),
         ("torch",),
     ),
-    Room("emulator/learning/optimizer", "AdamW for the devices of a stack", (), ("torch",)),
+    Room(
+        "emulator/learning/optimizer",
+        "AdamW and SGD for the devices of a stack, and what is done to gradients before",
+        _names("learning/attach records"),
+        ("torch",),
+    ),
     Room(
         "emulator/learning/local_training",
         "local training of a stack of devices",
@@ -151,7 +167,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/cut",
         "training of models that are cut",
-        _names("forms learning/data learning/host learning/local_training learning/settings records seeds shapes"),
+        _names("forms learning/data learning/host learning/local_training learning/objective learning/settings records "
+               "seeds shapes"),
         ("torch",),
     ),
     Room(
@@ -180,11 +197,16 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/results",
         "schemas, rows, writer, reader, invariants; the layout of a sweep",
-        _names("errors storage records world"),
+        _names("errors storage storage/patience records world"),
         ("pandas", "pyarrow"),
         reads_clock=True,
     ),
-    Room("emulator/analysis", "metrics of runs and comparisons", _names("errors records results"), ("pandas",)),
+    Room(
+        "emulator/analysis",
+        "metrics of runs and comparisons",
+        _names("errors objective records results"),
+        ("pandas",),
+    ),
     Room("emulator/observers", "who watches a run: the contract, and what passes events on",
          _names("config errors storage policy records")),
     Room("emulator/observers/tensorboard", "draws a run in TensorBoard", _names("observers"), ("tensorboard",)),
@@ -195,7 +217,7 @@ FLOORS: tuple[Room, ...] = (
         "what makes a run go: inputs, composition, rounds, pace, interruption",
         _names(
             "algorithms config errors forms objective observers policy records results running/checkpoints "
-            "running/limits seeds shapes storage world world/clock world/network /device_profiles "
+            "running/limits seeds shapes storage storage/patience world world/clock world/network /device_profiles "
             "/device_profiles/text_files",
         ),
         reads_clock=True,
@@ -203,7 +225,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/backends",
         "hosts in this process or on Ray",
-        _names("algorithms backends/kinds config errors storage forms learning/cut learning/host learning/model "
+        _names("algorithms backends/kinds config errors seeds storage forms learning/cut learning/host learning/model "
                "learning/prepare learning/settings running/limits learning/data objective observers "
                "records results running shapes"),
         ("ray", "torch"),
@@ -219,22 +241,22 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/sweeps",
         "many runs from one file",
-        _names("backends backends/kinds config errors launch storage observers results running shapes "
-               "/device_profiles /device_profiles/text_files"),
+        _names("backends backends/kinds config errors launch storage storage/patience observers results running "
+               "shapes /device_profiles /device_profiles/text_files"),
         ("pyarrow",),
         reads_clock=True,
     ),
     Room(
         "emulator/report/terminal",
         "what a terminal shows of results",
-        _names("analysis records results"),
+        _names("analysis objective records results"),
         ("pandas", "rich"),
         reads_clock=True,
     ),
     Room(
         "emulator/report",
         "the HTML page and the trace of runs",
-        _names("analysis errors records report/terminal results results/version"),
+        _names("analysis errors objective records report/terminal results results/version"),
         ("pandas", "plotly"),
         reads_clock=True,
     ),
@@ -249,7 +271,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors launch storage forms observers policy "
+        _names("analysis backends/kinds calibration config errors launch storage forms objective observers policy "
                "records report report/terminal results running shapes sweeps results/version world/price "
                "/device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),

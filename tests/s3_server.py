@@ -2,13 +2,16 @@
 
 import os
 import re
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 BUCKET = "results"
 
@@ -41,6 +44,64 @@ def s3_server() -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+class Gate:
+    """Stands before a server, so that it can be away for a while and then be what it was.
+
+    Attributes:
+        endpoint: what to ask in place of the server.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._target = urlsplit(endpoint)
+        self._open_sockets: set[socket.socket] = set()
+        self._server: socketserver.ThreadingTCPServer | None = None
+        self._port = 0
+        self.open()
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """Let everything through."""
+        gate = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                gate._connect(self.request)
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def shut(self) -> None:
+        """Cut all connections and refuse new ones."""
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.server_close()
+        for each in list(self._open_sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _connect(self, client: socket.socket) -> None:
+        with socket.create_connection((self._target.hostname or "", self._target.port or 0)) as server:
+            self._open_sockets |= {client, server}
+            back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+            back.start()
+            _pass_on(client, server)
+            back.join()
+            self._open_sockets -= {client, server}
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while content := source.recv(65536):
+            target.sendall(content)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _endpoint(process: "subprocess.Popen[str]") -> str:

@@ -10,7 +10,7 @@ Example::
 """
 
 from emulator.analysis.comparison import Comparison, compare
-from emulator.analysis.costs import COSTS, accuracy_within, best_accuracy, cost_to_target, final_accuracy, spent, total
+from emulator.analysis.costs import COSTS, best_score, cost_to_target, final_score, score_within, spent, total
 from emulator.analysis.devices import idle_fraction, lost_device_rounds, mean_waiting_s, peak_memory_bytes
 from emulator.analysis.metrics import METRICS, Metric, Question, measure
 from emulator.analysis.statistics import Estimate, mean_over_seeds, paired_ratio, t_quantile
@@ -22,11 +22,10 @@ __all__ = [
     "Estimate",
     "Metric",
     "Question",
-    "accuracy_within",
-    "best_accuracy",
+    "best_score",
     "compare",
     "cost_to_target",
-    "final_accuracy",
+    "final_score",
     "idle_fraction",
     "lost_device_rounds",
     "mean_over_seeds",
@@ -34,6 +33,7 @@ __all__ = [
     "measure",
     "paired_ratio",
     "peak_memory_bytes",
+    "score_within",
     "spent",
     "t_quantile",
     "total",

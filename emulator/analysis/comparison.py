@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from emulator.analysis.costs import best_accuracy
+from emulator.analysis.costs import best_score, quoted_score
 from emulator.analysis.devices import MEMORY_COLUMNS, POWER_COLUMNS, without_power
 from emulator.analysis.members import POLICY, SEED, Member, check_comparable, members_of_runs, members_of_sweep
-from emulator.analysis.metrics import METRICS, NO_TARGET_NO_BUDGETS, Question, measure
+from emulator.analysis.metrics import NO_TARGET_NO_BUDGETS, Metric, Question, measure, metrics_of
 from emulator.analysis.statistics import mean_over_seeds, paired_ratio
 from emulator.errors import UserError, did_you_mean
+from emulator.objective.scores import SCORES, Score
 from emulator.results.reader import RunFrames, SweepFrames
 
 
@@ -22,9 +23,9 @@ class Comparison:
     """Runs, measured and grouped.
 
     Attributes:
-        question: the target and budgets; ``question.target`` is None where no run has an accuracy.
-        is_target_given: whether the target was asked for; otherwise it is the best accuracy that all finished runs
-            reach (all runs, as long as none is finished).
+        question: the score, the target and budgets; ``question.target`` is None where no run has such a score.
+        is_target_given: whether the target was asked for; otherwise it is the best score that all finished runs reach
+            (all runs, as long as none is finished).
         by: the settings that make a group.
         baselines: for each group the group that its ratios are relative to; empty without a baseline.
         runs: one row per run: ``run``, ``group``, its settings, ``status``, ``error``, and each metric by its name, NaN
@@ -44,6 +45,11 @@ class Comparison:
     groups: pd.DataFrame
     without_power: Mapping[str, tuple[str, ...]]
 
+    @property
+    def score(self) -> Score:
+        """What the runs are measured by."""
+        return SCORES[self.question.measured_by]
+
 
 def compare(
     runs: SweepFrames | RunFrames | Sequence[RunFrames],
@@ -59,7 +65,8 @@ def compare(
 
     Args:
         runs: as :func:`emulator.load` gives them.
-        question: the target and budgets; without a target it is the best accuracy that all finished runs reach.
+        question: the score, the target and budgets; without a target it is the best score that all finished runs
+            reach, and without a score the one that people quote of such runs.
         baseline: the name of a group, or a policy. Of a policy that has several groups, each group is compared with the
             one that has its other settings.
         by: names of settings.
@@ -79,9 +86,10 @@ def compare(
     ]
     _check_distinct(members, labels, by)
     tables = [None if member.frames is None else member.frames.rounds for member in members]
+    question = replace(question, score=question.score or quoted_score(tables))
     is_target_given = question.target is not None
     if not is_target_given:
-        question = replace(question, target=_common_target(members, tables))
+        question = replace(question, target=_common_target(members, tables, question.measured_by))
     measured = []
     lacking: dict[str, set[str]] = {}
     for member, label, rounds in zip(members, labels, tables, strict=True):
@@ -99,7 +107,7 @@ def compare(
         by=by,
         baselines=baselines,
         runs=pd.DataFrame(measured).assign(error=pd.Series([member.error for member in members], dtype=object)),
-        groups=_groups(members, labels, measured, keys, baselines),
+        groups=_groups(members, labels, measured, keys, baselines, metrics_of(question.measured_by)),
         without_power={label: tuple(sorted(types)) for label, types in lacking.items()},
     )
 
@@ -152,21 +160,23 @@ def _check_distinct(members: Sequence[Member], labels: Sequence[str], by: Sequen
         seen[key] = member.name
 
 
-def _common_target(members: Sequence[Member], tables: Sequence[pd.DataFrame | None]) -> float | None:
+def _common_target(members: Sequence[Member], tables: Sequence[pd.DataFrame | None], score: str) -> float | None:
     best = [
-        (member.status, best_accuracy(rounds))
+        (member.status, best_score(rounds, score))
         for member, rounds in zip(members, tables, strict=True)
         if rounds is not None
     ]
-    finished = [accuracy for status, accuracy in best if status == "finished" and accuracy is not None]
-    return min(finished or [accuracy for _, accuracy in best if accuracy is not None], default=None)
+    known = [(status, value) for status, value in best if value is not None]
+    finished = [value for status, value in known if status == "finished"]
+    values = finished or [value for _, value in known]
+    return SCORES[score].worst(values) if values else None
 
 
 def _row(
     member: Member, label: str, rounds: pd.DataFrame | None, question: Question
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The figures of a run, and its device types without power figures."""
-    values: dict[str, float | None] = dict.fromkeys(METRICS)
+    values: dict[str, float | None] = dict.fromkeys(metrics_of(question.measured_by))
     without: tuple[str, ...] = ()
     if member.frames is not None and rounds is not None:
         devices = member.frames.read("devices", tuple(dict.fromkeys(MEMORY_COLUMNS + POWER_COLUMNS)))
@@ -227,18 +237,19 @@ def _groups(
     measured: Sequence[Mapping[str, Any]],
     keys: Mapping[str, Mapping[str, Any]],
     baselines: Mapping[str, str],
+    metrics: Mapping[str, Metric],
 ) -> pd.DataFrame:
     by = list(next(iter(keys.values())))
-    values: dict[str, dict[str, dict[Hashable, float]]] = {label: {name: {} for name in METRICS} for label in keys}
+    values: dict[str, dict[str, dict[Hashable, float]]] = {label: {name: {} for name in metrics} for label in keys}
     for member, label, row in zip(members, labels, measured, strict=True):
-        for name in METRICS:
+        for name in metrics:
             if not pd.isna(row[name]):
                 values[label][name][_pair_key(member, by)] = row[name]
     rows = []
     for label, settings in keys.items():
         statuses = [member.status for member, own in zip(members, labels, strict=True) if own == label]
         n_unfinished = sum(status != "finished" for status in statuses)
-        for name, metric in METRICS.items():
+        for name, metric in metrics.items():
             own = values[label][name]
             mean = mean_over_seeds(list(own.values()))
             other = baselines.get(label)

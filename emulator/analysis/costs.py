@@ -1,26 +1,35 @@
-"""What a run has spent by the end of each round, what it spent to reach an accuracy, and what a budget buys."""
+"""What a run has spent by the end of each round, what it spent to reach a score, and what a budget buys.
+
+Scores are columns of the table ``rounds`` such as ``accuracy``; which way they are better is in
+:mod:`emulator.objective.scores`.
+"""
+
+from collections.abc import Iterable
 
 import pandas as pd
 
+from emulator.objective.scores import QUOTED, SCORES
+
 COSTS = ("time_s", "download_bytes", "upload_bytes", "total_bytes", "energy_j")
-"""What is spent; the columns of :func:`spent` beside ``round_index``, ``n_rounds`` and ``accuracy``."""
+"""What is spent; the columns of :func:`spent` beside ``round_index``, ``n_rounds`` and the score."""
 
 
-def spent(rounds: pd.DataFrame) -> pd.DataFrame:
+def spent(rounds: pd.DataFrame, score: str = "accuracy") -> pd.DataFrame:
     """Everything that was spent from the start of a run to the end of each round.
 
-    Columns: ``round_index``, ``accuracy`` (NaN where it was not evaluated), ``n_rounds`` (1 for the first round),
-    ``time_s`` (emulated), ``download_bytes``, ``upload_bytes``, ``total_bytes`` (both) and ``energy_j``.
+    Columns: ``round_index``, the score by its name (NaN where it was not evaluated), ``n_rounds`` (1 for the first
+    round), ``time_s`` (emulated), ``download_bytes``, ``upload_bytes``, ``total_bytes`` (both) and ``energy_j``.
 
     Args:
         rounds: the table ``rounds`` of one run.
+        score: which score.
     """
     rounds = rounds.sort_values("round_index", ignore_index=True)
     down_bytes, up_bytes = rounds["download_bytes"].cumsum(), rounds["upload_bytes"].cumsum()
     return pd.DataFrame(
         {
             "round_index": rounds["round_index"],
-            "accuracy": rounds["accuracy"],
+            score: rounds[score],
             "n_rounds": range(1, len(rounds) + 1),
             "time_s": rounds["end_s"] - rounds["start_s"].min(),
             "download_bytes": down_bytes,
@@ -37,21 +46,24 @@ def total(rounds: pd.DataFrame) -> dict[str, float]:
     return _amounts(rows.iloc[-1]) if len(rows) else {}
 
 
-def cost_to_target(rounds: pd.DataFrame, target: float, interpolate: bool = False) -> dict[str, float] | None:
-    """What a run spent until it reached an accuracy: ``n_rounds`` and each of ``COSTS``; None if it never does.
+def cost_to_target(
+    rounds: pd.DataFrame, target: float, interpolate: bool = False, score: str = "accuracy"
+) -> dict[str, float] | None:
+    """What a run spent until it reached a score: ``n_rounds`` and each of ``COSTS``; None if it never does.
 
-    An accuracy is known at the ends of rounds that are evaluated, and nowhere else. So it is reached at the end of the
-    first evaluated round whose accuracy is ``target`` or more, also if a later one falls below it again, and what was
-    spent is everything up to there.
+    A score is known at the ends of rounds that are evaluated, and nowhere else. So it is reached at the end of the
+    first evaluated round whose score is ``target`` or better, also if a later one is worse again, and what was spent is
+    everything up to there.
 
     Args:
         rounds: the table ``rounds`` of one run.
-        target: the accuracy, from 0 to 1.
+        target: the score that is wanted.
         interpolate: draw a straight line from the evaluated round before to that one, and take where it crosses
             ``target``. Where there is no evaluated round before, nothing is known to draw it from.
+        score: which score.
     """
-    evaluated = spent(rounds).dropna(subset="accuracy")
-    reached = evaluated["accuracy"] >= target
+    evaluated = spent(rounds, score).dropna(subset=score)
+    reached = evaluated[score] >= target if SCORES[score].is_higher_better else evaluated[score] <= target
     if not reached.any():
         return None
     row = int(reached.to_numpy().argmax())
@@ -59,36 +71,43 @@ def cost_to_target(rounds: pd.DataFrame, target: float, interpolate: bool = Fals
     if not interpolate or row == 0:
         return at
     before = _amounts(evaluated.iloc[row - 1])
-    low, high = evaluated["accuracy"].iloc[row - 1], evaluated["accuracy"].iloc[row]
-    share = float((target - low) / (high - low))
+    last, found = evaluated[score].iloc[row - 1], evaluated[score].iloc[row]
+    share = float((target - last) / (found - last))
     return {name: before[name] + share * (amount - before[name]) for name, amount in at.items()}
 
 
-def accuracy_within(rounds: pd.DataFrame, cost: str, budget: float) -> float | None:
-    """The accuracy of the last evaluated round at whose end no more than ``budget`` was spent; None before the first.
+def score_within(rounds: pd.DataFrame, cost: str, budget: float, score: str = "accuracy") -> float | None:
+    """The score of the last evaluated round at whose end no more than ``budget`` was spent; None before the first.
 
-    A run that ended with something left keeps its last accuracy.
+    A run that ended with something left keeps its last score.
 
     Args:
         rounds: the table ``rounds`` of one run.
         cost: one of ``COSTS``.
         budget: in the unit of ``cost``.
+        score: which score.
     """
-    rows = spent(rounds).dropna(subset="accuracy")
-    within = rows.loc[rows[cost] <= budget, "accuracy"]
+    rows = spent(rounds, score).dropna(subset=score)
+    within = rows.loc[rows[cost] <= budget, score]
     return float(within.iloc[-1]) if len(within) else None
 
 
-def final_accuracy(rounds: pd.DataFrame) -> float | None:
-    """The accuracy of the last evaluated round; None if none was."""
-    accuracies = spent(rounds)["accuracy"].dropna()
-    return float(accuracies.iloc[-1]) if len(accuracies) else None
+def final_score(rounds: pd.DataFrame, score: str = "accuracy") -> float | None:
+    """The score of the last evaluated round; None if none was."""
+    values = spent(rounds, score)[score].dropna()
+    return float(values.iloc[-1]) if len(values) else None
 
 
-def best_accuracy(rounds: pd.DataFrame) -> float | None:
-    """The highest accuracy of an evaluated round; None if none was."""
-    accuracies = rounds["accuracy"].dropna()
-    return float(accuracies.max()) if len(accuracies) else None
+def best_score(rounds: pd.DataFrame, score: str = "accuracy") -> float | None:
+    """The best score of an evaluated round; None if none was."""
+    values = rounds[score].dropna()
+    return SCORES[score].best(values.tolist()) if len(values) else None
+
+
+def quoted_score(tables: Iterable[pd.DataFrame | None]) -> str:
+    """The score that people quote of such runs: the first of :data:`QUOTED` that one of the tables ``rounds`` has."""
+    known = [rounds for rounds in tables if rounds is not None]
+    return next((name for name in QUOTED if any(rounds[name].notna().any() for rounds in known)), QUOTED[0])
 
 
 def _amounts(row: "pd.Series[float]") -> dict[str, float]:

@@ -4,25 +4,28 @@
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import pandas as pd
 
-from emulator.analysis.costs import accuracy_within, best_accuracy, cost_to_target, final_accuracy, total
+from emulator.analysis.costs import best_score, cost_to_target, final_score, score_within, total
 from emulator.analysis.devices import idle_fraction, lost_device_rounds, mean_waiting_s, peak_memory_bytes
 from emulator.errors import ConfigError
+from emulator.objective.scores import SCORES, Score, score_named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """One figure of a run. ``unit`` is ``"1"`` for a plain number."""
+    """One figure of a run. ``unit`` is ``"1"`` for a plain number; ``score`` what it is a value of, where it is one."""
 
     name: str
     symbol: str
     unit: str
     meaning: str
+    score: Score | None = None
 
 
 _DEFINED = [
@@ -54,10 +57,35 @@ _DEFINED = [
     ("n_unavailable", "N_away", "1", "device-rounds out of reach when the round was planned"),
 ]
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {name: Metric(name=name, symbol=symbol, unit=unit, meaning=meaning) for name, symbol, unit, meaning in _DEFINED}
-)
-"""All metrics by name, in the order in which they are shown."""
+_SCORED = re.compile("final_accuracy|best_accuracy|accuracy_in_(time|bytes|energy)")
+
+
+def metrics_of(score: str) -> Mapping[str, Metric]:
+    """All metrics by name, in the order in which they are shown, for runs that are measured by this score."""
+    measured_by, made = SCORES[score], {}
+    for name, symbol, unit, meaning in _DEFINED:
+        own = measured_by if _SCORED.fullmatch(name) else None
+        if own:
+            name, meaning = name.replace("accuracy", score), meaning.replace("accuracy", own.title)
+            meaning = meaning if own.is_higher_better else meaning.replace("highest", "lowest")
+        made[name] = Metric(name=name, symbol=symbol, unit=unit, meaning=meaning, score=own)
+    return MappingProxyType(made)
+
+
+METRICS: Mapping[str, Metric] = metrics_of("accuracy")
+"""All metrics by name, in the order in which they are shown, for runs that are measured by accuracy."""
+
+
+def metric_named(name: str) -> Metric:
+    """A metric, whatever score it is of.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return _ALL[name]
+
+
+_ALL = {name: metric for score in SCORES for name, metric in metrics_of(score).items()}
 
 TO_TARGET: Mapping[str, str] = MappingProxyType(
     {
@@ -71,16 +99,20 @@ TO_TARGET: Mapping[str, str] = MappingProxyType(
 )
 """For what is spent in all, the metric of what is spent until the target is reached."""
 
-IN_BUDGET: Mapping[str, str] = MappingProxyType(
-    {"time_s": "accuracy_in_time", "total_bytes": "accuracy_in_bytes", "energy_j": "accuracy_in_energy"}
-)
-"""For what can be limited, the metric of the accuracy under that limit."""
+
+def in_budget(score: str) -> dict[str, str]:
+    """For what can be limited, the metric of the score under that limit."""
+    return {"time_s": f"{score}_in_time", "total_bytes": f"{score}_in_bytes", "energy_j": f"{score}_in_energy"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """What is asked of runs beside what every run tells: a target accuracy and budgets. None is not asked."""
+    """What is asked of runs beside what every run tells: a target and budgets. None is not asked.
 
+    ``score`` is what runs are measured by; without one it is accuracy, or what people quote of runs that have none.
+    """
+
+    score: str | None = None
     target: float | None = None
     budget_s: float | None = None
     budget_bytes: float | None = None
@@ -88,13 +120,19 @@ class Question:
     interpolate: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where a target is no accuracy or a budget is not positive."""
-        if self.target is not None and not 0 <= self.target <= 1:
-            raise ConfigError(f"the target is an accuracy from 0 to 1, got {self.target!r}")
+        """Raises ConfigError where there is no such score, a target is none, or a budget is not positive."""
+        score = score_named(self.measured_by, "the metric")
+        if self.target is not None:
+            score.check(self.target, "the target")
         for name in ("budget_s", "budget_bytes", "budget_j"):
             budget = getattr(self, name)
             if budget is not None and not 0 < budget < math.inf:
                 raise ConfigError(f"{name} must be a positive number, got {budget!r}")
+
+    @property
+    def measured_by(self) -> str:
+        """The score that is asked for, or accuracy."""
+        return self.score or "accuracy"
 
     @property
     def budgets(self) -> dict[str, float | None]:
@@ -113,19 +151,21 @@ def measure(
     Args:
         rounds: the table ``rounds`` of the run.
         devices: the table ``devices`` of the run, at least the columns ``MEMORY_COLUMNS``.
-        question: the target and the budgets.
+        question: the score, the target and the budgets.
     """
-    values: dict[str, float | None] = dict.fromkeys(METRICS)
+    score = question.measured_by
+    values: dict[str, float | None] = dict.fromkeys(metrics_of(score))
     values["n_rounds"] = float(len(rounds))
     if not len(rounds):
         return values
     values |= total(rounds)
-    values |= {"final_accuracy": final_accuracy(rounds), "best_accuracy": best_accuracy(rounds)}
+    values |= {f"final_{score}": final_score(rounds, score), f"best_{score}": best_score(rounds, score)}
     if question.target is not None:
-        cost = cost_to_target(rounds, question.target, question.interpolate)
+        cost = cost_to_target(rounds, question.target, question.interpolate, score)
         values |= {TO_TARGET[name]: amount for name, amount in (cost or {}).items()}
     for limited, budget in question.budgets.items():
-        values[IN_BUDGET[limited]] = None if budget is None else accuracy_within(rounds, limited, budget)
+        name = in_budget(score)[limited]
+        values[name] = None if budget is None else score_within(rounds, limited, budget, score)
     peaks = peak_memory_bytes(devices)
     return values | {
         "mean_waiting_s": mean_waiting_s(rounds),

@@ -13,14 +13,19 @@ from emulator.config import Config
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
+from emulator.running.compose import cluster_of, device_speeds
 from emulator.running.objectives import run_objective
+from emulator.running.optimizers import local_optimizer
+from emulator.seeds import Seeds
 from emulator.shapes.catalog import check_hub_id
 from emulator.shapes.model_folder import check_tokenizer_files
 from emulator.shapes.names import ModelName
 
 if TYPE_CHECKING:
     from emulator.learning.cut.convnet import ConvNetContent
+    from emulator.learning.data.partition import Rows
     from emulator.learning.data.source import DataSource
+    from emulator.learning.data.spread import Partition
     from emulator.learning.host import HostContent
 
     Content = HostContent | ConvNetContent
@@ -36,6 +41,7 @@ def numeric_settings(config: Config) -> NumericSettings:
         run_seed=config.seed,
         threads=training.threads_per_host,
         precision=training.precision,
+        optimizer=local_optimizer(config),
         weight_decay=training.weight_decay,
         dropout=training.dropout,
         prefix_cache_bytes=training.prefix_cache_bytes,
@@ -68,13 +74,27 @@ def check_content(config: Config) -> None:
         check_hub_id(train)
     source = _data_source(config)
     if source.can_be_read_early():
-        _imported(run_objective(config).reader)(source, config.seed)
+        rows = _imported(run_objective(config).reader)(source, config.seed).train_rows
+        _check_owned(config, source, rows)
+
+
+def _check_owned(config: Config, source: DataSource, rows: Rows) -> None:
+    """Find what is wrong with a partition that the data bring with them; ``rows`` are those that are trained on."""
+    from emulator.learning.data.owners import read_given, read_owners, whole_owners
+
+    partition, n_devices = config.data.partition, cluster_of(config).n_devices
+    if partition.column is not None:
+        owners = read_owners(source, partition.column, rows)
+        whole_owners(owners, n_devices, partition.min_examples, Seeds(config.seed).rng("partition"))
+    if partition.file is not None:
+        read_given(partition.file, rows, n_devices, partition.min_examples)
 
 
 def content_key(config: Config, n_devices: int) -> str:
     """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
     model = {"train": config.model.train, "head": config.model.head, "task": config.task.model_dump()}
-    return json.dumps([config.seed, n_devices, model, config.data.model_dump()], sort_keys=True)
+    held_out, speeds = config.evaluation.device_fraction, _speeds(config)
+    return json.dumps([config.seed, n_devices, model, config.data.model_dump(), held_out, speeds], sort_keys=True)
 
 
 def without_weights(content: Content) -> tuple[Content, Arrays]:
@@ -121,9 +141,9 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
             n_train=data.n_train,
             n_test=data.n_test,
             n_devices=n_devices,
-            scheme=data.partition.scheme,
-            alpha=data.partition.alpha,
+            partition=_partition(config),
             run_seed=config.seed,
+            device_fraction=config.evaluation.device_fraction,
         )
     from emulator.learning.prepare import prepare
 
@@ -132,12 +152,23 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         data=_data_source(config),
         seq_len=data.seq_len,
         n_devices=n_devices,
-        scheme=data.partition.scheme,
-        alpha=data.partition.alpha,
+        partition=_partition(config),
         run_seed=config.seed,
         head=config.model.head,
         objective=run_objective(config),
+        device_fraction=config.evaluation.device_fraction,
     )
+
+
+def _partition(config: Config) -> Partition:
+    from emulator.learning.data.spread import Partition
+
+    return Partition(**config.data.partition.model_dump(), speeds=_speeds(config))
+
+
+def _speeds(config: Config) -> tuple[float, ...]:
+    """How fast each device computes at its best, where the partition goes by that."""
+    return device_speeds(config) if config.data.partition.scheme == "speed" else ()
 
 
 def _data_source(config: Config) -> DataSource:
@@ -163,6 +194,10 @@ def _data_source(config: Config) -> DataSource:
         prompt_column=data.prompt_column,
         response_column=data.response_column,
         template=data.template,
+        messages_column=data.messages_column,
+        options_column=data.options_column,
+        answer_column=data.answer_column,
+        label_separator=data.label_separator,
     )
 
 

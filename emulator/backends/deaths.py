@@ -29,9 +29,9 @@ def why_died(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
         return "was ended by Ray to save the memory of its node"
-    if is_cluster_lost(error):
+    if "owner has died" in text:
         return "died with the Ray process of this machine (raylet)"
-    if "node has died" in text or "node was terminated" in text:
+    if _has_node_died(text):
         return "died with its node"
     if isinstance(error, ActorUnavailableError):
         return "is out of reach"
@@ -41,8 +41,15 @@ def why_died(error: BaseException) -> str:
 
 
 def is_cluster_lost(error: BaseException) -> bool:
-    """Whether what died is the cluster under this process, so that nothing can be started on it again."""
-    return "owner has died" in str(error)
+    """Whether with a coordinator, whose call raised ``error``, the cluster under this process has died.
+
+    Coordinators lie on the node of this process, so that without it nothing can be started again.
+    """
+    return "owner has died" in str(error) or _has_node_died(str(error))
+
+
+def _has_node_died(text: str) -> bool:
+    return "node has died" in text or "node was terminated" in text
 
 
 def _said(text: str) -> str:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO
 
 from emulator.errors import UserError
-from emulator.storage.files import unwritable
+from emulator.storage.claims import MOST_DYING_S, Claim
 from emulator.storage.places import OWNER_PREFIX, Place, RemotePath, StorageError
+from emulator.storage.refusals import unwritable
 
 POLL_S = 0.2
 RENEW_S = 5.0
@@ -59,14 +60,16 @@ def _locked(file: IO[str], kind: int) -> bool:
 
 @contextmanager
 def owned(folder: Place, tell: Callable[[str], None]) -> Iterator[None]:
-    """Nobody else writes into ``folder`` of a storage during the block; on this machine, nothing.
+    """Nobody else writes into ``folder`` of a storage during the block; on this machine, nobody does as it begins.
 
-    Where a process has died there a moment ago, it says so with ``tell``, and waits until that is certain.
+    There whoever writes has a claim on it, which may be a process that this one starts. Where a process has died a
+    moment ago, ``owned`` says so with ``tell``, and waits until that is certain.
 
     Raises:
         UserError: another process writes there, or took the folder over; or the storage cannot be written.
     """
     if isinstance(folder, Path):
+        _await_claim(folder, tell)
         yield
         return
     owner = _Owner(folder)
@@ -80,6 +83,17 @@ def owned(folder: Place, tell: Callable[[str], None]) -> Iterator[None]:
     renewal.join()
     if owner.is_lost:
         raise UserError(f"another process has taken over this folder while this one stood still: {str(folder)!r}")
+
+
+def _await_claim(folder: Path, tell: Callable[[str], None]) -> None:
+    """Wait until nobody has a claim on ``folder`` any more."""
+    claim = Claim()
+    try:
+        if folder.is_dir() and not claim.take(folder):
+            tell(f"another process is writing here; it is given {MOST_DYING_S:.0f} s to end")
+            claim.take_within(folder, MOST_DYING_S, time.sleep)
+    finally:
+        claim.release()
 
 
 class _Owner:

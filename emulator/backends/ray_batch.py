@@ -19,6 +19,7 @@ from emulator.backends.locks import hold_shared
 from emulator.backends.ray_calls import DIED, result
 from emulator.backends.ray_cluster import cluster_gpus, here
 from emulator.backends.ray_pool import Granted, HostPool, Lease, LeasedBackend, Loaded, key_of
+from emulator.backends.ray_reach import has_raylet_died, raylet_in_reach
 from emulator.backends.ray_run import GRACE_S, POLL_S, connected
 from emulator.backends.ray_start import check_room
 from emulator.errors import LostError, UserError
@@ -96,7 +97,7 @@ def run_side_by_side(runs: Sequence[BatchRun], listener: Listener, max_parallel:
     trained = [run.config for run in runs if run.config.training.enabled]
     if trained:
         check_room(max(map(least_hosts, trained)), max(map(trained_bytes, trained)), max(map(weights_bytes, trained)))
-    with connected():
+    with connected(), raylet_in_reach("the same command goes on"):
         settled = [replace(run, config=with_gpus(run.config, cluster_gpus())) for run in runs]
         for group in alike(settled):
             batch = _Batch(group, listener, max_parallel, lock)
@@ -242,6 +243,8 @@ class _Batch:
 
     def _interrupt(self) -> None:
         """Ask the runs under way to stop, and wait for them to have written what they have."""
+        if has_raylet_died():
+            return
         for active in self._active:
             active.slot.stop.remote()
         if self._active:

@@ -4,11 +4,7 @@ import json
 import logging
 import os
 import platform
-import signal
 import socket
-import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,19 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
+from emulator.backends.ray_reach import ended_without
 from emulator.errors import UserError
 
 REACH_S = 3.0
 """How long an address may take to answer before Ray, which is more patient, is asked to connect."""
 LOST_S = 10.0
-"""So long the head may be out of reach before the run is given up; Ray itself kills this process after 60."""
-GIVE_UP_S = 20.0
-"""So long a run may then take to close what it has written, before this process ends as it is; with
-:data:`LOST_S`, well before Ray kills it without a word."""
-WATCH_S = 1.0
-"""How often the head is looked for."""
+"""So long the head may be out of reach before the run is given up; Ray itself kills this process after 60, without a
+word."""
 _IMPATIENT = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "5"}
 """How long Ray tries to speak to what listens at an address, in seconds; without them, 40."""
 _MODE = "RAY_AUTH_MODE"
@@ -171,36 +163,12 @@ def head_in_reach(address: str | None) -> Iterator[None]:
     if not found:
         yield
         return
-    is_over, is_lost = threading.Event(), threading.Event()
-    message = (
+    error = UserError(
         f"the head of the Ray cluster at RAY_ADDRESS cannot be reached any more; what was written is whole, and jetbed "
         f"resume goes on from it on a cluster that runs, got {address!r}"
     )
-
-    def watch() -> None:
-        last_s = time.monotonic()
-        while time.monotonic() - last_s < LOST_S:
-            if is_over.wait(WATCH_S):
-                return
-            if _is_reached(*found):
-                last_s = time.monotonic()
-        is_lost.set()
-        # A signal, since the main thread may be waiting outside Python.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        if not is_over.wait(GIVE_UP_S):
-            print(f"jetbed: {message}", file=sys.stderr, flush=True)
-            os._exit(2)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
+    with ended_without(lambda: _is_reached(*found), LOST_S, error):
         yield
-    except (KeyboardInterrupt, RayError, UserError) as error:
-        # What fails meanwhile fails for want of the head, whatever it says itself.
-        if is_lost.is_set() or not (isinstance(error, KeyboardInterrupt) or _is_reached(*found)):
-            raise UserError(message) from error
-        raise
-    finally:
-        is_over.set()
 
 
 def _is_reached(host: str, port: int) -> bool:

@@ -20,7 +20,7 @@ from emulator.config import Config
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.records import Job, Prepared, Update
-from emulator.running.capacity import HOST_BYTES
+from emulator.running.capacity import HOST_BYTES, hosts_on_gpus
 from emulator.running.hosts import OnJobs
 from emulator.running.paths import located
 
@@ -127,13 +127,14 @@ def checked_pool_size(runs: Sequence[BatchRun], free: Mapping[str, float]) -> in
     """
     backend = runs[0].config.backend
     free_bytes, free_gpus = free.get("memory", math.inf), free.get("GPU", 0.0)
-    if backend.gpu_share > free_gpus:
+    room = hosts_on_gpus(free_gpus, backend.gpu_share) if backend.gpu_share else None
+    if room == 0:
         raise ConfigError(
             f"a host process needs {backend.gpu_share:g} GPUs, the cluster has {free_gpus:g} free; lower "
             f"backend.gpus_per_host, got {backend.gpu_share!r}"
         )
     asked = pool_asks(runs)
-    if asked * HOST_BYTES > free_bytes or asked * backend.gpu_share > free_gpus:
+    if asked * HOST_BYTES > free_bytes or (room is not None and asked > room):
         raise ConfigError(
             f"{asked} host processes need about {asked * HOST_BYTES / 2**30:.1f} GB and "
             f"{asked * backend.gpu_share:g} GPUs, the cluster has {free_bytes / 2**30:.1f} GB and "

@@ -16,7 +16,9 @@ import ray
 
 from emulator.backends.environment import set_environment
 from emulator.backends.kinds import RAY_BYTES
+from emulator.backends.ray_head import lean_head
 from emulator.backends.ray_join import join
+from emulator.backends.watcher import nothing_left_behind
 from emulator.errors import UserError
 from emulator.running.capacity import HOST_BYTES
 from emulator.running.limits import memory_left_bytes, n_cores, tasks_left
@@ -56,6 +58,20 @@ def connect() -> None:
             join(address, environment)
     else:
         _start_here()
+
+
+@contextmanager
+def watched_over() -> Iterator[None]:
+    """Within the block, a cluster that :func:`connect` starts here ends with the block, and with this process.
+
+    Raises:
+        UserError: Ray has no temporary folder.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        yield
+        return
+    with nothing_left_behind(temporary_folder() / "ray"):
+        yield
 
 
 def check_room(n_hosts: int, model_bytes: int, stored_bytes: int) -> None:
@@ -158,7 +174,7 @@ def _start_here() -> None:
         f"memory may keep from starting; its logs are in {str(folder / 'session_latest/logs')!r}; raise the limit, or "
         "use --backend inline"
     )
-    with _deadline(START_S, message):
+    with _deadline(START_S, message), lean_head():
         try:
             # "local" and not the default, which would join any cluster that happens to run on this machine.
             ray.init(

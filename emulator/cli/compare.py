@@ -87,6 +87,7 @@ def _as_plain(compared: Comparison) -> dict[str, Any]:
     """The comparison for scripts, in the units of docs/metrics.md; what is not known is null."""
     question = compared.question
     return {
+        "score": question.measured_by,
         "target": question.target,
         "is_target_given": compared.is_target_given,
         "interpolate": question.interpolate,

@@ -70,9 +70,18 @@ BackendName = Annotated[
     ),
 ]
 Hosts = Annotated[int | None, typer.Option(help="Number of host processes.")]
+MetricName = Annotated[
+    str | None,
+    typer.Option(help="Score that runs are measured by, such as macro_f1; accuracy, or what such runs have, without."),
+]
 DevicesPerActor = Annotated[int | None, typer.Option(help="1 gives every device an actor of its own.")]
 GpusPerHost = Annotated[float | None, typer.Option(help="Share of a GPU for each host.")]
-OutDir = Annotated[str | None, place_option(help="Folder for the results, new or empty; also s3://bucket/folder.")]
+OutDir = Annotated[
+    str | None,
+    place_option(
+        help="Folder for the results: new, empty, or that of the same run, which goes on; also s3://bucket/folder."
+    ),
+]
 
 
 _KEYS = {
@@ -81,6 +90,7 @@ _KEYS = {
     "seed": "seed",
     "backend": "backend.kind",
     "hosts": "backend.hosts",
+    "speed": "pace",
     "devices_per_actor": "backend.devices_per_actor",
     "gpus_per_host": "backend.gpus_per_host",
 }

@@ -12,14 +12,14 @@ from emulator.storage.files import check_writable, write_text
 from emulator.storage.places import Place
 
 
-def write_report(paths: Sequence[Place], out: Place, target: float | None) -> None:
+def write_report(paths: Sequence[Place], out: Place, target: float | None, metric: str | None = None) -> None:
     """Write the page and say where it is.
 
     Raises:
         typer.Exit: with status 130, interrupted.
         UserError: a folder is neither a run nor a sweep, the runs cannot be compared, or the file cannot be written.
     """
-    question = Question(target=target)
+    question = Question(score=metric, target=target)
     check_writable(out)
     with all_or_nothing():
         n_bytes = write_text(out, report_page(_given(paths), question))

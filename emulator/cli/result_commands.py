@@ -8,11 +8,13 @@ from emulator.cli import options
 from emulator.storage.places import place
 
 
-def summary(run_dir: Annotated[str, typer.Argument(help="The folder of a run.")]) -> None:
+def summary(
+    run_dir: Annotated[str, typer.Argument(help="The folder of a run.")], metric: options.MetricName = None
+) -> None:
     """Print the summary of a run, finished or not."""
     from emulator.cli.progress import print_summary
 
-    print_summary(place(run_dir))
+    print_summary(place(run_dir), metric)
 
 
 def report(
@@ -22,13 +24,14 @@ def report(
     ],
     out: Annotated[str, options.place_option(help="The page to write, such as report.html.")],
     target: Annotated[
-        float | None, typer.Option(help="Accuracy to be reached; without it, the best that all finished runs reach.")
+        float | None, typer.Option(help="Score to be reached; without it, the best that all finished runs reach.")
     ] = None,
+    metric: options.MetricName = None,
 ) -> None:
     """Write runs or a sweep as one HTML file with figures that need nothing but a browser."""
     from emulator.cli.report import write_report
 
-    write_report([place(path) for path in paths], place(out), target)
+    write_report([place(path) for path in paths], place(out), target, metric)
 
 
 def timeline(
@@ -47,16 +50,17 @@ def timeline(
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Folders of runs, or the folder of one sweep.")],
     target: Annotated[
-        float | None, typer.Option(help="Accuracy to be reached; the best that all finished runs reach without.")
+        float | None, typer.Option(help="Score to be reached; the best that all finished runs reach without.")
     ] = None,
+    metric: options.MetricName = None,
     baseline: Annotated[str | None, typer.Option(help="A group, or a policy, that the others are set against.")] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(help="A setting that makes groups; repeatable. All that differ but the seed without."),
     ] = None,
-    budget_s: Annotated[float | None, typer.Option(help="Show the accuracy within so many emulated seconds.")] = None,
-    budget_bytes: Annotated[float | None, typer.Option(help="Show the accuracy within so many bytes.")] = None,
-    budget_j: Annotated[float | None, typer.Option(help="Show the accuracy within so many joules.")] = None,
+    budget_s: Annotated[float | None, typer.Option(help="Show the score within so many emulated seconds.")] = None,
+    budget_bytes: Annotated[float | None, typer.Option(help="Show the score within so many bytes.")] = None,
+    budget_j: Annotated[float | None, typer.Option(help="Show the score within so many joules.")] = None,
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="Straight lines between evaluated rounds, not the next round's end.")
     ] = False,
@@ -66,11 +70,16 @@ def compare(
     ] = None,
     out: Annotated[str | None, options.place_option(help="Write to this file.")] = None,
 ) -> None:
-    """Compare runs over seeds: time, bytes and energy to an accuracy, accuracy under a budget, waiting, memory."""
+    """Compare runs over seeds: time, bytes and energy to a score, the score under a budget, waiting, memory."""
     from emulator.analysis.metrics import Question
     from emulator.cli.compare import show_comparison
 
     question = Question(
-        target=target, budget_s=budget_s, budget_bytes=budget_bytes, budget_j=budget_j, interpolate=interpolate
+        score=metric,
+        target=target,
+        budget_s=budget_s,
+        budget_bytes=budget_bytes,
+        budget_j=budget_j,
+        interpolate=interpolate,
     )
     show_comparison([place(run) for run in runs], question, baseline, by, form, options.given_place(out))

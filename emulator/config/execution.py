@@ -45,3 +45,6 @@ class ResultsConfig(Section):
     checkpoint_rounds: CountOrZero = 10
     """Rounds after which a run can go on where it was, whatever it dies of; 0 keeps no checkpoints. One is written only
     where a Parquet part ends, so that this counts in steps of ``rounds_per_part``, and as the run ends."""
+    wait_s: Annotated[float, Field(ge=0)] = 300.0
+    """How long a run waits where its results cannot be written: the disk is full, permission is lost, or the storage is
+    away. It says so and goes on by itself; after that time it ends and can be resumed. 0 does not wait."""

@@ -9,11 +9,12 @@ class ModelConfig(Section):
     """Which model is trained, and whose shapes the devices pay for."""
 
     train: NameOrPath = "builtin:tiny-12"
-    """What is really trained: builtin:tiny-12, a local directory, or a hub id; or builtin:cnn, on images."""
+    """What is really trained: builtin:tiny-12, builtin:tiny-llama-12 (which it is for task.kind causal on built-in
+    data), a local directory, or a hub id; or builtin:cnn, on images."""
     price: NameOrPath = "auto"
-    """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, a local directory, a hub
-    id, trained (the trained model's own shapes), or auto (roberta-base for the built-in model, otherwise trained). For
-    a convnet: alexnet (auto), vgg16-bn or trained."""
+    """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, llama-160m, a local
+    directory, a hub id, trained (the trained model's own shapes), or auto (roberta-base for builtin:tiny-12, llama-160m
+    for builtin:tiny-llama-12, otherwise trained). For a convnet: alexnet (auto), vgg16-bn or trained."""
     price_seq_len: Count | None = None
     """Tokens per example that the devices pay for. Where it is not given, data.seq_len, or 128 where the price is not
     the trained model's own."""

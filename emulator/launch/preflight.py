@@ -12,7 +12,8 @@ from emulator.backends.content import check_content, numeric_settings
 from emulator.backends.kinds import backend_kind
 from emulator.backends.stacks import declared_cost, stack_jobs
 from emulator.config import Config
-from emulator.errors import ConfigError, ShortageError
+from emulator.errors import ShortageError, UserError
+from emulator.launch.execute import rounds_to_go_on_from
 from emulator.policy.rounds import play_round
 from emulator.records import Job, Prepared, Status
 from emulator.results.writer import check_out_dir
@@ -21,6 +22,7 @@ from emulator.running.capacity import (
     asked_hosts,
     available_bytes,
     free_here,
+    hosts_on_gpus,
     most_hosts,
     n_cores,
     n_gpus,
@@ -34,7 +36,7 @@ from emulator.running.coordinator import Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of
 from emulator.seeds import Seeds
-from emulator.storage.places import Place
+from emulator.storage.places import Place, StorageError
 from emulator.world.clock import Clock
 from emulator.world.ledger import Ledger
 
@@ -132,7 +134,7 @@ def examine(config: Config, out_dir: Place) -> Preflight:
     if config.training.enabled:
         check_content(config)
     cluster = cluster_of(config)
-    checks = [_output_folder(out_dir), *_hosts(config, cluster.n_devices)]
+    checks = [_output_folder(config, out_dir), *_hosts(config, cluster.n_devices)]
     if not all(check.is_fine for check in checks[1:]):
         return Preflight(checks=tuple(checks), outside_known_range={})
     start_s = time.perf_counter()
@@ -221,10 +223,15 @@ def _understood(prepared: Prepared) -> dict[str, str]:
     return lines
 
 
-def _output_folder(out_dir: Place) -> Check:
+def _output_folder(config: Config, out_dir: Place) -> Check:
     try:
+        if n_rounds := rounds_to_go_on_from(config, out_dir):
+            detail = f"{out_dir} holds the run with {n_rounds} rounds; it goes on up to {config.rounds}"
+            return Check(name="output folder", is_fine=True, detail=detail)
         check_out_dir(out_dir)
-    except ConfigError as error:
+    except StorageError:
+        raise
+    except UserError as error:
         return Check(name="output folder", is_fine=False, detail=str(error))
     return Check(name="output folder", is_fine=True, detail=f"{out_dir} can be written")
 
@@ -243,7 +250,7 @@ def _hosts(config: Config, n_devices: int) -> list[Check]:
         detail += "; looks at this machine alone, not at the cluster that RAY_ADDRESS names"
     checks = [Check(name="hosts", is_fine=True, detail=detail)]
     if share := config.backend.gpu_share:
-        is_fine = number * share <= n_gpus()
+        is_fine = number <= hosts_on_gpus(n_gpus(), share)
         checks.append(
             Check(name="GPUs", is_fine=is_fine, detail=f"{number} hosts x {share:g}, of {n_gpus()} on this machine")
         )
@@ -370,10 +377,15 @@ def _training_s(config: Config, emulation: Emulation, backend: Backend, played: 
     second_per_cost = seconds(single) / single_cost
     if second_per_cost * costs[sample] < MOST_CALIBRATION_S:
         second_per_cost = seconds(stacks[sample]) / costs[sample]
-    evaluation_s = second_per_cost * backend.prepared.n_test_examples * model.n_layers
+    evaluation_s = second_per_cost * _n_evaluated(backend) * model.n_layers
     if evaluation_s < MOST_CALIBRATION_S:
         start_s = time.perf_counter()
         backend.evaluate(form, state)
         evaluation_s = time.perf_counter() - start_s
     total_s = second_per_cost * most_cost + evaluation_s / config.evaluation.every_rounds
     return total_s / min(_n_hosts(config, len(testbed.devices)), n_cores())
+
+
+def _n_evaluated(backend: Backend) -> int:
+    """Held-out rows of the server and of the devices."""
+    return max(backend.prepared.n_test_rows, int(backend.prepared.own_test_offsets[-1]))

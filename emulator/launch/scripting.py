@@ -35,8 +35,8 @@ def emulate(
     Args:
         settings: a whole configuration, or settings by key path that override those of ``config_file``;
             ``jetbed run --print-config`` lists them.
-        out: the folder of the run, new or empty, or a URL such as ``s3://bucket/runs/first``;
-            ``runs/<time>-<policy>-s<seed>`` without.
+        out: the folder of the run, new, empty or that of the same run, which goes on where it was, or a URL such as
+            ``s3://bucket/runs/first``; ``runs/<time>-<policy>-s<seed>`` without.
         config_file: a TOML file, as for ``jetbed run``; the default testbed without.
         observers: are told what becomes of the run, in this process, wherever it goes on; those of the configuration
             are told where its coordinator is.

@@ -10,7 +10,7 @@ from emulator.forms.base import AdapterForm
 from emulator.learning.data.batches import draw_rows, stacked_batch
 from emulator.learning.host import DeviceHost
 from emulator.learning.model.quantization import ActivationQuantizer, rounding_keys
-from emulator.learning.optimizer import StackedAdamW
+from emulator.learning.optimizer import Gradients, stacked_optimizer
 from emulator.records import Arrays, Assignment, Job, Update
 from emulator.seeds import Seeds
 
@@ -21,7 +21,7 @@ class LocalTraining:
     The loss is the sum of the devices' own, as the objective of the run has them, so that no device's gradient depends
     on another's data. A task that adds to the loss, or that measures while it trains, overrides :meth:`penalty`,
     :meth:`after_backward`, :meth:`after_step`, :meth:`metrics` or :meth:`reported`; one in which more is trained than a
-    device holds, :meth:`held`; one whose devices cannot be parted, :meth:`passes`.
+    device holds, :meth:`held` and :meth:`held_together`; one whose devices cannot be parted, :meth:`passes`.
 
     Attributes:
         jobs: those with the most steps come first, so that the devices still at work are always the leading rows.
@@ -42,6 +42,10 @@ class LocalTraining:
     def passes(self, n_active: int) -> Sequence[range]:
         """The rows of each forward and backward pass of a step; more than one only where there is no penalty."""
         return [range(n_active)]
+
+    def held_together(self) -> Sequence[Tensor] | None:
+        """The columns of the stack that are held in one place, whose gradients have one norm; None for all of them."""
+        return None
 
     def after_backward(self, step: int, n_active: int) -> None:
         """Called between the gradients of a step and the change of the parameters by which they were computed."""
@@ -89,7 +93,9 @@ class LocalTraining:
     def _train(self, assignments: Sequence[Assignment]) -> None:
         host, settings, stack = self.host, self.host.settings, self.adapters.stack
         rates = self.learning_rates(assignments)
-        optimizer = StackedAdamW(stack.values, stack.gradients, rates, settings.weight_decay)
+        asked = settings.optimizer
+        optimizer = stacked_optimizer(asked, stack.values, stack.gradients, rates, settings.weight_decay)
+        gradients = Gradients(asked, stack, self.held_together())
         rows = [draw_rows(job, host.content.local_rows(job.device_id), self.seeds) for job in self.jobs]
         first_layer = 0 if settings.dropout else min(self.adapters.lowest_layer(job.state) for job in self.jobs)
         n_active = len(self.jobs)
@@ -106,6 +112,7 @@ class LocalTraining:
                 if quantizer:
                     quantizer.begin_step(step, n_active)
                 passes = self.passes(n_active)
+                gradients.clear()
                 for part in passes:
                     if len(passes) > 1:
                         self.adapters.activate(part.stop, part.start)
@@ -117,8 +124,10 @@ class LocalTraining:
                     stack.backward(losses.sum() if penalty is None else losses.sum() + penalty)
                     self.losses[part.start : part.stop] += losses.detach().view(len(part), -1).sum(dim=1)
                 self.after_backward(step, n_active)
+                gradients.shape(n_active)
                 optimizer.step(n_active)
                 self.after_step(step, n_active)
+                host.on_step(step)
 
     def _quantizer(self, assignment: Assignment) -> ActivationQuantizer | None:
         """What keeps activations quantized, if the devices of this stack are asked to."""

@@ -1,12 +1,35 @@
-"""AdamW for a stack of devices: one optimizer per device, all of them advanced by the same few tensor operations."""
+"""Optimizers for a stack of devices: one for each device, all of them advanced by the same few tensor operations."""
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from emulator.learning.attach.stack import ParameterStack
+from emulator.records import LocalOptimizer
+
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+CLIP_EPSILON = 1e-6
+"""What ``torch.nn.utils.clip_grad_norm_`` adds to a norm."""
+
+
+class StackedOptimizer(Protocol):
+    """Changes the parameters of the devices of a stack, each row by itself."""
+
+    def step(self, n_active: int) -> None:
+        """Updates the first ``n_active`` rows; the others have finished. Every active row has taken every step."""
+
+
+def stacked_optimizer(
+    asked: LocalOptimizer, parameters: Tensor, gradients: Tensor, learning_rates: Tensor, weight_decay: float
+) -> StackedOptimizer:
+    """The optimizer that is asked for; the other arguments are those of :class:`StackedAdamW`."""
+    if asked.name == "sgd":
+        return StackedSGD(parameters, gradients, learning_rates, weight_decay, asked.momentum)
+    return StackedAdamW(parameters, gradients, learning_rates, weight_decay)
 
 
 class StackedAdamW:
@@ -29,7 +52,7 @@ class StackedAdamW:
 
     @torch.no_grad()
     def step(self, n_active: int) -> None:
-        """Updates the first ``n_active`` rows; the others have finished. Every active row has taken every step."""
+        """As :class:`StackedOptimizer` says."""
         self.n_steps_taken += 1
         beta1, beta2 = BETAS
         rows = slice(n_active)
@@ -43,3 +66,69 @@ class StackedAdamW:
         if self.weight_decay:
             parameters.mul_(1 - rate * self.weight_decay)
         parameters.sub_(step)
+
+
+class StackedSGD:
+    """Exactly ``torch.optim.SGD`` for each row of ``parameters``: ``g <- g + weight_decay x``, ``b <- momentum b + g``,
+    ``x <- x - rate b``.
+
+    The arguments are those of :class:`StackedAdamW`; ``weight_decay`` is added to the gradient, as SGD has it.
+    """
+
+    def __init__(
+        self, parameters: Tensor, gradients: Tensor, learning_rates: Tensor, weight_decay: float, momentum: float
+    ) -> None:
+        self.parameters, self.gradients, self.learning_rates = parameters, gradients, learning_rates
+        self.weight_decay, self.momentum = weight_decay, momentum
+        self._buffer = torch.zeros_like(parameters) if momentum else None
+
+    @torch.no_grad()
+    def step(self, n_active: int) -> None:
+        """As :class:`StackedOptimizer` says."""
+        rows = slice(n_active)
+        parameters, direction = self.parameters[rows], self.gradients[rows]
+        if self.weight_decay:
+            direction = direction.add(parameters, alpha=self.weight_decay)
+        if self._buffer is not None:
+            direction = self._buffer[rows].mul_(self.momentum).add_(direction)
+        parameters.sub_(direction * self.learning_rates[rows])
+
+
+class Gradients:
+    """What is done to the gradients of a stack between a backward pass and a step: FedProx's term, then clipping.
+
+    Args:
+        asked: both are in it, or not.
+        stack: loaded with what the devices begin with.
+        held_together: columns of the stack that are held in one place, and clipped by one norm; None for all.
+    """
+
+    def __init__(self, asked: LocalOptimizer, stack: ParameterStack, held_together: Sequence[Tensor] | None) -> None:
+        self._asked, self._stack = asked, stack
+        self._start = stack.values.clone() if asked.proximal_mu else None
+        self._is_trained: Tensor | None = None
+        if asked.max_gradient_norm is not None and not stack.trained.all():
+            self._is_trained = torch.from_numpy(stack.trained).to(stack.values.device)
+        self._held_together = held_together
+
+    def clear(self) -> None:
+        """Called before the backward passes of a step: what none of them writes must not keep what was added to it."""
+        if self._start is not None:
+            self._stack.gradients.zero_()
+
+    @torch.no_grad()
+    def shape(self, n_active: int) -> None:
+        """Adds ``mu (x - x_0)``, the gradient of ``mu / 2 ||x - x_0||^2`` (Li et al. 2020, arXiv 1812.06127, section
+        3.2), and scales what is longer than the largest norm down to it, as ``torch.nn.utils.clip_grad_norm_`` does;
+        what a device does not train has no part in its norm."""
+        gradients = self._stack.gradients[:n_active]
+        if self._start is not None:
+            offset = self._stack.values[:n_active] - self._start[:n_active]
+            gradients.add_(offset, alpha=self._asked.proximal_mu)
+        if self._asked.max_gradient_norm is None:
+            return
+        for columns in self._held_together or (slice(None),):
+            own = gradients[:, columns]
+            counted = own if self._is_trained is None else own * self._is_trained[:n_active, columns]
+            norms = torch.linalg.vector_norm(counted, dim=1, keepdim=True)
+            gradients[:, columns] = own * (self._asked.max_gradient_norm / (norms + CLIP_EPSILON)).clamp(max=1.0)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from emulator.records import ADAMW, LocalOptimizer
+
 Precision = Literal["float32", "bfloat16"]
 
 DEVICES_STACKED = 16
@@ -15,7 +17,8 @@ class NumericSettings:
 
     Attributes:
         run_seed: the run's seed; batches and dropout are drawn from it.
-        weight_decay: AdamW's decoupled weight decay.
+        weight_decay: AdamW's decoupled weight decay; that of SGD is added to the gradient.
+        optimizer: how devices change what they train.
         threads: torch threads of each host.
         precision: of the frozen weights and the activations; adapters, head, loss and optimizer stay in float32.
         dropout: train with the model's own dropout instead of in evaluation mode.
@@ -28,6 +31,7 @@ class NumericSettings:
 
     run_seed: int
     weight_decay: float
+    optimizer: LocalOptimizer = ADAMW
     threads: int = 1
     precision: Precision = "float32"
     dropout: bool = False

@@ -17,11 +17,22 @@ class Objective(ABC):
         reader: the import path of the function that reads rows of a data source for it, without torch.
         learning: the import path (``module:Class``) of the counterpart in :mod:`emulator.learning` that makes
             batches of rows and has the loss.
+        scores: which scores an evaluation has, the first of them the one that people quote.
+        own_score: the score, from 0 to 1, by which devices are told apart on few rows of their own; None where only the
+            loss tells.
+        has_images: whether it can be learnt from images, too.
     """
 
     kind: ClassVar[str]
     reader: ClassVar[str]
     learning: ClassVar[str]
+    scores: ClassVar[tuple[str, ...]]
+    own_score: ClassVar[str | None] = None
+    has_images: ClassVar[bool] = False
+
+    def n_outputs(self, n_labels: int) -> int:
+        """How many numbers a new head gives, where there are so many labels."""
+        return n_labels
 
     @abstractmethod
     def spec(
@@ -57,3 +68,9 @@ class Objective(ABC):
     @abstractmethod
     def evaluation(self, shards: Sequence[EvaluationShard]) -> Evaluation:
         """The evaluation over all held-out data; sums run in the order of the shards."""
+
+
+def added_up(shards: Sequence[EvaluationShard]) -> EvaluationShard:
+    """The sums over all ``shards``, of which there is one, in their order."""
+    first, *others = shards
+    return sum(others, first)

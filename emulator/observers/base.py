@@ -45,6 +45,7 @@ class Progress:
         mean_waiting_s: of the last round, over its cohort, in emulated seconds.
         energy_j: of all devices in all rounds.
         transferred_bytes: of all devices in all rounds, down and up.
+        upload_bytes: of these, what was sent.
     """
 
     rounds_done: int
@@ -56,6 +57,7 @@ class Progress:
     mean_waiting_s: float | None = None
     energy_j: float = 0.0
     transferred_bytes: int = 0
+    upload_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

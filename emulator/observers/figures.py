@@ -13,7 +13,7 @@ def figures(closed: RoundClosed) -> dict[str, float]:
 
     These are the columns of its row in ``rounds``, by their names there, with ``emulated_s`` (when it ended),
     ``round_s`` (how long it took) and ``n_bytes`` (down and up) in addition. Where a plan has groups, there are
-    ``group_0/energy_j`` and the like, means over the devices of a group.
+    ``group_0/energy_j`` and the like, means over the devices of a group. A list, such as ``class_f1``, is no figure.
     """
     row = {name: values[0] for name, values in closed.rows["rounds"].items()}
     start_s, end_s = row.pop("start_s"), row.pop("end_s")
@@ -23,7 +23,8 @@ def figures(closed: RoundClosed) -> dict[str, float]:
         "round_s": end_s - start_s,
         "n_bytes": row["download_bytes"] + row["upload_bytes"],
     }
-    return {name: float(value) for name, value in row.items() if value is not None} | _of_groups(closed.rows["devices"])
+    known = {name: float(value) for name, value in row.items() if value is not None and not isinstance(value, tuple)}
+    return known | _of_groups(closed.rows["devices"])
 
 
 def _of_groups(devices: Mapping[str, Sequence[Any]]) -> dict[str, float]:

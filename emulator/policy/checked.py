@@ -4,8 +4,10 @@ import copy
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from emulator.algorithms.aggregation import Blocks, Contribution, added, block_sums, mean_of
+from emulator.algorithms.server_optimizer import NO_MOMENTS, Moments, ServerOptimizer
 from emulator.errors import PolicyError, UserError
 from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
@@ -13,6 +15,14 @@ from emulator.policy.catalog import import_path
 from emulator.policy.validation import aggregated, validated
 from emulator.protocols.base import RoundProtocol
 from emulator.records import Arrays, ClusterView, RoundPlan, RoundReport, Update
+
+MOMENTS = "server.optimizer"
+"""The key of what the server's optimizer keeps, among what a policy remembers; no attribute has such a name."""
+
+
+def is_mean(kind: type[Policy]) -> bool:
+    """Whether the server state is the mean of the updates, of which a policy of this kind makes nothing else."""
+    return kind.aggregate is Policy.aggregate and kind.finish is Policy.finish
 
 
 class CheckedPolicy:
@@ -27,14 +37,26 @@ class CheckedPolicy:
         name: where the policy is found, such as ``policies.legend:Legend``.
     """
 
-    def __init__(self, policy: Policy, form: AdapterForm, add_up: Blocks = block_sums) -> None:
-        """``add_up`` is how updates are added up where the policy aggregates by a mean."""
+    def __init__(
+        self,
+        policy: Policy,
+        form: AdapterForm,
+        add_up: Blocks = block_sums,
+        server_optimizer: ServerOptimizer | None = None,
+    ) -> None:
+        """``add_up`` is how updates are added up where the policy aggregates by a mean.
+
+        ``server_optimizer`` steps from the state that a round began with to what it came to; the policy must be one
+        that :func:`is_mean` holds for.
+        """
         self.form = form
         self._add_up = add_up
         self.protocol: RoundProtocol = copy.deepcopy(policy.protocol)
         self.name = import_path(type(policy))
         self._policy = policy
         self._round_index = 0
+        self._server_optimizer = server_optimizer
+        self._moments: Moments = NO_MOMENTS
 
     @property
     def declares(self) -> frozenset[str]:
@@ -90,6 +112,17 @@ class CheckedPolicy:
             merged = self._policy.aggregate_groups(state, groups)
         return aggregated(state, merged, self._where(self._round_index))
 
+    def stepped(self, before: Arrays, after: Arrays) -> Arrays:
+        """The server state of the next round, of one that began with ``before`` and came to ``after``.
+
+        Raises:
+            AggregationError: a step of the server's optimizer is not finite.
+        """
+        if self._server_optimizer is None or not after:
+            return after
+        state, self._moments = self._server_optimizer.step(before, after, self._moments)
+        return aggregated(before, state, self._where(self._round_index))
+
     def observe(self, report: RoundReport) -> None:
         """Let the policy learn from a closed round.
 
@@ -100,13 +133,14 @@ class CheckedPolicy:
             self._policy.observe(report)
 
     def memory(self) -> Mapping[str, object]:
-        """What the policy has learned.
+        """What the policy has learned, and what the server's optimizer keeps.
 
         Raises:
             PolicyError: the policy failed.
         """
         with self._calling("memory", self._round_index):
-            return self._policy.memory()
+            learned = self._policy.memory()
+        return learned if self._server_optimizer is None else {**learned, MOMENTS: self._moments}
 
     def recall(self, memory: Mapping[str, object]) -> None:
         """Let a fresh policy go on with what another has learned.
@@ -114,8 +148,11 @@ class CheckedPolicy:
         Raises:
             PolicyError: the policy failed.
         """
+        learned = dict(memory)
+        moments: Any = learned.pop(MOMENTS, NO_MOMENTS)
+        self._moments = moments
         with self._calling("recall", self._round_index):
-            self._policy.recall(memory)
+            self._policy.recall(learned)
 
     def _where(self, round_index: int) -> str:
         return f"{self.name}, round {round_index}"

@@ -46,7 +46,8 @@ def play_round(
         plan = policy.plan(view)
     testbed.ask(plan)
     with timed("play"):
-        after = testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
+        merged = testbed.clock.run(policy.protocol.run_round(testbed, policy, plan, state))
+        after = policy.stepped(state, merged)
     return RoundToClose(opened=opened, view=view, before=state, after=after)
 
 

@@ -14,7 +14,7 @@ from emulator.report.packing import MOST_POINTS, numbers, thinned
 Floats = NDArray[np.float64]
 
 AXES = ("time_s", "n_rounds", "total_bytes", "energy_j")
-"""What accuracy is drawn over: columns of :func:`~emulator.analysis.costs.spent`."""
+"""What a score is drawn over: columns of :func:`~emulator.analysis.costs.spent`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,19 +22,19 @@ class RunCurves:
     """One value per evaluated round, or per round for the waiting time; ``over`` has the position on each axis."""
 
     over: Mapping[str, Floats]
-    accuracy: Floats
+    score: Floats
     waiting_over: Floats
     mean_waiting_s: Floats
 
 
-def run_curves(rounds: pd.DataFrame) -> RunCurves:
-    """The curves of a run from its table ``rounds``."""
-    rows = spent(rounds)
-    evaluated = rows.dropna(subset="accuracy")
+def run_curves(rounds: pd.DataFrame, score: str = "accuracy") -> RunCurves:
+    """The curves of a run from its table ``rounds``; ``score`` is the column that is drawn."""
+    rows = spent(rounds, score)
+    evaluated = rows.dropna(subset=score)
     waiting_s = rounds["mean_waiting_s"].to_numpy(np.float64)
     return RunCurves(
         over={axis: evaluated[axis].to_numpy(np.float64) for axis in AXES},
-        accuracy=evaluated["accuracy"].to_numpy(np.float64),
+        score=evaluated[score].to_numpy(np.float64),
         waiting_over=rounds["round_index"].to_numpy(np.float64)[~np.isnan(waiting_s)],
         mean_waiting_s=waiting_s[~np.isnan(waiting_s)],
     )

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from emulator.analysis import METRICS, Comparison
+from emulator.analysis import Comparison
+from emulator.analysis.metrics import metric_named
 from emulator.report.markup import TableCell, counted, facts, table
 from emulator.report.terminal.comparison import is_unknown_energy
 from emulator.report.terminal.units import duration, energy_joules, size
@@ -16,7 +17,6 @@ _TO_TARGET = {
     "total_to_target_bytes": "traffic",
     "energy_to_target_j": "energy",
 }
-_ACCURACY = {"final_accuracy": "final accuracy", "best_accuracy": "best accuracy"}
 _WHOLE_RUN = {
     "time_s": "emulated time",
     "n_rounds": "rounds",
@@ -32,17 +32,16 @@ _NOTE = (
     "more and its interval overlaps no other. A run that never reaches the target is "
     "counted as such, and an unfinished run with the rounds that it has done."
 )
-_HIGHER_IS_BETTER = ("final_accuracy", "best_accuracy")
 _OVER_THE_RUN = ("time_s", "n_rounds", "total_bytes", "energy_j")
 """What grows with the length of a run; more of it is neither better nor worse."""
 
 
 def shown(name: str, value: float) -> str:
     """The value of a metric as people read it."""
-    unit = METRICS[name].unit
-    if unit == "1":
-        return f"{value:.3f}" if "accuracy" in name or "fraction" in name else f"{value:.0f}"
-    return {"s": duration, "byte": size, "J": energy_joules}[unit](value)
+    metric = metric_named(name)
+    if metric.unit == "1":
+        return f"{value:.3f}" if metric.score or "fraction" in name else f"{value:.0f}"
+    return {"s": duration, "byte": size, "J": energy_joules}[metric.unit](value)
 
 
 def headline_tables(comparison: Comparison) -> str:
@@ -51,16 +50,23 @@ def headline_tables(comparison: Comparison) -> str:
     if target is None:
         return _group_table(comparison, _WHOLE_RUN, _NOTE)
     chosen = "asked for" if comparison.is_target_given else "the best that all finished runs reach"
-    about = f"What is spent until the accuracy is {target:.3f} ({chosen}). {_NOTE}"
+    title = comparison.score.title
+    about = f"What is spent until the {title} is {target:.3f} ({chosen}). {_NOTE}"
     whole_note = (
         "The whole of each run. The figures of both tables are those of jetbed compare, which does not cut intervals."
     )
     return (
-        f"<h3>Until the target, an accuracy of {target:.3f}</h3>"
+        f"<h3>Until the target, {comparison.score.with_article} of {target:.3f}</h3>"
         + _group_table(comparison, _TO_TARGET, about)
         + "<h3>At the end</h3>"
-        + _group_table(comparison, _ACCURACY | _WHOLE_RUN, whole_note)
+        + _group_table(comparison, _scores(comparison) | _WHOLE_RUN, whole_note)
     )
+
+
+def _scores(comparison: Comparison) -> dict[str, str]:
+    """The metrics of the runs' score, with their titles."""
+    score = comparison.score
+    return {f"final_{score.name}": f"final {score.title}", f"best_{score.name}": f"best {score.title}"}
 
 
 def _group_table(comparison: Comparison, columns: Mapping[str, str], caption: str) -> str:
@@ -85,10 +91,10 @@ def run_facts(comparison: Comparison) -> str:
     names.pop("n_rounds")
     if comparison.question.target is not None:
         to_target = {name: f"{title} to target" for name, title in _TO_TARGET.items() if name != "n_rounds_to_target"}
-        names = _ACCURACY | to_target | names
+        names = _scores(comparison) | to_target | names
     entries = []
     for name, title in names.items():
-        if METRICS[name].unit == "J" and row[name] == 0:
+        if metric_named(name).unit == "J" and row[name] == 0:
             entries.append((title, "–", "no power figures"))
         elif pd.isna(row[name]):
             entries.append((title, "never" if "target" in name else "–", ""))
@@ -102,7 +108,8 @@ def run_facts(comparison: Comparison) -> str:
 
 def _remark(name: str, row: Mapping[Hashable, Any], comparison: Comparison) -> str:
     if name == "time_to_target_s":
-        return f"accuracy {comparison.question.target:.3f}, after {counted(int(row['n_rounds_to_target']), 'round')}"
+        reached = f"{comparison.score.title} {comparison.question.target:.3f}"
+        return f"{reached}, after {counted(int(row['n_rounds_to_target']), 'round')}"
     if name == "mean_waiting_s":
         return f"per device and round, {row['idle_fraction']:.0%} of its time"
     if name == "total_bytes":
@@ -119,13 +126,19 @@ def _cell(name: str, row: Mapping[Hashable, Any], best: float | None) -> TableCe
         return TableCell("never" if "target" in name else "–", look="missed")
     remarks = []
     if not pd.isna(row["low"]) and row["low"] < row["high"]:
-        most = 1.0 if name in _HIGHER_IS_BETTER else row["high"]
-        remarks.append(_interval(name, max(row["low"], 0.0), min(row["high"], most)))
+        remarks.append(_interval(name, *_cut(name, row["low"], row["high"])))
     is_short = "target" in name and row["n_values"] < row["n_runs"]
     if is_short:
         remarks.append(f"{row['n_values']} of {row['n_runs']} reach it")
     look = "missed" if is_short else "best" if row["mean"] == best else ""
     return TableCell(shown(name, row["mean"]), "; ".join(remarks), look)
+
+
+def _cut(name: str, low: float, high: float) -> tuple[float, float]:
+    """An interval without what no value can be."""
+    score = metric_named(name).score
+    least, most = (score.low, score.high) if score else (0.0, None)
+    return low if least is None else max(low, least), high if most is None else min(high, most)
 
 
 def _interval(name: str, low: float, high: float) -> str:
@@ -141,7 +154,8 @@ def _best(name: str, rows: Sequence[Mapping[Hashable, Any]]) -> float | None:
     known = [row for row in rows if row["n_values"]]
     if name in _OVER_THE_RUN or len(known) < 2 or min(row["n_values"] for row in known) < FEWEST_FOR_BEST:
         return None
-    if name in _HIGHER_IS_BETTER:
+    score = metric_named(name).score
+    if score and score.is_higher_better:
         best, *others = sorted(known, key=lambda row: float(row["mean"]), reverse=True)
         is_apart = all(best["low"] > other["high"] for other in others)
     else:

@@ -44,11 +44,14 @@ def read_groups(comparison: Comparison, frames_of: FramesOf) -> list[GroupConten
     Raises:
         UserError: a run is damaged.
     """
-    found = (_group(str(label), rows, frames_of) for label, rows in comparison.runs.groupby("group", sort=False))
+    found = (
+        _group(str(label), rows, frames_of, comparison.score.name)
+        for label, rows in comparison.runs.groupby("group", sort=False)
+    )
     return [group for group in found if group is not None]
 
 
-def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf) -> GroupContent | None:
+def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf, score: str) -> GroupContent | None:
     is_any_finished = bool((rows["status"] == "finished").any())
     runs: list[RunContent] = []
     shown: tuple[str, list[dict[str, Any]], dict[str, Any]] | None = None
@@ -61,7 +64,7 @@ def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf) -> GroupContent 
             RunContent(
                 name=str(row["run"]),
                 is_counted=is_counted,
-                curves=run_curves(frames.rounds),
+                curves=run_curves(frames.rounds, score),
                 types=type_records(frames.devices, frames.activities),
             )
         )
@@ -78,7 +81,8 @@ def page_data(comparison: Comparison, groups: Sequence[GroupContent], majority: 
     """All that the scripts of the page read, as plain data."""
     return {
         "target": comparison.question.target,
-        "majority": majority,
+        "score": comparison.score.title,
+        "majority": majority if comparison.score.name == "accuracy" else None,
         "groups": [_group_data(group) for group in groups],
     }
 
@@ -88,11 +92,11 @@ def _group_data(group: GroupContent) -> dict[str, Any]:
     profiles = sorted({profile for run in counted for profile in run.types})
     return {
         "label": group.label,
-        "accuracy": {axis: band([(run.curves.over[axis], run.curves.accuracy) for run in counted]) for axis in AXES},
+        "score": {axis: band([(run.curves.over[axis], run.curves.score) for run in counted]) for axis in AXES},
         "lines": [
             {
                 "is_counted": run.is_counted,
-                "accuracy": {axis: line(run.curves.over[axis], run.curves.accuracy) for axis in AXES},
+                "score": {axis: line(run.curves.over[axis], run.curves.score) for axis in AXES},
             }
             for run in group.runs
         ],

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from emulator.analysis import Comparison
+from emulator.objective.scores import Score
 from emulator.report.curves import AXES
 from emulator.report.headline import headline_tables, run_facts, shown
 from emulator.report.markup import Figures, TableCell, counted, notice, paragraph, plot, section, table
@@ -44,9 +45,12 @@ class Page:
         made = [("summary", "Summary", self._summary())]
         if self._groups:
             if self._comparison.question.target is not None:
-                made.append(("accuracy", "Accuracy and what it costs", self._accuracy()))
+                title = _capital(self._comparison.score.title)
+                made.append(("accuracy", f"{title} and what it costs", self._accuracy()))
             made.append(("round", "A round from inside", self._round()))
             made.append(("waiting", "Waiting", self._waiting()))
+            if any(info.get("partition") for info in self._infos.values()):
+                made.append(("data", "Who holds what", self._data()))
             made.append(("settings", "Adapter settings", self._settings()))
             made.append(("traffic", "Bytes and energy", self._traffic()))
             made.append(("memory", "Memory and losses", self._memory()))
@@ -67,7 +71,9 @@ class Page:
         return content + "".join(paragraph(f"{note[0].upper()}{note[1:]}.") for note in power_notes(self._comparison))
 
     def _accuracy(self) -> str:
-        plots = "".join(plot("accuracy", f"Accuracy over {_OVER[axis]}", over=axis) for axis in AXES)
+        score = self._comparison.score
+        title = _capital(score.title)
+        plots = "".join(plot("accuracy", f"{title} over {_OVER[axis]}", over=axis) for axis in AXES)
         seeds = (
             "The heavy line is the mean over the finished runs of a group, drawn as far as all of them go; the band "
             "reaches from the lowest to the highest of them, thin lines are the single runs. "
@@ -75,12 +81,12 @@ class Page:
             else ""
         )
         caption = (
-            f"{seeds}Accuracy is the share of held-out examples that are classified right after a round, drawn over "
-            "all that was spent until then: a curve further left is cheaper, a higher one is better. The dotted lines "
-            "are the target and what always naming the most frequent class would reach."
+            f"{seeds}{title} on held-out examples after a round, drawn over all that was spent until then: a curve "
+            f"further left is cheaper, a {'higher' if score.is_higher_better else 'lower'} one is better. "
+            f"{_dotted(score)}"
         )
         return _KEY + self._figures.figure(
-            f"<div class='pair'>{plots}</div>", "Accuracy over time, rounds, bytes and energy", caption
+            f"<div class='pair'>{plots}</div>", f"{title} over time, rounds, bytes and energy", caption
         )
 
     def _round(self) -> str:
@@ -141,6 +147,34 @@ class Page:
         lead = paragraph(f"Of the first run of each group: {runs}.", "lead") if self._is_comparison else ""
         return lead + depth + rank
 
+    def _data(self) -> str:
+        rows: list[list[str | TableCell]] = []
+        for group in self._groups:
+            held = self._infos[group.shown_run].get("partition")
+            if not held:
+                continue
+            for board, figures in held["devices"].items():
+                examples = figures["n_examples"]
+                rows.append(
+                    [
+                        group.label if self._is_comparison else held["scheme"],
+                        board,
+                        str(figures["n_devices"]),
+                        *(f"{examples[name]:,.0f}" for name in ("least", "median", "mean", "most")),
+                        f"{figures['mean_n_labels']:.1f}",
+                        f"{figures['label_distance']:.2f}",
+                    ]
+                )
+        headers = ["group" if self._is_comparison else "partition", "board", "devices"]
+        headers += ["least examples", "median", "mean", "most", "labels", "distance"]
+        caption = (
+            "How the training examples are spread. Labels: how many different ones a device holds, on average. "
+            "Distance: half the sum of the differences between the shares of labels on a device and among all, on "
+            "average; 0 is all alike, towards 1 each device has labels of its own. partition.parquet beside the tables "
+            "has the counts of every device."
+        )
+        return table(headers, rows, caption, n_text=2)
+
     def _traffic(self) -> str:
         means = "Mean over the devices of a type" + (" and over seeds" if self._has_seeds else "") + ", whole run."
         n_bytes = self._figures.figure(plot("bytes", "Bytes by device type"), "Bytes by device type", means)
@@ -173,10 +207,11 @@ class Page:
 
     def _runs(self) -> str:
         rows: list[list[str | TableCell]] = []
+        score = self._comparison.score
         for row in self._comparison.runs.to_dict("records"):
             info = self._infos.get(str(row["run"]), {})
             ended = "" if row["status"] == "finished" else "missed"
-            figures = ("n_rounds", "final_accuracy", "time_to_target_s", "time_s")
+            figures = ("n_rounds", f"final_{score.name}", "time_to_target_s", "time_s")
             wall_s = info.get("wall_s")
             cells: list[str | TableCell] = [
                 str(row["run"]),
@@ -186,7 +221,17 @@ class Page:
             cells.append(TableCell(str(row["status"]), str(row["error"] or ""), ended))
             cells += [shown(name, row[name]) if not pd.isna(row[name]) else "–" for name in figures]
             rows.append([*cells, "–" if wall_s is None else shown("time_s", wall_s)])
-        headers = ["run", "group", "seed", "status", "rounds", "final accuracy", "time to target", "emulated", "wall"]
+        headers = [
+            "run",
+            "group",
+            "seed",
+            "status",
+            "rounds",
+            f"final {score.title}",
+            "time to target",
+            "emulated",
+            "wall",
+        ]
         return table(headers, rows, "Every run that was given, whatever has become of it.", n_text=2)
 
     def _provenance(self) -> str:
@@ -197,6 +242,19 @@ class Page:
             if known:
                 first[str(label)] = known[0]
         return provenance(list(first.items()))
+
+
+def _capital(title: str) -> str:
+    return f"{title[0].upper()}{title[1:]}"
+
+
+def _dotted(score: Score) -> str:
+    if score.name != "accuracy":
+        return "The dotted line is the target."
+    return (
+        "Accuracy is the share of examples that are classified right. The dotted lines are the target and what always "
+        "naming the most frequent class would reach."
+    )
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

@@ -45,6 +45,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "status": (f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES),
     "error": _TEXT,
     "warning": _TEXT,
+    "ended_by": _TEXT,
     "observer_failures": _TEXTS,
     "policy": _TEXT,
     "seed": _INTEGER,

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 from emulator.errors import UserError, did_you_mean
 from emulator.results import schemas
 from emulator.results.info import read_info
+from emulator.results.partition import read_partition
 from emulator.results.sweep_folder import STATE_COLUMNS, SWEEP_FILE, read_index, read_sweep_info, run_dir
 from emulator.results.writer import INFO_FILE
 from emulator.storage.places import Place, RemotePath, listed, place
@@ -78,6 +79,14 @@ class Frames:
 
 class RunFrames(Frames):
     """A run; ``info`` is the content of its ``run.json``."""
+
+    @cached_property
+    def partition(self) -> pd.DataFrame:
+        """How many examples of each label every device holds: ``device_id``, ``label``, ``n_examples``.
+
+        Without labels there is one row for each device; empty for a run without training.
+        """
+        return read_partition(self.path)
 
     def replaced(self, *, info: dict[str, Any] | None = None, **tables: pd.DataFrame) -> "RunFrames":
         """The same run with another ``info`` or other tables."""

@@ -17,6 +17,11 @@ def _schema(description: str, *fields: pa.Field) -> pa.Schema:
     return pa.schema(fields, metadata={"description": description, "schema_version": str(SCHEMA_VERSION)})
 
 
+def _score(name: str, description: str) -> pa.Field:
+    """A column of what an evaluation says, where it is about such a thing."""
+    return _field(name, _FLOAT, "1", description, nullable=True)
+
+
 _INT, _LONG, _FLOAT, _TEXT = pa.int32(), pa.int64(), pa.float64(), pa.string()
 
 _ROUNDS = _schema(
@@ -25,7 +30,13 @@ _ROUNDS = _schema(
     _field("start_s", _FLOAT, "s", "Emulated time at which the round starts."),
     _field("end_s", _FLOAT, "s", "Emulated time at which the server has aggregated."),
     _field("accuracy", _FLOAT, "1", "Share of held-out examples classified right after it.", nullable=True),
-    _field("loss", _FLOAT, "nat", "Mean cross-entropy on held-out examples after it.", nullable=True),
+    _field(
+        "loss",
+        _FLOAT,
+        "nat",
+        "Mean loss on held-out examples after it: cross-entropy, or a squared error in regression.",
+        nullable=True,
+    ),
     _field("n_cohort", _INT, "1", "Devices in the plan: those ok, dropped, out of memory or late."),
     _field("n_ok", _INT, "1", "Devices whose update was aggregated."),
     _field("n_dropped", _INT, "1", "Devices that vanished during the round."),
@@ -45,6 +56,36 @@ _ROUNDS = _schema(
         "Share of held-out tokens that are foretold as the likeliest; null where the loss is not about tokens.",
         nullable=True,
     ),
+    _score("macro_f1", "Mean of F1 over the labels that occur among held-out examples or what they are called."),
+    _score("micro_f1", "F1 of all labels of held-out examples counted together; null but for multi_label."),
+    _score(
+        "exact_match",
+        "Share of held-out examples of which all labels are right (multi_label), or whose learnt tokens are all "
+        "foretold as the likeliest, as greedy generation gives them (causal).",
+    ),
+    _score("mcc", "Matthews' correlation of labels; null but for classification."),
+    _score(
+        "calibration_error",
+        "Expected calibration error of the likeliest label, over 15 bins of equal width; null but for classification.",
+    ),
+    _field(
+        "class_f1",
+        pa.list_(_FLOAT),
+        "1",
+        "F1 of each label, in the order of label_names in run.json; null in it where the label does not occur.",
+        nullable=True,
+    ),
+    _score("pearson", "Correlation of numbers with those that are so; null where either does not vary."),
+    _score("spearman", "Correlation of their ranks; null where either does not vary."),
+    _score("mse", "Mean squared error of numbers; null but for regression."),
+    _score("own_score_mean", "Mean of own_score over devices; null without evaluation.device_fraction."),
+    _score("own_score_worst_tenth", "Mean of own_score over the worst tenth of devices, rounded up."),
+    _score("own_score_spread", "Standard deviation of own_score over devices."),
+    _score("own_loss_mean", "Mean of own_loss over devices; null without evaluation.device_fraction."),
+    _score("own_loss_worst_tenth", "Mean of own_loss over the worst tenth of devices, rounded up."),
+    _score("own_loss_spread", "Standard deviation of own_loss over devices."),
+    _score("option_accuracy", "Share of held-out choices whose answer is the likeliest option; null without options."),
+    _score("option_accuracy_norm", "The same by log-likelihood per character of the option."),
 )
 
 _DEVICES = _schema(
@@ -100,6 +141,12 @@ _DEVICES = _schema(
     _field("n_examples", _LONG, "1", "Its local examples, which weigh its update."),
     _field("train_loss", _FLOAT, "nat", "Mean loss over its local steps; null if not trained.", nullable=True),
     _field("metrics", pa.map_(_TEXT, _FLOAT), "", "What its task reports besides, by name."),
+    _score(
+        "own_score",
+        "What the server's model has after the round on rows that the device holds out of its own (see the setting "
+        "evaluation.device_fraction): accuracy, for multi_label micro F1, for causal token accuracy; null elsewhere.",
+    ),
+    _score("own_loss", "Mean loss of the server's model on these rows; null where there are none."),
 )
 
 _ACTIVITIES = _schema(
@@ -127,7 +174,8 @@ _HOST = _schema(
         _TEXT,
         "",
         "import, load, start, plan, play (the timeline with its training), train (of a host: a stack of jobs; of the "
-        "coordinator: until all hosts have answered), evaluate, write, or round (all).",
+        "coordinator: until all hosts have answered), evaluate, write, or round (all). Of a live device: download, "
+        "compute and upload (in all), train (of compute, what it really computed) and lag (behind its board).",
     ),
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),

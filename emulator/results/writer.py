@@ -5,9 +5,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 from emulator.errors import ConfigError, UserError
 from emulator.results.arrow_tables import Columns, arrow_table
 from emulator.results.schemas import SCHEMA_VERSION, SCHEMAS
-from emulator.storage.files import make_folder, replaced, unwritable
+from emulator.storage.files import make_folder, whole_file
+from emulator.storage.patience import Patience
 from emulator.storage.places import OWNER_PREFIX, Place, RemotePath, StorageError, listed, place
 
 INFO_FILE = "run.json"
@@ -46,8 +48,8 @@ class RunWriter:
     Write ``rounds`` last: readers take a round as done when its row of ``rounds`` is there.
     """
 
-    def __init__(self, out_dir: str | Place, rounds_per_part: int = 1) -> None:
-        """Touches no disk.
+    def __init__(self, out_dir: str | Place, rounds_per_part: int = 1, patience: Patience | None = None) -> None:
+        """Touches no disk. Without ``patience`` it does not wait for a disk that takes nothing.
 
         Raises:
             ValueError: ``rounds_per_part`` is not positive.
@@ -56,6 +58,7 @@ class RunWriter:
             raise ValueError(f"rounds_per_part must be at least 1: {rounds_per_part!r}")
         self.out_dir = place(out_dir)
         self.rounds_per_part = rounds_per_part
+        self.patience = patience or Patience()
         self._parts: dict[str, _Part] = {}
         self._info: dict[str, Any] | None = None
         self._n_rounds = 0
@@ -77,7 +80,7 @@ class RunWriter:
         """
         if clash := [key for key in _OWN_KEYS if key in run_info]:
             raise ValueError(f"run_info: the writer sets these keys itself: {', '.join(clash)}")
-        check_out_dir(self.out_dir)
+        self._insist(partial(check_out_dir, self.out_dir), self.out_dir)
         info = {
             "status": "running",
             "error": None,
@@ -87,11 +90,7 @@ class RunWriter:
             **run_info,
         }
         text = _json(info)
-        try:
-            make_folder(self.out_dir)
-        except OSError as error:
-            self._has_failed = True
-            raise unwritable(self.out_dir, "results", error) from error
+        self._insist(partial(make_folder, self.out_dir), self.out_dir)
         self._write_info(text)
         self._info = info
         self._opened_s = time.monotonic()
@@ -106,13 +105,10 @@ class RunWriter:
             UserError: the folder lacks one of these rounds, or the disk cannot be written.
         """
         n_whole, n_begun = divmod(n_rounds, self.rounds_per_part)
-        try:
-            if n_begun:
-                self._take_up(n_whole, n_rounds)
-            self._keep_parts(n_whole + bool(n_begun))
-            self.flush()
-        except OSError as error:
-            raise unwritable(self.out_dir, "results", error) from error
+        if n_begun:
+            self._insist(partial(self._take_up, n_whole, n_rounds), self.out_dir)
+        self._insist(partial(self._keep_parts, n_whole + bool(n_begun)), self.out_dir)
+        self.flush()
         self._before_s = float(info.get("wall_s") or 0.0)
         kept = {key: value for key, value in info.items() if key not in ("n_rounds", "wall_s")}
         self._info = kept | {"status": "running", "error": None, "n_resumed": info.get("n_resumed", 0) + 1}
@@ -202,6 +198,8 @@ class RunWriter:
         """
         if self._info is None:
             return
+        if self._has_failed and isinstance(self.out_dir, RemotePath):
+            return  # each call of a storage that does not answer takes seconds
         wall_s = round(self._before_s + time.monotonic() - self._opened_s, 3)
         text = _json(self._info | {"status": status, "error": error, "n_rounds": self._n_rounds, "wall_s": wall_s})
         # Closing after a failure saves what can be saved, and must not hide that failure behind its own.
@@ -230,25 +228,35 @@ class RunWriter:
             return
         whole = pa.concat_tables(part.batches).combine_chunks()
         part.batches = [whole]
-        with self._replaced(f"{table}/{_part_name(part.index)}") as file:
-            # Only the table's own folder: where the run's has vanished, so have the rounds before.
-            file.parent.mkdir(exist_ok=True)
-            # Spelled out, so that another default of pyarrow does not change the files.
-            pq.write_table(whole, file, version="2.6", compression="zstd", compression_level=3)
+        self._write_file(f"{table}/{_part_name(part.index)}", partial(_write_table, whole))
         part.is_on_disk = True
 
     def _write_info(self, text: str) -> None:
-        with self._replaced(INFO_FILE) as file:
-            file.write_text(text, encoding="utf-8")
+        self._write_file(INFO_FILE, lambda file: file.write_text(text, encoding="utf-8"))
 
-    @contextlib.contextmanager
-    def _replaced(self, name: str) -> Iterator[Path]:
+    def _write_file(self, name: str, fill: Callable[[Path], object]) -> None:
+        """Let ``fill`` write a file of the folder, whole or not at all."""
+        path = self.out_dir / name
+
+        def write() -> None:
+            with whole_file(path) as file:
+                fill(file)
+
+        self._insist(write, path)
+
+    def _insist(self, write: Callable[[], object], path: Place) -> None:
         try:
-            with replaced(self.out_dir / name, "results") as file:
-                yield file
-        except UserError:
+            self.patience.insist(write, "results", path)
+        except BaseException:
             self._has_failed = True
             raise
+
+
+def _write_table(whole: pa.Table, file: Path) -> None:
+    # Only the table's own folder: where the run's has vanished, so have the rounds before.
+    file.parent.mkdir(exist_ok=True)
+    # Spelled out, so that another default of pyarrow does not change the files.
+    pq.write_table(whole, file, version="2.6", compression="zstd", compression_level=3)
 
 
 def _lacks_rounds(path: Place) -> UserError:

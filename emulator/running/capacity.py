@@ -19,6 +19,7 @@ __all__ = [
     "available_bytes",
     "free_here",
     "has_gpu_torch",
+    "hosts_on_gpus",
     "least_hosts",
     "most_hosts",
     "n_cores",
@@ -33,6 +34,9 @@ HOST_BYTES = 300 * 2**20
 """What a host needs beside the shared model: torch and transformers loaded, and a stack's activations (measured)."""
 
 
+_RAY_UNITS = 10_000
+
+
 def n_hosts(config: Config, free: Mapping[str, float], *, asked: int, most: int) -> int:
     """How many hosts one run is given, or all runs that share a pool.
 
@@ -45,17 +49,32 @@ def n_hosts(config: Config, free: Mapping[str, float], *, asked: int, most: int)
     """
     if asked:
         return asked
-    backend = config.backend
-    resource, per_host = ("GPU", backend.gpu_share) if backend.gpu_share else ("CPU", config.training.threads_per_host)
-    room = free.get(resource, 0.0) // per_host
+    if share := config.backend.gpu_share:
+        room: float = hosts_on_gpus(free.get("GPU", 0.0), share)
+    else:
+        room = free.get("CPU", 0.0) // config.training.threads_per_host
     if math.isfinite(free_bytes := free.get("memory", math.inf)):
         room = min(room, free_bytes // HOST_BYTES)
     return max(1, min(int(room), most))
 
 
+def hosts_on_gpus(free_gpus: float, share: float) -> int:
+    """How many hosts of a positive ``share`` of a GPU find room: one that needs less than a whole GPU lies on one.
+
+    Shares are counted as Ray counts resources, in ten-thousandths, so that ten hosts of 0.1 fit.
+    """
+    free, each = round(free_gpus * _RAY_UNITS), round(share * _RAY_UNITS)
+    if each >= _RAY_UNITS:
+        return free // each
+    whole, rest = divmod(free, _RAY_UNITS)
+    return whole * (_RAY_UNITS // each) + rest // each
+
+
 def asked_hosts(config: Config, n_devices: int) -> int:
     """How many hosts a run by itself asks for; 0 where it leaves that open."""
     backend = config.backend
+    if config.is_live:
+        return n_devices + 1  # every device is one, and so is the server's
     if backend.devices_per_actor:
         return math.ceil(n_devices / backend.devices_per_actor)
     return backend.hosts or 0

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_profiles.catalog import ProfileError, load_cluster, load_link
 from device_profiles.records import ClusterSpec
@@ -33,15 +35,22 @@ from emulator.running.continuation import (
     package_of,
 )
 from emulator.running.coordinator import Coordinator, Emulation
+from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
-from emulator.running.interruption import StopSignal
+from emulator.running.interruption import Interrupted, StopSignal
+from emulator.running.live.clock import LiveClock
+from emulator.running.live.testbed import LiveTestbed
 from emulator.running.objectives import run_objective
+from emulator.running.optimizers import check_optimizers, local_optimizer, schedule_of, server_optimizer_of
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
+from emulator.running.stopping import Stopping
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
+from emulator.storage.claims import MOST_DYING_S
+from emulator.storage.patience import Patience
 from emulator.storage.places import Place, RemotePath
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
@@ -75,6 +84,15 @@ def cluster_of(config: Config) -> ClusterSpec:
             raise ConfigError(f"testbed.link: {error}") from None
         cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
     return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
+
+
+def device_speeds(config: Config) -> tuple[float, ...]:
+    """FLOP per second of each device of a run in the fastest of its power modes, in the arithmetic of the run."""
+    precision = config.testbed.precision
+    return tuple(
+        max(mode.effective_flop_per_s[precision] for mode in entry.modes)
+        for entry in cluster_of(config).entry_by_device
+    )
 
 
 def policy_of(config: Config) -> Policy:
@@ -120,6 +138,8 @@ def check_settings(config: Config) -> None:
     observers_of(config)
     policy = policy_of(config)
     check_fit(config, policy)
+    check_optimizers(config, policy)
+    Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
         _form_of(policy, priced_model(config, n_labels=2, trained=None))
 
@@ -161,15 +181,19 @@ def build_coordinator(
     """
     told = Observers([*observers_of(config), *observers])
     progress = LiveProgress(config.rounds, told)
-    clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
+    clock = _clock(config, stop, progress.warn)
     emulation = build_emulation(config, start_backend, clock)
     info = run_info(config, emulation)
+    pause = partial(_pause, stop)
+    patience = Patience(config.results.wait_s, told.warned, pause)
     log = RunLog(
-        writer=RunWriter(out_dir, config.rounds_per_part),
+        writer=RunWriter(out_dir, config.rounds_per_part, patience),
         run_info=info,
         progress=progress,
         observers=told,
         start_timings=emulation.backend.timings() if emulation.backend else [],
+        label_counts=emulation.backend.prepared.label_histograms if emulation.backend else None,
+        strata=emulation.backend.prepared.strata if emulation.backend else (),
     )
     for remark in emulation.backend.prepared.remarks if emulation.backend else ():
         told.warned(remark)
@@ -181,12 +205,33 @@ def build_coordinator(
     # The last round is evaluated in any case, which that round of a longer run would not be.
     is_in_turn = config.rounds % config.evaluation.every_rounds == 0
     last_round = config.rounds - 1 if is_in_turn else None
-    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round)
+    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round, patience)
     if (out_dir / INFO_FILE).exists():
-        emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+        log.claim(MOST_DYING_S, pause)  # the coordinator before may be dying still
+        try:
+            emulation = _where_it_was(config, out_dir, emulation, log, continuation, info)
+        except BaseException:
+            log.release()
+            raise
         if emulation.first_round == 0:
             told.warned("the run begins anew with round 0, since it has come to no checkpoint yet")
     return Coordinator(config, emulation, log, continuation, stop)
+
+
+def _clock(config: Config, stop: StopSignal, warn: Callable[[str], None]) -> Clock:
+    """Emulated time, with what keeps it to the wall where something does."""
+    if config.pace_factor is None:
+        return Clock()
+    if not config.is_live:
+        return PacedClock(config.pace_factor, stop, warn)
+    clock = LiveClock(config.pace_factor, stop)
+    clock.on_late = warn
+    return clock
+
+
+def _pause(stop: StopSignal, pause_s: float) -> None:
+    if stop.wait(pause_s):
+        raise Interrupted
 
 
 def _where_it_was(
@@ -223,9 +268,12 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     trained = backend.prepared.model if backend else None
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = _form_of(policy, priced, trained)
-    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
+    make = partial(LiveTestbed, live=backend.live, task=policy.task) if backend and backend.live else Testbed
+    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock, make)
     state = _initial_state(config, form, backend) if backend else {}
-    checked = CheckedPolicy(policy, form, backend.add_up) if backend else CheckedPolicy(policy, form)
+    checked = CheckedPolicy(policy, form)
+    if backend:
+        checked = CheckedPolicy(policy, form, backend.add_up, server_optimizer_of(config))
     return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
 
 
@@ -244,10 +292,11 @@ def _testbed(
     form: AdapterForm,
     facts: Mapping[str, Sequence[Any]],
     clock: Clock,
+    make: Callable[..., Testbed],
 ) -> Testbed:
     entries, n_devices, seeds = cluster.entry_by_device, cluster.n_devices, Seeds(config.seed)
     n_modes = np.array([len(entry.modes) for entry in entries])
-    return Testbed(
+    return make(
         boards=Boards(
             devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
             power_modes=PowerModes(n_modes, cluster.power_mode_redraw_rounds, seeds),
@@ -264,6 +313,8 @@ def _testbed(
             learning_rate=config.training.learning_rate,
             precision=config.testbed.precision,
             dropout=config.training.dropout,
+            optimizer=local_optimizer(config),
+            schedule=schedule_of(config),
         ),
         seeds=seeds,
         facts=facts,
@@ -298,6 +349,7 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
         "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
         "n_test_examples": prepared.n_test_examples if prepared else 0,
         "majority_accuracy": prepared.majority_accuracy if prepared else None,
+        "partition": _partition(config, prepared.label_histograms, cluster) if prepared else None,
         "config": resolved_settings(config),
         "backend": dict(backend.describe()) if backend else {},
         **input_digests(config, cluster),
@@ -306,6 +358,11 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
             name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
         },
     }
+
+
+def _partition(config: Config, label_counts: NDArray[np.int64], cluster: ClusterSpec) -> dict[str, Any]:
+    boards = [entry.profile.name for entry in cluster.entry_by_device]
+    return holdings(config.data.partition.scheme, label_counts, boards)
 
 
 def resolved_settings(config: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from emulator.config import Config
 from emulator.errors import UserError
 from emulator.observers.base import Progress
 from emulator.policy.checked import CheckedPolicy
@@ -24,13 +25,16 @@ from emulator.running.checkpoints.store import (
     read_checkpoint,
     read_index,
 )
+from emulator.storage.patience import Patience
 from emulator.storage.places import Place, RemotePath
 from emulator.world.testbed import Testbed
 
 MAY_DIFFER = frozenset({"outside_known_range", "backend", "versions", "config"})
 """Keys of ``run.json`` that change no result, or are compared one by one."""
-SETTINGS_THAT_MAY_DIFFER = frozenset({"rounds", "backend", "pace", "observers"})
-"""Settings with which a run may go on otherwise: how far, on what, and how fast on the wall."""
+SETTINGS_THAT_MAY_DIFFER = ("rounds", "backend", "pace", "observers", "results.wait_s")
+"""Settings and tables with which a run may go on otherwise: how far, on what, how fast and how patiently."""
+MOST_NAMED = 4
+"""So many settings that differ are named."""
 
 
 class Continuation:
@@ -40,8 +44,15 @@ class Continuation:
     that it can be made longer; None where a longer run would not have come by what this one is at its end.
     """
 
-    def __init__(self, run_dir: Place, policy: CheckedPolicy, every_rounds: int, last_round: int | None = None) -> None:
-        self._writer = CheckpointWriter(run_dir / FOLDER)
+    def __init__(
+        self,
+        run_dir: Place,
+        policy: CheckedPolicy,
+        every_rounds: int,
+        last_round: int | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._writer = CheckpointWriter(run_dir / FOLDER, patience or Patience())
         self._policy = policy
         self._every_rounds = every_rounds
         self._last_round = last_round
@@ -64,7 +75,7 @@ class Continuation:
 
         Raises:
             CheckpointError: the policy's memory or its plan cannot be kept.
-            OSError: the disk cannot be written.
+            UserError: the disk cannot be written.
         """
         if not self._every_rounds:
             return
@@ -169,15 +180,46 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
     ``before`` is what its ``run.json`` says, ``now`` what it would say today.
     """
     for key in sorted(set(now) - MAY_DIFFER):
+        if key not in before:
+            continue  # which a run of an earlier version does not say
         if _plain(before.get(key)) != _plain(now[key]):
             raise UserError(
                 f"the run cannot go on, since {key} has changed: it was {_short(before.get(key))}, now it is "
                 f"{_short(now[key])}; bring it back, or start the run anew: {str(run_dir)!r}"
             )
-    settings_before, settings = before.get("config") or {}, now["config"]
-    for name in sorted(set(settings) - SETTINGS_THAT_MAY_DIFFER):
-        if _plain(settings_before.get(name)) != _plain(settings[name]):
-            raise UserError(f"the run cannot go on with other settings of {name!r}; start it anew: {str(run_dir)!r}")
+    if differences := settings_that_differ(before, now["config"]):
+        raise UserError(
+            f"the run cannot go on with other settings ({differences}); bring them back, or start the run anew: "
+            f"{str(run_dir)!r}"
+        )
+
+
+def settings_that_differ(before: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Where a run that goes on with ``settings`` would not be the one of which ``run.json`` says ``before``.
+
+    The settings are named with both values; the text is empty where none stands in the way.
+    """
+    # A setting that a run of an earlier version does not have was what it is by default.
+    settings_before = _filled(before.get("config") or {}, Config().model_dump())
+    had, wanted = _by_key(_plain(settings_before)), _by_key(_plain(settings))
+    differing = [
+        f"{key} was {_short(had.get(key))} and is now {_short(wanted.get(key))}"
+        for key in sorted({*had, *wanted})
+        if had.get(key) != wanted.get(key)
+        and not any(key == name or key.startswith(f"{name}.") for name in SETTINGS_THAT_MAY_DIFFER)
+    ]
+    more = [f"{len(differing) - MOST_NAMED} more"] if len(differing) > MOST_NAMED else []
+    return ", ".join(differing[:MOST_NAMED] + more)
+
+
+def _by_key(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Settings by their key paths."""
+    if not isinstance(value, Mapping) or (prefix and not value):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _by_key(inner, f"{prefix}.{key}" if prefix else key)
+    return flat
 
 
 def check_rounds(n_before: int, n_now: int, every_rounds: int, n_done: int) -> None:
@@ -196,6 +238,15 @@ def check_rounds(n_before: int, n_now: int, every_rounds: int, n_done: int) -> N
             f"--rounds: the last of its {n_before} rounds was evaluated out of turn (evaluation.every_rounds = "
             f"{every_rounds}), as it would not be in a longer run; start that anew"
         )
+
+
+def _filled(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with those of ``defaults`` that they lack, table by table."""
+    filled = {**defaults, **settings}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and isinstance(default := defaults.get(key), Mapping):
+            filled[key] = _filled(value, default)
+    return filled
 
 
 def _plain(value: Any) -> Any:

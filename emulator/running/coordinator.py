@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from emulator.config import Config
 from emulator.errors import LostError
@@ -13,8 +14,8 @@ from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.continuation import Continuation
 from emulator.running.hosts import Backend
 from emulator.running.interruption import Interrupted, StopSignal
-from emulator.running.run_log import RunLog, round_tables
-from emulator.storage.files import filled_folder
+from emulator.running.run_log import RunLog, evaluated_tables, round_tables
+from emulator.running.stopping import Stopping
 from emulator.world.testbed import Testbed
 
 
@@ -47,6 +48,7 @@ class Coordinator:
         self._log = log
         self._continuation = continuation
         self._stop = stop
+        self._stopping = Stopping.of(config)
 
     def run(self) -> None:
         """Run all rounds, then export the adapter. ``run.json`` tells how it ended, whatever ends it."""
@@ -54,9 +56,8 @@ class Coordinator:
             with _rare_collections():
                 state = self._run_rounds()
             if self._backend is not None:
-                with filled_folder(self._log.out_dir / "adapter") as folder:
-                    self._backend.export(self._policy.form, state, folder)
-            self._log.finish(self._config.rounds)
+                self._log.write_adapter(partial(self._backend.export, self._policy.form, state))
+            self._log.finish(self._log.latest.n_rounds)
         except (KeyboardInterrupt, Interrupted):
             self._log.end("interrupted")
             raise
@@ -82,10 +83,17 @@ class Coordinator:
             # The hosts evaluate while the rows are prepared.
             report = self._testbed.close_round()
             tables = round_tables(played.opened)
-            report = replace(report, evaluation=evaluation())
-            self._policy.observe(report)
+            spent, evaluated = self._log.spent(report, tables), evaluation()
+            if evaluated is None and self._stopping.is_spent(spent):
+                evaluated = self._last_evaluation(state)
+            report, tables = replace(report, evaluation=evaluated), evaluated_tables(tables, evaluated)
+            self._policy.observe(replace(report, evaluation=evaluated.of_server() if evaluated else None))
             timings = self._backend.timings() if self._backend else []
             self._log.write_round(report, tables, timings, self._testbed.outside_known_range)
+            if reason := self._stopping.reason(evaluated, spent):
+                # No checkpoint: a run that dies before it is exported comes by this round again, and ends with it.
+                self._log.ends_early(reason)
+                return state
             if self._continuation.is_due(round_index):
                 self._log.flush()
             self._continuation.end_round(played.opened.plan, state, self._log.latest)
@@ -112,6 +120,10 @@ class Coordinator:
         if self._backend is None or not is_due:
             return lambda: None
         return self._backend.evaluate(self._policy.form, state)
+
+    def _last_evaluation(self, state: Arrays) -> Evaluation | None:
+        """That of a run which ends with a round that was not due."""
+        return self._backend.evaluate(self._policy.form, state)() if self._backend else None
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from emulator.config import AvailabilityConfig, Config
 from emulator.errors import ConfigError
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path, policy_class, policy_names
+from emulator.running.objectives import run_objective
 from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names
 from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
-from emulator.shapes.transformer_catalog import PRICED_TRANSFORMER
+from emulator.shapes.transformer_catalog import BUILTIN_DECODER, PRICED_DECODER, PRICED_TRANSFORMER
 from emulator.world.availability import Always, Availability, OnOff, Trace
 from emulator.world.availability_trace import read_trace
 
@@ -31,6 +32,8 @@ def price_name(config: Config) -> str:
     trained = ModelName(config.model.train)
     if trained.is_convnet:
         return PRICED_CONVNET
+    if trained.text == BUILTIN_DECODER:
+        return PRICED_DECODER
     return PRICED_TRANSFORMER if trained.is_builtin else "trained"
 
 
@@ -42,6 +45,11 @@ def check_fit(config: Config, policy: Policy) -> None:
         raise ConfigError(
             f"model.train: {train} has shapes to be priced, but no weights to be trained; give {BUILTIN_CONVNET!r} with"
             f" model.price = {train!r}, got {train!r}"
+        )
+    if trained.is_convnet and not run_objective(config).has_images:
+        raise ConfigError(
+            f"model.train: {train} is a convnet, which learns labels of images alone; for task.kind = "
+            f"{config.task.kind!r} give a transformer"
         )
     if price != "trained" and ModelName(price).family != family:
         priced = f"one of {', '.join(convnet_names())}" if trained.is_convnet else "a transformer"

@@ -5,6 +5,8 @@ from emulator.errors import ConfigError
 from emulator.objective.base import Objective
 from emulator.objective.causal import Causal
 from emulator.objective.classification import Classification
+from emulator.objective.multi_label import MultiLabel
+from emulator.objective.regression import Regression
 from emulator.shapes.spec import ModelSpec
 
 
@@ -12,7 +14,9 @@ def run_objective(config: Config) -> Objective:
     """The objective that the section ``task`` names."""
     kinds: dict[str, Objective] = {
         Classification.kind: Classification(),
-        Causal.kind: Causal(response_len=config.task.price_response_len),
+        MultiLabel.kind: MultiLabel(),
+        Regression.kind: Regression(),
+        Causal.kind: Causal(response_len=config.task.price_response_len, packs=config.data.packing),
     }
     return kinds[config.task.kind]
 

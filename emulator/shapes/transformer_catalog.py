@@ -6,6 +6,10 @@ from typing import Any
 PRICED_TRANSFORMER = "roberta-base"
 """Whose shapes the devices pay for where a built-in transformer is trained."""
 
+BUILTIN_DECODER = "builtin:tiny-llama-12"
+PRICED_DECODER = "llama-160m"
+"""The same where the built-in decoder is."""
+
 TRANSFORMERS: Mapping[str, Mapping[str, Any]] = {
     # Devlin et al. 2019, arXiv 1810.04805, section 3; config.json of google-bert/bert-base-uncased
     "bert-base": {
@@ -49,5 +53,16 @@ TRANSFORMERS: Mapping[str, Mapping[str, Any]] = {
         "vocab_size": 50265,
         "max_position_embeddings": 514,
         "type_vocab_size": 1,
+    },
+    # Miao et al. 2024 (SpecInfer), arXiv 2305.09781, a LLaMA of 160 million; config.json of JackFram/llama-160m
+    "llama-160m": {
+        "model_type": "llama",
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": 32000,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": False,
     },
 }

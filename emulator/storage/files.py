@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from emulator.errors import ConfigError, UserError
+from emulator.errors import ConfigError
 from emulator.storage.places import Place, RemotePath
+from emulator.storage.refusals import unwritable
 
 
 def check_writable(path: Place, option: str = "--out") -> None:
@@ -47,15 +48,19 @@ def replaced(path: Place, what: str = "the output") -> Iterator[Path]:
         UserError: the disk or storage cannot be written.
     """
     try:
-        with _replaced(path) as temporary:
+        with whole_file(path) as temporary:
             yield temporary
     except OSError as error:
         raise unwritable(path, what, error) from error
 
 
 @contextmanager
-def _replaced(path: Place) -> Iterator[Path]:
-    """As :func:`replaced`, but with the errors of the system."""
+def whole_file(path: Place) -> Iterator[Path]:
+    """As :func:`replaced`, but with the errors of the system.
+
+    Raises:
+        OSError: the disk or storage cannot be written.
+    """
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory(prefix="jetbed-") as folder:
             temporary = Path(folder) / path.name
@@ -91,7 +96,7 @@ def write_durably(path: Place, content: bytes) -> None:
     Raises:
         OSError: the disk or storage cannot be written.
     """
-    with _replaced(path) as temporary, temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -135,10 +140,3 @@ def remove_tree(path: Place) -> None:
         path.remove_tree()
     elif path.exists():
         shutil.rmtree(path)
-
-
-def unwritable(path: Place, what: str, error: OSError) -> UserError:
-    """What a user is told when ``what``, at ``path``, cannot be written."""
-    reason = error.strerror or str(error)
-    mend = "see to the storage" if isinstance(path, RemotePath) else "free the disk"
-    return UserError(f"cannot write {what} ({reason}); {mend} or choose another place: {str(path)!r}")

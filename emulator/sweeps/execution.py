@@ -1,8 +1,9 @@
 """Carries a sweep out: skips what is complete, runs the rest, and keeps the index up to date."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +15,11 @@ from emulator.launch.execute import execute
 from emulator.observers.base import Progress, RunObserver
 from emulator.results.sweep_folder import is_sweep, run_dir
 from emulator.results.writer import INFO_FILE
+from emulator.storage.patience import Patience
 from emulator.storage.places import Place
 from emulator.sweeps.expansion import Sweep
 from emulator.sweeps.folder import (
+    WHAT,
     RunState,
     as_batch,
     finished_runs,
@@ -63,8 +66,12 @@ def run_sweep(sweep: Sweep, sweep_dir: Place, display: Display, max_parallel: in
         left = [run for run in sweep.runs if progress.states[run.name].status != "finished"]
         try:
             _carry_out(as_batch(left, sweep_dir), progress, max_parallel, lock)
-        finally:
-            progress.close()
+        except BaseException:
+            # What cannot be written now must not hide why the sweep has ended, nor hold it up.
+            with suppress(UserError):
+                progress.close(waits=False)
+            raise
+        progress.close()
     return progress.states
 
 
@@ -152,12 +159,14 @@ class _RunStates:
         self._sweep_dir = sweep_dir
         self._display = display
         self._latest: dict[str, Progress] = {}
+        wait_s = sweep.base.results.wait_s
+        self._patience = Patience(wait_s, display.warned, advice="the same command goes on")
         self._write()
         display.show(self.states, self._latest)
 
     def started(self, name: str) -> None:
         """A run begins, or goes on from where an earlier attempt has come to."""
-        if remark := prepare_run(run_dir(self._sweep_dir, name), self._configs[name]):
+        if remark := prepare_run(run_dir(self._sweep_dir, name), self._configs[name], self._patience):
             self.warned(name, f"begins anew, since {remark}")
         self._latest.pop(name, None)
         self._set(name, RunState(status="running"))
@@ -175,8 +184,10 @@ class _RunStates:
             state = replace(state, status="failed", error=_reason(error))
         self._set(name, state)
 
-    def close(self) -> None:
+    def close(self, *, waits: bool = True) -> None:
         """Whatever is still under way has been interrupted."""
+        if not waits:
+            self._patience.end()
         for name, state in self.states.items():
             if state.status == "running":
                 on_disk = self._on_disk(name)
@@ -185,7 +196,8 @@ class _RunStates:
         self._write()
 
     def _on_disk(self, name: str) -> RunState:
-        info = info_of(run_dir(self._sweep_dir, name))
+        folder = run_dir(self._sweep_dir, name)
+        info = self._patience.insist(partial(info_of, folder), WHAT, folder)
         return state_of(info) if info else RunState()
 
     def _set(self, name: str, state: RunState) -> None:
@@ -194,7 +206,7 @@ class _RunStates:
         self._display.show(self.states, self._latest)
 
     def _write(self) -> None:
-        write_index(self._sweep, self._sweep_dir, self.states)
+        write_index(self._sweep, self._sweep_dir, self.states, self._patience)
 
 
 def _reason(error: BaseException) -> str:

@@ -7,6 +7,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +22,16 @@ from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS,
 from emulator.results.writer import check_out_dir
 from emulator.running.compose import input_digests, resolved_settings
 from emulator.running.continuation import why_not_from_checkpoint
-from emulator.storage.files import make_folder, remove_tree, replaced, unwritable, write_text
-from emulator.storage.places import Place, listed
+from emulator.storage.files import make_folder, remove_tree, whole_file, write_text
+from emulator.storage.patience import Patience
+from emulator.storage.places import Place, StorageError, listed
+from emulator.storage.refusals import unwritable
 from emulator.sweeps.expansion import Clusters, PlannedRun, Sweep
 from emulator.sweeps.naming import Label
 
 SCHEMA_VERSION = 1
 """Grows when a key of ``sweep.json`` or a column of the index changes its name, type or meaning."""
-ANYWHERE = ("backend.kind", "backend.hosts", "observers")
+ANYWHERE = ("backend.kind", "backend.hosts", "observers", "results.wait_s")
 """Settings that change no result: a sweep may go on with others."""
 SETTLED = ("backend.gpus_per_host",)
 """Settings that a run settles where they are not given, and then states."""
@@ -100,10 +103,11 @@ def info_of(folder: Place) -> dict[str, Any] | None:
 
     Raises:
         LaterVersionError: it was written by a later version.
+        StorageError: the storage cannot be reached, so that nobody knows.
     """
     try:
         return read_info(folder)
-    except LaterVersionError:
+    except (LaterVersionError, StorageError):
         raise
     except UserError:
         return None
@@ -144,7 +148,7 @@ def write_description(sweep: Sweep, sweep_dir: Place) -> None:
     write_text(sweep_dir / SWEEP_FILE, [text], WHAT)
 
 
-def prepare_run(folder: Place, config: Config) -> str | None:
+def prepare_run(folder: Place, config: Config, patience: Patience) -> str | None:
     """Leave what a run of ``config`` can go on from, and remove whatever else an earlier attempt has left.
 
     A run that failed by itself begins anew: what it failed of may have been mended since, and then lies in its past as
@@ -153,36 +157,29 @@ def prepare_run(folder: Place, config: Config) -> str | None:
     Raises:
         UserError: it cannot be removed.
     """
-    info, told = info_of(folder), None
+    info, told = patience.insist(partial(info_of, folder), WHAT, folder), None
     is_unfinished = info is not None and info["status"] in ("running", "interrupted")
     if info is not None and is_unfinished and not _difference(_identity_of(config, Clusters()), info):
         told = why_not_from_checkpoint(folder, config.policy.path)
         if told is None:
             return None
-    clear_run(folder)
+    patience.insist(partial(remove_tree, folder), WHAT, folder)
     return told
 
 
-def clear_run(folder: Place) -> None:
-    """Remove what a run left behind.
-
-    Raises:
-        UserError: it cannot be removed.
-    """
-    try:
-        remove_tree(folder)
-    except OSError as error:
-        raise unwritable(folder, WHAT, error) from error
-
-
-def write_index(sweep: Sweep, sweep_dir: Place, states: Mapping[str, RunState]) -> None:
+def write_index(sweep: Sweep, sweep_dir: Place, states: Mapping[str, RunState], patience: Patience) -> None:
     """Write ``index.parquet``: a row for each run, in the order of the sweep.
 
     Raises:
-        UserError: the disk cannot be written.
+        UserError: the disk cannot be written, nor within ``patience``.
     """
-    with replaced(sweep_dir / INDEX_FILE, WHAT) as file:
-        pq.write_table(index_table(sweep.runs, states), file)
+    path, table = sweep_dir / INDEX_FILE, index_table(sweep.runs, states)
+
+    def write() -> None:
+        with whole_file(path) as file:
+            pq.write_table(table, file)
+
+    patience.insist(write, WHAT, path)
 
 
 def index_table(runs: Sequence[PlannedRun], states: Mapping[str, RunState]) -> pa.Table:

@@ -19,7 +19,7 @@ class Pricing:
         self.outside_known_range: dict[str, str] = {}
         self._model = model
         self._training = training
-        self._costs = CostModel(model, training.precision)
+        self._costs = CostModel(model, training.precision, training.optimizer)
         self._memory_bytes: dict[Work, int] = {}
         self._in_known_range: dict[str, set[Work]] = {}
 
@@ -30,7 +30,9 @@ class Pricing:
     def peak_memory_bytes(self, work: Work) -> int:
         """What a device needs at the most while it computes ``work``."""
         if work not in self._memory_bytes:
-            use = step_of(self._model, work, self._training.precision).memory(dropout=self._training.dropout)
+            training = self._training
+            step = step_of(self._model, work, training.precision, training.optimizer)
+            use = step.memory(dropout=training.dropout)
             self._memory_bytes[work] = use.total_bytes
         return self._memory_bytes[work]
 

@@ -130,7 +130,7 @@ class Testbed:
             now_s=self.clock.now_s,
             model=self.model,
             state=state,
-            training=self._training,
+            training=self._training.in_round(opened.round_index),
             n_devices=n_devices,
             available=opened.available,
             declared={i: {fact: self._facts[fact][i] for fact in declares} for i in range(n_devices)}
@@ -166,6 +166,17 @@ class Testbed:
         self._busy = {device_id: opened.ledgers[device_id] for device_id in self._ongoing}
         self._round = None
         return report
+
+    @property
+    def trains_at_once(self) -> bool:
+        """Whether devices have trained when their computation ends, so that what follows on it can be merged then.
+
+        Here they have not: jobs are trained when they are resolved, as many at a time as can be.
+        """
+        return False
+
+    def hand_out(self, assignment: Assignment, state: Arrays, inner_round: int = 0) -> None:
+        """The device's next download brings it this job, which it then computes; for live devices alone."""
 
     def download(self, device_id: int, n_bytes: int, *, begins_inner_round: bool = True) -> Event:
         """The server sends ``n_bytes`` to the device; happens when the last has arrived."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.command_line import settings, started
+from tests.command_line import jetbed, settings, started
 from tests.integration.conftest import SMALL, digests, small_run, sweep_of
 from tests.integration.ray_cluster import RayCluster
 
@@ -100,3 +100,26 @@ def test_a_sweep_goes_on_by_itself_when_a_coordinator_is_killed(ray_cluster: Ray
 
     assert killed
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole" / "runs")
+
+
+@pytest.mark.slow
+def test_a_run_whose_raylet_is_killed_ends_soon_and_can_be_resumed(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    undisturbed = small_run(tmp_path / "undisturbed", rounds=N_ROUNDS, overrides=OFTEN_KEPT)
+    out = tmp_path / "killed"
+    killed: list[psutil.Process] = []
+    told = []
+    with started("run", "--rounds", str(N_ROUNDS), "--out", str(out), *ON_RAY) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            told.append(line)
+            if line.startswith("round 2/") and not killed:
+                family = psutil.Process(process.pid).children(recursive=True)
+                killed = [child for child in family if child.name() == "raylet"]
+                killed[0].kill()
+        # Ray itself notices after half a minute, and then waits for a coordinator that has no place.
+        assert process.wait(timeout=60) == 2, told
+    assert "(raylet)" in told[-1]
+    assert f"'jetbed resume' goes on: {str(out)!r}" in told[-1] or "'jetbed resume' goes on from round" in told[-1]
+    resumed = jetbed("resume", str(out), environment=ray_cluster.environment)
+    assert resumed.returncode == 0, resumed.stderr
+    assert digests(out) == digests(undisturbed)

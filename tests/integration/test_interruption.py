@@ -4,12 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 import emulator
+from emulator.backends import watcher
 from emulator.results import verify
 from tests.command_line import settings, started
 from tests.integration.conftest import SMALL
@@ -43,9 +45,15 @@ def still_alive(processes: list[psutil.Process], within_s: float) -> list[psutil
     deadline_s = time.monotonic() + within_s
     alive = processes
     while alive and time.monotonic() < deadline_s:
-        alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        alive = [process for process in alive if is_alive(process)]
         time.sleep(0.5)
     return alive
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @pytest.mark.slow
@@ -77,3 +85,27 @@ def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, b
     assert frames.info["status"] == "interrupted"
     assert len(frames.rounds) >= reported
     verify(frames)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_of_a_run_that_is_killed_nothing_lives_for_longer_than_30_s(tmp_path: Path) -> None:
+    status, _, family = stop_after_round(2, tmp_path / "run", signal.SIGKILL, "--backend", "ray")
+    assert status == -signal.SIGKILL
+    assert still_alive(family, within_s=30) == []
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_run_that_ends_leaves_nothing_running(tmp_path: Path) -> None:
+    command = ("run", "--rounds", "2", "--out", str(tmp_path / "run"), *settings(SMALL), "--backend", "ray")
+    with started(*command) as process:
+        assert process.stderr is not None
+        family, commands = [], ""
+        for line in process.stderr:
+            if line.startswith("round 1/"):
+                family = psutil.Process(process.pid).children(recursive=True)
+                commands = "".join(" ".join(child.cmdline()) for child in family)
+        assert process.wait(timeout=120) == 0
+    assert watcher.__file__ in commands
+    assert still_alive(family, within_s=1) == []

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from emulator.analysis import compare
+from emulator.backends import locks
 from emulator.config import Config, load_config
 from emulator.errors import UserError
 from emulator.launch.execute import config_to_resume, execute
@@ -20,6 +21,9 @@ from emulator.observers.base import Progress, RunBegan, RunObserver
 from emulator.policy.catalog import policy_names
 from emulator.results import verify
 from emulator.results.reader import load_run
+from emulator.storage.claims import Claim
+from tests.command_line import in_process
+from tests.command_line import settings as settings_of
 
 TROUBLE = {
     "rounds": 4,
@@ -100,6 +104,33 @@ def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["fedavgm", "fedyogi"])
+@pytest.mark.parametrize("policy", ["fedlora", "hierfedlora"])
+def test_a_server_optimizer_and_a_schedule_go_on_where_they_were(policy: str, optimizer: str, tmp_path: Path) -> None:
+    config = settings(
+        policy__path=policy,
+        server__optimizer=optimizer,
+        training__optimizer="sgd",
+        training__momentum=0.5,
+        training__learning_rate=0.1,
+        training__warmup_rounds=1,
+        training__decay="cosine",
+        training__decay_rounds=3,
+    )
+    whole = execute(config, tmp_path / "whole")
+    plain = execute(settings(policy__path=policy), tmp_path / "plain")
+    died = tmp_path / "died"
+    with pytest.raises(Killed):
+        execute(config, died, [KillsAfter(3)])
+    execute(config_to_resume(died), died, resumes=True)
+
+    assert digests(died) == digests(whole) != digests(plain)
+    rates = load_run(whole).devices.dropna(subset="learning_rate").groupby("round_index")["learning_rate"].unique()
+    # Warm-up over one round is at its end in the first; then (1 + cos(pi t / 3)) / 2.
+    assert [rate.tolist() for rate in rates] == [pytest.approx([each]) for each in (0.1, 0.1, 0.075, 0.025)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["legend", "fedbuff"])
 def test_a_finished_run_can_be_made_longer(policy: str, tmp_path: Path) -> None:
     longer = execute(settings(policy__path=policy), tmp_path / "longer")
@@ -154,6 +185,108 @@ def test_a_short_run_without_training_can_be_made_longer_within_its_first_part(p
     assert (begins.first_rounds, warned.texts) == ([5], [])
     assert digests(short) == digests(longer)
     verify(load_run(short))
+
+
+def timing_only(**changes: Any) -> Config:
+    given = {**TROUBLE, "training.enabled": False, "policy.path": "fedlora", "rounds": 4, "results.rounds_per_part": 1}
+    given |= {key.replace("__", "."): value for key, value in changes.items()}
+    return load_config(None, list(given.items()))
+
+
+def test_a_run_into_the_folder_of_its_first_rounds_makes_them_longer(tmp_path: Path) -> None:
+    longer = execute(timing_only(rounds=6), tmp_path / "longer")
+    short = execute(timing_only(), tmp_path / "short")
+    begins, warned = Begins(), Warned()
+    execute(timing_only(rounds=6, results__wait_s=1.0), short, [begins, warned])
+
+    assert begins.first_rounds == [4]
+    assert warned.texts == [f"this folder holds the run with 4 rounds; it goes on up to 6: {str(short)!r}"]
+    assert digests(short) == digests(longer)
+    verify(load_run(short))
+
+
+def test_a_run_into_the_folder_of_one_that_died_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        execute(timing_only(), tmp_path / "died", [KillsAfter(3)])
+    begins = Begins()
+    execute(timing_only(), tmp_path / "died", [begins])
+
+    assert begins.first_rounds == [2]
+    assert digests(tmp_path / "died") == digests(execute(timing_only(), tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "holds this run already, with all of its 4 rounds; give more --rounds"),
+        ({"rounds": 3}, "4 rounds are done already, got 3"),
+        (
+            {"rounds": 6, "seed": 1},
+            "holds a run with other settings [(]seed was 0 and is now 1[)]; give these, or choose",
+        ),
+        (
+            {"rounds": 6, "policy__rank": 4, "training__local_steps": 9},
+            "[(]policy.rank was 8 and is now 4, training.local_steps was 2 and is now 9[)]",
+        ),
+        ({"rounds": 6, "policy__path": "fedbuff"}, "policy.path was 'fedlora' and is now 'fedbuff'"),
+    ],
+)
+def test_a_run_into_the_folder_of_another_is_refused_and_changes_nothing(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    run_dir = execute(timing_only(), tmp_path / "run")
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=message):
+        execute(timing_only(**changes), run_dir)
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
+def test_the_command_with_more_rounds_makes_a_run_longer_and_doctor_says_so(tmp_path: Path) -> None:
+    given = {**TROUBLE, "training.enabled": False, "policy.path": "fedlora"}
+    overrides = settings_of([f"{key}={json.dumps(value)}" for key, value in given.items() if key != "rounds"])
+    command = [*overrides, "--out", str(tmp_path / "run"), "--rounds"]
+    assert in_process("run", *command, "4").returncode == 0
+    again = in_process("run", *command, "4")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "with all of its 4 rounds" in again.stderr
+    # Whatever the width of its table.
+    assert "holdstherunwith4rounds;itgoesonupto6" in "".join(in_process("doctor", *command, "6").stdout.split())
+    longer = in_process("run", *command, "6")
+
+    assert longer.returncode == 0, longer.stderr
+    assert "jetbed: this folder holds the run with 4 rounds; it goes on up to 6" in longer.stderr
+    whole = execute(load_config(None, list({**given, "rounds": 6}.items())), tmp_path / "whole")
+    assert digests(tmp_path / "run") == digests(whole)
+
+
+def test_a_run_that_is_resumed_by_hand_with_another_setting_is_told_which(tmp_path: Path) -> None:
+    run_dir = execute(timing_only(), tmp_path / "run")
+    with pytest.raises(UserError, match=r"other settings [(]training.batch_size was 4 and is now 8[)]; bring them"):
+        execute(timing_only(training__batch_size=8, rounds=6), run_dir, resumes=True)
+
+
+def test_a_run_into_a_folder_without_a_checkpoint_removes_nothing(tmp_path: Path) -> None:
+    run_dir = execute(timing_only(results__checkpoint_rounds=0), tmp_path / "run")
+    before = digests(run_dir)
+    with pytest.raises(UserError, match=r"without a checkpoint, .*; 'jetbed resume' begins it anew, or choose another"):
+        execute(timing_only(results__checkpoint_rounds=0, rounds=6), run_dir)
+    assert digests(run_dir) == before
+
+
+def test_a_run_into_a_folder_in_which_another_process_writes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "MOST_DYING_S", 0.2)
+    run_dir, warned = execute(timing_only(), tmp_path / "run"), Warned()
+    before, writes_there = digests(run_dir), Claim()
+    assert writes_there.take(run_dir)
+    with pytest.raises(UserError, match="another process is writing into this folder"):
+        execute(timing_only(rounds=6), run_dir, [warned])
+
+    assert "another process is writing here" in warned.texts[-1]
+    assert digests(run_dir) == before
+    writes_there.release()
+    execute(timing_only(rounds=6), run_dir)
 
 
 def test_a_run_that_died_behind_its_last_round_is_finished_without_another(tmp_path: Path) -> None:

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 import emulator
+from emulator.config import load_config, parse_setting
+from emulator.errors import LostError
+from emulator.launch.execute import execute
+from emulator.observers.base import RoundClosed, RunObserver
 from emulator.storage.places import Place, RemotePath, listed, place
 from tests.command_line import in_process, jetbed, settings
-from tests.s3_server import BUCKET, s3_server
+from tests.s3_server import BUCKET, Gate, s3_server
 
 ROUNDS = 3
 SMALL = settings(
@@ -185,3 +189,65 @@ def test_an_observer_that_writes_files_of_its_own_is_refused_by_name(server: str
     assert ended.returncode == 2
     assert "TensorBoard writes files of its own" in ended.stderr
     assert files_of(place(url)) == {}
+
+
+TIMING_ONLY = settings(
+    [
+        "rounds=4",
+        "policy.path='fedlora'",
+        "testbed.n_devices=4",
+        "training.enabled=false",
+        "results.rounds_per_part=1",
+        "results.checkpoint_rounds=1",
+    ]
+)
+
+
+class ShutsAfterTwoRounds(RunObserver):
+    """Lets the storage be away from the second round on, and, if it is to come back, until the run waits."""
+
+    def __init__(self, gate: Gate, comes_back: bool) -> None:
+        self.texts: list[str] = []
+        self._gate = gate
+        self._comes_back = comes_back
+
+    def round_closed(self, closed: RoundClosed) -> None:
+        if closed.report.round_index == 1:
+            self._gate.shut()
+
+    def warned(self, text: str) -> None:
+        self.texts.append(text)
+        if self._comes_back and len(self.texts) == 1:
+            self._gate.open()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_run_waits_for_a_storage_that_is_away(
+    comes_back: bool, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, url = Gate(server), f"s3://{BUCKET}/runs/away-{comes_back}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gate.endpoint)
+    watches = ShutsAfterTwoRounds(gate, comes_back)
+    given = [parse_setting(text) for text in TIMING_ONLY[1::2]]
+    config = load_config(None, [*given, ("results.wait_s", 60.0 if comes_back else 0.1)])
+    try:
+        if comes_back:
+            execute(config, place(url), [watches])
+        else:
+            with pytest.raises(LostError) as ended:
+                execute(config, place(url), [watches])
+            gate.open()
+            assert "(the storage cannot be reached; is the network up" in str(ended.value)
+            assert f"see to the storage, then 'jetbed resume {url}' goes on" in str(ended.value)
+            resumed = in_process("resume", url)
+            assert resumed.returncode == 0, resumed.stderr
+        remote = what_is_the_same(files_of(place(url)))
+    finally:
+        gate.shut()
+
+    assert "the storage cannot be reached" in watches.texts[0]
+    local = what_is_the_same(files_of(execute(load_config(None, given), tmp_path / "run")))
+    for info in (remote["run.json"], local["run.json"]):
+        del info["config"]["results"]["wait_s"]
+    assert remote == local

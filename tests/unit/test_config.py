@@ -71,9 +71,20 @@ OTHERS: dict[str, Any] = {
     "backend.kind": "inline",
     "training.devices_stacked": 5,
     "data.separator": ";",
+    "server.optimizer": "fedadam",
+    "evaluation.device_fraction": 0.25,
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
 """Values of keys that do not take just any."""
+COMPANIONS: dict[str, tuple[str, Any]] = {
+    "data.partition.column": ("data.partition.scheme", "natural"),
+    "data.partition.file": ("data.partition.scheme", "given"),
+    "training.momentum": ("training.optimizer", "sgd"),
+    "training.decay": ("training.decay_rounds", 10),
+    "training.decay_rounds": ("training.decay", "linear"),
+    "server.learning_rate": ("server.optimizer", "fedadam"),
+}
+"""Keys that mean something beside another one alone, which is set with them."""
 
 
 @pytest.mark.parametrize(
@@ -82,14 +93,15 @@ OTHERS: dict[str, Any] = {
 def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
     value = OTHERS.get(key) or another(annotation, default)
 
-    assert found(load_config(None, [(key, value)]), key) == value
+    companions = [COMPANIONS[key]] if key in COMPANIONS else []
+    assert found(load_config(None, [*companions, (key, value)]), key) == value
 
 
 NOT_GIVEN = [
-    # A share of 0 GPUs is one that can be meant.
+    # A share of 0 GPUs is one that can be meant, and a name out of a few is refused as any other is.
     (key, annotation)
     for key, annotation, default in leaves(Config())
-    if default is None and key != "backend.gpus_per_host"
+    if default is None and key not in ("backend.gpus_per_host", "server.optimizer")
 ]
 
 
@@ -98,9 +110,11 @@ def test_what_need_not_be_given_is_left_out_or_none_and_never_empty(tmp_path: Pa
     table, _, name = key.rpartition(".")
     kind = bare_type(annotation)
     path = write(tmp_path, f"[{table}]\n{name} = {(OTHERS.get(key) or another(annotation, None))!r}\n")
+    beside = [COMPANIONS[key]] if key in COMPANIONS else []
 
-    assert found(load_config(path), key) is not None
-    assert found(load_config(path, [parse_setting(f"{key}=none")]), key) is None
+    assert found(load_config(path, beside), key) is not None
+    without = [(other, found(Config(), other)) for other, _ in beside]
+    assert found(load_config(path, [parse_setting(f"{key}=none"), *without]), key) is None
     with pytest.raises(ConfigError, match=rf"^--set: {re.escape(key)}: leave the key out, .*'none'.* got (''|0|0\.0)$"):
         load_config(path, [(key, kind())])
 
@@ -196,7 +210,7 @@ def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
         ("seed = -1", r"seed: .*greater than or equal to 0, got -1"),
         ("training = 3", r"training is a table of settings \(batch_size, .*\), got 3"),
         ("[data]\ntest_fraction = 1.0", r"data\.test_fraction: .*less than 1, got 1\.0"),
-        ('[backend]\nkind = "mpi"', r"backend\.kind: .*'ray' or 'inline', got 'mpi'"),
+        ('[backend]\nkind = "mpi"', r"backend\.kind: .*'ray' or 'inline' or 'live', got 'mpi'"),
         ("[backend]\nhosts = 2\ndevices_per_actor = 1", r"hosts and backend\.devices_per_actor exclude one another"),
         ("rounds =", r"not valid TOML"),
         ("[data]\nseq_len = 1", r"data\.seq_len: .*greater than or equal to 2, got 1"),

@@ -27,6 +27,12 @@ class CutTraining(LocalTraining):
         rates[:, self.top] = torch.tensor([[_of_cut(one).top_learning_rate] for one in assignments]).to(rates)
         return rates
 
+    def held_together(self) -> Sequence[Tensor]:
+        """The server clips the gradients of the top, and a device those of its bottom."""
+        is_top = torch.zeros(self.adapters.stack.values.shape[1], dtype=torch.bool, device=self.top.device)
+        is_top[self.top] = True
+        return [torch.nonzero(~is_top)[:, 0], self.top]
+
     @property
     def top(self) -> Tensor:
         """The columns of the stack that hold the top."""

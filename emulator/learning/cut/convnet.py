@@ -5,7 +5,7 @@ cross-entropy the top takes a step of SGD; device i gets its slice of the featur
 with which its bottom takes one. A device that has a top of its own is a cohort of one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,6 +21,7 @@ from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.images import ImageData
 from emulator.learning.data.partition import Rows
 from emulator.learning.host import begin_process, imported
+from emulator.learning.objective.classification import label_shard
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, EvaluationShard, Job, Update
 from emulator.seeds import Seeds
@@ -56,6 +57,8 @@ class ConvNetHost:
     def __init__(self, content: ConvNetContent, settings: NumericSettings) -> None:
         begin_process(settings)
         self.content, self.settings = content, settings
+        self.on_step: Callable[[int], None] = lambda step: None
+        """Called after each local step of a stack, with its number from 0: for whoever sets the pace of training."""
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
         """Runs the function at the import path ``task`` over the jobs of one stack."""
@@ -65,7 +68,7 @@ class ConvNetHost:
     def evaluate(self, form: AdapterForm, state: Arrays, rows: range) -> EvaluationShard:
         """The server ``state`` on the held-out ``rows``."""
         weights = {name: torch.tensor(array, device=self.settings.device) for name, array in state.items()}
-        loss_sum, n_correct, model = 0.0, 0, self.content.model
+        total, model = EvaluationShard(0.0, 0, 0), self.content.model
         with torch.no_grad():
             for start in range(rows.start, rows.stop, self.settings.eval_batch_size):
                 pixels, labels = self.batch(
@@ -73,9 +76,8 @@ class ConvNetHost:
                 )
                 features = forward(model.layers[: model.cut], "bottom", weights, pixels)
                 logits = forward(model.layers[model.cut :], "top", weights, features)
-                loss_sum += float(F.cross_entropy(logits, labels, reduction="sum"))
-                n_correct += int((logits.argmax(dim=1) == labels).sum())
-        return EvaluationShard(loss_sum, n_correct, len(rows))
+                total += label_shard(logits, labels)
+        return total
 
     def batch(self, data: ImageData, rows: Rows) -> tuple[Tensor, Tensor]:
         """Pixels and labels of the given rows."""
@@ -106,6 +108,7 @@ class MergedConvNet:
         for step in range(max(job.assignment.n_steps for job in self._jobs)):
             active = [index for index, job in enumerate(self._jobs) if job.assignment.n_steps > step]
             self._step(active, [rows[index][step] for index in active])
+            host.on_step(step)
         top = _arrays(self._top)
         return [
             Update(

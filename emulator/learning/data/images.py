@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from device_profiles.text_files import FileError, size_of, user_path
 from emulator.errors import DataError
 from emulator.learning.data.split import at_most, hold_out
+from emulator.learning.data.tables import Column
 from emulator.learning.data.texts import remarks_of
 from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_IMAGES
@@ -30,14 +31,25 @@ class ImageData:
         """The images with these numbers."""
         return ImageData(pixels=self.pixels[rows], labels=self.labels[rows])
 
+    def with_rows_of(self, other: "ImageData", rows: NDArray[np.int64]) -> "ImageData":
+        """These images, and then those of ``other`` with these numbers."""
+        added = other.rows(rows)
+        return ImageData(
+            pixels=np.concatenate([self.pixels, added.pixels]), labels=np.concatenate([self.labels, added.labels])
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
-    """A data set of images. Labels are indices into ``label_names``."""
+    """A data set of images. Labels are indices into ``label_names``.
+
+    ``train_rows (n,)`` are the numbers of the training images in the source, from 0.
+    """
 
     train: ImageData
     test: ImageData
     label_names: tuple[str, ...]
+    train_rows: NDArray[np.int64]
     remarks: tuple[str, ...] = ()
 
 
@@ -71,12 +83,14 @@ def load_images(
     if len(names) < 2:
         raise DataError(f"data.source: {source!r} has fewer than two different labels: {names.tolist()}")
     whole = ImageData(pixels=pixels, labels=np.searchsorted(names, texts).astype(np.int64))
+    kept_rows = np.arange(len(whole.labels))
     if test_source is None:
-        rows = hold_out(whole.labels, test_fraction, seeds.rng("data_split"), source)
-        train, test = whole.rows(rows[0]), whole.rows(rows[1])
+        kept_rows, test_rows = hold_out(whole.labels, test_fraction, seeds.rng("data_split"), source)
+        train, test = whole.rows(kept_rows), whole.rows(test_rows)
     else:
         train, test = whole, _held_out(test_source, whole, names)
-    train = train.rows(at_most(train.labels, n_train, seeds.rng("data_train")))
+    train_rows = at_most(train.labels, n_train, seeds.rng("data_train"))
+    train = train.rows(train_rows)
     test = test.rows(at_most(test.labels, n_test, seeds.rng("data_test")))
     mean, deviation = train.pixels.mean(dtype=np.float64), train.pixels.std(dtype=np.float64) or 1.0
 
@@ -88,6 +102,7 @@ def load_images(
         train=scaled(train),
         test=scaled(test),
         label_names=label_texts,
+        train_rows=kept_rows[train_rows],
         remarks=remarks_of(train.labels, test.labels, label_texts),
     )
 
@@ -102,6 +117,26 @@ def _digits() -> tuple[Pixels, NDArray[Any]]:
         ) from None
     digits = load_digits()
     return digits.images[:, None].astype(np.float32), digits.target.astype(np.int64)
+
+
+def read_image_owners(source: str, column: Column, rows: NDArray[np.int64]) -> list[str]:
+    """Who owns each of the images ``rows`` of an npz file: its array ``column``, ``(n,)``, of numbers or texts.
+
+    Raises:
+        DataError: there is no such array, or it has another length than the images.
+    """
+    key = "data.partition.column"
+    if source == BUILTIN_IMAGES:
+        raise DataError(f"{key}: {source!r} does not say who owns an image; give an npz file as data.source")
+    with np.load(user_path(source), allow_pickle=False) as arrays:
+        if str(column) not in arrays:
+            raise DataError(f"{key}: {source!r} has no array {column!r}; it has: {', '.join(arrays.files)}")
+        owners, n_images = arrays[str(column)], len(arrays["labels"])
+    if owners.shape != (n_images,):
+        raise DataError(
+            f"{key}: {source!r} needs one owner for each of its {n_images} images in {column!r}, got {owners.shape}"
+        )
+    return [str(owner) for owner in owners[rows]]
 
 
 def _read(source: str, key: str) -> tuple[Pixels, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""Who holds which examples: seeded partitions of a labelled data set over the devices."""
+"""Who holds which examples: seeded partitions by chance and by label, and what all partitions have in common."""
 
 from collections.abc import Sequence
 
@@ -38,18 +38,11 @@ def dirichlet(labels: NDArray[np.int64], n_devices: int, alpha: float, rng: np.r
     parts: list[list[int]] = [[] for _ in range(n_devices)]
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.round(np.cumsum(_shares(n_devices, alpha, rng))[:-1] * len(rows)).astype(np.int64)
+        cuts = np.round(np.cumsum(dirichlet_shares(n_devices, alpha, rng))[:-1] * len(rows)).astype(np.int64)
         for part, dealt in zip(parts, np.split(rows, cuts), strict=True):
             part.extend(dealt.tolist())
-    _fill_empty(parts, rng)
+    _fill(parts, 1, rng)
     return [np.array(sorted(part), dtype=np.int64) for part in parts]
-
-
-def spread(
-    labels: NDArray[np.int64], n_devices: int, scheme: str, alpha: float, rng: np.random.Generator
-) -> list[Rows]:
-    """As :func:`iid` or :func:`dirichlet`, whichever ``scheme`` names; ``alpha`` matters to the latter only."""
-    return iid(labels, n_devices, rng) if scheme == "iid" else dirichlet(labels, n_devices, alpha, rng)
 
 
 def label_histograms(labels: NDArray[np.int64], parts: Sequence[Rows], n_labels: int) -> NDArray[np.int64]:
@@ -58,7 +51,7 @@ def label_histograms(labels: NDArray[np.int64], parts: Sequence[Rows], n_labels:
     return np.stack(counts).astype(np.int64)
 
 
-def _shares(n_devices: int, alpha: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def dirichlet_shares(n_devices: int, alpha: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """One draw of Dirichlet(alpha, ..., alpha); where a tiny alpha lets all gammas underflow, its limit: one device."""
     gammas = rng.gamma(alpha, size=n_devices)
     total = gammas.sum()
@@ -68,20 +61,47 @@ def _shares(n_devices: int, alpha: float, rng: np.random.Generator) -> NDArray[n
     return shares
 
 
-def _fill_empty(parts: list[list[int]], rng: np.random.Generator) -> None:
+def _fill(parts: list[list[int]], least: int, rng: np.random.Generator) -> None:
+    """Moves rows in place until each has ``least``: one at a time, from the lowest id among those with most."""
     sizes = np.array([len(part) for part in parts])
-    for empty in np.flatnonzero(sizes == 0):
-        donor = int(np.argmax(sizes))
-        parts[empty].append(parts[donor].pop(int(rng.integers(sizes[donor]))))
-        sizes[donor] -= 1
-        sizes[empty] = 1
+    for poor in np.flatnonzero(sizes < least):
+        while sizes[poor] < least:
+            donor = int(np.argmax(sizes))
+            parts[poor].append(parts[donor].pop(int(rng.integers(sizes[donor]))))
+            sizes[donor] -= 1
+            sizes[poor] += 1
+
+
+def raised(parts: Sequence[Rows], least: int, rng: np.random.Generator) -> list[Rows]:
+    """``parts`` with at least ``least`` rows each: who has fewer takes rows, drawn at random, of whoever has most.
+
+    Raises:
+        ShortageError: there are not so many rows.
+    """
+    _check_minimum(sum(map(len, parts)), len(parts), least)
+    held = [part.tolist() for part in parts]
+    _fill(held, least, rng)
+    return [np.array(sorted(part), dtype=np.int64) for part in held]
+
+
+def apportioned(shares: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """``n`` rows in proportion to ``shares``, as whole numbers: by largest remainders, the first of equals first."""
+    quotas = n * shares / shares.sum()
+    sizes: NDArray[np.int64] = np.floor(quotas).astype(np.int64)
+    sizes[np.argsort(sizes - quotas, kind="stable")[: n - int(sizes.sum())]] += 1
+    return sizes
 
 
 def _check(labels: NDArray[np.int64], n_devices: int) -> None:
     if n_devices < 1:
         raise DataError(f"a partition needs at least 1 device, got {n_devices!r}")
-    if len(labels) < n_devices:
+    _check_minimum(len(labels), n_devices, 1)
+
+
+def _check_minimum(n_rows: int, n_devices: int, least: int) -> None:
+    if n_rows < least * n_devices:
+        needed = "one" if least == 1 else f"{least} (data.partition.min_examples)"
         raise ShortageError(
-            f"{len(labels)} training samples cannot be shared out among {n_devices} devices, each needs at least one; "
+            f"{n_rows} training samples cannot be shared out among {n_devices} devices, each needs at least {needed}; "
             "use more data or fewer devices"
         )

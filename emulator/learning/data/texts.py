@@ -27,7 +27,8 @@ class TextData:
     """Labelled texts, or pairs of them. Labels are indices into ``label_names``, int64 ``(n,)``.
 
     ``form`` says in words as what the source was read, ``columns`` which columns it has (empty: built in), and
-    ``remarks`` what somebody who reads the results should know.
+    ``remarks`` what somebody who reads the results should know. ``train_rows (n,)`` are the numbers of the training
+    texts in the source's part for training, from 0.
     """
 
     train_texts: tuple[TextOrPair, ...]
@@ -35,6 +36,7 @@ class TextData:
     test_texts: tuple[TextOrPair, ...]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
+    train_rows: NDArray[np.int64]
     form: str = "built in"
     columns: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ def load_data(
         raise DataError(f"data.source: there is no built-in data set {source!r}; there is: {BUILTIN}")
     if not 0 < test_fraction < 1:
         raise DataError(f"data.test_fraction must lie between 0 and 1, got {test_fraction!r}")
-    _check_columns(text_column, label_column, text_pair_column)
+    check_columns(text_column, label_column, text_pair_column)
     layout = layout or FileLayout()
     pair = () if text_pair_column is None else (text_pair_column,)
     wanted = (text_column, label_column, *pair)
@@ -94,10 +96,11 @@ def load_data(
     names = label_names(train[1], where)
     check_classes(list(map(as_one, train[0])), train[1], names, where, f"{table.place} {table.places[0]}")
     train_labels = as_indices(train[1], names, where)
+    kept_rows = np.arange(len(train_labels))
     if test is None:
-        train_rows, test_rows = hold_out(train_labels, test_fraction, seeds.rng("data_split"), source)
+        kept_rows, test_rows = hold_out(train_labels, test_fraction, seeds.rng("data_split"), source)
         test_texts, test_labels = [train[0][row] for row in test_rows], train_labels[test_rows]
-        train_texts, train_labels = [train[0][row] for row in train_rows], train_labels[train_rows]
+        train_texts, train_labels = [train[0][row] for row in kept_rows], train_labels[kept_rows]
     else:
         held_out = f"data.source: the held-out part of {source!r}"
         if test_source is not None:
@@ -113,6 +116,7 @@ def load_data(
         test_texts=tuple(test_texts[row] for row in test_rows),
         test_labels=test_labels,
         label_names=names,
+        train_rows=kept_rows[train_rows],
         form=table.form,
         columns=tuple(str(name) for name in table.columns),
         remarks=remarks_of(train_labels, test_labels, names),
@@ -150,11 +154,13 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> TextData:
         test_texts=tuple(texts[n_train:]),
         test_labels=all_labels[n_train:],
         label_names=tuple(intents.LABELS),
+        train_rows=np.arange(n_train),
         remarks=remarks_of(all_labels[:n_train], all_labels[n_train:], intents.LABELS),
     )
 
 
-def _check_columns(text: Column, label: Column, pair: Column | None) -> None:
+def check_columns(text: Column, label: Column, pair: Column | None) -> None:
+    """Raise DataError where columns have no such number, or two of them are one."""
     for key, column in (("text_column", text), ("label_column", label), ("text_pair_column", pair)):
         if isinstance(column, int) and column < 0:
             raise DataError(f"data.{key}: columns are counted from 0, from the left; got {column!r}")
@@ -180,31 +186,56 @@ def _held_out_part(parts: Mapping[str, TextTable], wanted: Sequence[Column], sou
 
 def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str) -> Labelled:
     """Texts and labels of ``table``, which was read from ``source``, the value of the setting ``key``."""
-    if not len(table.places):
-        raise DataError(f"{key}: {source!r} has no rows; give a data set with at least one example per label")
+    where = f"{key}: {source!r}"
     text, label, *pair = wanted
-    for column in wanted:
-        for place, value in zip(table.places, table.values[column], strict=True):
-            if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
-                raise DataError(
-                    f"{key}: {source!r} has a {type(value).__name__} in {table.place} {place} of {column!r}; texts "
-                    "must be strings, labels strings or numbers"
-                )
-            if isinstance(value, str) and not _is_encodable(value):
-                raise DataError(
-                    f"{key}: {source!r} has half of a character (a lone surrogate) in {table.place} {place} of "
-                    f"{column!r}; write the whole character, or remove it"
-                )
-    columns = [["" if _is_missing(value) else str(value) for value in table.values[each]] for each in (text, *pair)]
+    texts = texts_or_pairs(table, (text, *pair), where, "give a data set with at least one example per label")
+    check_plain(table, label, where)
     labels = [label_text(value) for value in table.values[label]]
-    texts = [("an empty text", column, cells) for column, cells in zip((text, *pair), columns, strict=True)]
-    for what, column, cells in (*texts, ("a missing label", label, labels)):
-        empty = next((row for row, cell in enumerate(cells) if not cell.strip()), None)
-        if empty is not None:
+    _check_there(table, label, labels, "a missing label", where)
+    return texts, labels
+
+
+def texts_or_pairs(
+    table: TextTable, columns: Sequence[Column], where: str, advice: str = "give a data set with at least two"
+) -> list[TextOrPair]:
+    """The texts of a column, or the pairs of two; ``where`` is what messages begin with.
+
+    Raises:
+        DataError: there is no row, or a text is empty or no plain value.
+    """
+    if not len(table.places):
+        raise DataError(f"{where} has no rows; {advice}")
+    for column in columns:
+        check_plain(table, column, where)
+    texts = [["" if _is_missing(value) else str(value) for value in table.values[each]] for each in columns]
+    for column, cells in zip(columns, texts, strict=True):
+        _check_there(table, column, cells, "an empty text", where)
+    return list(zip(*texts, strict=True)) if len(columns) > 1 else list(texts[0])
+
+
+def check_plain(table: TextTable, column: Column, where: str) -> None:
+    """Refuse cells of ``column`` that are neither texts nor numbers.
+
+    Raises:
+        DataError: there is one; the message begins with ``where``.
+    """
+    for place, value in zip(table.places, table.values[column], strict=True):
+        if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
             raise DataError(
-                f"{key}: {source!r} has {what} in {table.place} {table.places[empty]} of {column!r}; remove such rows"
+                f"{where} has a {type(value).__name__} in {table.place} {place} of {column!r}; texts must be strings, "
+                "labels strings or numbers"
             )
-    return (list(zip(*columns, strict=True)) if pair else list(columns[0])), labels
+        if isinstance(value, str) and not is_encodable(value):
+            raise DataError(
+                f"{where} has half of a character (a lone surrogate) in {table.place} {place} of {column!r}; write the "
+                "whole character, or remove it"
+            )
+
+
+def _check_there(table: TextTable, column: Column, cells: Sequence[str], what: str, where: str) -> None:
+    empty = next((row for row, cell in enumerate(cells) if not cell.strip()), None)
+    if empty is not None:
+        raise DataError(f"{where} has {what} in {table.place} {table.places[empty]} of {column!r}; remove such rows")
 
 
 def as_one(text: TextOrPair) -> str:
@@ -212,7 +243,7 @@ def as_one(text: TextOrPair) -> str:
     return text if isinstance(text, str) else " ".join(text)
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     """Whether files can have it: JSON's escapes can write what no encoding has."""
     try:
         text.encode()

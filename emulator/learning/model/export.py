@@ -55,7 +55,7 @@ def add_labels(frozen: FrozenModel, folder: Path) -> None:
     """
     for file in folder.glob("*.safetensors"):
         shutil.copymode(folder / "adapter_config.json", file)  # safetensors makes files for their owner alone
-    if not frozen.n_labels:
+    if not frozen.role.has_classes:
         return
     names = [str(name) for _, name in sorted((int(index), name) for index, name in frozen.config["id2label"].items())]
     (folder / LABELS_FILE).write_text(json.dumps(names) + "\n", encoding="utf-8")

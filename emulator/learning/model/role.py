@@ -1,7 +1,7 @@
 """What a pre-trained model is loaded as: with a new head for classes, or as the language model that it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -15,6 +15,7 @@ class Role:
         purpose: what it is for, in messages.
         has_new_head: whether what stands behind the base model may be new, and is then drawn from the seed.
         settings: what its configuration is told, whatever its config.json says.
+        has_classes: whether each of its outputs is about a class that has a name.
     """
 
     auto_class: str
@@ -22,6 +23,7 @@ class Role:
     purpose: str
     has_new_head: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
+    has_classes: bool = True
 
 
 CLASSIFIER = Role(
@@ -31,9 +33,12 @@ CLASSIFIER = Role(
     has_new_head=True,
     settings={"problem_type": "single_label_classification"},
 )
+MULTI_LABEL_CLASSIFIER = replace(CLASSIFIER, settings={"problem_type": "multi_label_classification"})
+REGRESSOR = replace(CLASSIFIER, settings={"problem_type": "regression"}, has_classes=False)
 LANGUAGE_MODEL = Role(
     auto_class="AutoModelForCausalLM",
     peft_task="CAUSAL_LM",
     purpose="causal language modelling",
     has_new_head=False,
+    has_classes=False,
 )

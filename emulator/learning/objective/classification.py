@@ -14,7 +14,7 @@ from emulator.learning.data.texts import BUILTIN, TextData, described
 from emulator.learning.data.tokens import Cut, TokenData, tokenize
 from emulator.learning.model.role import CLASSIFIER, Role
 from emulator.learning.objective.base import Examples, Learning
-from emulator.records import EvaluationShard
+from emulator.records import EvaluationShard, Predictions
 
 
 class ClassificationLearning(Learning):
@@ -27,6 +27,7 @@ class ClassificationLearning(Learning):
         return Examples(
             train=texts.train_texts,
             train_labels=texts.train_labels,
+            train_rows=texts.train_rows,
             test=texts.test_texts,
             test_labels=texts.test_labels,
             label_names=texts.label_names,
@@ -45,11 +46,24 @@ class ClassificationLearning(Learning):
         return F.cross_entropy(logits, batch.labels, reduction="none") * batch.weights
 
     def score(self, logits: Tensor, batch: Batch) -> EvaluationShard:
-        return EvaluationShard(
-            loss_sum=float(F.cross_entropy(logits, batch.labels, reduction="sum")),
-            n_correct=int((logits.argmax(dim=1) == batch.labels).sum()),
-            n=len(batch.rows),
-        )
+        return label_shard(logits, batch.labels)
+
+
+def label_shard(logits: Tensor, labels: Tensor) -> EvaluationShard:
+    """The sums over rows with ``logits (rows, n_labels)`` of which ``labels (rows,)`` are so."""
+    called = logits.argmax(dim=1)
+    confidence = logits.softmax(dim=1).gather(1, called[:, None])[:, 0]
+    return EvaluationShard(
+        loss_sum=float(F.cross_entropy(logits, labels, reduction="sum")),
+        n_correct=int((called == labels).sum()),
+        n=len(labels),
+        predictions=Predictions(
+            targets=labels.numpy(force=True),
+            predicted=called.numpy(force=True),
+            n_labels=logits.shape[1],
+            confidence=confidence.double().numpy(force=True),
+        ),
+    )
 
 
 def _read_as(texts: TextData, source: str) -> tuple[str, ...]:

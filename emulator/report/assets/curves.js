@@ -1,4 +1,4 @@
-// Curves: accuracy over time, rounds, bytes and energy, and waiting over rounds.
+// Curves: a score over time, rounds, bytes and energy, and waiting over rounds.
 
 function bandTraces(index, band, xFactor, yFactor, texts) {
   const group = DATA.groups[index];
@@ -32,8 +32,8 @@ function bandTraces(index, band, xFactor, yFactor, texts) {
 function drawAccuracy(element) {
   const over = element.dataset.over;
   const [title, unit] = AXES[over];
-  const bands = DATA.groups.map((group) => group.accuracy[over]);
-  const ends = DATA.groups.flatMap((group) => group.lines.map((line) => line.accuracy[over].x.at(-1) || 0));
+  const bands = DATA.groups.map((group) => group.score[over]);
+  const ends = DATA.groups.flatMap((group) => group.lines.map((line) => line.score[over].x.at(-1) || 0));
   const { name, factor } = scaled(unit, Math.max(...ends, 0));
   const traces = [];
   DATA.groups.forEach((group, index) => {
@@ -42,8 +42,8 @@ function drawAccuracy(element) {
       traces.push({
         type: "scatter",
         mode: "lines",
-        x: line.accuracy[over].x.map((value) => value / factor),
-        y: line.accuracy[over].y,
+        x: line.score[over].x.map((value) => value / factor),
+        y: line.score[over].y,
         line: { color: style(index).colour, width: 0.7 },
         opacity: line.is_counted ? 0.45 : 0.25,
         hoverinfo: "skip",
@@ -67,7 +67,7 @@ function drawAccuracy(element) {
     xaxis: axis(titled(title, name), {
       unifiedhovertitle: { text: `${title}: %{x:.4~g} ${name}` }, rangemode: "tozero", ...(unit === "1" ? wholeNumbers(Math.max(...ends, 0)) : {}),
     }),
-    yaxis: axis("accuracy"),
+    yaxis: axis(DATA.score),
     hovermode: "x unified",
     hoverdistance: -1,
     shapes,

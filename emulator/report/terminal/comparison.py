@@ -11,7 +11,7 @@ from rich.text import Text
 
 from emulator.analysis.comparison import Comparison
 from emulator.analysis.devices import power_remark
-from emulator.analysis.metrics import IN_BUDGET, METRICS, TO_TARGET
+from emulator.analysis.metrics import TO_TARGET, in_budget, metric_named
 from emulator.report.terminal.console import FittedTable, in_one_line
 from emulator.report.terminal.units import common_unit, duration, energy_joules, size
 
@@ -49,7 +49,7 @@ class _Lines:
         """A header with the unit that suits the column, and a cell for each group."""
         rows = [self.row(group, metric) for group in self.groups]
         means = [row["mean"] for row in rows if row["n_values"]]
-        unit, scale = common_unit(means, METRICS[metric].unit)
+        unit, scale = common_unit(means, metric_named(metric).unit)
         digits = _digits(metric, [mean / scale for mean in means])
         cells = [_cell(row, scale, digits, with_interval) for row in rows]
         return [f"{header} {unit}" if unit != "1" else header, *cells]
@@ -65,8 +65,8 @@ class _Lines:
 
 
 def blocks(compared: Comparison) -> Iterator[Block]:
-    """The tables of a comparison; those about accuracy only if some run has one."""
-    lines = _Lines(compared)
+    """The tables of a comparison; those about its score only if some run has one."""
+    lines, score = _Lines(compared), compared.score
     if compared.question.target is not None:
         yield _block(lines, f"to {_target(compared)}", _to_target(lines))
     if compared.baselines:
@@ -79,13 +79,13 @@ def blocks(compared: Comparison) -> Iterator[Block]:
             lines.ratio("waiting", "mean_waiting_s"),
         ]
         yield _block(lines, title, ratios)
-    if lines.has("final_accuracy"):
-        columns = [lines.column("final", "final_accuracy"), lines.column("best", "best_accuracy")]
+    if lines.has(f"final_{score.name}"):
+        columns = [lines.column("final", f"final_{score.name}"), lines.column("best", f"best_{score.name}")]
         shown = {"time_s": duration, "total_bytes": size, "energy_j": energy_joules}
         for limited, budget in compared.question.budgets.items():
             if budget is not None:
-                columns.append(lines.column(f"in {shown[limited](budget)}", IN_BUDGET[limited]))
-        yield _block(lines, "accuracy", columns)
+                columns.append(lines.column(f"in {shown[limited](budget)}", in_budget(score.name)[limited]))
+        yield _block(lines, score.title, columns)
     yield _block(lines, "whole runs", _whole(lines))
     yield _block(lines, "waiting and memory of devices", _waiting_and_memory(lines))
     yield _block(lines, "device-rounds per run", _lost(lines))
@@ -163,13 +163,13 @@ def headline(compared: Comparison) -> str:
     text = (
         f"{len(compared.runs)} runs in {n_groups} {'group' if n_groups == 1 else 'groups'}, seeds {listed or 'unknown'}"
     )
-    return f"{text}; without accuracy" if compared.question.target is None else text
+    return f"{text}; without {compared.score.title}" if compared.question.target is None else text
 
 
 def _target(compared: Comparison) -> str:
     if compared.is_target_given:
-        return f"accuracy {compared.question.target:g}"
-    return f"accuracy {compared.question.target:.4f}, the best that all finished runs reach"
+        return f"{compared.score.title} {compared.question.target:g}"
+    return f"{compared.score.title} {compared.question.target:.4f}, the best that all finished runs reach"
 
 
 def _baseline(compared: Comparison) -> str:
@@ -256,11 +256,11 @@ def _ratio(row: Mapping[Any, Any]) -> str:
 
 
 def _digits(metric: str, means: Sequence[float]) -> int:
-    """Three for an accuracy, one for counts that are not whole; else so many that the largest has three figures and
+    """Three for a score, one for counts that are not whole; else so many that the largest has three figures and
     the smallest two, at least one and at most three."""
-    if "accuracy" in metric:
+    if metric_named(metric).score:
         return 3
-    if METRICS[metric].unit == "1":
+    if metric_named(metric).unit == "1":
         return 0 if all(mean == int(mean) for mean in means) else 1
     positive = [mean for mean in means if mean > 0] or [1.0]
     wanted = (2 - math.floor(math.log10(max(positive))), 1 - math.floor(math.log10(min(positive))))

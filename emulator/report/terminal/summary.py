@@ -9,9 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emulator.analysis.costs import cost_to_target, spent
+from emulator.analysis.costs import cost_to_target, quoted_score, spent
 from emulator.analysis.devices import in_cohort, power_remark
-from emulator.analysis.metrics import measure
+from emulator.analysis.metrics import Question, measure
+from emulator.objective.scores import SCORES
 from emulator.records import Status
 from emulator.report.terminal.console import FittedTable, in_one_line
 from emulator.report.terminal.units import curve, duration, energy, energy_joules, size
@@ -40,23 +41,26 @@ class ProfileSummary:
 class RunSummary:
     """A run in a few figures, over the rounds that are done. ``None`` is what the run does not tell.
 
-    The figures are those of ``docs/metrics.md``. ``time_to_accuracy_s`` has, for each accuracy, the emulated time until
-    it is reached. ``accuracy_curve`` has the same times and the accuracy of every evaluated round. ``wall_s`` of a run
-    that has not ended is what its rounds took.
+    The figures are those of ``docs/metrics.md``, by ``score``. ``time_to_score_s`` has, for each value of it, the
+    emulated time until it is reached. ``score_curve`` has the same times and the score of every evaluated round.
+    ``ended_by`` says why the run ended before its last round. ``wall_s`` of a run that has not ended is what its rounds
+    took.
     """
 
     policy: str | None
     seed: int | None
     status: str
     error: str | None
+    ended_by: str | None
     trained_model: str | None
     priced_model: str | None
     n_rounds: int
     n_devices: int
     emulated_s: float
     wall_s: float | None
-    final_accuracy: float | None
-    best_accuracy: float | None
+    score: str
+    final_score: float | None
+    best_score: float | None
     majority_accuracy: float | None
     mean_waiting_s: float | None
     download_bytes: int
@@ -67,36 +71,41 @@ class RunSummary:
     n_dropped: int
     n_late: int
     n_unavailable: int
-    time_to_accuracy_s: tuple[tuple[float, float | None], ...]
-    accuracy_curve: tuple[tuple[float, float], ...]
+    time_to_score_s: tuple[tuple[float, float | None], ...]
+    score_curve: tuple[tuple[float, float], ...]
     profiles: tuple[ProfileSummary, ...]
 
 
-def summarise(frames: RunFrames, accuracies: Sequence[float] | None = None) -> RunSummary:
-    """Sum up a run, running ones too.
+def summarise(frames: RunFrames, wanted: Sequence[float] | None = None, score: str | None = None) -> RunSummary:
+    """Sum up a run, running ones too, by ``score``; without one by what people quote of such a run.
 
-    ``accuracies`` are those whose time is wanted; by default up to four multiples of 0.05, the highest that the run
-    reached above its majority class, so that runs of the same data share most of them.
+    ``wanted`` are the values of it whose time is told; by default up to four multiples of 0.05, the highest that the
+    run reached, for accuracy above its majority class, so that runs of the same data share most of them. A score that
+    is better the lower it is has none by default.
     """
     info, rounds, devices = frames.info, frames.rounds, frames.devices
-    metrics = measure(rounds, devices)
-    evaluated = spent(rounds).dropna(subset="accuracy")
-    majority, best = info.get("majority_accuracy"), metrics["best_accuracy"]
-    if accuracies is None:
-        accuracies = _round_accuracies(majority or 0.0, best or 0.0)
+    score = score or quoted_score([rounds])
+    metrics = measure(rounds, devices, Question(score=score))
+    evaluated = spent(rounds, score).dropna(subset=score)
+    majority = info.get("majority_accuracy") if score == "accuracy" else None
+    best = metrics[f"best_{score}"]
+    if wanted is None:
+        wanted = _round_values(majority or 0.0, best or 0.0) if SCORES[score].is_higher_better else ()
     return RunSummary(
         policy=info.get("policy"),
         seed=info.get("seed"),
         status=str(info.get("status")),
         error=info.get("error"),
+        ended_by=info.get("ended_by"),
         trained_model=info.get("trained_model"),
         priced_model=info.get("priced_model"),
         n_rounds=len(rounds),
         n_devices=devices["device_id"].nunique(),
         emulated_s=metrics["time_s"] or 0.0,
         wall_s=info.get("wall_s", _wall_s(frames.host)),
-        final_accuracy=metrics["final_accuracy"],
-        best_accuracy=best,
+        score=score,
+        final_score=metrics[f"final_{score}"],
+        best_score=best,
         majority_accuracy=majority,
         mean_waiting_s=metrics["mean_waiting_s"],
         download_bytes=int(metrics["download_bytes"] or 0),
@@ -107,20 +116,20 @@ def summarise(frames: RunFrames, accuracies: Sequence[float] | None = None) -> R
         n_dropped=int(metrics["n_dropped"] or 0),
         n_late=int(metrics["n_late"] or 0),
         n_unavailable=int(metrics["n_unavailable"] or 0),
-        time_to_accuracy_s=tuple((wanted, _first_time_s(rounds, wanted)) for wanted in accuracies),
-        accuracy_curve=tuple(zip(evaluated["time_s"].tolist(), evaluated["accuracy"].tolist(), strict=True)),
+        time_to_score_s=tuple((value, _first_time_s(rounds, value, score)) for value in wanted),
+        score_curve=tuple(zip(evaluated["time_s"].tolist(), evaluated[score].tolist(), strict=True)),
         profiles=tuple(_profile(str(name), rows) for name, rows in devices.groupby("profile")),
     )
 
 
-def _round_accuracies(above: float, best: float) -> list[float]:
+def _round_values(above: float, best: float) -> list[float]:
     # Dividing by 20 gives the double nearest to each multiple, the one that 0.85 in a source file is, too.
     steps = range(math.floor(above * 20 + 1e-9) + 1, math.floor(best * 20 + 1e-9) + 1)
     return [step / 20 for step in steps[-4:]]
 
 
-def _first_time_s(rounds: pd.DataFrame, accuracy: float) -> float | None:
-    cost = cost_to_target(rounds, accuracy)
+def _first_time_s(rounds: pd.DataFrame, value: float, score: str) -> float | None:
+    cost = cost_to_target(rounds, value, score=score)
     return None if cost is None else cost["time_s"]
 
 
@@ -148,10 +157,11 @@ def _profile(name: str, rows: pd.DataFrame) -> ProfileSummary:
 
 
 def render(summary: RunSummary) -> RenderableType:
-    """The summary for a terminal of 80 columns: figures, accuracy over emulated time, one line per device type."""
+    """The summary for a terminal of 80 columns: figures, the score over emulated time, one line per device type."""
     parts: list[RenderableType] = [_title(summary), _figures(summary)]
-    if len(summary.accuracy_curve) > 1:
-        parts += ["", Text("accuracy over emulated time", style="bold"), Text("\n".join(curve(summary.accuracy_curve)))]
+    if len(summary.score_curve) > 1:
+        title = f"{SCORES[summary.score].title} over emulated time"
+        parts += ["", Text(title, style="bold"), Text("\n".join(curve(summary.score_curve)))]
     if summary.profiles:
         note = "n: devices; times: mean per device and round in the cohort; depth: mean (range)"
         parts += ["", _profile_table(summary.profiles), Text(note, style="dim")]
@@ -169,14 +179,14 @@ def _title(summary: RunSummary) -> Text:
 
 
 def _figures(summary: RunSummary) -> Table:
-    accuracy = "not evaluated"
-    if summary.final_accuracy is not None:
-        accuracy = f"{summary.final_accuracy:.3f} (best {summary.best_accuracy:.3f})"
+    reached_score = "not evaluated"
+    if summary.final_score is not None:
+        reached_score = f"{summary.final_score:.3f} (best {summary.best_score:.3f})"
         if summary.majority_accuracy is not None:
-            accuracy += f"; majority class {summary.majority_accuracy:.3f}"
+            reached_score += f"; majority class {summary.majority_accuracy:.3f}"
     reached = [
         f"{wanted:g} in {duration(time_s)}" if time_s is not None else f"{wanted:g} never"
-        for wanted, time_s in summary.time_to_accuracy_s
+        for wanted, time_s in summary.time_to_score_s
     ]
     losses = [
         f"{count} {what}"
@@ -192,8 +202,10 @@ def _figures(summary: RunSummary) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     table.add_row("rounds", f"{summary.n_rounds}, {summary.n_devices} devices, {summary.n_device_rounds} device-rounds")
-    table.add_row("accuracy", accuracy)
-    if summary.accuracy_curve:
+    if summary.ended_by:
+        table.add_row("ended early", in_one_line(summary.ended_by))
+    table.add_row(SCORES[summary.score].title, reached_score)
+    if summary.score_curve and (reached or summary.score == "accuracy"):
         table.add_row("reached", ", ".join(reached) or "no multiple of 0.05 above the majority class")
     wall = "" if summary.wall_s is None else f", on the wall {duration(summary.wall_s)} without start-up"
     table.add_row("time", f"emulated {duration(summary.emulated_s)}{wall}")

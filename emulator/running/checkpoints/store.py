@@ -7,8 +7,9 @@ since the one before.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from safetensors.numpy import save as save_arrays
 from emulator.records import Arrays, RoundPlan
 from emulator.running.checkpoints.codec import CheckpointError, Encoded, decoded, encoded
 from emulator.storage.files import make_folder, write_durably
+from emulator.storage.patience import Patience
 from emulator.storage.places import Place, listed
 
 FOLDER = "checkpoint"
@@ -52,6 +54,7 @@ class CheckpointWriter:
     """Writes the checkpoints of one run, one in the place of the other."""
 
     folder: Place
+    patience: Patience = field(default_factory=Patience)
     _plan_files: dict[str, str] = field(default_factory=dict)
     _n_plans: int = 0
 
@@ -60,10 +63,10 @@ class CheckpointWriter:
 
         Raises:
             CheckpointError: the memory or a plan holds what cannot be kept.
-            OSError: the disk cannot be written; the checkpoint of before is still whole.
+            UserError: the disk cannot be written; the checkpoint of before is still whole.
         """
         n_rounds = checkpoint.n_rounds
-        make_folder(self.folder, parents=False)
+        self._insist(partial(make_folder, self.folder, parents=False), self.folder)
         if n_rounds > self._n_plans:
             span = f"plans-{self._n_plans:06d}-{n_rounds - 1:06d}"
             plans = encoded(list(checkpoint.plans[self._n_plans :]), "the plan")
@@ -82,9 +85,7 @@ class CheckpointWriter:
             "files": files,
         }
         self._write(INDEX, json.dumps(index, indent=2).encode())
-        for path in listed(self.folder):
-            if path.name not in files and path.name != INDEX:
-                path.unlink(missing_ok=True)
+        self._insist(partial(_remove_others, self.folder, {*files, INDEX}), self.folder)
 
     def goes_on_from(self, folder_index: Mapping[str, Any]) -> None:
         """Take over the plans that an earlier process has written."""
@@ -100,8 +101,18 @@ class CheckpointWriter:
 
     def _write(self, name: str, content: bytes) -> dict[str, str]:
         """Write a file whole or not at all; its name with its digest."""
-        write_durably(self.folder / name, content)
+        self._insist(partial(write_durably, self.folder / name, content), self.folder / name)
         return {name: hashlib.sha256(content).hexdigest()}
+
+    def _insist(self, write: Callable[[], None], path: Place) -> None:
+        self.patience.insist(write, "a checkpoint", path)
+
+
+def _remove_others(folder: Place, names: Collection[str]) -> None:
+    """Remove all files of ``folder`` but those of these names."""
+    for path in listed(folder):
+        if path.name not in names:
+            path.unlink(missing_ok=True)
 
 
 def has_checkpoint(run_dir: Place) -> bool:

@@ -1,16 +1,22 @@
 """What a local step needs at its peak: weights, what is kept for the backward pass, optimizer, working set."""
 
-from emulator.records import Work
+from emulator.records import ADAMW, LocalOptimizer, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step import Attention, MemoryUse
 from emulator.world.price.step_kinds import step_of
 
 
 def peak_memory(
-    model: ModelSpec, work: Work, precision: str, *, attention: Attention = "eager", dropout: bool = False
+    model: ModelSpec,
+    work: Work,
+    precision: str,
+    *,
+    attention: Attention = "eager",
+    dropout: bool = False,
+    optimizer: LocalOptimizer = ADAMW,
 ) -> MemoryUse:
     """The memory that a step of ``work`` on the priced ``model`` needs; see :class:`~emulator.world.price.step.Step`.
 
     For a policy that knows what its devices have.
     """
-    return step_of(model, work, precision).memory(attention=attention, dropout=dropout)
+    return step_of(model, work, precision, optimizer).memory(attention=attention, dropout=dropout)

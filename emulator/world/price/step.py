@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from device_profiles.records import KnownRange
-from emulator.records import Work
+from emulator.records import ADAMW, LocalOptimizer, Work
 from emulator.shapes.spec import ModelSpec
 
 Attention = Literal["eager", "sdpa"]
@@ -80,8 +80,8 @@ class MemoryUse:
     """Peak memory of a local step.
 
     ``activations_bytes`` is what the forward pass keeps for the backward pass; ``optimizer_bytes`` are gradients and
-    AdamW's two moments; ``workspace_bytes`` is the largest working set of one layer beyond what is kept;
-    ``allocator_bytes`` is :data:`ALLOCATOR_FRACTION` of the activations.
+    what the optimizer keeps, such as AdamW's two moments; ``workspace_bytes`` is the largest working set of one layer
+    beyond what is kept; ``allocator_bytes`` is :data:`ALLOCATOR_FRACTION` of the activations.
     """
 
     weights_bytes: int
@@ -141,8 +141,9 @@ class Step(ABC):
 
 @dataclass(frozen=True)
 class ModelStep(Step):
-    """A step, by the model and the work that it belongs to."""
+    """A step, by the model and the work that it belongs to, and by what changes the parameters."""
 
     model: ModelSpec
     work: Work
     precision: str = "fp32"
+    optimizer: LocalOptimizer = ADAMW

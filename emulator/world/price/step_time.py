@@ -17,7 +17,7 @@ pass through the memory beside the weights. With ``in_turn``, of a CPU, all thre
 from dataclasses import dataclass
 
 from device_profiles.records import PowerMode, StepLaw
-from emulator.records import Work
+from emulator.records import ADAMW, LocalOptimizer, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step import PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
@@ -68,8 +68,9 @@ class StepTime:
 class CostModel:
     """Prices work on one model in one precision (``fp32`` or ``amp``); remembers what it has counted."""
 
-    def __init__(self, model: ModelSpec, precision: str) -> None:
+    def __init__(self, model: ModelSpec, precision: str, optimizer: LocalOptimizer = ADAMW) -> None:
         self._model = model
+        self._optimizer = optimizer
         self._precision = precision
         self._counted: dict[Work, StepDemand] = {}
 
@@ -79,7 +80,7 @@ class CostModel:
         if demand is None:
             if len(self._counted) >= _MAX_CACHED:
                 self._counted.clear()
-            demand = self._counted[work] = step_of(self._model, work, self._precision).demand()
+            demand = self._counted[work] = step_of(self._model, work, self._precision, self._optimizer).demand()
         time = step_time(demand, mode, self._precision)
         n_steps = work.n_steps
         return ComputeCost(

@@ -6,6 +6,7 @@ from device_profiles.records import KnownRange
 from emulator.records import WorkKind
 from emulator.world.price import elements, flop, kept, operations
 from emulator.world.price.layers import Layers
+from emulator.world.price.optimizer import held_bytes, moved_bytes
 from emulator.world.price.step import (
     ALLOCATOR_FRACTION,
     BACKWARD_WEIGHT_BYTES,
@@ -18,14 +19,6 @@ from emulator.world.price.step import (
     ModelStep,
     StepDemand,
 )
-
-OPTIMIZER_BYTES = 7 * 4
-"""Bytes that AdamW moves for a parameter: it reads it, its gradient and two moments, and writes all but the gradient.
-
-Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2, each array touched once, as fused implementations do.
-"""
-
-_OPTIMIZER_BYTES_PER_PARAMETER = 4 + 8  # gradient; first and second moment of AdamW
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class TransformerStep(ModelStep):
             forward_element_bytes=ELEMENT_BYTES[precision] * elements.n_forward_elements(layers),
             backward_element_bytes=ELEMENT_BYTES[precision] * elements.n_backward_elements(layers),
             quantization_bytes=kept.quantized_bytes(layers, precision),
-            optimizer_bytes=OPTIMIZER_BYTES * n_trained,
+            optimizer_bytes=moved_bytes(self.optimizer) * n_trained,
         )
 
     def memory(self, *, attention: Attention = "eager", dropout: bool = False) -> MemoryUse:
@@ -82,7 +75,7 @@ class TransformerStep(ModelStep):
         return MemoryUse(
             weights_bytes=round(FLOAT_BYTES * n_weights),
             activations_bytes=round(activations_bytes),
-            optimizer_bytes=round(_OPTIMIZER_BYTES_PER_PARAMETER * self.n_trained_parameters),
+            optimizer_bytes=round(held_bytes(self.optimizer) * self.n_trained_parameters),
             workspace_bytes=round(max(workspace_bytes, kept.loss_workspace_bytes(layers))),
             allocator_bytes=round(ALLOCATOR_FRACTION * activations_bytes),
         )

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from emulator.analysis import accuracy_within, best_accuracy, cost_to_target, final_accuracy, spent, total
+from emulator.analysis import best_score, cost_to_target, final_score, score_within, spent, total
+from emulator.analysis.costs import quoted_score
 from emulator.results.reader import load_run
 from tests.made_runs import write_run
 
@@ -103,18 +104,35 @@ def test_interpolation_changes_nothing_before_the_first_and_at_an_evaluated_roun
 def test_a_budget_buys_the_last_accuracy_that_was_known_within_it(
     rounds: pd.DataFrame, cost: str, budget: float, accuracy: float | None
 ) -> None:
-    assert accuracy_within(rounds, cost, budget) == accuracy
+    assert score_within(rounds, cost, budget) == accuracy
 
 
 def test_the_final_accuracy_is_the_last_evaluated_and_the_best_the_highest(rounds: pd.DataFrame) -> None:
-    assert (final_accuracy(rounds), best_accuracy(rounds)) == (0.5, 0.6)
-    assert (final_accuracy(rounds.iloc[:2]), best_accuracy(rounds.iloc[:2])) == (0.2, 0.2)
+    assert (final_score(rounds), best_score(rounds)) == (0.5, 0.6)
+    assert (final_score(rounds.iloc[:2]), best_score(rounds.iloc[:2])) == (0.2, 0.2)
 
 
 def test_a_run_without_accuracy_or_rounds_has_neither(rounds: pd.DataFrame) -> None:
     for empty in (rounds.iloc[1:2], rounds.iloc[:0]):
-        assert final_accuracy(empty) is None
-        assert best_accuracy(empty) is None
+        assert final_score(empty) is None
+        assert best_score(empty) is None
         assert cost_to_target(empty, 0.0) is None
-        assert accuracy_within(empty, "time_s", 1e9) is None
+        assert score_within(empty, "time_s", 1e9) is None
     assert total(rounds.iloc[:0]) == {}
+
+
+def test_a_score_that_is_better_the_lower_it_is_is_reached_from_above(rounds: pd.DataFrame) -> None:
+    # The loss is one minus the accuracy: 0.8, not evaluated, 0.4, 0.5.
+    assert cost_to_target(rounds, 0.7, score="loss") == cost_to_target(rounds, 0.3)
+    assert cost_to_target(rounds, 0.7, True, "loss") == pytest.approx(cost_to_target(rounds, 0.3, True))
+    assert cost_to_target(rounds, 0.39, score="loss") is None
+    assert (final_score(rounds, "loss"), best_score(rounds, "loss")) == (0.5, 0.4)
+    assert score_within(rounds, "time_s", 60.0, "loss") == 0.4
+
+
+def test_runs_are_measured_by_accuracy_or_by_what_people_quote_of_them(rounds: pd.DataFrame) -> None:
+    tokens = rounds.assign(accuracy=float("nan"), token_accuracy=0.5, perplexity=3.0)
+
+    assert quoted_score([rounds, tokens, None]) == "accuracy"
+    assert quoted_score([tokens, None]) == "token_accuracy"
+    assert quoted_score([None]) == "accuracy"

@@ -61,10 +61,11 @@ def test_a_coordinator_that_comes_on_has_as_many_lives_as_it_needs(tmp_path: Pat
         assert lives.lose_one(ActorDiedError()).endswith(f"from round {n_rounds}")
 
 
-def test_nothing_is_started_again_on_a_cluster_that_is_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("error", "what"), [(OWNER, r"\(raylet\)"), (NODE, "its node")])
+def test_nothing_is_started_again_on_a_cluster_that_is_gone(tmp_path: Path, error: str, what: str) -> None:
     checkpointed(tmp_path, 7)
-    with pytest.raises(LostError, match=r"raylet\); 'jetbed resume' goes on from round 7"):
-        Lives(tmp_path).lose_one(RayActorError(error_msg=OWNER))
+    with pytest.raises(LostError, match=f"the coordinator died with .*{what}; 'jetbed resume' goes on from round 7"):
+        Lives(tmp_path).lose_one(RayActorError(error_msg=error))
 
 
 def test_a_process_that_the_kernel_ended_for_want_of_memory_is_told(

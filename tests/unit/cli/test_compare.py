@@ -174,3 +174,31 @@ def test_boards_without_power_figures_are_named_in_the_place_of_0_joules(
     alone = shown(capsys, unknown)
     assert "\nenergy leaves boards out: " in alone
     assert "no power figures" not in shown(capsys, known)
+
+
+def test_runs_are_compared_by_any_score(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # The loss of these runs is one minus their accuracy: 0.9 and then 0.5, but for the run that failed.
+    asked = Question(score="loss", target=0.5, budget_s=15)
+    text = shown(capsys, sweep, question=asked, form="md")
+    assert "**to loss 0.5**" in text
+    assert "| a | 2 of 2 | 2 ± 0 | 20.0 ± 0.0 |" in text
+    assert "| a | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |" in text.partition("**loss**")[2]
+
+    plain = json.loads(shown(capsys, sweep, question=Question(score="loss"), form="json"))
+    assert (plain["score"], plain["target"]) == ("loss", 0.5)  # the worst of the best of all finished runs
+    assert {"final_loss", "best_loss"} <= set(plain["runs"][0])
+    assert "final_accuracy" not in plain["runs"][0]
+
+
+def test_a_metric_that_is_none_is_refused_with_those_that_there_are(sweep: Path) -> None:
+    answer = in_process("compare", str(sweep), "--metric", "acuracy")
+
+    assert answer.returncode == 2
+    assert "there is no score 'acuracy'; did you mean accuracy? there is: accuracy, loss" in answer.stderr
+
+
+def test_a_target_that_no_score_can_have_is_refused(sweep: Path) -> None:
+    for metric, target, said in (("mcc", "2", "from -1 to 1"), ("perplexity", "0.5", "of 1 or more")):
+        answer = in_process("compare", str(sweep), "--metric", metric, "--target", target)
+        assert answer.returncode == 2
+        assert said in answer.stderr

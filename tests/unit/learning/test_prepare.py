@@ -13,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from emulator.errors import DataError
+from emulator.learning.data.spread import Partition, Scheme
 from emulator.learning.host import HostContent
 from emulator.learning.prepare import DataSource, prepare
 from emulator.records import Prepared
@@ -45,8 +46,7 @@ def prepared(folder: Path, **changed: Any) -> tuple[HostContent, Prepared]:
         "data": DataSource(source=str(folder / "data.csv"), test_fraction=0.1),
         "seq_len": 8,
         "n_devices": 5,
-        "scheme": "dirichlet",
-        "alpha": 0.5,
+        "partition": Partition(scheme="dirichlet", alpha=0.5),
         "run_seed": 0,
     }
     return prepare(**(settings | changed))
@@ -78,8 +78,10 @@ def test_the_head_has_the_shapes_of_the_model_spec(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
-def test_the_seed_decides(folder: Path, scheme: str) -> None:
-    first, again, other = (prepared(folder, scheme=scheme, run_seed=seed)[0].train for seed in (0, 0, 1))
+def test_the_seed_decides(folder: Path, scheme: Scheme) -> None:
+    first, again, other = (
+        prepared(folder, partition=Partition(scheme=scheme), run_seed=seed)[0].train for seed in (0, 0, 1)
+    )
     assert np.array_equal(first.input_ids, again.input_ids)
     assert not np.array_equal(first.input_ids, other.input_ids)
 
@@ -99,3 +101,25 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(folder: Path, tmp
     word_tokenizer([*WORDS, *(f"word{i}" for i in range(50))]).save_pretrained(tmp_path)
     with pytest.raises(DataError, match="has 61 words, the model knows 50"):
         prepared(folder, train_model=str(tmp_path))
+
+
+def test_each_device_holds_out_rows_of_its_own_behind_those_of_the_server(folder: Path) -> None:
+    whole, before = prepared(folder)
+    content, ready = prepared(folder, device_fraction=0.25)
+
+    offsets = ready.own_test_offsets
+    assert offsets[0] == ready.n_test_examples == 9
+    assert len(content.test.lengths) == offsets[-1]
+    assert np.array_equal(content.test.input_ids[:9], whole.test.input_ids)
+    for device in range(5):
+        own = slice(offsets[device], offsets[device + 1])
+        kept = content.local_rows(device)
+        n_before = before.n_examples[device]
+        expected = min(max(round(0.25 * n_before), 1), n_before - 1)
+        assert (own.stop - own.start, len(kept)) == (expected, n_before - expected)
+        assert ready.n_examples[device] == len(kept)
+        # Together they are the rows that the device has without, and each row is in one of them.
+        rows = [*content.train.input_ids[kept].tolist(), *content.test.input_ids[own].tolist()]
+        assert sorted(rows) == sorted(whole.train.input_ids[whole.local_rows(device)].tolist())
+        assert np.bincount(content.train.labels[kept], minlength=3).tolist() == ready.label_histograms[device].tolist()
+    assert before.own_test_offsets.tolist() == [9] * 6

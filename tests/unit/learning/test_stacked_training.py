@@ -1,4 +1,4 @@
-"""Stacked training agrees with peft and torch.optim.AdamW, one device at a time."""
+"""Stacked training agrees with peft and torch.optim, one device at a time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ import torch
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.settings import NumericSettings
-from emulator.records import Arrays, Job, Update
+from emulator.records import Arrays, Job, LocalOptimizer, Update
 from tests.unit.learning import one_at_a_time
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
@@ -76,7 +76,9 @@ def largest_difference(content: HostContent, form: LoraForm, work: list[Job], se
     updates = DeviceHost(content, settings).train(TASK, form, work)
     differences = []
     for job, update in zip(work, updates, strict=True):
-        expected, loss = one_at_a_time.train(content, form, job, settings.run_seed, settings.weight_decay)
+        expected, loss = one_at_a_time.train(
+            content, form, job, settings.run_seed, settings.weight_decay, settings.optimizer
+        )
         assert update.device_id == job.device_id
         assert set(update.payload) == set(expected)
         assert update.metrics["train_loss"] == pytest.approx(loss, abs=1e-5)
@@ -101,6 +103,32 @@ HETEROGENEITY = {
         "learning_rate": [2e-3, 4e-3, 1e-4, 1e-3],
     },
 }
+
+
+OPTIMIZERS = {
+    "sgd": LocalOptimizer(name="sgd"),
+    "momentum": LocalOptimizer(name="sgd", momentum=0.9),
+    "clipped": LocalOptimizer(max_gradient_norm=0.05),
+    "clipped sgd": LocalOptimizer(name="sgd", max_gradient_norm=0.05),
+    "proximal": LocalOptimizer(proximal_mu=2.0),
+    "all": LocalOptimizer(name="sgd", momentum=0.5, max_gradient_norm=0.5, proximal_mu=1.0),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_each_optimizer_is_that_of_torch_for_devices_that_differ(
+    content: HostContent, optimizer: LocalOptimizer
+) -> None:
+    varying = dict(HETEROGENEITY["everything"])
+    if optimizer.name == "sgd":
+        varying["learning_rate"] = [0.05, 0.02, 0.1, 0.05]  # whose steps are as long as gradients are
+    work = jobs(server_state(content, FORM), **varying)
+    settings = replace(SETTINGS, optimizer=optimizer)
+    assert largest_difference(content, FORM, work, settings) < 1e-5
+    # What is asked for must matter, or nothing was compared.
+    plain = DeviceHost(content, SETTINGS).train(TASK, FORM, work)[0].payload
+    shaped = DeviceHost(content, settings).train(TASK, FORM, work)[0].payload
+    assert max(float(np.abs(plain[name] - array).max()) for name, array in shaped.items()) > 1e-4
 
 
 @pytest.mark.parametrize("varying", HETEROGENEITY.values(), ids=HETEROGENEITY.keys())

@@ -16,7 +16,7 @@ def floats(*values: float) -> np.ndarray:
 def test_a_curve_has_what_was_spent_at_each_evaluated_round(make_run: MakeRun) -> None:
     curves = run_curves(load_run(make_run("run", accuracy=[0.5, float("nan"), 0.8])).rounds)
 
-    assert curves.accuracy.tolist() == [0.5, 0.8]
+    assert curves.score.tolist() == [0.5, 0.8]
     # Rounds of 10 s, 4,000 bytes down and 2,000 up, 2 * 42 J + 2 * 74 J.
     assert curves.over["time_s"].tolist() == [10, 30]
     assert curves.over["n_rounds"].tolist() == [1, 3]
@@ -29,7 +29,7 @@ def test_a_curve_has_what_was_spent_at_each_evaluated_round(make_run: MakeRun) -
 def test_a_run_without_rounds_has_empty_curves(make_run: MakeRun) -> None:
     curves = run_curves(load_run(make_run("run", accuracy=(), status="failed")).rounds)
 
-    assert len(curves.accuracy) == len(curves.mean_waiting_s) == 0
+    assert len(curves.score) == len(curves.mean_waiting_s) == 0
 
 
 def test_a_band_is_the_mean_and_range_where_all_curves_are_known() -> None:

@@ -117,7 +117,7 @@ def test_unfinished_runs_are_named_and_stay_out_of_the_curves(make_run: MakeRun)
     assert "1 of 2 runs are not finished." in read(page).text
     assert "failed failed after 1 round: the roof <fell>" in read(page).text
     group = data_of(page)["groups"][0]
-    assert group["accuracy"]["n_rounds"]["n"] == 1
+    assert group["score"]["n_rounds"]["n"] == 1
     assert [line["is_counted"] for line in group["lines"]] == [True, False]
 
 
@@ -126,6 +126,18 @@ def test_a_run_that_only_failed_has_a_page_without_figures(make_run: MakeRun) ->
 
     assert figures_of(page) == []
     assert "no luck" in read(page).text
+
+
+def test_a_page_can_be_about_another_score(make_run: MakeRun) -> None:
+    # The loss of these runs is one minus their accuracy.
+    page = "".join(report_page(load_run(make_run("run")), Question(score="loss", target=0.31)))
+
+    data, text = data_of(page), read(page).text
+    assert (data["score"], data["majority"], data["target"]) == ("loss", None, 0.31)
+    assert data["groups"][0]["score"]["n_rounds"]["mean"] == pytest.approx([0.5, 0.3, 0.2])
+    assert "Loss and what it costs" in text
+    assert "a lower one is better. The dotted line is the target." in text
+    assert "loss 0.310, after 2 rounds" in text
 
 
 def test_a_run_without_training_has_no_section_on_accuracy(make_run: MakeRun) -> None:

@@ -48,6 +48,7 @@ def test_text_is_plain_so_that_every_reader_opens_it() -> None:
         pa.int32(),
         pa.int64(),
         pa.float64(),
+        pa.list_(pa.float64()),
         pa.string(),
         pa.list_(pa.int32()),
         pa.map_("string", "double"),

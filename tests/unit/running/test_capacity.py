@@ -14,6 +14,7 @@ from emulator.running.capacity import (
     available_bytes,
     free_here,
     has_gpu_torch,
+    hosts_on_gpus,
     most_hosts,
     n_cores,
     n_gpus,
@@ -28,6 +29,7 @@ from emulator.running.capacity import (
         ({"backend.devices_per_actor": 1}, 80),
         ({"backend.devices_per_actor": 3}, 27),
         ({"backend.hosts": 7}, 7),
+        ({"backend.kind": "live", "pace": "realtime(2)"}, 81),
         ({}, 0),
     ],
 )
@@ -59,6 +61,14 @@ def test_a_host_with_a_share_of_a_gpu_waits_for_no_cpu() -> None:
     config = load_config(None, [("backend.gpus_per_host", 0.25)])
     assert n_hosts(config, {"CPU": 1.0, "GPU": 2.0}, asked=0, most=80) == 8
     assert n_hosts(config, {"CPU": 64.0, "GPU": 1.0, "memory": 3.0 * HOST_BYTES}, asked=0, most=80) == 3
+
+
+@pytest.mark.parametrize(
+    ("gpus", "share", "n"),
+    [(1.0, 0.1, 10), (1.0, 0.2, 5), (1.0, 0.7, 1), (2.0, 0.6, 2), (1.5, 0.25, 6), (4.0, 2.0, 2), (0.0, 0.5, 0)],
+)
+def test_hosts_share_a_gpu_as_ray_places_them(gpus: float, share: float, n: int) -> None:
+    assert hosts_on_gpus(gpus, share) == n
 
 
 def test_more_hosts_than_stacks_of_devices_have_no_use() -> None:

@@ -79,3 +79,29 @@ def test_without_training_the_data_do_not_matter() -> None:
         checked(*texts_for_a_network)
 
     assert price_name(checked(*texts_for_a_network, "training.enabled=false")) == "alexnet"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("server.optimizer=fedadam", "policy.path=flora"),
+            r"policies.flora:Flora makes another thing of them; .* one of the policies fed.*fedlora.*got 'fedadam'",
+        ),
+        (
+            ("server.optimizer=fedyogi", "policy.path=fedspine"),
+            r"policies.fedspine:FedSpine makes another",
+        ),
+        ((*NETWORK, "training.optimizer=sgd"), r"training.optimizer is for transformers; .*'builtin:cnn' is a convnet"),
+        ((*NETWORK, "training.proximal_mu=0.1"), r"training.proximal_mu is for transformers"),
+        ((*NETWORK, "training.max_gradient_norm=1"), r"training.max_gradient_norm is for transformers"),
+    ],
+)
+def test_optimizers_that_policy_or_model_do_not_take_are_refused(settings: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        checked(*settings)
+
+
+@pytest.mark.parametrize("policy", ["fedlora", "legend", "hierfedlora", "fedgsp", "fedra"])
+def test_policies_that_merge_by_a_mean_take_a_server_optimizer(policy: str) -> None:
+    checked("server.optimizer=fedavgm", f"policy.path={policy}")

@@ -7,6 +7,7 @@ import pytest
 
 from emulator.config import Config, load_config
 from emulator.launch.execute import execute
+from emulator.storage.patience import Patience
 from emulator.sweeps.folder import prepare_run
 
 GIVEN = {
@@ -37,23 +38,23 @@ def says(folder: Path, status: str) -> None:
 
 
 def test_a_run_with_a_checkpoint_stays_as_it_is(left_behind: Path, config: Config) -> None:
-    assert prepare_run(left_behind, config) is None
+    assert prepare_run(left_behind, config, Patience()) is None
     assert (left_behind / "checkpoint" / "checkpoint.json").exists()
 
 
 def test_a_run_with_a_damaged_checkpoint_begins_anew_and_says_so(left_behind: Path, config: Config) -> None:
     next((left_behind / "checkpoint").glob("plans-*.json")).write_text("[]")
-    assert "the checkpoint is damaged" in (prepare_run(left_behind, config) or "")
+    assert "the checkpoint is damaged" in (prepare_run(left_behind, config, Patience()) or "")
     assert not left_behind.exists()
 
 
 def test_a_run_that_failed_by_itself_begins_anew(left_behind: Path, config: Config) -> None:
     says(left_behind, "failed")
-    assert prepare_run(left_behind, config) is None
+    assert prepare_run(left_behind, config, Patience()) is None
     assert not left_behind.exists()
 
 
 def test_a_run_that_had_other_settings_begins_anew(left_behind: Path) -> None:
     other = load_config(None, list((GIVEN | {"seed": 5}).items()))
-    assert prepare_run(left_behind, other) is None
+    assert prepare_run(left_behind, other, Patience()) is None
     assert not left_behind.exists()

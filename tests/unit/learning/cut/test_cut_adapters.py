@@ -16,7 +16,7 @@ from emulator.learning.data.batches import draw_rows, make_batch
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.model.export import peft_name, to_peft
 from emulator.learning.settings import NumericSettings
-from emulator.records import Arrays, Job, TrainingDefaults, Update
+from emulator.records import Arrays, Job, LocalOptimizer, TrainingDefaults, Update
 from emulator.seeds import Seeds
 from tests.unit.learning.tiny_models import tiny_content
 
@@ -225,3 +225,23 @@ def test_a_cohort_too_large_for_one_pass_trains_as_in_one(content: HostContent) 
         assert one.metrics["train_loss"] == pytest.approx(other.metrics["train_loss"], abs=1e-6)
         for name in state:
             assert np.abs(one.payload[name] - other.payload[name]).max() < 1e-5, name
+
+
+def test_the_top_is_clipped_by_a_norm_of_its_own(content: HostContent) -> None:
+    state = server_state(content)
+    settings = replace(SETTINGS, optimizer=LocalOptimizer(name="sgd", max_gradient_norm=1e-3))
+    work = jobs(state, 4, 4)
+    updates = DeviceHost(content, settings).train(MERGED, FORM, work)
+    for update, job in zip(updates, work, strict=True):
+        bottom = FORM.project(state, job.assignment)
+        # One step of SGD on a gradient of that norm; the rates of bottom and top differ.
+        for rate, is_own in ((RATE, True), (TOP_RATE, False)):
+            moved = [
+                (update.payload[name] - state[name]).ravel() for name in update.payload if (name in bottom) == is_own
+            ]
+            assert np.linalg.norm(np.concatenate(moved)) == pytest.approx(1e-3 * rate, rel=1e-2)
+    assert all(
+        np.array_equal(updates[0].payload[name], updates[1].payload[name])
+        for name in updates[0].payload
+        if name not in FORM.project(state, work[0].assignment)
+    )

@@ -11,6 +11,7 @@ from emulator.errors import DataError
 from emulator.forms.lora import LoraForm
 from emulator.learning.data.batches import make_batch
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost
 from emulator.learning.prepare import prepare
 from emulator.learning.settings import NumericSettings
@@ -37,8 +38,7 @@ def test_a_pair_is_given_to_the_model_as_transformers_gives_it(tmp_path: Path) -
         data=write_pairs(tmp_path),
         seq_len=24,
         n_devices=2,
-        scheme="iid",
-        alpha=1.0,
+        partition=Partition(),
         run_seed=3,
     )
     host = DeviceHost(content, NumericSettings(run_seed=3, weight_decay=0.0))

@@ -9,10 +9,10 @@ from emulator.report.terminal.summary import render, summarise
 from emulator.results.reader import RunFrames
 
 
-def rendered(frames: RunFrames, width: int = 100) -> str:
+def rendered(frames: RunFrames, width: int = 100, score: str | None = None) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        console.print(render(summarise(frames)))
+        console.print(render(summarise(frames, score=score)))
     return capture.get()
 
 
@@ -25,7 +25,7 @@ def without_rows(frames: RunFrames) -> RunFrames:
 def test_figures_of_the_whole_run(frames: RunFrames) -> None:
     summary = summarise(frames)
     assert (summary.n_rounds, summary.n_devices, summary.emulated_s) == (3, 4, 60.0)
-    assert (summary.final_accuracy, summary.best_accuracy, summary.majority_accuracy) == (0.75, 0.75, 0.25)
+    assert (summary.final_score, summary.best_score, summary.majority_accuracy) == (0.75, 0.75, 0.25)
     assert summary.mean_waiting_s == pytest.approx((6 + 9.25 + 9.5) / 3)
     assert (summary.download_bytes, summary.upload_bytes) == (10_000, 9_000)
     assert summary.energy_j == 3 * 411 + 40 + 43 + 40
@@ -36,19 +36,19 @@ def test_figures_of_the_whole_run(frames: RunFrames) -> None:
 def test_the_best_accuracy_may_be_before_the_last(frames: RunFrames) -> None:
     rounds = frames.rounds.assign(accuracy=[0.5, 0.9, 0.75])
     summary = summarise(frames.replaced(rounds=rounds))
-    assert (summary.final_accuracy, summary.best_accuracy) == (0.75, 0.9)
+    assert (summary.final_score, summary.best_score) == (0.75, 0.9)
 
 
 def test_time_to_accuracy_is_that_of_the_first_evaluated_round_that_reaches_it(frames: RunFrames) -> None:
     # 0.5 after round 0 at 20 s, nothing measured after round 1, 0.75 after round 2 at 60 s.
-    summary = summarise(frames, accuracies=[0.3, 0.5, 0.55, 0.75, 0.8])
-    assert summary.time_to_accuracy_s == ((0.3, 20.0), (0.5, 20.0), (0.55, 60.0), (0.75, 60.0), (0.8, None))
+    summary = summarise(frames, wanted=[0.3, 0.5, 0.55, 0.75, 0.8])
+    assert summary.time_to_score_s == ((0.3, 20.0), (0.5, 20.0), (0.55, 60.0), (0.75, 60.0), (0.8, None))
 
 
 def test_default_accuracies_are_multiples_of_a_twentieth_between_majority_and_best(frames: RunFrames) -> None:
-    assert [wanted for wanted, _ in summarise(frames).time_to_accuracy_s] == [0.6, 0.65, 0.7, 0.75]
+    assert [wanted for wanted, _ in summarise(frames).time_to_score_s] == [0.6, 0.65, 0.7, 0.75]
     good_majority = frames.replaced(info=frames.info | {"majority_accuracy": 0.65})
-    assert [wanted for wanted, _ in summarise(good_majority).time_to_accuracy_s] == [0.7, 0.75]
+    assert [wanted for wanted, _ in summarise(good_majority).time_to_score_s] == [0.7, 0.75]
 
 
 def test_boards_without_power_figures_are_named_in_the_place_of_0_joules(frames: RunFrames) -> None:
@@ -67,7 +67,7 @@ def test_times_count_from_the_start_of_the_run(frames: RunFrames) -> None:
     rounds = frames.rounds.assign(start_s=frames.rounds["start_s"] + 100, end_s=frames.rounds["end_s"] + 100)
     summary = summarise(frames.replaced(rounds=rounds))
     assert summary.emulated_s == 60.0
-    assert summary.accuracy_curve == ((20.0, 0.5), (60.0, 0.75))
+    assert summary.score_curve == ((20.0, 0.5), (60.0, 0.75))
 
 
 def test_figures_by_device_type(frames: RunFrames) -> None:
@@ -92,8 +92,8 @@ def test_wall_time_is_that_of_the_run_once_it_has_ended(frames: RunFrames) -> No
 def test_a_run_without_rounds_has_a_summary(frames: RunFrames) -> None:
     empty = without_rows(frames).replaced(info={"status": "running"})
     summary = summarise(empty)
-    assert (summary.n_rounds, summary.best_accuracy, summary.mean_waiting_s, summary.wall_s) == (0, None, None, None)
-    assert summary.profiles == summary.time_to_accuracy_s == ()
+    assert (summary.n_rounds, summary.best_score, summary.mean_waiting_s, summary.wall_s) == (0, None, None, None)
+    assert summary.profiles == summary.time_to_score_s == ()
     assert "not evaluated" in rendered(empty)
 
 
@@ -135,3 +135,19 @@ def test_a_device_type_that_was_never_in_the_cohort_has_no_means(frames: RunFram
     devices.loc[devices["profile"] == "spare", "status"] = "idle"
     row = next(line for line in rendered(frames.replaced(devices=devices)).splitlines() if line.startswith("spare"))
     assert row.split()[1:7] == ["1", "0", "–", "–", "–", "–"]
+
+
+def test_a_run_without_accuracy_is_summed_up_by_what_people_quote_of_it(frames: RunFrames) -> None:
+    rounds = frames.rounds.assign(accuracy=float("nan"), spearman=[0.1, 0.4, 0.31], mse=[3.0, 1.0, 2.0])
+    run = frames.replaced(rounds=rounds)
+
+    summary = summarise(run)
+    assert (summary.score, summary.final_score, summary.best_score) == ("spearman", 0.31, 0.4)
+    assert [value for value, _ in summary.time_to_score_s] == [0.25, 0.3, 0.35, 0.4]
+
+    by_error = summarise(run, score="mse")
+    assert (by_error.final_score, by_error.best_score, by_error.time_to_score_s) == (2.0, 1.0, ())
+    shown = rendered(run, score="mse")
+    assert "squared error" in shown
+    assert "2.000 (best 1.000)" in shown
+    assert "reached" not in shown
