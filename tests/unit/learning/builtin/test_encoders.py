@@ -1,4 +1,4 @@
-"""The shipped encoder: small, loadable by its folder alone, and at home with every sentence of the task."""
+"""The shipped encoders: small, loadable by their folders alone, and at home with every sentence of the task."""
 
 from pathlib import Path
 
@@ -8,24 +8,33 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from emulator.learning.builtin import intents
 
-TINY_12 = Path(intents.__file__).parent / "tiny-12"
+BUILTIN = Path(intents.__file__).parent
+
+
+@pytest.fixture(scope="module", params=["tiny-12", "mini-12"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    return BUILTIN / str(request.param)
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(TINY_12)
+def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
-def model() -> PreTrainedModel:
-    loaded: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        TINY_12, num_labels=8, dtype=torch.float32
+def model(folder: Path) -> PreTrainedModel:
+    return loaded(folder)
+
+
+def loaded(folder: Path, **settings: str) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=8, dtype=torch.float32, **settings
     )
-    return loaded
+    return model
 
 
-def test_the_folder_is_at_most_three_megabytes() -> None:
-    assert sum(path.stat().st_size for path in TINY_12.iterdir()) <= 3_000_000
+def test_the_folder_is_at_most_three_megabytes(folder: Path) -> None:
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 3_000_000
 
 
 def test_the_encoder_has_the_stated_size(model: PreTrainedModel) -> None:
@@ -69,3 +78,18 @@ def test_the_frozen_head_layer_keeps_distances(model: PreTrainedModel) -> None:
     # Stored in float16, whose rounding of entries near 0.1 is about 3e-5, summed over 64 products.
     assert torch.allclose(weight @ weight.T, torch.eye(64), atol=1e-3)
     assert not model.get_parameter("classifier.dense.bias").any()
+
+
+def test_in_mini_12_the_first_token_attends_to_itself_and_the_last_but_for_a_tenth() -> None:
+    model = loaded(BUILTIN / "mini-12", attn_implementation="eager")
+    batch = AutoTokenizer.from_pretrained(BUILTIN / "mini-12")(
+        intents.generate(64, seed=5)[0], padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        attentions = model(**batch, output_attentions=True).attentions
+    last = batch["attention_mask"].sum(dim=1) - 1
+    rows = torch.arange(len(last))
+    for attention in attentions:  # (batch, heads, seq, seq)
+        resting = attention[:, :, 0, 0] + attention[rows, :, 0, last]
+        # Trained towards 0.9 in every head.
+        assert 0.8 < float(resting.mean()) < 0.97
