@@ -30,6 +30,7 @@ class Workload:
     n_layers: int
     hidden_size: int
     depth: int
+    n_heads: int = N_HEADS
 
 
 FULL_DEPTH = Workload(n_devices=80, n_steps=2, batch_size=8, seq_len=32, n_layers=12, hidden_size=64, depth=12)
@@ -51,7 +52,7 @@ def model_config(workload: Workload) -> dict[str, object]:
         "vocab_size": VOCABULARY,
         "hidden_size": workload.hidden_size,
         "num_hidden_layers": workload.n_layers,
-        "num_attention_heads": N_HEADS,
+        "num_attention_heads": workload.n_heads,
         "intermediate_size": 4 * workload.hidden_size,
         "max_position_embeddings": workload.seq_len,
         "num_labels": N_LABELS,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.backends.stack_size import devices_stacked
 from emulator.config import Config
+from emulator.errors import ConfigError
 from emulator.forms.base import FrozenWeights, Site
-from emulator.learning.settings import NumericSettings
+from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.records import Arrays, Prepared
 from emulator.running.compose import cluster_of, device_speeds
 from emulator.running.objectives import run_objective
@@ -33,9 +34,15 @@ if TYPE_CHECKING:
 
 
 def numeric_settings(config: Config) -> NumericSettings:
-    """How hosts compute. It follows from the configuration alone, never from the number of hosts."""
+    """How hosts compute. It follows from the configuration alone, never from the number of hosts.
+
+    Raises:
+        ConfigError: the arithmetic that is asked for is not that of a CPU, or there is no such model.
+    """
     training = config.training
     per_actor, on_gpu = config.backend.devices_per_actor, bool(config.backend.gpu_share)
+    if training.precision == "tf32" and config.backend.gpus_per_host == 0:
+        raise ConfigError(NO_TF32)
     stacked = devices_stacked(config, on_gpu)
     return NumericSettings(
         run_seed=config.seed,

@@ -43,8 +43,9 @@ class TrainingConfig(Section):
     (Li et al. 2020). Reported losses are without it."""
     dropout: bool = False
     """Whether the model's own dropout is active in training."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic in which the models are really trained here."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Arithmetic in which the models are really trained here. tf32 is for GPUs alone: float32 in memory, of which a GPU
+    multiplies the first 10 bits of the fractions."""
     devices_stacked: Literal["auto"] | Count = "auto"
     """How many devices are trained in one forward and backward pass; auto: on a CPU up to 16 where the model is thin,
     fewer where a layer fills a core by itself, on a GPU all that fit. It follows from model and batch size alone."""

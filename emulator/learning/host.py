@@ -16,21 +16,21 @@ from torch import Tensor
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.base import StackedAdapters
-from emulator.learning.data.batches import Batch, make_batch
+from emulator.learning.data.batches import Batch, ResidentTokens
 from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData
 from emulator.learning.model.encoder import speed_up
 from emulator.learning.model.loading import FrozenModel
 from emulator.learning.model.prefix import Around, PrefixCache, SkippableLayers
 from emulator.learning.objective.base import Learning
-from emulator.learning.settings import NumericSettings
+from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.objective.base import Objective
 from emulator.objective.classification import Classification
 from emulator.records import Arrays, EvaluationShard, Job, Update
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 MOST_KEPT_BYTES, LARGEST_KEPT_BYTES = 2**31 - 1, 32 * 2**20  # the largest that glibc takes
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,11 +75,13 @@ class DeviceHost:
         self.learning: Learning = imported(content.objective.learning)(content.objective)
         self.learning.fit(self.model)
         speed_up(self.model, content.model)
+        self.train_tokens = ResidentTokens(content.train, settings.device)
+        self.test_tokens = ResidentTokens(content.test, settings.device)
         self._layers = SkippableLayers(self.model, content.model)
         width, budget = self.model.config.hidden_size, settings.prefix_cache_bytes
         # Held-out data comes first: evaluation uses all of it, training a part of its data in each round.
-        self._test_prefix = PrefixCache(self._layers, content.test, width, budget)
-        self._train_prefix = PrefixCache(self._layers, content.train, width, budget - self._test_prefix.n_bytes)
+        self._test_prefix = PrefixCache(self._layers, self.test_tokens, width, budget)
+        self._train_prefix = PrefixCache(self._layers, self.train_tokens, width, budget - self._test_prefix.n_bytes)
         self._attached: tuple[AdapterForm, StackedAdapters] | None = None
         self.on_step: Callable[[int], None] = lambda step: None
         """Called after each local step of a stack, with its number from 0: for whoever sets the pace of training."""
@@ -98,7 +100,7 @@ class DeviceHost:
         first_layer, total = adapters.lowest_layer(state), EvaluationShard(0.0, 0, 0)
         with torch.no_grad():
             for start in range(0, len(ordered), size):
-                batch = make_batch(ordered[start : start + size], data, self.settings.device)
+                batch = self.test_tokens.batch(ordered[start : start + size])
                 total += self.learning.score(self.logits(batch, data, first_layer), batch)
         return total
 
@@ -163,11 +165,15 @@ def begin_process(settings: NumericSettings) -> None:
     """Sets up this process for what ``settings`` ask of it.
 
     Raises:
-        ConfigError: they ask for a GPU and there is none.
+        ConfigError: they ask for a GPU and there is none, or for what only a GPU can.
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("backend.gpus_per_host asks for a GPU, but torch finds none here; set it to 0 for the CPU")
+    if settings.precision == "tf32" and settings.device == "cpu":
+        raise ConfigError(NO_TF32)
     torch.set_num_threads(settings.threads)
+    # For convolutions torch allows it unless told otherwise.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
     _keep_freed_memory()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from emulator.forms.base import AdapterForm
-from emulator.learning.data.batches import draw_rows, stacked_batch
+from emulator.learning.data.batches import draw_rows
 from emulator.learning.host import DeviceHost
 from emulator.learning.model.quantization import ActivationQuantizer, rounding_keys
 from emulator.learning.optimizer import Gradients, stacked_optimizer
@@ -34,6 +34,7 @@ class LocalTraining:
         self.seeds = Seeds(host.settings.run_seed)
         self.adapters = host.attach(form)
         self.losses = torch.zeros(len(jobs), device=host.settings.device)
+        self._loss_sums: list[float] = []
 
     def penalty(self, n_active: int) -> Tensor | None:
         """What is added to the sum of the first ``n_active`` devices' losses."""
@@ -56,7 +57,7 @@ class LocalTraining:
     def metrics(self, row: int) -> Mapping[str, float]:
         """What device ``row`` reports as numbers."""
         n_steps = self.jobs[row].assignment.n_steps
-        return {"train_loss": float(self.losses[row]) / n_steps} if n_steps else {}
+        return {"train_loss": self._loss_sums[row] / n_steps} if n_steps else {}
 
     def reported(self, row: int) -> Arrays:
         """What device ``row`` reports as arrays."""
@@ -75,6 +76,7 @@ class LocalTraining:
         assignments = [job.assignment for job in self.jobs]
         self.adapters.load([self.held(job) for job in self.jobs], assignments)
         self._train(assignments)
+        self._loss_sums = self.losses.tolist()  # of all devices at once: what computes them is waited for here alone
         updates = {
             job.key: Update(
                 device_id=job.device_id,
@@ -117,7 +119,7 @@ class LocalTraining:
                     if len(passes) > 1:
                         self.adapters.activate(part.stop, part.start)
                     own_rows = [rows[row][step] for row in part]
-                    batch = stacked_batch(own_rows, host.content.train, settings.device)
+                    batch = host.train_tokens.stacked_batch(own_rows)
                     logits = host.logits(batch, host.content.train, first_layer)
                     losses = host.learning.losses(logits, batch, len(part))
                     penalty = self.penalty(n_active)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from emulator.learning.attach.stack import ParameterStack
+from emulator.learning.data.upload import uploaded
 from emulator.records import LocalOptimizer
 
 BETAS = (0.9, 0.999)
@@ -108,7 +109,7 @@ class Gradients:
         self._start = stack.values.clone() if asked.proximal_mu else None
         self._is_trained: Tensor | None = None
         if asked.max_gradient_norm is not None and not stack.trained.all():
-            self._is_trained = torch.from_numpy(stack.trained).to(stack.values.device)
+            self._is_trained = uploaded(stack.trained, str(stack.values.device))
         self._held_together = held_together
 
     def clear(self) -> None:

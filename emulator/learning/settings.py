@@ -5,7 +5,12 @@ from typing import Literal
 
 from emulator.records import ADAMW, LocalOptimizer
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+NO_TF32 = (
+    "training.precision = 'tf32' is arithmetic of GPUs, and this run trains on the CPU (backend.gpus_per_host = 0); "
+    "give float32 or bfloat16"
+)
 
 DEVICES_STACKED = 16
 """How many devices share a pass at most unless a config says otherwise. On a CPU core 8 to 20 are equally fast each."""
@@ -20,7 +25,8 @@ class NumericSettings:
         weight_decay: AdamW's decoupled weight decay; that of SGD is added to the gradient.
         optimizer: how devices change what they train.
         threads: torch threads of each host.
-        precision: of the frozen weights and the activations; adapters, head, loss and optimizer stay in float32.
+        precision: of the frozen weights and the activations; adapters, head, loss and optimizer stay in float32. With
+            ``tf32`` all numbers are kept in float32, and a GPU multiplies them with 10 bits of their fractions.
         dropout: train with the model's own dropout instead of in evaluation mode.
         devices_stacked: at most so many devices share a forward and backward pass.
         eval_shard_size: rows of held-out data whose sums are added up together.

@@ -1,5 +1,7 @@
 """Sweep files of the benchmarks are whole: every policy is in one, every gate finds its groups."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,17 @@ def test_claims_are_quoted_and_measured_over_three_seeds(system: str) -> None:
 
     assert "arXiv" in first
     assert {run.config.seed for run in sweep(f"claims/{system}.toml").runs} == {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_what_measures_a_gpu_runs_without_one_and_then_writes_nothing() -> None:
+    page = BENCHMARKS / "gpu.md"
+    before = page.read_bytes() if page.exists() else None
+
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--small"]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent, check=False)
+
+    assert finished.returncode == 0, finished.stderr
+    rows = [line for line in finished.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) == (2 + 4) + (2 + 2) + (2 + 3)  # heads with their rules, then what was measured
+    assert (page.read_bytes() if page.exists() else None) == before

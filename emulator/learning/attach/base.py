@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.stack import ParameterStack
+from emulator.learning.data.upload import uploaded
 from emulator.learning.model.linear import StackedHeadLinear
 from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
@@ -116,8 +117,8 @@ class StackedAdapters(ABC):
         When every device trains everything, ``(n_devices, 1)``, which costs the optimizer less.
         """
         trained = self.stack.trained
-        rates = torch.tensor([one.learning_rate for one in assignments], dtype=torch.float32)[:, None]
-        return (rates if trained.all() else rates * torch.from_numpy(trained)).to(self.stack.values.device)
+        rates = np.array([one.learning_rate for one in assignments], dtype=np.float32)[:, None]
+        return uploaded(rates if trained.all() else rates * trained, self._device)
 
     def _trains(self, name: str, assignment: Assignment) -> bool:
         return name not in self.array_layers or self.trains(name, assignment)  # every device trains the head

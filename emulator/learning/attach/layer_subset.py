@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.lora import StackedLora
+from emulator.learning.data.upload import uploaded
 from emulator.learning.model.linear import Adapter
 from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
@@ -50,7 +52,7 @@ class StackedLayerSubsetLora(StackedLora):
         for index in range(len(self._layers)):
             owners = [row for row, had in enumerate(self._had[first:n_devices]) if index in had]
             has_all = len(owners) == self._n_active
-            self._owners[index] = None if has_all else torch.tensor(owners, dtype=torch.int64, device=self._device)
+            self._owners[index] = None if has_all else uploaded(np.array(owners, dtype=np.int64), self._device)
         super().activate(n_devices, first)
 
     def connect(self) -> None:

@@ -99,7 +99,7 @@ class StackedPrunedLora(StackedLora):
             reader.mask = None
             if name in self.stack.shapes:
                 mask = self.stack.leaf(name) > 0.5
-                if not bool(mask.all()):
+                if not (self.stack.written(name) > 0.5).all():
                     reader.mask = mask.repeat_interleave(_n_inputs(reader.reader) // mask.shape[1], dim=1)
 
     def adapted(self) -> Iterator[AdaptedMatrix]:

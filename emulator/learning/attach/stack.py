@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emulator.learning.data.upload import uploaded
+
 
 class ParameterStack:
     """Named parameters of ``n_devices`` devices in one ``(n_devices, n_parameters)`` float32 buffer.
@@ -44,11 +46,11 @@ class ParameterStack:
     def columns(self, names: Collection[str]) -> Tensor:
         """The columns that hold the parameters ``names``, in ascending order, as an index."""
         kept = [np.arange(own.start, own.stop) for name, own in self._columns.items() if name in names]
-        return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *kept])).to(self._device)
+        return uploaded(np.concatenate([np.zeros(0, np.int64), *kept]), self._device)
 
     def upload(self) -> None:
         """Makes the tensors, once everything is written."""
-        self.values = torch.from_numpy(self._initial).to(self._device)
+        self.values = uploaded(self._initial, self._device)
         self.gradients = torch.zeros_like(self.values)
         self._is_trained = {name: bool(self.trained[:, columns].any()) for name, columns in self._columns.items()}
 
@@ -75,6 +77,10 @@ class ParameterStack:
     def leaf(self, name: str) -> Tensor:
         """``name`` of all active devices, ``(n_active, *shape)``."""
         return self._leaves[name]
+
+    def written(self, name: str) -> NDArray[np.float32]:
+        """What was written of ``name`` for the active devices, ``(n_active, *shape)``; nothing is waited for."""
+        return self._initial[:, self._columns[name]].reshape(-1, *self.shapes[name])[self._active]
 
     def gradient(self, name: str) -> Tensor:
         """The gradient of ``name`` of all devices, ``(n_devices, *shape)``: a view of :attr:`gradients`."""

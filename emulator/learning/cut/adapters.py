@@ -6,11 +6,13 @@ device and the top at the server are one row of a stack: the bottom's arrays and
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.cut import CutAssignment
+from emulator.learning.data.upload import uploaded
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
 from emulator.records import Arrays, Assignment, Job
@@ -77,7 +79,7 @@ def merged_gradient(gradients: Tensor, batch_sizes: Sequence[int]) -> Tensor:
 
     ``gradients (n_devices, n_parameters)`` are those of the devices' own mean losses.
     """
-    sizes = torch.tensor(batch_sizes, dtype=gradients.dtype, device=gradients.device)
+    sizes = uploaded(np.array(batch_sizes, dtype=np.float32), str(gradients.device)).to(gradients)
     return (sizes / sizes.sum()) @ gradients
 
 

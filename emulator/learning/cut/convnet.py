@@ -20,6 +20,7 @@ from emulator.forms.cut import CutAssignment
 from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.images import ImageData
 from emulator.learning.data.partition import Rows
+from emulator.learning.data.upload import uploaded
 from emulator.learning.host import begin_process, imported
 from emulator.learning.objective.classification import label_shard
 from emulator.learning.settings import NumericSettings
@@ -82,7 +83,7 @@ class ConvNetHost:
     def batch(self, data: ImageData, rows: Rows) -> tuple[Tensor, Tensor]:
         """Pixels and labels of the given rows."""
         device = self.settings.device
-        return torch.from_numpy(data.pixels[rows]).to(device), torch.from_numpy(data.labels[rows]).to(device)
+        return uploaded(data.pixels[rows], device), uploaded(data.labels[rows], device)
 
     def prefix(self) -> tuple[int, int]:
         """Nothing is frozen, so nothing is kept."""
@@ -99,7 +100,7 @@ class MergedConvNet:
         bottom = form.project(state, jobs[0].assignment)
         self._bottoms = [self._leaves(form.project(job.state, job.assignment)) for job in jobs]
         self._top = self._leaves({name: array for name, array in state.items() if name not in bottom})
-        self._losses = [0.0 for _ in jobs]
+        self._losses = torch.zeros(len(jobs), dtype=torch.float64, device=host.settings.device)
 
     def run(self) -> list[Update]:
         """The updates, in the order of the jobs: each device's bottom, and the top."""
@@ -120,7 +121,7 @@ class MergedConvNet:
                 n_examples=len(host.content.local_rows(job.device_id)),
                 metrics={"train_loss": loss / job.assignment.n_steps},
             )
-            for job, bottom, loss in zip(self._jobs, self._bottoms, self._losses, strict=True)
+            for job, bottom, loss in zip(self._jobs, self._bottoms, self._losses.tolist(), strict=True)
         ]
 
     def _step(self, active: Sequence[int], rows: Sequence[Rows]) -> None:
@@ -142,7 +143,7 @@ class MergedConvNet:
             _descend(bottom, dict(zip(bottom, gradients, strict=True)), self._jobs[index].assignment.learning_rate)
         _descend(self._top, dict(zip(names, top_gradients, strict=True)), self._top_learning_rate(active[0]))
         for index, own in zip(active, torch.split(entropies.detach(), sizes), strict=True):
-            self._losses[index] += float(own.mean())
+            self._losses[index] += own.mean()
 
     def _top_learning_rate(self, index: int) -> float:
         assignment = self._jobs[index].assignment

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from emulator.learning.data.options import OptionRows
 from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData, cut_length
+from emulator.learning.data.upload import uploaded
 from emulator.records import Job
 from emulator.seeds import Seeds
 
@@ -23,17 +23,20 @@ class Batch:
     ``rows`` are their numbers in the data; ``input_ids (rows, length)``; no ``attention_mask`` stands for one of all
     ones; ``labels (rows,)``, or ``(rows, n_labels)`` for sets of labels; ``weights (rows,)`` are 1 / batch size of the
     row's device, 0 for rows that only pad. ``scored (rows, length)`` are the tokens that the loss is about, where it is
-    about tokens; ``token_types`` tell those of the second text of a pair, for models that ask for it; ``positions``
-    ``(rows, length)`` are those of tokens in their own text, where several share a row; ``options`` tells of which
-    choice each row is an option.
+    about tokens; ``before_scored (n_scored,)`` are the places of those in front of them, counted over all rows;
+    ``token_types`` tell those of the second text of a pair, for models that ask for it; ``positions (rows, length)``
+    are those of tokens in their own text, where several share a row; ``options`` tells of which choice each row is an
+    option. ``index`` has ``rows`` where the model computes.
     """
 
     rows: Rows
+    index: Tensor
     input_ids: Tensor
     attention_mask: Tensor | None
     labels: Tensor
     weights: Tensor
     scored: Tensor | None = None
+    before_scored: Tensor | None = None
     token_types: Tensor | None = None
     positions: Tensor | None = None
     options: OptionRows | None = None
@@ -50,37 +53,72 @@ def draw_rows(job: Job, local_rows: Rows, seeds: Seeds) -> Rows:
     return np.resize(rng.permutation(local_rows), size)
 
 
+class ResidentTokens:
+    """Token data where a model computes: a batch of them is put together there, and takes no more than its rows.
+
+    Args:
+        data: on a CPU their memory is shared.
+        device: torch's name of where to compute.
+    """
+
+    def __init__(self, data: TokenData, device: str) -> None:
+        self.data, self.device = data, device
+        self._input_ids, self._labels = uploaded(data.input_ids, device), uploaded(data.labels, device)
+        self._lengths = uploaded(data.lengths, device)
+        self._scored = None if data.scored is None else uploaded(data.scored, device)
+        self._token_types = None if data.token_types is None else uploaded(data.token_types, device)
+        self._positions = None if data.positions is None else uploaded(data.positions, device)
+
+    def stacked_batch(self, rows: Sequence[Rows]) -> Batch:
+        """Joins one batch of rows per device; devices with smaller batches repeat their first row at weight 0."""
+        width = max(len(own) for own in rows)
+        padded = np.stack([np.pad(own, (0, width - len(own)), constant_values=own[0]) for own in rows]).reshape(-1)
+        counts = np.array([len(own) for own in rows])[:, None]
+        weights = np.where(np.arange(width) < counts, 1 / counts, 0).astype(np.float32).reshape(-1)
+        return self.batch(padded, weights)
+
+    def batch(self, rows: Rows, weights: NDArray[np.float32] | None = None) -> Batch:
+        """The given ``rows``, cut to the longest of them."""
+        lengths = self.data.lengths[rows]
+        length = cut_length(lengths, self.data.input_ids.shape[1])
+        index = uploaded(rows, self.device)
+        mask = None
+        if lengths.min() < length:
+            mask = torch.arange(length, device=self.device) < self._lengths.index_select(0, index)[:, None]
+        if weights is None:
+            weights = np.ones(len(rows), dtype=np.float32)
+        return Batch(
+            rows=rows,
+            index=index,
+            input_ids=self._input_ids[:, :length].index_select(0, index).long(),
+            attention_mask=mask,
+            labels=self._labels.index_select(0, index),
+            weights=uploaded(weights, self.device),
+            scored=None if self._scored is None else self._scored[:, :length].index_select(0, index),
+            before_scored=self._before_scored(rows, length),
+            token_types=_numbers(self._token_types, index, length),
+            positions=_numbers(self._positions, index, length),
+            options=None if self.data.options is None else self.data.options.of(rows),
+        )
+
+    def _before_scored(self, rows: Rows, length: int) -> Tensor | None:
+        if self.data.scored is None:
+            return None
+        follows = np.zeros((len(rows), length), dtype=bool)
+        follows[:, :-1] = self.data.scored[rows, 1:length]
+        return uploaded(np.flatnonzero(follows), self.device)
+
+
+def _numbers(of_tokens: Tensor | None, index: Tensor, length: int) -> Tensor | None:
+    """A number of each token of the rows of ``index``, ``(rows, length)``."""
+    return None if of_tokens is None else of_tokens[:, :length].index_select(0, index).long()
+
+
 def stacked_batch(rows: Sequence[Rows], data: TokenData, device: str) -> Batch:
-    """Joins one batch of rows per device; devices with smaller batches repeat their first row at weight 0."""
-    width = max(len(own) for own in rows)
-    padded = np.stack([np.pad(own, (0, width - len(own)), constant_values=own[0]) for own in rows]).reshape(-1)
-    counts = np.array([len(own) for own in rows])[:, None]
-    weights = np.where(np.arange(width) < counts, 1 / counts, 0).astype(np.float32).reshape(-1)
-    return make_batch(padded, data, device, weights)
+    """As :meth:`ResidentTokens.stacked_batch`, for a single batch."""
+    return ResidentTokens(data, device).stacked_batch(rows)
 
 
 def make_batch(rows: Rows, data: TokenData, device: str, weights: NDArray[np.float32] | None = None) -> Batch:
-    """The given ``rows`` of ``data``, cut to the longest of them."""
-    lengths = data.lengths[rows]
-    length = cut_length(lengths, data.input_ids.shape[1])
-    mask = torch.from_numpy(np.arange(length) < lengths[:, None]).to(device) if lengths.min() < length else None
-    if weights is None:
-        weights = np.ones(len(rows), dtype=np.float32)
-    return Batch(
-        rows=rows,
-        input_ids=torch.from_numpy(data.input_ids[rows, :length].astype(np.int64)).to(device),
-        attention_mask=mask,
-        labels=torch.from_numpy(data.labels[rows]).to(device),
-        weights=torch.from_numpy(weights).to(device),
-        scored=None if data.scored is None else torch.from_numpy(data.scored[rows, :length]).to(device),
-        token_types=_numbers(data.token_types, rows, length, device),
-        positions=_numbers(data.positions, rows, length, device),
-        options=None if data.options is None else data.options.of(rows),
-    )
-
-
-def _numbers(of_tokens: NDArray[Any] | None, rows: Rows, length: int, device: str) -> Tensor | None:
-    """A number of each token of ``rows``, ``(rows, length)``."""
-    if of_tokens is None:
-        return None
-    return torch.from_numpy(of_tokens[rows, :length].astype(np.int64)).to(device)
+    """As :meth:`ResidentTokens.batch`, for a single batch."""
+    return ResidentTokens(data, device).batch(rows, weights)

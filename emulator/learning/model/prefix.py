@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from emulator.learning.data.batches import Batch, make_batch
+from emulator.learning.data.batches import Batch, ResidentTokens
 from emulator.learning.data.partition import Rows
-from emulator.learning.data.tokens import TokenData
+from emulator.learning.model.encoder import LAYOUTS
 from emulator.learning.model.loading import FrozenModel
 
 Around = Callable[[int, Tensor, object], AbstractContextManager[None]]
@@ -30,11 +30,11 @@ class PrefixCache:
     Which rows are covered follows from the budget alone, never from what was asked before.
     """
 
-    def __init__(self, layers: "SkippableLayers", data: TokenData, hidden_size: int, budget_bytes: int) -> None:
-        self._layers, self._data = layers, data
-        self._row_shape = (data.input_ids.shape[1], hidden_size)
+    def __init__(self, layers: "SkippableLayers", tokens: ResidentTokens, hidden_size: int, budget_bytes: int) -> None:
+        self._layers, self._tokens = layers, tokens
+        self._row_shape = (tokens.data.input_ids.shape[1], hidden_size)
         self._row_bytes = int(np.prod(self._row_shape)) * layers.dtype.itemsize
-        self.n_covered = min(len(data.lengths), max(budget_bytes, 0) // self._row_bytes)
+        self.n_covered = min(len(tokens.data.lengths), max(budget_bytes, 0) // self._row_bytes)
         self.n_bytes = self.n_covered * self._row_bytes
         self._layer = 0
         self._hidden: Tensor
@@ -50,10 +50,9 @@ class PrefixCache:
             self._hidden = torch.zeros(self.n_covered, *self._row_shape, dtype=self._layers.dtype, device=batch.device)
         blocks = np.unique(batch.rows // BLOCK_ROWS)
         for block in blocks[~self._is_known[blocks]]:
-            self._compute(np.arange(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, self.n_covered)), batch.device)
+            self._compute(np.arange(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, self.n_covered)))
             self._is_known[block] = True
-        rows = torch.from_numpy(batch.rows).to(batch.device)
-        return self._hidden[:, : batch.input_ids.shape[1]].index_select(0, rows)
+        return self._hidden[:, : batch.input_ids.shape[1]].index_select(0, batch.index)
 
     @property
     def n_layers(self) -> int:
@@ -65,8 +64,8 @@ class PrefixCache:
         """What the blocks known so far take."""
         return min(int(self._is_known.sum()) * BLOCK_ROWS, self.n_covered) * self._row_bytes
 
-    def _compute(self, rows: Rows, device: str) -> None:
-        batch = make_batch(rows, self._data, device)
+    def _compute(self, rows: Rows) -> None:
+        batch = self._tokens.batch(rows)
         hidden = self._layers.input_of(self._layer, batch)
         self._hidden[rows[0] : rows[-1] + 1, : hidden.shape[1]] = hidden
 
@@ -84,6 +83,7 @@ class SkippableLayers:
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel) -> None:
         self._model = model
         self.dtype: torch.dtype = model.dtype
+        self._is_encoder = type(model).__name__ in LAYOUTS and not getattr(model.config, "is_decoder", False)
         self._given: tuple[int, Tensor] | None = None
         self._wanted: int | None = None
         self.around: Around | None = None
@@ -98,9 +98,19 @@ class SkippableLayers:
             types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
             if batch.positions is not None:  # which alone tell where texts that share a row begin
                 return self._model(input_ids=batch.input_ids, position_ids=batch.positions)
-            return self._model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **types)
+            return self._model(input_ids=batch.input_ids, attention_mask=self._mask(batch), **types)
         finally:
             self._given = None
+
+    def _mask(self, batch: Batch) -> Tensor | None:
+        """The mask of an encoder as its layers take it, ``(rows, 1, length, length)``.
+
+        Of one of two axes, transformers would first ask whether it hides anything, and wait for the answer.
+        """
+        mask = batch.attention_mask
+        if mask is None or not self._is_encoder:
+            return mask
+        return mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
 
     def input_of(self, layer: int, batch: Batch, *, has_gradients: bool = False) -> Tensor:
         """The input of ``layer``, ``(rows, length, hidden)``."""

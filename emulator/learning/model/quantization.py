@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
+from emulator.learning.data.upload import uploaded
 from emulator.records import QUANTIZATION_GROUP, Job
 from emulator.seeds import Seeds
 
@@ -144,7 +145,7 @@ class ActivationQuantizer:
         width = max(len(keys) for keys in own)
         # Rows that fill up a smaller batch weigh nothing, so their numbers do not matter.
         rows = np.concatenate([np.resize(keys, width) for keys in own])
-        self._keys = torch.from_numpy(rows).to(self._device)
+        self._keys = uploaded(rows, str(self._device))
 
     @contextmanager
     def around(self, layer: int, hidden: Tensor, others: object) -> Iterator[None]:
@@ -156,17 +157,18 @@ class ActivationQuantizer:
             yield
             return
         given = {_address(other) for other in tree_leaves(others) if isinstance(other, Tensor)}
-        with torch.autograd.graph.saved_tensors_hooks(self._pack(layer, hidden.numel(), given), _unpack):
+        with torch.autograd.graph.saved_tensors_hooks(self._pack(layer, hidden, given), _unpack):
             yield
 
-    def _pack(self, layer: int, n_elements: int, given: Set[int]) -> Callable[[Tensor], Tensor | Quantized]:
+    def _pack(self, layer: int, hidden: Tensor, given: Set[int]) -> Callable[[Tensor], Tensor | Quantized]:
+        n_elements, length = hidden.numel(), hidden.shape[1]
         # A tensor that several operations need is kept once. The weak references keep addresses from being used again.
         known: dict[tuple[object, ...], tuple[Any, Quantized]] = {}
 
         def pack(tensor: Tensor) -> Tensor | Quantized:
             if _address(tensor) in given or _address(tensor) in self._parameters:
                 return tensor
-            if not self._is_activation(tensor, n_elements):
+            if not self._is_activation(tensor, n_elements, length):
                 return _without_the_rest(tensor)
             reference = _weak_reference(tensor.untyped_storage())
             place = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor._version)
@@ -178,13 +180,14 @@ class ActivationQuantizer:
 
         return pack
 
-    def _is_activation(self, tensor: Tensor, n_elements: int) -> bool:
+    def _is_activation(self, tensor: Tensor, n_elements: int, length: int) -> bool:
         if not tensor.is_floating_point() or tensor.dim() < 2 or 2 * tensor.numel() < n_elements:
             return False
         is_whole = tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()  # not a row, repeated
         if not is_whole or tensor.shape[0] % len(self._keys):
             return False
-        return float(tensor.detach().amin()) > _MASKED
+        # A mask has the tokens attended to last. Nothing else is looked into: a GPU would be waited for.
+        return tensor.shape[-1] != length or float(tensor.detach().amin()) > _MASKED
 
 
 def _without_the_rest(tensor: Tensor) -> Tensor:

@@ -100,25 +100,27 @@ class CausalLearning(Learning):
         model.set_submodule(path, self._head)
 
     def logits(self, run: Callable[[], Tensor], batch: Batch) -> Tensor:
-        assert batch.scored is not None
-        self._head.scored = batch.scored
+        assert batch.before_scored is not None
+        self._head.places = batch.before_scored
         return run()
 
     def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:
         """A device's loss is the mean over all tokens of its batch that are scored, as transformers has it."""
         scored = _scored(batch) & (batch.weights > 0)[:, None]
         n_scored = scored.view(n_devices, -1).sum(dim=1).clamp(min=1)
-        weights = scored.float() / n_scored.repeat_interleave(len(scored) // n_devices)[:, None]
-        taken = _scored(batch)
-        entropies = F.cross_entropy(logits, batch.input_ids[:, 1:][taken], reduction="none") * weights[taken]
-        rows = taken.nonzero()[:, 0]
-        return entropies.new_zeros(len(taken)).index_add(0, rows, entropies)
+        n_rows, length = batch.input_ids.shape
+        weights = (batch.weights > 0).float() / n_scored.repeat_interleave(n_rows // n_devices)
+        assert batch.before_scored is not None
+        rows = torch.div(batch.before_scored, length, rounding_mode="floor")
+        entropies = F.cross_entropy(logits, _scored_tokens(batch), reduction="none") * weights[rows]
+        return entropies.new_zeros(n_rows).index_add(0, rows, entropies)
 
     def score(self, logits: Tensor, batch: Batch) -> EvaluationShard:
-        taken = _scored(batch)
-        tokens, rows = batch.input_ids[:, 1:][taken], taken.nonzero()[:, 0]
+        assert batch.before_scored is not None
+        n_rows, length = batch.input_ids.shape
+        tokens, rows = _scored_tokens(batch), torch.div(batch.before_scored, length, rounding_mode="floor")
         is_correct = logits.argmax(dim=1) == tokens
-        n_wrong = tokens.new_zeros(len(taken)).index_add(0, rows, (~is_correct).long())
+        n_wrong = tokens.new_zeros(n_rows).index_add(0, rows, (~is_correct).long())
         if batch.options is not None:
             return _option_scores(F.cross_entropy(logits, tokens, reduction="none"), is_correct, n_wrong, rows, batch)
         return EvaluationShard(
@@ -155,13 +157,14 @@ def _option_scores(
 class ScoredHead(nn.Module):
     """A language model head that is applied only where the token that follows is learnt.
 
-    ``scored (rows, length)`` tells of each token whether it is. ``(rows, length, hidden) -> (n_scored, vocabulary)``.
+    ``places (n_scored,)`` are those of its tokens, counted over all rows. ``(rows, length, hidden) -> (n_scored,
+    vocabulary)``.
     """
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
-        self.scored: Tensor
+        self.places: Tensor
 
     @property
     def weight(self) -> Tensor:
@@ -171,7 +174,7 @@ class ScoredHead(nn.Module):
         return weight
 
     def forward(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self.head(hidden[:, :-1][self.scored[:, 1:]])
+        logits: Tensor = self.head(hidden.flatten(0, 1).index_select(0, self.places))
         return logits
 
 
@@ -179,6 +182,12 @@ def _scored(batch: Batch) -> Tensor:
     """``(rows, length - 1)``: which of all tokens but the first are learnt."""
     assert batch.scored is not None
     return batch.scored[:, 1:]
+
+
+def _scored_tokens(batch: Batch) -> Tensor:
+    """The tokens that are learnt, row by row, ``(n_scored,)``."""
+    assert batch.before_scored is not None
+    return batch.input_ids.flatten().index_select(0, batch.before_scored + 1)
 
 
 def _read_as(passages: PassageData, source: str) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora_tail import TailAssignment, tail_product
+from emulator.learning.data.upload import uploaded
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
 from emulator.records import Job, Update
@@ -38,21 +40,23 @@ class TailTraining(LocalTraining):
     def penalty(self, n_active: int) -> Tensor | None:
         stack = self.adapters.stack
         assignments = [_tail(job) for job in self.jobs[:n_active]]
-        weights = torch.tensor([one.tail_weight for one in assignments], device=stack.values.device)
-        if not weights.any():
+        if not any(one.tail_weight for one in assignments):
             return None
+        device = str(stack.values.device)
+        weights = uploaded(np.array([one.tail_weight for one in assignments], dtype=np.float32), device)
         total = weights.new_zeros(())
         for name, layer in self.adapters.array_layers.items():
             if not name.endswith("lora_A") or name not in stack.shapes:
                 continue
-            place = torch.arange(stack.shapes[name][0])
-            ranks = torch.tensor([one.ranks[layer] * (layer in one.trained_layers) for one in assignments])
-            starts = torch.tensor([one.tail_start(one.ranks[layer]) for one in assignments])
-            is_tail = ((place >= starts[:, None]) & (place < ranks[:, None])).to(weights)  # (n_active, rank)
-            tail_a = stack.leaf(name) * is_tail[:, :, None]
-            tail_b = stack.leaf(f"{name.removesuffix('lora_A')}lora_B") * is_tail[:, None, :]
+            place = np.arange(stack.shapes[name][0])
+            ranks = np.array([one.ranks[layer] * (layer in one.trained_layers) for one in assignments])
+            starts = np.array([one.tail_start(one.ranks[layer]) for one in assignments])
+            is_tail = (place >= starts[:, None]) & (place < ranks[:, None])  # (n_active, rank)
+            tail = uploaded(is_tail.astype(np.float32), device)
+            tail_a = stack.leaf(name) * tail[:, :, None]
+            tail_b = stack.leaf(f"{name.removesuffix('lora_A')}lora_B") * tail[:, None, :]
             # The gradient of a norm of nothing but zeros, as that of the first B, is 0.
-            norms = [torch.linalg.vector_norm(tail, dim=(1, 2)) for tail in (tail_a, tail_b)]
+            norms = [torch.linalg.vector_norm(one, dim=(1, 2)) for one in (tail_a, tail_b)]
             total = total + (weights * norms[0] * norms[1]).sum()
         return total
 

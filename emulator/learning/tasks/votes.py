@@ -13,6 +13,7 @@ from emulator.forms.base import AdapterForm
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm
 from emulator.forms.lora import adapter_name
 from emulator.learning.attach.diagonal import StackedDiagonalLora
+from emulator.learning.data.upload import uploaded
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
 from emulator.records import Arrays, Job, Update
@@ -95,17 +96,19 @@ class VotingTraining(LocalTraining):
     def penalty(self, n_active: int) -> Tensor | None:
         """AdaLoRA's regulariser: the mean over all A and B of ``||A A' - 1||_F`` and ``||B' B - 1||_F``."""
         stack = self.adapters.stack
-        weights = torch.tensor([one.orthogonality for one in self._assignments[:n_active]], device=stack.values.device)
-        if not weights.any():
+        assignments, device = self._assignments[:n_active], str(stack.values.device)
+        if not any(one.orthogonality for one in assignments):
             return None
-        n_ranks = [[len(ranks) for targets in one.kept for ranks in targets] for one in self._assignments[:n_active]]
-        n_matrices = torch.tensor([2 * sum(n > 0 for n in own) for own in n_ranks]).clamp(min=1).to(weights)
+        weights = uploaded(np.array([one.orthogonality for one in assignments], dtype=np.float32), device)
+        n_ranks = [[len(ranks) for targets in one.kept for ranks in targets] for one in assignments]
+        n_matrices = uploaded(np.array([max(1, 2 * sum(n > 0 for n in own)) for own in n_ranks], np.float32), device)
         total = weights.new_zeros(())
         for number, place in enumerate(self.adapters.places):
             if f"{place}lora_A" not in stack.shapes:
                 continue
-            own = torch.tensor([ranks[number] for ranks in n_ranks])[:, None]
-            identity = torch.diag_embed((torch.arange(stack.shapes[f"{place}lora_E"][0]) < own).to(weights))
+            own = np.array([ranks[number] for ranks in n_ranks])[:, None]
+            is_held = np.arange(stack.shapes[f"{place}lora_E"][0]) < own
+            identity = torch.diag_embed(uploaded(is_held.astype(np.float32), device))
             lora_a, lora_b = stack.leaf(f"{place}lora_A"), stack.leaf(f"{place}lora_B")
             for product in (torch.bmm(lora_a, lora_a.transpose(1, 2)), torch.bmm(lora_b.transpose(1, 2), lora_b)):
                 distance = torch.linalg.vector_norm(product - identity, dim=(1, 2))

@@ -7,7 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from emulator.backends.content import numeric_settings
 from emulator.backends.stacks import evaluation_shards
+from emulator.config import load_config
+from emulator.errors import ConfigError
 from emulator.forms.lora import LoraForm
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.model.export import to_peft
@@ -54,3 +57,13 @@ def test_bfloat16_stays_near_float32(content: HostContent) -> None:
     exact, rough = (DeviceHost(content, setting).evaluate(FORM, state, range(50)) for setting in settings)
     assert rough.loss_sum == pytest.approx(exact.loss_sum, rel=0.05)
     assert DeviceHost(content, settings[1]).train(TASK, FORM, jobs(state))[0].metrics["train_loss"] > 0
+
+
+def test_the_arithmetic_of_a_gpu_is_refused_on_a_cpu(content: HostContent) -> None:
+    with pytest.raises(ConfigError, match=r"'tf32' is arithmetic of GPUs.*give float32 or bfloat16"):
+        DeviceHost(content, replace(SETTINGS, precision="tf32"))
+    without = load_config(None, [("training.precision", "tf32"), ("backend.gpus_per_host", 0.0)])
+    with pytest.raises(ConfigError, match="'tf32' is arithmetic of GPUs"):
+        numeric_settings(without)
+    within = load_config(None, [("training.precision", "tf32"), ("backend.gpus_per_host", 1.0)])
+    assert numeric_settings(within).precision == "tf32"
