@@ -26,8 +26,8 @@ Deviations
     4. The abstract speaks of a frequency of aggregation that trades traffic against non-IID data, so the local steps
        are divided among the inner rounds: f costs transfers, not computation (reconstructed). Where f does not divide
        the local steps an inner round has one more rather than one less. ``shares_steps = false`` is the reading in
-       which each inner round has all of them: there hardly a group can afford f > 1, and with f = 1 throughout the groups'
-       weighted mean is that of all devices, so that grouping cannot matter.
+       which each inner round has all of them: there hardly a group can afford f > 1, and with f = 1 throughout the
+       groups' weighted mean is that of all devices, so that grouping cannot matter.
     5. Memory is not declared: a device that ran out of it holds its group below that depth.
     6. Before anything is known of a group's devices it has f = 1 and all layers; groups are then formed by labels
        alone, and again after the first round, when speeds are known.
