@@ -34,8 +34,8 @@ class AvailabilityConfig(Section):
     what comes later is left out. Without it, all up to the end of its last span."""
     trace_time_scale: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     """For trace: how many emulated seconds one of its seconds lasts; with 0.1 it goes by ten times as fast."""
-    battery_capacity_j: Annotated[float, Field(ge=1000)] | None = None
-    """For battery: what a device's battery holds, in joules (3600 are a watt-hour)."""
+    battery_capacity_j: Positive | None = None
+    """For battery: what a device's battery holds, in joules (3600 are a watt-hour); at least 1000."""
     battery_start_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0
     """For battery: how full it is when the run begins."""
     battery_least_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -91,6 +91,8 @@ OPTIONAL_KEYS = {
     "trace": ("origin_s", "trace_offset_s", "trace_loop", "trace_period_s", "trace_time_scale"),
 }
 """For each kind the keys that it takes beside them."""
+LEAST_CAPACITY_J = 1e3
+"""With less, a weak charger would bring devices on and off again many times a second."""
 LEAST_MEAN_S = 1e-3
 """Every span is drawn by itself, so that shorter ones would keep a round from ending."""
 
@@ -133,6 +135,10 @@ def availability_of(config: AvailabilityConfig, n_devices: int, seeds: Seeds) ->
 
 
 def _battery(config: AvailabilityConfig, capacity_j: float, n_devices: int) -> Battery:
+    if capacity_j < LEAST_CAPACITY_J:
+        raise ConfigError(
+            f"{WHERE}.battery_capacity_j must be at least {LEAST_CAPACITY_J:g} joules, got {capacity_j!r}"
+        )
     period_s = config.plugged_period_s
     if config.plugged_from_s >= period_s or config.plugged_until_s > period_s:
         raise ConfigError(

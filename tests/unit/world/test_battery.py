@@ -189,6 +189,8 @@ def test_the_settings_make_a_battery_and_wrong_ones_are_refused() -> None:
     )
     assert isinstance(made, Battery)
     assert made.level_j(1) == 2500
+    with pytest.raises(ConfigError, match=r"battery_capacity_j must be at least 1000 joules, got 50\.0"):
+        availability_of(AvailabilityConfig(kind="battery", battery_capacity_j=50.0), 2, Seeds(0))
     with pytest.raises(ConfigError, match="battery_capacity_j must be given"):
         availability_of(AvailabilityConfig(kind="battery"), 2, Seeds(0))
     with pytest.raises(
