@@ -38,7 +38,7 @@ def test_with_an_oracle_estimator_idle_time_is_a_tenth_of_that_of_equal_batches(
         compute_s = 0.01 / rng.choice([0.5, 1.0, 1.6, 3.0], 10)
         sample_s = compute_s + 2 * 16_384 * 8 / rng.uniform(1e6, 30e6, 10)
 
-        def idle(sizes: np.ndarray, sample_s: np.ndarray = sample_s) -> float:  # type: ignore[type-arg]
+        def idle(sizes: NDArray[np.int64], sample_s: NDArray[np.float64] = sample_s) -> float:
             times_s = sizes * sample_s
             return float(np.mean(1 - times_s / times_s.max()))
 
