@@ -226,9 +226,9 @@ def regulated_batches(sample_s: Vector, full: int, fixed_s: Vector | float = 0.0
     """
     shortest_s = (fixed_s + full * sample_s).min()
     # A quotient of the fastest's own numbers may lie a rounding below D.
-    sizes = np.floor((shortest_s - fixed_s) / sample_s + 1e-9)
-    clipped: NDArray[np.int64] = np.clip(sizes, 1, full).astype(np.int64)
-    return clipped
+    manageable = np.floor((shortest_s - fixed_s) / sample_s + 1e-9)
+    sizes: NDArray[np.int64] = np.clip(manageable, 1, full).astype(np.int64)
+    return sizes
 
 
 def fine_tuned(
@@ -283,7 +283,7 @@ def retuned(
 
     while (found := float(kl_divergence(mixtures(sizes.astype(float), shares), reference))) > bound:
         trials = np.concatenate((sizes + one, sizes - one))
-        allowed = np.asarray(np.logical_and(trials >= 1, trials <= most).all(axis=1))
+        allowed: NDArray[np.bool_] = np.asarray((trials >= 1).all(axis=1) & (trials <= most).all(axis=1))
         allowed[: len(sizes)] &= sizes.sum() + 1 <= budget
         gains = found - kl_divergence(mixtures(trials.astype(float), shares), reference)
         allowed &= gains > 1e-12  # beyond rounding

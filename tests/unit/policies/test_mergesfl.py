@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from emulator.algorithms.grouping import kl_divergence, label_distributions, mixtures
 from emulator.errors import ConfigError
@@ -37,7 +38,7 @@ def test_with_an_oracle_estimator_idle_time_is_a_tenth_of_that_of_equal_batches(
         compute_s = 0.01 / rng.choice([0.5, 1.0, 1.6, 3.0], 10)
         sample_s = compute_s + 2 * 16_384 * 8 / rng.uniform(1e6, 30e6, 10)
 
-        def idle(sizes: np.ndarray, sample_s: np.ndarray = sample_s) -> float:  # type: ignore[type-arg]
+        def idle(sizes: NDArray[np.int64], sample_s: NDArray[np.float64] = sample_s) -> float:
             times_s = sizes * sample_s
             return float(np.mean(1 - times_s / times_s.max()))
 
@@ -158,7 +159,8 @@ def test_batches_rise_and_fall_until_labels_are_balanced_and_no_further() -> Non
     labels, reference, ones = np.eye(2), np.array([0.5, 0.5]), np.ones(2)
 
     def tuned(sizes: list[int], most: list[int], budget: float, bound: float = 0.0) -> list[int]:
-        return retuned(np.array(sizes), np.array(most), labels, reference, ones, 0 * ones, budget, bound).tolist()
+        found = retuned(np.array(sizes), np.array(most), labels, reference, ones, 0 * ones, budget, bound)
+        return [int(size) for size in found]
 
     # A sample more for the first adds no time, as it waits for the second, and brings 3 : 6; one less brings 2 : 5.
     assert tuned([2, 6], [8, 8], 99.0) == [6, 6]
@@ -178,7 +180,7 @@ def test_retuning_keeps_to_its_limits_and_ends_below_the_bound_or_where_no_sampl
     sample_s, fixed_s = rng.uniform(0.5, 2.0, len(sizes)), rng.uniform(0.0, 2.0, len(sizes))
     tuned = retuned(sizes, most, shares, reference, sample_s, fixed_s, budget, bound)
 
-    def divergence(batch_sizes: np.ndarray) -> float:  # type: ignore[type-arg]
+    def divergence(batch_sizes: NDArray[np.int64]) -> float:
         return float(kl_divergence(mixtures(batch_sizes.astype(float), shares), reference))
 
     assert ((tuned >= 1) & (tuned <= most)).all()
