@@ -21,6 +21,7 @@ import numpy as np
 
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.local_training import LocalTraining
 from emulator.learning.prepare import prepare
@@ -130,8 +131,7 @@ def opened(protocol: Protocol, seed: int) -> tuple[HostContent, Prepared]:
         data=source,
         seq_len=protocol.seq_len,
         n_devices=1,
-        scheme="iid",
-        alpha=1.0,
+        partition=Partition(scheme="iid"),
         run_seed=seed,
     )
 
