@@ -40,15 +40,15 @@ def check_family(config: Mapping[str, Any], name: str) -> str:
         ConfigError: its shapes are not known, or adapters cannot be attached to it.
     """
     known = [family for family in FAMILIES if family not in PRICED_ALONE]
-    return _family_among(known, config, name, "used")
+    return _family_among(known, config, name)
 
 
-def _family_among(known: Sequence[str], config: Mapping[str, Any], name: str, verb: str) -> str:
+def _family_among(known: Sequence[str], config: Mapping[str, Any], name: str) -> str:
     family = ConfigReader(config, name).text("model_type")
     if family not in known:
         why = f", since {UNFIT[family]}" if family in UNFIT else ""
         raise ConfigError(
-            f"model {name}: models of the family {family!r} cannot be {verb}{why}; those of these families can: "
+            f"model {name}: models of the family {family!r} cannot be used{why}; those of these families can: "
             f"{', '.join(known)}"
         )
     return family
@@ -157,7 +157,7 @@ def causal_spec_from_config(
     config: Mapping[str, Any], *, name: str, seq_len: int, response_len: int, seq_len_key: str = "data.seq_len"
 ) -> CausalSpec:
     """The shapes that a config.json describes; arguments and errors as for :func:`causal_spec`."""
-    if _family_among(family_names(), config, name, "priced") not in DECODERS:
+    if _family_among(family_names(), config, name) not in DECODERS:
         raise ConfigError(
             f"model {name} is a {config['model_type']} model, which gives no next word; for task.kind = 'causal' give "
             f"a decoder of one of these families: {', '.join(DECODERS)}"
@@ -177,7 +177,7 @@ def causal_spec_from_config(
 
 
 def _shapes_of(config: Mapping[str, Any], name: str, n_labels: int, seq_len: int, seq_len_key: str) -> Shapes:
-    family = _family_among(family_names(), config, name, "priced")
+    family = _family_among(family_names(), config, name)
     shapes = FAMILIES[family](ConfigReader(config, name), n_labels)
     if seq_len > shapes.max_seq_len:
         raise ConfigError(

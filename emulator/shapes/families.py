@@ -323,7 +323,7 @@ FAMILIES: Mapping[str, Callable[[ConfigReader, int], Shapes]] = {
     "opt": _opt,
 }
 
-PRICED_ALONE = ("phi3",)
+PRICED_ALONE = ("deberta-v2", "phi3")
 """Families whose shapes are known, but to which adapters cannot be attached."""
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "opt")
@@ -335,6 +335,7 @@ _ONE_MAP = "they store query, key and value as one matrix, and adapters need one
 UNFIT: Mapping[str, str] = {
     "albert": "their layers share one set of weights, and adapters need layers of their own",
     "deberta": _ONE_MAP,
+    "deberta-v2": "their maps of query and key take relative positions, too, and adapters expect tokens alone",
     "gpt2": _ONE_MAP,
     "gpt_neox": _ONE_MAP,
     "modernbert": _ONE_MAP,
