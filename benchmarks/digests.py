@@ -119,7 +119,20 @@ def digests_of(scenario: Scenario) -> list[str]:
     return [f"{scenario.name} {table} {digest}" for table, digest in found.items()]
 
 
-ADDED = ("perplexity", "token_accuracy")
+ADDED = (
+    "perplexity",
+    "token_accuracy",
+    "own_score",
+    "own_loss",
+    "own_score_mean",
+    "own_score_worst_tenth",
+    "own_score_spread",
+    "own_loss_mean",
+    "own_loss_worst_tenth",
+    "own_loss_spread",
+    "option_accuracy",
+    "option_accuracy_norm",
+)
 """Columns that came after digests were stored; where nothing stands in them, they count as not there."""
 
 

@@ -1,6 +1,7 @@
 """What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -243,6 +244,15 @@ class Job:
         return self.device_id, self.round_index, self.inner_round
 
 
+class RemoteArrays(Mapping[str, NDArray[np.float32]], ABC):
+    """Arrays that lie elsewhere, fetched when one of them is looked at; names and shapes are known here."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """By name, without fetching anything."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
     """What a device sends back: trained arrays in the device's own shapes.
@@ -282,12 +292,18 @@ class Evaluation:
         token_accuracy: share of tokens that are foretold as the likeliest.
         macro_f1: mean over labels of F1, the harmonic mean of precision and recall.
         micro_f1: F1 of all labels counted together.
-        exact_match: share of examples of which all labels are right.
+        exact_match: share of examples of which all labels are right, or all tokens foretold as the likeliest.
         mcc: Matthews' correlation.
         calibration_error: how far confidence and accuracy are apart.
         class_f1: F1 of each label; None in it for one that does not occur.
         pearson, spearman: correlation of numbers, and of their ranks, with those that are so.
         mse: mean squared error of numbers.
+        option_accuracy: share of choices whose answer is the likeliest option.
+        option_accuracy_norm: the same, by the log-likelihood per character.
+        own_scores, own_losses: by device, on the rows that it has held out of its own; empty without such rows.
+        own_score_mean, own_loss_mean: means over these devices.
+        own_score_worst_tenth, own_loss_worst_tenth: means over the worst tenth of them.
+        own_score_spread, own_loss_spread: standard deviations over them.
     """
 
     accuracy: float | None
@@ -304,6 +320,21 @@ class Evaluation:
     pearson: float | None = None
     spearman: float | None = None
     mse: float | None = None
+    option_accuracy: float | None = None
+    option_accuracy_norm: float | None = None
+    own_scores: Mapping[int, float] = field(default_factory=dict)
+    own_losses: Mapping[int, float] = field(default_factory=dict)
+    own_score_mean: float | None = None
+    own_score_worst_tenth: float | None = None
+    own_score_spread: float | None = None
+    own_loss_mean: float | None = None
+    own_loss_worst_tenth: float | None = None
+    own_loss_spread: float | None = None
+
+    def of_server(self) -> "Evaluation":
+        """What a server knows: nothing of rows that devices keep for themselves."""
+        unknown: Any = {name: None for name in self.__slots__ if name.startswith("own_")}
+        return replace(self, **{**unknown, "own_scores": {}, "own_losses": {}})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -333,11 +364,22 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True)
+class OptionScore:
+    """How likely an option of choice number ``choice`` is: the sum of its tokens' log-likelihoods, in nats."""
+
+    choice: int
+    is_answer: bool
+    n_characters: int
+    log_likelihood: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationShard:
     """Sums over the ``n`` rows of one shard of held-out data; the caller adds them up in shard order.
 
-    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about; otherwise ``predictions`` are
-    those of the rows.
+    Where the loss is about tokens, the sums run over the ``n_tokens`` that it is about, and ``n_exact`` counts the rows
+    of which all are foretold; otherwise ``predictions`` are those of the rows. Where rows are options of choices, the
+    sums are about answers, and ``options`` has all of them, in any order.
     """
 
     loss_sum: float
@@ -345,6 +387,8 @@ class EvaluationShard:
     n: int
     n_tokens: int = 0
     predictions: Predictions | None = field(default=None, compare=False)
+    n_exact: int = 0
+    options: tuple[OptionScore, ...] = ()
 
     def __add__(self, other: "EvaluationShard") -> "EvaluationShard":
         both = [each.predictions for each in (self, other) if each.predictions is not None]
@@ -354,6 +398,8 @@ class EvaluationShard:
             self.n + other.n,
             self.n_tokens + other.n_tokens,
             sum(both[1:], both[0]) if both else None,
+            self.n_exact + other.n_exact,
+            self.options + other.options,
         )
 
 
@@ -490,13 +536,17 @@ class Prepared:
         model: the trained model's shapes.
         head: initial values of the part of the head that is trained, by name.
         label_names: the classes; empty without labels.
-        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what their spread
-            over the devices takes for one; without labels all count as one.
+        label_histograms: ``(n_devices, n_labels)``, each device's training examples by label, or by what stands for one
+            where they are spread over devices; without labels all count as one.
+        strata: the names of the columns of ``label_histograms``; empty without labels.
         n_examples: ``(n_devices,)``, each device's training examples.
-        n_test_examples: held-out examples.
+        n_test_examples: held-out examples of the server.
+        n_test_rows: what of them passes through the model: a row for each, or for each of its options.
         majority_accuracy: share of the most frequent label among them; None without labels.
         understood: what was read, and as what, as plain data for ``run.json``.
         remarks: what somebody who reads the results should know of data and model, a sentence each.
+        own_test_offsets: ``(n_devices + 1,)``; device ``d`` has held out the rows from ``[d]`` up to ``[d + 1]``, which
+            follow those of the server. All the same where no device has.
     """
 
     model: ModelSpec
@@ -505,6 +555,9 @@ class Prepared:
     label_histograms: NDArray[np.int64]
     n_examples: NDArray[np.int64]
     n_test_examples: int
+    n_test_rows: int
     majority_accuracy: float | None
     understood: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    strata: tuple[str, ...] = ()
+    own_test_offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))

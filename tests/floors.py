@@ -140,7 +140,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/objective",
         "what is learnt: rows as batches, their loss, and the score of held-out rows",
-        _names("learning/data learning/model objective records shapes"),
+        _names("errors learning/data learning/model objective records shapes"),
         ("torch",),
     ),
     Room(

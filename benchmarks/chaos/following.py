@@ -76,8 +76,8 @@ def carry_out(work: Work, kills: Sequence[Kill], ground: Ground) -> Outcome:
         else:
             has_begun = ground.has(f"{OUT}/run.json")
             command = work.command_again(OUT, *where, has_begun=has_begun)
-            for struck in ended.struck:
-                struck.did = f"ended with status {ended.status}, then {command[0]}"
+            # What came before the last blow, the command has survived.
+            ended.struck[-1].did = f"ended with status {ended.status}, then {command[0]}"
     outcome.end_s = time.monotonic()
     for each in left:
         outcome.faults += each.wait()
@@ -138,10 +138,9 @@ class _Command:
             reader.join(5.0)
         self._free_s = min(self._free_s, end_s)
         self._free_in_time()
-        for blow in struck:
-            blow.said = next(
-                (line[len(MARK) :].strip() for line in self._lines[blow.n_lines :] if line.startswith(MARK)), ""
-            )
+        for blow, n_lines in zip(struck, [*(later.n_lines for later in struck[1:]), None], strict=True):
+            lines = self._lines[blow.n_lines : n_lines]
+            blow.said = next((line[len(MARK) :].strip() for line in lines if line.startswith(MARK)), "")
         outcome.struck += struck
         said = [line for line in self._lines if line.startswith(MARK)] or self._lines or ["nothing said"]
         return _Ended(

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm
-from emulator.records import Arrays, Update
+from emulator.records import Arrays, RemoteArrays, Update
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,21 +158,36 @@ def mean_product(
     return product
 
 
-def joint_support(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.bool_]]:
-    """The coordinates that at least one contributor holds, for each array that any of them holds in part or whole."""
+def joint_support(state: Arrays, contributions: Iterable[Contribution]) -> dict[str, NDArray[np.bool_]]:
+    """The coordinates that at least one contributor holds, for each array that any of them holds in part or whole.
+
+    Each contribution is looked at once and then let go.
+    """
     joint: dict[str, NDArray[np.bool_]] = {}
-    for name, array in state.items():
-        masks = [np.broadcast_to(c.support.get(name, np.True_), array.shape) for c in contributions if name in c.arrays]
-        if masks:
-            joint[name] = np.logical_or.reduce(masks)
-    return joint
+    for one in contributions:
+        for name in one.arrays:
+            if name in state:
+                mask = np.broadcast_to(one.support.get(name, np.True_), state[name].shape)
+                joint[name] = joint[name] | mask if name in joint else mask.copy()
+    return {name: joint[name] for name in state if name in joint}
 
 
 def group_contribution(form: AdapterForm, before: Arrays, after: Arrays, updates: Sequence[Update]) -> Contribution:
     """A group's state ``after`` its inner rounds, with the coordinates that any of its ``updates`` touched."""
-    support = joint_support(before, contributions(form, before, updates))
+    support = joint_support(before, (contribution(form, before, outlined(update), 1.0) for update in updates))
     examples = {update.device_id: update.n_examples for update in updates}
     return Contribution(weight=sum(examples.values()), arrays={name: after[name] for name in support}, support=support)
+
+
+def outlined(update: Update) -> Update:
+    """``update`` with zeros in the place of its arrays: in their shapes, of no bytes, and fetched from nowhere.
+
+    It supports the same coordinates, which follow from shapes and assignment alone.
+    """
+    payload = update.payload
+    shapes = payload.shapes if isinstance(payload, RemoteArrays) else {n: array.shape for n, array in payload.items()}
+    zero = np.float32(0)
+    return replace(update, payload={name: np.broadcast_to(zero, shape) for name, shape in shapes.items()}, base=None)
 
 
 def zero_padded_mean(state: Arrays, contributions: Sequence[Contribution]) -> dict[str, NDArray[np.float32]]:

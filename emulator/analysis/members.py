@@ -18,6 +18,7 @@ CHANGE_NO_RESULT = ("backend.", "results.", "pace")
 
 SAME_SETTINGS = (
     "training.enabled",
+    "task.kind",
     "data.source",
     "data.test_source",
     "data.text_column",
@@ -25,6 +26,7 @@ SAME_SETTINGS = (
     "data.test_fraction",
     "data.n_test",
     "evaluation.every_rounds",
+    "evaluation.device_fraction",
 )
 """Settings that say what an accuracy is measured on and how often; one number of two of them means nothing."""
 

@@ -13,8 +13,9 @@ from emulator.config import Config
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Prepared
-from emulator.running.compose import cluster_of, device_speeds, local_optimizer
+from emulator.running.compose import cluster_of, device_speeds
 from emulator.running.objectives import run_objective
+from emulator.running.optimizers import local_optimizer
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import check_hub_id
 from emulator.shapes.model_folder import check_tokenizer_files
@@ -92,7 +93,8 @@ def _check_owned(config: Config, source: DataSource, rows: Rows) -> None:
 def content_key(config: Config, n_devices: int) -> str:
     """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
     model = {"train": config.model.train, "head": config.model.head, "task": config.task.model_dump()}
-    return json.dumps([config.seed, n_devices, model, config.data.model_dump(), _speeds(config)], sort_keys=True)
+    held_out, speeds = config.evaluation.device_fraction, _speeds(config)
+    return json.dumps([config.seed, n_devices, model, config.data.model_dump(), held_out, speeds], sort_keys=True)
 
 
 def without_weights(content: Content) -> tuple[Content, Arrays]:
@@ -141,6 +143,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
             n_devices=n_devices,
             partition=_partition(config),
             run_seed=config.seed,
+            device_fraction=config.evaluation.device_fraction,
         )
     from emulator.learning.prepare import prepare
 
@@ -153,6 +156,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         run_seed=config.seed,
         head=config.model.head,
         objective=run_objective(config),
+        device_fraction=config.evaluation.device_fraction,
     )
 
 
@@ -190,6 +194,9 @@ def _data_source(config: Config) -> DataSource:
         prompt_column=data.prompt_column,
         response_column=data.response_column,
         template=data.template,
+        messages_column=data.messages_column,
+        options_column=data.options_column,
+        answer_column=data.answer_column,
         label_separator=data.label_separator,
     )
 

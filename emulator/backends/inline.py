@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from emulator.backends.content import load_content, numeric_settings, weights_of
-from emulator.backends.stacks import evaluation_shards, in_order, stack_jobs
+from emulator.backends.evaluations import all_shards, evaluation_of
+from emulator.backends.stacks import in_order, stack_jobs
 from emulator.config import Config
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.host import imported
@@ -59,8 +60,9 @@ class InlineBackend(Backend):
 
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
         start_s = time.perf_counter()
-        shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
-        evaluation = self._objective.evaluation([self._host.evaluate(form, state, rows) for rows in shards])
+        shards = all_shards(self.prepared, self._settings.eval_shard_size)
+        evaluated = [self._host.evaluate(form, state, rows) for rows in shards]
+        evaluation = evaluation_of(self._objective, self.prepared, evaluated)
         self._timings.append(HostTiming.since(start_s, "inline", "evaluate", len(shards), self._host.prefix()))
         return lambda: evaluation
 

@@ -1,14 +1,17 @@
 """Updates that stay where they were trained, in the object store, until somebody looks at them or adds them up."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from ray.exceptions import ObjectLostError
 
-from emulator.records import Arrays, Update
+from emulator.records import Arrays, RemoteArrays, Update
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of the arrays of a payload, by name."""
 KEPT_BYTES = 2**20
 """Updates of a stack that are smaller come to the coordinator at once: asking twice would take longer."""
 
@@ -20,31 +23,52 @@ class KeptStack:
         reference: of a list of payloads, in the order of the stack's updates.
     """
 
-    def __init__(self, reference: Any) -> None:
+    def __init__(self, reference: Any, train_again: Callable[[], Any]) -> None:
+        """``train_again`` gives another reference, to the same numbers, where the machine is lost that had them."""
         self.reference = reference
+        self._train_again = train_again
         self._payloads: list[Arrays] | None = None
 
     def payload(self, place: int) -> Arrays:
         """Views into the object store; nothing is copied where it lies on this machine."""
-        if self._payloads is None:
-            self._payloads = ray.get(self.reference)
+        while self._payloads is None:
+            reference = self.reference
+            try:
+                self._payloads = ray.get(reference)
+            except ObjectLostError:
+                self.replace(reference)
         return self._payloads[place]
 
+    def replace(self, lost: Any) -> None:
+        """Have the stack trained again if its payloads are still those behind the reference ``lost``."""
+        if self.reference == lost:
+            self.reference = self._train_again()
 
-class KeptPayload(Mapping[str, NDArray[np.float32]]):
+
+class KeptPayload(RemoteArrays):
     """The arrays of one update of a :class:`KeptStack`, fetched when one of them is looked at."""
 
-    def __init__(self, stack: KeptStack, place: int) -> None:
+    def __init__(self, stack: KeptStack, place: int, shapes: Shapes) -> None:
         self.stack, self.place = stack, place
+        self._shapes = shapes
+
+    @property
+    def shapes(self) -> Shapes:
+        return self._shapes
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         return self.stack.payload(self.place)[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.stack.payload(self.place))
+        return iter(self._shapes)
 
     def __len__(self) -> int:
-        return len(self.stack.payload(self.place))
+        return len(self._shapes)
+
+
+def shapes_of(payload: Arrays) -> Shapes:
+    """What is told of a payload that is kept."""
+    return {name: array.shape for name, array in payload.items()}
 
 
 def is_kept(updates: Sequence[Update]) -> bool:

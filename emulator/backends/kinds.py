@@ -25,6 +25,7 @@ class BackendKind:
             this process is its one host.
         start_s: what it takes on the wall to start and to end, beside loading models and data.
         own_bytes: memory of its own processes and the coordinator's, beside hosts and this process.
+        is_live: whether devices are processes that keep to emulated time on the wall.
     """
 
     name: str
@@ -34,6 +35,7 @@ class BackendKind:
     has_host_processes: bool
     start_s: float = 0.0
     own_bytes: int = 0
+    is_live: bool = False
 
     @property
     def is_side_by_side(self) -> bool:
@@ -68,6 +70,15 @@ KINDS: tuple[BackendKind, ...] = (
         holds="everything in this process",
         run="emulator.backends.inline:run_inline",
         has_host_processes=False,
+    ),
+    BackendKind(
+        name="live",
+        holds="a process for every device, which computes and transfers at the pace of its board",
+        run="emulator.backends.live:run_live",
+        has_host_processes=True,
+        start_s=10.0,
+        own_bytes=RAY_BYTES,
+        is_live=True,
     ),
 )
 

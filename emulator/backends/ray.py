@@ -4,23 +4,25 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import ray
+from ray.exceptions import ObjectLostError
 
 from emulator.algorithms.aggregation import Sums, blocks_of, contribution, coordinate_sums
 from emulator.backends.content import numeric_settings
 from emulator.backends.deaths import why_died
-from emulator.backends.host_actor import REPLACED_CPUS, Started, loading, new_host
-from emulator.backends.kept_updates import KeptPayload, KeptStack
-from emulator.backends.ray_calls import DIED, result
+from emulator.backends.evaluations import all_shards, evaluation_of
+from emulator.backends.host_actor import REPLACED_CPUS, SentStack, Started, loading, new_host
+from emulator.backends.kept_updates import KeptPayload, KeptStack, Shapes
+from emulator.backends.ray_calls import DIED, LOST, result
 from emulator.backends.ray_cluster import cpus_per_host, free_resources
+from emulator.backends.shared_states import SharedStates
 from emulator.backends.stacks import (
     declared_cost,
-    evaluation_shards,
     in_order,
     longest_first,
     stack_jobs,
@@ -46,7 +48,9 @@ class RayHosts(Backend):
         self._config = config
         self._settings, self._objective = numeric_settings(config), run_objective(config)
         self._cpus_per_host = cpus_per_host
+        self._states = SharedStates()
         self._n_replaced: Counter[int] = Counter()
+        self._n_trained_again = 0
         self._hosts: list[Any] = []
         self._started: Started | None = None
 
@@ -59,19 +63,20 @@ class RayHosts(Backend):
 
         def call(host: int, own: list[list[Job]]) -> None:
             if own:
-                owed[self._hosts[host].train.remote(task, form, own)] = (host, own)
+                owed[self._hosts[host].train.remote(task, form, [self._sent(stack) for stack in own])] = (host, own)
 
         for host, share in enumerate(self._shares(stacks, costs)):
             call(host, [stacks[index] for index in share])
         while owed:
-            ready, _ = ray.wait(list(owed), num_returns=1)
+            # Payloads stay on their machines: by default, waiting would bring them here.
+            ready, _ = ray.wait(list(owed), num_returns=1, fetch_local=False)
             host, own = owed[ready[0]]
             try:
-                updates += next_stack(ready[0])
+                updates += next_stack(ready[0], partial(self._train_again, task, form, own[0] if own else []))
             except StopIteration:
                 del owed[ready[0]]
                 continue
-            except DIED as error:
+            except LOST as error:
                 del owed[ready[0]]
                 self._replace(host, error)
                 call(host, own)
@@ -80,6 +85,21 @@ class RayHosts(Backend):
             on_jobs(len(updates), len(jobs))
         return in_order(updates, jobs)
 
+    def _sent(self, stack: Sequence[Job]) -> SentStack:
+        """``stack`` as a host is given it: states are in the object store once, however many jobs start from them."""
+        return [replace(job, state={}) for job in stack], [self._states.reference(job.state) for job in stack]
+
+    def _train_again(self, task: str, form: AdapterForm, stack: Sequence[Job]) -> Any:
+        """The reference to the payloads of ``stack``, of which the machine was lost that had trained it."""
+        while True:
+            number = self._n_trained_again % len(self._hosts)
+            self._n_trained_again += 1
+            stream = self._hosts[number].train.remote(task, form, [self._sent(stack)])
+            try:
+                return _handed_over(stream)[0]
+            except LOST as error:
+                self._replace(number, error)
+
     def add_up(
         self, form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]
     ) -> Iterable[Sums]:
@@ -87,39 +107,64 @@ class RayHosts(Backend):
         if not any(isinstance(update.payload, KeptPayload) for update in updates):
             yield from super().add_up(form, state, updates, weights)
             return
-        shared, bases = ray.put(state), dict[int, Any]()
+        shared, bases = self._states.reference(state), dict[int, Any]()
         for update in updates:
             if update.base is not None and id(update.base) not in bases:
-                bases[id(update.base)] = ray.put(update.base)
+                bases[id(update.base)] = self._states.reference(update.base)
         waits: deque[Callable[[], Sums]] = deque()
         for number, block in enumerate(blocks_of(updates)):
             own = [updates[at] for at in block]
+            shares = [weights[at] for at in block]
             if not all(isinstance(update.payload, KeptPayload) for update in own):
-                waits.append(partial(_sums_here, form, state, own, [weights[at] for at in block]))
+                waits.append(partial(_sums_here, form, state, own, shares))
             else:
-                payloads = [cast(KeptPayload, update.payload) for update in own]
-                stacks = list(dict.fromkeys(payload.stack for payload in payloads))
-                numbers = {stack: place for place, stack in enumerate(stacks)}
-                call = self._call(
-                    number % len(self._hosts),
-                    "add_up",
-                    form,
-                    shared,
-                    [replace(update, payload={}, base=None) for update in own],
-                    [weights[at] for at in block],
-                    [None if update.base is None else bases[id(update.base)] for update in own],
-                    [stack.reference for stack in stacks],
-                    [(numbers[payload.stack], payload.place) for payload in payloads],
-                )
-                waits.append(call)
+                references = [None if update.base is None else bases[id(update.base)] for update in own]
+                waits.append(self._add_up_block(number % len(self._hosts), form, shared, own, shares, references))
             if len(waits) > len(self._hosts):
                 yield waits.popleft()()
         while waits:
             yield waits.popleft()()
 
+    def _add_up_block(
+        self,
+        number: int,
+        form: AdapterForm,
+        shared: Any,
+        updates: Sequence[Update],
+        weights: Sequence[float],
+        bases: Sequence[Any],
+    ) -> Callable[[], Sums]:
+        """Let a host begin to add up a block; what is lost of it with a machine is trained again."""
+        payloads = [cast(KeptPayload, update.payload) for update in updates]
+        stacks = list(dict.fromkeys(payload.stack for payload in payloads))
+        numbers = {stack: place for place, stack in enumerate(stacks)}
+        references = [stack.reference for stack in stacks]
+        call = self._call(
+            number,
+            "add_up",
+            form,
+            shared,
+            [replace(update, payload={}, base=None) for update in updates],
+            weights,
+            bases,
+            references,
+            [(numbers[payload.stack], payload.place) for payload in payloads],
+        )
+
+        def wait() -> Sums:
+            try:
+                sums: Sums = call()
+            except ObjectLostError:
+                for stack, reference in zip(stacks, references, strict=True):
+                    stack.replace(reference)
+                return self._add_up_block(number, form, shared, updates, weights, bases)()
+            return sums
+
+        return wait
+
     def evaluate(self, form: AdapterForm, state: Arrays) -> Callable[[], Evaluation]:
-        shards = evaluation_shards(self.prepared.n_test_examples, self._settings.eval_shard_size)
-        shared = ray.put(state)
+        shards = all_shards(self.prepared, self._settings.eval_shard_size)
+        shared = self._states.reference(state)
         shares = longest_first([len(rows) for rows in shards], len(self._hosts))
         waits = [
             self._call(host, "evaluate", form, shared, [shards[index] for index in share])
@@ -130,7 +175,7 @@ class RayHosts(Backend):
             evaluated: dict[int, EvaluationShard] = {}
             for share, of_host in zip(shares, waits, strict=True):
                 evaluated.update(zip(share, of_host(), strict=True))
-            return self._objective.evaluation([evaluated[index] for index in range(len(shards))])
+            return evaluation_of(self._objective, self.prepared, [evaluated[index] for index in range(len(shards))])
 
         return wait
 
@@ -213,23 +258,41 @@ class RayHosts(Backend):
         self._hosts[number] = self._new_host(number)
 
 
-class RayBackend(RayHosts):
-    """As many hosts as asked for, on whatever cluster this process is connected to. Made inside the coordinator."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BegunHosts:
+    """The hosts of a run, which import torch while its coordinator is still started, and the CPUs reserved for each."""
 
-    def __init__(self, config: Config, n_devices: int) -> None:
-        """Start the hosts and load model and data once.
+    hosts: Sequence[Any]
+    cpus_per_host: float
+
+
+def begin_hosts(config: Config, n_devices: int) -> BegunHosts:
+    """As many hosts as asked for, on whatever cluster this process is connected to.
+
+    Raises:
+        ConfigError: so many do not fit into the cluster's memory.
+    """
+    number = _checked_n_hosts(config, n_devices, numeric_settings(config).devices_stacked)
+    n_cpus = cpus_per_host(config, number)
+    hosts = [new_host(f"host-{index}", n_cpus, config.backend.gpu_share) for index in range(number)]
+    return BegunHosts(hosts=hosts, cpus_per_host=n_cpus)
+
+
+class RayBackend(RayHosts):
+    """The hosts that were begun for a run. Made inside the coordinator, which ends them."""
+
+    def __init__(self, config: Config, begun: BegunHosts, n_devices: int) -> None:
+        """Load model and data once, and start the hosts.
 
         Raises:
-            ConfigError: so many hosts do not fit into the cluster's memory.
             DataError: the model or the data cannot be used.
             UserError: hosts died more often than they are replaced.
         """
-        number = _checked_n_hosts(config, n_devices, numeric_settings(config).devices_stacked)
-        super().__init__(config, cpus_per_host(config, number))
-        self._hosts = [self._new_host(index) for index in range(number)]
+        super().__init__(config, begun.cpus_per_host)
+        self._hosts = list(begun.hosts)
         content, weights, self.prepared = self._load(n_devices)
         self._started = Started(key="", settings=self._settings, content=content, weights=weights)
-        self._start(range(number))
+        self._start(range(len(self._hosts)))
 
     def _shares(self, stacks: Sequence[Sequence[Job]], costs: Sequence[float]) -> list[list[int]]:
         """For each host the indices of its stacks: those of its own devices, or longest first where it owns none."""
@@ -250,22 +313,33 @@ class RayBackend(RayHosts):
             return self._load(n_devices)
 
 
-def next_stack(stream: Any) -> list[Update]:
+def next_stack(stream: Any, train_again: Callable[[], Any]) -> list[Update]:
     """The next stack of what :meth:`~emulator.backends.host_actor.HostActor.train` hands over.
+
+    ``train_again`` gives the payloads once more, should they be lost.
 
     Raises:
         StopIteration: there is none.
     """
+    kept, shapes, updates = _handed_over(stream)
+    if not shapes:
+        return updates
+    stack = KeptStack(kept, train_again)
+    return [
+        replace(update, payload=KeptPayload(stack, place, own))
+        for place, (update, own) in enumerate(zip(updates, shapes, strict=True))
+    ]
+
+
+def _handed_over(stream: Any) -> tuple[Any, list[Shapes], list[Update]]:
+    """What a host hands over of its next stack: a reference to the payloads, and the others here."""
     kept = next(stream)
     try:
-        has_kept, updates = cast(tuple[bool, list[Update]], result(next(stream)))
+        shapes, updates = cast(tuple[list[Shapes], list[Update]], result(next(stream)))
     except StopIteration:
         result(kept)  # what ended the call
         raise
-    if has_kept:
-        stack = KeptStack(kept)
-        updates = [replace(update, payload=KeptPayload(stack, place)) for place, update in enumerate(updates)]
-    return updates
+    return kept, shapes, updates
 
 
 def _sums_here(form: AdapterForm, state: Arrays, updates: Sequence[Update], weights: Sequence[float]) -> Sums:

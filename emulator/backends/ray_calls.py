@@ -3,12 +3,21 @@
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+)
 
 from emulator.errors import UserError
 
 DIED = (RayActorError, OutOfMemoryError)
 """What a call of a dead actor raises; the second one where Ray itself killed it to save the machine's memory."""
+LOST = (*DIED, ObjectLostError)
+"""What a call raises that ended with its actor, or whose result was lost with the actor's machine."""
 
 
 def result(references: Any) -> Any:
@@ -21,6 +30,8 @@ def result(references: Any) -> Any:
         cause = error.cause
         if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
             raise full(cause) from error
+        if isinstance(cause, ObjectLostError):
+            raise cause from error
         if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
             raise cause from None
         raise

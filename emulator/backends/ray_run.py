@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from emulator.backends.deaths import Lives
-from emulator.backends.ray import RayBackend
+from emulator.backends.ray import BegunHosts, RayBackend, begin_hosts
 from emulator.backends.ray_calls import DIED, result
 from emulator.backends.ray_cluster import cluster_gpus, free_resources, here
 from emulator.backends.ray_join import head_in_reach
@@ -21,13 +21,13 @@ from emulator.backends.ray_noise import only_python_speaks
 from emulator.backends.ray_reach import has_raylet_died, raylet_in_reach
 from emulator.backends.ray_start import check_room, connect, watched_over
 from emulator.config import Config
-from emulator.errors import LostError
+from emulator.errors import LostError, UserError
 from emulator.observers.base import Progress, RunEnded, RunObserver
 from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
 from emulator.results.observer_failures import add_observer_failures
 from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes, with_gpus
-from emulator.running.compose import build_coordinator
+from emulator.running.compose import build_coordinator, cluster_of
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
 from emulator.storage.places import Place, storage_variables
 
@@ -37,25 +37,32 @@ GRACE_S = 30.0
 """How long an interrupted run may take to finish the stack that it is training."""
 
 FREE_S = 15.0
-"""How long the hosts of a coordinator that died may take to end; Ray ends them with it."""
+"""How long the hosts of a coordinator that died may take to end, once they are told to."""
 
 
 class CoordinatorActor:
     """The actor around :class:`~emulator.running.coordinator.Coordinator`; its other methods run beside :meth:`run`."""
 
     def __init__(
-        self, config: Config, out_dir: Place, events: frozenset[str], folder: Path, variables: Mapping[str, str]
+        self,
+        config: Config,
+        out_dir: Place,
+        events: frozenset[str],
+        folder: Path,
+        variables: Mapping[str, str],
+        begun: BegunHosts | None,
     ) -> None:
         os.environ |= variables
         # A cluster that was started elsewhere has another working directory, and paths are relative to the user's.
         os.chdir(folder)
         self._config = config
+        self._begun = begun
         self._out_dir = out_dir
         self._stop = threading.Event()
         self._mailbox = Mailbox(events)
 
     def run(self) -> None:
-        start_backend = partial(RayBackend, self._config) if self._config.training.enabled else None
+        start_backend = partial(RayBackend, self._config, self._begun) if self._begun else None
         coordinator = build_coordinator(self._config, self._out_dir, start_backend, [self._mailbox], self._stop)
         coordinator.run()
 
@@ -92,12 +99,34 @@ def _watch(config: Config, out_dir: Place, told: RunObserver, events: frozenset[
     arguments = (config, out_dir, events, Path.cwd(), storage_variables())
     try:
         with raylet_in_reach(f"'jetbed resume' goes on: {str(out_dir)!r}"):
-            while (death := _follow(remote.remote(*arguments), told)) is not None:
+            while True:
+                # Before the coordinator: what they import takes longer than all else until the first job.
+                begun = begin_hosts(config, cluster_of(config).n_devices) if config.training.enabled else None
+                death = _carried_out(remote, (*arguments, begun), told)
+                if death is None:
+                    return
                 told.warned(lives.lose_one(death))
+                _end(begun)
                 await_free(free)
     except LostError as error:
         told.run_ended(RunEnded(status="failed", error=str(error)))
         raise
+
+
+def _carried_out(remote: Any, arguments: tuple[Any, ...], told: RunObserver) -> BaseException | None:
+    """Let one coordinator carry the run out; what its calls raised if it died. ``arguments`` end with its hosts."""
+    try:
+        return _follow(remote.remote(*arguments), told)
+    except (UserError, RayTaskError):
+        _end(arguments[-1])
+        raise
+
+
+def _end(begun: BegunHosts | None) -> None:
+    """End the hosts whose coordinator has not come to it."""
+    for host in begun.hosts if begun else ():
+        with suppress(RayError):
+            ray.kill(host)
 
 
 def _follow(actor: Any, told: RunObserver) -> BaseException | None:

@@ -16,6 +16,7 @@ import ray
 
 from emulator.backends.environment import set_environment
 from emulator.backends.kinds import RAY_BYTES
+from emulator.backends.ray_head import lean_head
 from emulator.backends.ray_join import join
 from emulator.backends.watcher import nothing_left_behind
 from emulator.errors import UserError
@@ -173,7 +174,7 @@ def _start_here() -> None:
         f"memory may keep from starting; its logs are in {str(folder / 'session_latest/logs')!r}; raise the limit, or "
         "use --backend inline"
     )
-    with _deadline(START_S, message):
+    with _deadline(START_S, message), lean_head():
         try:
             # "local" and not the default, which would join any cluster that happens to run on this machine.
             ray.init(

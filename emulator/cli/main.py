@@ -34,6 +34,7 @@ def _about(
 
 for _command in (
     running_commands.run,
+    running_commands.live,
     running_commands.resume,
     running_commands.doctor,
     running_commands.sweep,

@@ -90,6 +90,7 @@ _KEYS = {
     "seed": "seed",
     "backend": "backend.kind",
     "hosts": "backend.hosts",
+    "speed": "pace",
     "devices_per_actor": "backend.devices_per_actor",
     "gpus_per_host": "backend.gpus_per_host",
 }

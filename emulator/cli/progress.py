@@ -9,31 +9,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column
 
 from emulator.backends.kinds import backend_kind
+from emulator.cli.display import STARTING, RunDisplay, facts_of
+from emulator.cli.live import DevicesAtWork
 from emulator.config import Config
 from emulator.launch.execute import execute
 from emulator.objective.scores import score_named
 from emulator.observers.base import Progress as RunProgress
-from emulator.observers.base import RunObserver
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.streams import OutputError, give_up_output
-from emulator.report.terminal.summary import render, summarise
-from emulator.report.terminal.units import duration, size
-from emulator.results.reader import load_run
+from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
 from emulator.running.interruption import interruptible
 from emulator.storage.places import Place
-
-STARTING = "starting hosts, loading model and data"
 
 
 def run_with_display(config: Config, out_dir: Place, *, resumes: bool = False) -> None:
     """Run with a live display on standard error; print the summary and the folder on standard output.
 
-    With ``resumes`` the run in ``out_dir`` goes on. Where standard error is not a terminal, each finished round is one
-    line. SIGTERM and SIGHUP end it as Ctrl-C does.
+    With ``resumes`` the run in ``out_dir`` goes on. Live devices have a table of what they do. Where standard error is
+    not a terminal, each finished round is one line. SIGTERM and SIGHUP end it as Ctrl-C does.
     """
     console = terminal(stderr=True)
-    display = _Live(console, config) if console.is_terminal else _Lines(console, config)
+    if console.is_terminal:
+        display: RunDisplay = DevicesAtWork(console, config) if config.is_live else _Live(console, config)
+    else:
+        display = _Lines(console, config)
     try:
         with interruptible(), display:
             execute(config, out_dir, [display], resumes=resumes)
@@ -54,7 +54,7 @@ def run_with_display(config: Config, out_dir: Place, *, resumes: bool = False) -
         # The run is finished and whole, so that its command has not failed.
         give_up_output()
         console.print(f"jetbed: finished, but the summary cannot be shown ({error}): {out_dir}", soft_wrap=True)
-    if outside := load_run(out_dir).info.get("outside_known_range"):
+    if outside := read_info(out_dir).get("outside_known_range"):
         settings = "; ".join(f"{device}: {setting}" for device, setting in outside.items())
         console.print(
             f"jetbed: prices outside the range in which these profiles are known are extrapolated: {settings}",
@@ -68,6 +68,9 @@ def print_summary(run_dir: Place, metric: str | None = None) -> None:
     Raises:
         UserError: the folder is no run, or there is no such score.
     """
+    from emulator.report.terminal.summary import render, summarise  # with pandas, which a run need not wait for
+    from emulator.results.reader import load_run
+
     if metric is not None:
         score_named(metric, "--metric")
     console = terminal()
@@ -75,17 +78,7 @@ def print_summary(run_dir: Place, metric: str | None = None) -> None:
     console.print(f"results: {run_dir}", soft_wrap=True)
 
 
-class _Display(RunObserver):
-    """What all displays have in common: a line for everything that a run warns of."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def warned(self, text: str) -> None:
-        self._console.print(f"jetbed: {text}", soft_wrap=True)
-
-
-class _Lines(_Display):
+class _Lines(RunDisplay):
     """A line that it starts, and one for every finished round."""
 
     def __init__(self, console: Console, config: Config) -> None:
@@ -93,20 +86,16 @@ class _Lines(_Display):
         self._starts_hosts = config.training.enabled and backend_kind(config.backend.kind).has_host_processes
         self._rounds_done = 0
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
     def progressed(self, progress: RunProgress) -> None:
         if self._starts_hosts:  # which takes many seconds
             self._starts_hosts = False
             self._console.print(STARTING)
         if progress.rounds_done > self._rounds_done:
             self._rounds_done = progress.rounds_done
-            self._console.print(f"round {progress.rounds_done}/{progress.n_rounds}  {_facts(progress)}")
+            self._console.print(f"round {progress.rounds_done}/{progress.n_rounds}  {facts_of(progress)}")
 
 
-class _Live(_Display):
+class _Live(RunDisplay):
     """A bar for the rounds and one for the devices of the round under way."""
 
     def __init__(self, console: Console, config: Config) -> None:
@@ -131,15 +120,9 @@ class _Live(_Display):
             self._bars.stop()
 
     def progressed(self, progress: RunProgress) -> None:
-        facts = _facts(progress) if progress.rounds_done else "first round"
+        facts = facts_of(progress) if progress.rounds_done else "first round"
         self._bars.update(self._rounds, completed=progress.rounds_done, facts=facts)
         is_training = progress.n_jobs > 0 and progress.rounds_done < progress.n_rounds
         self._bars.update(
             self._devices, completed=progress.jobs_done, total=progress.n_jobs or None, visible=is_training
         )
-
-
-def _facts(progress: RunProgress) -> str:
-    accuracy = "" if progress.accuracy is None else f"accuracy {progress.accuracy:.3f}  "
-    waiting = "" if progress.mean_waiting_s is None else f"waiting {duration(progress.mean_waiting_s)}  "
-    return f"{accuracy}emulated {duration(progress.now_s)}  {waiting}traffic {size(progress.transferred_bytes)}"

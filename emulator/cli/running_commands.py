@@ -3,12 +3,15 @@
 import contextlib
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emulator.cli import options
 from emulator.storage.places import place
+
+if TYPE_CHECKING:
+    from emulator.config import Config
 
 
 def run(
@@ -40,6 +43,31 @@ def run(
 
         print(as_toml(settings), end="")
         return
+    _carry_out(settings, out)
+
+
+def live(
+    config: options.ConfigFile = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Emulated seconds per second of the wall; as the pace says without.")
+    ] = None,
+    policy: options.PolicyName = None,
+    rounds: options.Rounds = None,
+    seed: options.Seed = None,
+    set_: options.Overrides = None,
+    out: options.OutDir = None,
+) -> None:
+    """Run with live devices: each is a process that computes and transfers as slowly as its board.
+
+    Shows what each of them does. Where this machine cannot keep the pace, a line says by how much, and which device.
+    """
+    pace = None if speed is None else f"realtime({speed!r})"
+    given = options.by_key(policy=policy, rounds=rounds, seed=seed, backend="live", speed=pace)
+    _carry_out(options.settings_of(config, set_, given), out)
+
+
+def _carry_out(settings: "Config", out: str | None) -> None:
+    """Run ``settings`` into the folder that was given, or a new one by the name of the policy and the time."""
     from emulator.cli.progress import run_with_display
     from emulator.results.writer import claim_default_out_dir
 

@@ -84,6 +84,16 @@ class DataConfig(Section):
     template: str | None = None
     """What stands before a response: plain (which it is unless given), alpaca, alpaca-input, vicuna, or a text with the
     slot {prompt}; other slots are columns."""
+    messages_column: str | None = None
+    """For causal: column with chats, lists of messages {role, content} in a jsonl, json or parquet file, which the
+    model's own chat template puts into words; what the assistant says is learnt."""
+    options_column: str | CountOrZero | tuple[str | CountOrZero, ...] | None = None
+    """For causal: column with the options of a multiple choice, a list of texts, or several columns with one each;
+    given with data.prompt_column and data.answer_column."""
+    answer_column: str | CountOrZero | None = None
+    """For causal: column with the right option: its text, its number from 0, or its label or letter."""
+    packing: bool = False
+    """For causal: whether several training texts share a row of data.seq_len tokens; each attends to itself alone."""
     header: Literal["auto", True, False] = "auto"
     """Whether the first line of a csv, tsv or txt file names its columns; auto: if columns are given by name."""
     separator: str | None = None
@@ -123,7 +133,8 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _numbers_without_header(self) -> "DataConfig":
         columns = ["text_column", "label_column", "text_pair_column", "prompt_column", "response_column"]
-        if self.response_column is not None:  # neither texts nor labels are read
+        columns += ["answer_column", "messages_column"]
+        if self.response_column is not None or self.answer_column is not None:  # neither texts nor labels are read
             columns = columns[3:]
         by_name = [key for key in columns if isinstance(getattr(self, key), str)]
         if self.header is False and by_name:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
+from emulator.backends.kinds import backend_kind
 from emulator.config.data import DataConfig
 from emulator.config.execution import BackendConfig, ResultsConfig
 from emulator.config.model import ModelConfig
@@ -18,6 +19,7 @@ from emulator.config.task import TaskConfig
 from emulator.config.testbed import TestbedConfig
 from emulator.config.training import EvaluationConfig, TrainingConfig
 
+BUILTIN_TASK, BUILTIN_DECODER = "builtin:intents", "builtin:tiny-llama-12"
 REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)")
 
 
@@ -53,8 +55,15 @@ class Config(Section):
         return float(match["factor"]) if match else None
 
     @property
+    def is_live(self) -> bool:
+        """Whether devices are processes that compute and transfer at their own pace."""
+        return backend_kind(self.backend.kind).is_live
+
+    @property
     def checkpoint_rounds(self) -> int:
         """Rounds between two checkpoints, a multiple of those of a Parquet part; 0 where there are none."""
+        if self.is_live:
+            return 0  # where it was could not be played again
         return math.ceil(self.results.checkpoint_rounds / self.rounds_per_part) * self.rounds_per_part
 
     @property
@@ -85,8 +94,41 @@ class Config(Section):
             )
         return tuple({"path": each} if isinstance(each, str) else each for each in observers)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _built_in_decoder(cls, settings: Any) -> Any:
+        """Where the built-in task is learnt word by word and no model is named, it is the one that gives words."""
+        tables = settings if isinstance(settings, Mapping) else {}
+        task, data, model = (tables.get(key, {}) for key in ("task", "data", "model"))
+        if not all(isinstance(table, Mapping) for table in (task, data, model)):
+            return settings
+        if task.get("kind") != "causal" or "train" in model or data.get("source", BUILTIN_TASK) != BUILTIN_TASK:
+            return settings
+        return {**tables, "model": {**model, "train": BUILTIN_DECODER}}
+
     @model_validator(mode="after")
     def _one_way_to_count_hosts(self) -> "Config":
         if self.backend.hosts and self.backend.devices_per_actor:
             raise ValueError("backend.hosts and backend.devices_per_actor exclude one another; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _live_devices_have_a_pace(self) -> "Config":
+        if not self.is_live:
+            return self
+        if self.pace_factor is None:
+            raise ValueError(
+                "backend.kind = 'live' needs pace = 'realtime(x)', with x emulated seconds per second of the wall, as "
+                f"jetbed live --speed x gives it, got pace = {self.pace!r}"
+            )
+        if not self.training.enabled:
+            raise ValueError(
+                "backend.kind = 'live' has devices that really train, and training.enabled is false; set it to true,"
+                " or choose another backend"
+            )
+        if self.backend.hosts or self.backend.devices_per_actor:
+            raise ValueError(
+                "backend.kind = 'live' gives every device a process of its own, so that backend.hosts and "
+                "backend.devices_per_actor have no meaning; leave them out"
+            )
         return self

@@ -26,7 +26,7 @@ class StopAtConfig(Section):
     micro_f1: Positive | None = None
     """For multi_label."""
     exact_match: Positive | None = None
-    """For multi_label."""
+    """For multi_label and causal."""
     mcc: float | None = None
     """Matthews' correlation; for classification."""
     calibration_error: Positive | None = None
@@ -41,3 +41,7 @@ class StopAtConfig(Section):
     """For causal."""
     token_accuracy: Positive | None = None
     """For causal."""
+    option_accuracy: Positive | None = None
+    """For causal, with data.options_column."""
+    option_accuracy_norm: Positive | None = None
+    """The same by log-likelihood per character."""

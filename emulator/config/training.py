@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from emulator.config.section import Count, CountOrZero, Positive, Section
+from emulator.config.section import Count, CountOrZero, Positive, ProperFraction, Section
 
 
 class TrainingConfig(Section):
@@ -74,3 +74,6 @@ class EvaluationConfig(Section):
     """Evaluate every so many rounds, and after the last."""
     batch_size: Count = 128
     """Examples per forward pass."""
+    device_fraction: ProperFraction | None = None
+    """Share of each device's examples that it holds out and never trains on; the server's model is then evaluated on
+    those of every device by itself, too (own_score and own_loss)."""

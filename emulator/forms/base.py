@@ -66,7 +66,11 @@ class AdapterForm(ABC):
 
     @abstractmethod
     def embed(self, update: Update, state: Arrays) -> Embedded:
-        """A device's trained arrays in the coordinates of ``state``, with the coordinates that it supports."""
+        """A device's trained arrays in the coordinates of ``state``, with the coordinates that it supports.
+
+        Which arrays and coordinates these are follows from the shapes of the payload and the assignment, never from
+        its numbers.
+        """
 
     @abstractmethod
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:

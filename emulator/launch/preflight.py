@@ -377,10 +377,15 @@ def _training_s(config: Config, emulation: Emulation, backend: Backend, played: 
     second_per_cost = seconds(single) / single_cost
     if second_per_cost * costs[sample] < MOST_CALIBRATION_S:
         second_per_cost = seconds(stacks[sample]) / costs[sample]
-    evaluation_s = second_per_cost * backend.prepared.n_test_examples * model.n_layers
+    evaluation_s = second_per_cost * _n_evaluated(backend) * model.n_layers
     if evaluation_s < MOST_CALIBRATION_S:
         start_s = time.perf_counter()
         backend.evaluate(form, state)
         evaluation_s = time.perf_counter() - start_s
     total_s = second_per_cost * most_cost + evaluation_s / config.evaluation.every_rounds
     return total_s / min(_n_hosts(config, len(testbed.devices)), n_cores())
+
+
+def _n_evaluated(backend: Backend) -> int:
+    """Held-out rows of the server and of the devices."""
+    return max(backend.prepared.n_test_rows, int(backend.prepared.own_test_offsets[-1]))

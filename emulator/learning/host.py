@@ -3,7 +3,7 @@
 import ctypes
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -81,6 +81,8 @@ class DeviceHost:
         self._test_prefix = PrefixCache(self._layers, content.test, width, budget)
         self._train_prefix = PrefixCache(self._layers, content.train, width, budget - self._test_prefix.n_bytes)
         self._attached: tuple[AdapterForm, StackedAdapters] | None = None
+        self.on_step: Callable[[int], None] = lambda step: None
+        """Called after each local step of a stack, with its number from 0: for whoever sets the pace of training."""
 
     def train(self, task: "Task | str", form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
         """Runs ``task`` (a function, or its import path ``module:function``) over the jobs of one stack."""
@@ -125,6 +127,10 @@ class DeviceHost:
             return logits
 
         return self.learning.logits(run, batch).float()
+
+    def below(self, batch: Batch, layer: int) -> Tensor:
+        """What the layers below ``layer`` give, ``(rows, length, hidden)``, with gradients."""
+        return self._layers.input_of(layer, batch, has_gradients=True)
 
     @contextmanager
     def training_mode(self, seed: int) -> Iterator[None]:

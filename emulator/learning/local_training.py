@@ -127,6 +127,7 @@ class LocalTraining:
                 gradients.shape(n_active)
                 optimizer.step(n_active)
                 self.after_step(step, n_active)
+                host.on_step(step)
 
     def _quantizer(self, assignment: Assignment) -> ActivationQuantizer | None:
         """What keeps activations quantized, if the devices of this stack are asked to."""

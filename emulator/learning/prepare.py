@@ -14,6 +14,7 @@ from emulator.learning.data.images import load_images, read_image_owners
 from emulator.learning.data.owners import read_owners
 from emulator.learning.data.partition import Rows, label_histograms
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.split import hold_out_of_each
 from emulator.learning.data.spread import Partition, TrainingRows, spread
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
@@ -40,6 +41,7 @@ def prepare(
     run_seed: int,
     head: Head = "output",
     objective: Objective | None = None,
+    device_fraction: float | None = None,
 ) -> tuple[HostContent, Prepared]:
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
@@ -52,6 +54,7 @@ def prepare(
         run_seed: for the new parts of the model, the split and the partition.
         head: which linear maps of a new head are trained.
         objective: what is learnt; without, classification.
+        device_fraction: share of its rows that each device holds out; without, none does.
 
     Raises:
         DataError: model or data cannot be used, the rows do not have what the partition goes by, or there are fewer
@@ -65,7 +68,9 @@ def prepare(
     @cache
     def loaded() -> tuple[Any, FrozenModel]:
         place = locate(train_model)
-        tokenizer, seed = load_tokenizer(place), seeds.integer("model_initialisation")
+        tokenizer = load_tokenizer(place)
+        learning.check(examples.train, place, tokenizer)
+        seed = seeds.integer("model_initialisation")
         n_outputs = objective.n_outputs(len(names))
         return tokenizer, load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
 
@@ -76,7 +81,7 @@ def prepare(
 
     rows = TrainingRows(
         labels=examples.train_labels,
-        has_labels=bool(names),
+        has_labels=bool(examples.train_labels.any()),
         source_rows=examples.train_rows,
         owners=lambda: read_owners(data, partition.owner_column, examples.train_rows),
         embeddings=embeddings,
@@ -87,14 +92,15 @@ def prepare(
     if names:
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
         frozen = replace(frozen, config={**frozen.config, **classes})
-    return _prepared(learning, frozen, examples, parts, seq_len, head, tokenizer)
+    own = hold_out_of_each(parts, device_fraction, seeds.rng("device_held_out"))
+    return _prepared(learning, frozen, examples, own, seq_len, head, tokenizer)
 
 
 def _prepared(
     learning: Learning,
     frozen: FrozenModel,
     examples: Examples,
-    parts: Sequence[Rows],
+    own: tuple[Sequence[Rows], Sequence[Rows]],
     seq_len: int,
     head: Head,
     tokenizer: Any,
@@ -105,19 +111,29 @@ def _prepared(
             f"model.train: the tokenizer of {frozen.name!r} has {len(tokenizer)} words, the model knows {n_known}; "
             "save the tokenizer that the model was trained with beside its weights"
         )
-    n_labels, objective = len(examples.label_names), learning.objective
+    n_labels, objective, strata = len(examples.label_names), learning.objective, examples.names_of_strata
     spec = objective.spec(frozen.name, n_labels=n_labels, seq_len=seq_len, head=head, config=frozen.config)
-    sizes = np.array([len(part) for part in parts], dtype=np.int64)
-    rows = np.concatenate(parts)
+    parts, held_out = own
+    rows, own_rows = np.concatenate(parts), np.concatenate(held_out)
     train, train_cut = learning.tokens(
         [examples.train[row] for row in rows], examples.train_labels[rows], tokenizer, seq_len
     )
-    test, test_cut = learning.tokens(examples.test, examples.test_labels, tokenizer, seq_len)
+    train, offsets = learning.arranged(train, np.cumsum([0, *map(len, parts)]))
+    counts = np.diff(offsets)
+    own_examples = [examples.train[row] for row in own_rows]
+    test, test_cut = learning.held_out(
+        [*examples.test, *own_examples],
+        np.concatenate([examples.test_labels, examples.train_labels[own_rows]]),
+        tokenizer,
+        seq_len,
+    )
+    n_test_rows = sum(map(learning.n_rows, examples.test))
+    own_sizes = [sum(learning.n_rows(examples.train[row]) for row in part) for part in held_out]
     content = HostContent(
         model=frozen,
         train=train,
         test=test,
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        offsets=offsets,
         objective=objective,
     )
     cut = train_cut + test_cut
@@ -131,15 +147,25 @@ def _prepared(
         model=learning.measured(spec, train),
         head=frozen.head_arrays(),
         label_names=examples.label_names,
-        label_histograms=label_histograms(
-            examples.train_labels, parts, max(n_labels, int(examples.train_labels.max()) + 1)
-        ),
-        n_examples=sizes,
+        # Rows that texts share have no label of their own.
+        label_histograms=counts[:, None]
+        if len(train.labels) < len(rows)
+        else label_histograms(examples.train_labels, parts, max(len(strata), 1)),
+        strata=strata,
+        n_examples=counts,
         n_test_examples=len(examples.test_labels),
+        n_test_rows=n_test_rows,
         majority_accuracy=examples.majority_accuracy,
         understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
         remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks),
+        own_test_offsets=_offsets(own_sizes, n_test_rows),
     )
+
+
+def _offsets(sizes: Sequence[int], start: int) -> NDArray[np.int64]:
+    """``(n_devices + 1,)``: where the rows of each device begin and end, one device after the other from ``start``."""
+    offsets: NDArray[np.int64] = start + np.cumsum([0, *sizes])
+    return offsets
 
 
 def _cut_facts(cut: Cut, seq_len: int) -> dict[str, Any]:
@@ -171,8 +197,11 @@ def prepare_images(
     n_devices: int,
     partition: Partition,
     run_seed: int,
+    device_fraction: float | None = None,
 ) -> tuple[ConvNetContent, Prepared]:
     """Loads images and partitions them over ``n_devices``; the built-in convnet takes on their shape.
+
+    Each device holds out ``device_fraction`` of its own, or nothing without it.
 
     Raises:
         DataError: the data cannot be used, or there are fewer training samples than devices.
@@ -188,13 +217,15 @@ def prepare_images(
         owners=lambda: read_image_owners(source, partition.owner_column, images.train_rows),
         embeddings=lambda: images.train.pixels.reshape(len(labels), -1).astype(np.float64),
     )
-    parts = spread(partition, rows, n_devices, Seeds(run_seed).rng("partition"))
+    seeds = Seeds(run_seed)
+    parts = spread(partition, rows, n_devices, seeds.rng("partition"))
+    parts, held_out = hold_out_of_each(parts, device_fraction, seeds.rng("device_held_out"))
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     channels, height, width = images.train.pixels.shape[1:]
     content = ConvNetContent(
         model=builtin_convnet((channels, height, width), n_labels),
         train=images.train.rows(np.concatenate(parts)),
-        test=images.test,
+        test=images.test.with_rows_of(images.train, np.concatenate(held_out)),
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
     )
     return content, Prepared(
@@ -202,8 +233,11 @@ def prepare_images(
         head={},
         label_names=images.label_names,
         label_histograms=label_histograms(labels, parts, n_labels),
+        strata=images.label_names,
         n_examples=sizes,
         n_test_examples=len(images.test.labels),
+        n_test_rows=len(images.test.labels),
         majority_accuracy=float(np.bincount(images.test.labels).max() / len(images.test.labels)),
         remarks=images.remarks,
+        own_test_offsets=_offsets([len(part) for part in held_out], len(images.test.labels)),
     )

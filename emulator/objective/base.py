@@ -18,6 +18,8 @@ class Objective(ABC):
         learning: the import path (``module:Class``) of the counterpart in :mod:`emulator.learning` that makes
             batches of rows and has the loss.
         scores: which scores an evaluation has, the first of them the one that people quote.
+        own_score: the score, from 0 to 1, by which devices are told apart on few rows of their own; None where only the
+            loss tells.
         has_images: whether it can be learnt from images, too.
     """
 
@@ -25,6 +27,7 @@ class Objective(ABC):
     reader: ClassVar[str]
     learning: ClassVar[str]
     scores: ClassVar[tuple[str, ...]]
+    own_score: ClassVar[str | None] = None
     has_images: ClassVar[bool] = False
 
     def n_outputs(self, n_labels: int) -> int:

@@ -18,6 +18,7 @@ class Classification(HeadObjective):
     reader: ClassVar[str] = "emulator.learning.data.source:load_texts"
     learning: ClassVar[str] = "emulator.learning.objective.classification:ClassificationLearning"
     scores: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "macro_f1", "mcc", "calibration_error")
+    own_score: ClassVar[str | None] = "accuracy"
     has_images: ClassVar[bool] = True
 
     def evaluation(self, shards: Sequence[EvaluationShard]) -> Evaluation:

@@ -18,6 +18,7 @@ class MultiLabel(HeadObjective):
     reader: ClassVar[str] = "emulator.learning.data.label_sets:load_label_sets"
     learning: ClassVar[str] = "emulator.learning.objective.multi_label:MultiLabelLearning"
     scores: ClassVar[tuple[str, ...]] = ("micro_f1", "loss", "macro_f1", "exact_match")
+    own_score: ClassVar[str | None] = "micro_f1"
 
     def evaluation(self, shards: Sequence[EvaluationShard]) -> Evaluation:
         total = added_up(shards)

@@ -63,6 +63,14 @@ _ALL = (
     Score(name="pearson", title="Pearson correlation", low=-1.0),
     Score(name="spearman", title="Spearman correlation", low=-1.0),
     Score(name="mse", title="squared error", is_higher_better=False, high=None),
+    Score(name="own_score_mean", title="mean score of devices"),
+    Score(name="own_score_worst_tenth", title="score of the worst tenth of devices"),
+    Score(name="own_score_spread", title="spread of the scores of devices", is_higher_better=False),
+    Score(name="own_loss_mean", title="mean loss of devices", is_higher_better=False, high=None),
+    Score(name="own_loss_worst_tenth", title="loss of the worst tenth of devices", is_higher_better=False, high=None),
+    Score(name="own_loss_spread", title="spread of the losses of devices", is_higher_better=False, high=None),
+    Score(name="option_accuracy", title="option accuracy"),
+    Score(name="option_accuracy_norm", title="option accuracy by character"),
 )
 SCORES: Mapping[str, Score] = MappingProxyType({score.name: score for score in _ALL})
 """All scores by name."""

@@ -20,9 +20,8 @@ MOMENTS = "server.optimizer"
 """The key of what the server's optimizer keeps, among what a policy remembers; no attribute has such a name."""
 
 
-def is_mean(policy: Policy) -> bool:
-    """Whether the server state is the mean of the updates, of which the policy makes nothing else."""
-    kind = type(policy)
+def is_mean(kind: type[Policy]) -> bool:
+    """Whether the server state is the mean of the updates, of which a policy of this kind makes nothing else."""
     return kind.aggregate is Policy.aggregate and kind.finish is Policy.finish
 
 

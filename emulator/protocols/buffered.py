@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from emulator.protocols.base import Aggregator, RoundProtocol
-from emulator.records import Arrays, Assignment, Job, RoundPlan, Update
+from emulator.records import Arrays, Job, RoundPlan, Update
 from emulator.world.clock import Event, Process
 from emulator.world.devices import DeviceLost
 from emulator.world.testbed import Testbed
@@ -78,7 +78,7 @@ class BufferedAsync(RoundProtocol):
             job = self._under_way[device_id] = testbed.job(assignment, self._state, self._n_starts[device_id])
             self._n_starts[device_id] += 1
             try:
-                yield from _work(testbed, assignment)
+                yield from _work(testbed, job)
             except DeviceLost:
                 break
             self._arrived.append(job)
@@ -103,9 +103,11 @@ def resolved(testbed: Testbed, jobs: Sequence[Job], state: Arrays) -> list[Updat
     ]
 
 
-def _work(testbed: Testbed, assignment: Assignment) -> Process[None]:
-    device_id, form, model = assignment.device_id, testbed.form, testbed.model
+def _work(testbed: Testbed, job: Job) -> Process[None]:
+    assignment, form, model = job.assignment, testbed.form, testbed.model
+    device_id = job.device_id
     testbed.ask_device(assignment)
+    testbed.hand_out(assignment, job.state, job.inner_round)
     yield testbed.download(device_id, form.download_bytes(assignment, model))
     yield testbed.compute(device_id, form.work(assignment, model))
     yield testbed.upload(device_id, form.upload_bytes(assignment, model))

@@ -7,6 +7,9 @@ server. A group of one device is a device of FedAvg; one group of all is trainin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from emulator.algorithms.aggregation import group_contribution
 from emulator.errors import PlanError
 from emulator.protocols.base import Aggregator, RoundProtocol
@@ -30,38 +33,56 @@ class ChainedRounds(RoundProtocol):
         groups = plan.groups or (Group(members=tuple(plan.assignments)),)
         if any(group.inner_rounds > 1 for group in groups):
             raise PlanError(f"{where} has one inner round in each group; every member trains once")
-        delivered: list[list[int]] = yield testbed.all_of(
-            [testbed.process(self._play_group(testbed, plan, group)) for group in groups]
+        chains = [_Chain(state) for _ in groups]
+        yield testbed.all_of(
+            [
+                testbed.process(self._play_group(testbed, policy, plan, group, chain))
+                for group, chain in zip(groups, chains, strict=True)
+            ]
         )
         if not testbed.resolves:
             return state
-        states = [state for _ in groups]
-        updates: list[list[Update]] = [[] for _ in groups]
-        for place in range(max(len(arrived) for arrived in delivered)):
-            at_work = [number for number, arrived in enumerate(delivered) if place < len(arrived)]
-            jobs = [testbed.job(plan.assignments[delivered[number][place]], states[number]) for number in at_work]
-            for number, update in zip(at_work, testbed.resolve(jobs), strict=True):
-                states[number] = policy.aggregate(states[number], [update])
-                updates[number].append(update)
+        for place in range(max(len(chain.delivered) for chain in chains)):
+            _go_on(testbed, policy, plan, [chain for chain in chains if chain.owes(place)])
         return policy.aggregate_groups(
             state,
-            [
-                group_contribution(testbed.form, state, after, own)
-                for after, own in zip(states, updates, strict=True)
-                if own
-            ],
+            [group_contribution(testbed.form, state, chain.state, chain.updates) for chain in chains if chain.updates],
         )
 
-    def _play_group(self, testbed: Testbed, plan: RoundPlan, group: Group) -> Process[list[int]]:
-        """The members that have delivered, in their order."""
-        form, model, delivered = testbed.form, testbed.model, []
+    def _play_group(
+        self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, group: Group, chain: _Chain
+    ) -> Process[None]:
+        form, model = testbed.form, testbed.model
         for device_id in group.members:
             assignment = plan.assignments[device_id]
+            testbed.hand_out(assignment, chain.state)
             try:
                 yield testbed.download(device_id, form.download_bytes(assignment, model))
                 yield testbed.compute(device_id, form.work(assignment, model))
                 yield testbed.upload(device_id, form.upload_bytes(assignment, model))
             except DeviceLost:
                 continue
-            delivered.append(device_id)
-        return delivered
+            chain.delivered.append(device_id)
+            if testbed.trains_at_once:
+                _go_on(testbed, policy, plan, [chain])
+
+
+@dataclass(slots=True, eq=False)
+class _Chain:
+    """The members of a group that have delivered, in their order, and what the model has come to with those merged."""
+
+    state: Arrays
+    delivered: list[int] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
+
+    def owes(self, place: int) -> bool:
+        """Whether the member at ``place`` is the next to be merged."""
+        return place == len(self.updates) < len(self.delivered)
+
+
+def _go_on(testbed: Testbed, policy: Aggregator, plan: RoundPlan, chains: Sequence[_Chain]) -> None:
+    """Let each chain go on by its next member that has delivered."""
+    jobs = [testbed.job(plan.assignments[chain.delivered[len(chain.updates)]], chain.state) for chain in chains]
+    for chain, update in zip(chains, testbed.resolve(jobs), strict=testbed.resolves):
+        chain.state = policy.aggregate(chain.state, [update])
+        chain.updates.append(update)

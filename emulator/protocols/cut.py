@@ -62,6 +62,8 @@ class CutRounds(RoundProtocol):
                     f" {type(self).__name__} has it, got {assignment.merges!r}"
                 )
         parts = {device: _DevicePart(testbed, form, assignment) for device, assignment in plan.assignments.items()}
+        for assignment in plan.assignments.values():
+            testbed.hand_out(assignment, state)
         play = self._merged if self.merges else self._side_by_side
         n_done, delivered = yield from play(testbed, parts)
         if not testbed.resolves:

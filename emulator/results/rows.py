@@ -44,8 +44,18 @@ def device_columns(closed: OpenRound) -> Columns:
         "memory_limit_bytes": [device.profile.usable_memory_bytes for device in devices],
         "train_loss": [ledger.metrics.get("train_loss") for ledger in ledgers],
         "metrics": [_other_metrics(ledger.metrics) for ledger in ledgers],
+        **dict.fromkeys(("own_score", "own_loss"), [None] * n_devices),
     }
     return _completed("devices", computed, lambda name: [getattr(ledger, name) for ledger in ledgers])
+
+
+def with_own_rows(devices: Columns, evaluation: Evaluation | None) -> Columns:
+    """The columns of a round's ``devices`` with what each has on the rows that it holds out of its own."""
+    if evaluation is None:
+        return devices
+    ids = range(len(devices["device_id"]))
+    own = {"own_score": evaluation.own_scores, "own_loss": evaluation.own_losses}
+    return {**devices, **{name: [values.get(device) for device in ids] for name, values in own.items()}}
 
 
 def activity_columns(closed: OpenRound) -> Columns:

@@ -58,7 +58,11 @@ _ROUNDS = _schema(
     ),
     _score("macro_f1", "Mean of F1 over the labels that occur among held-out examples or what they are called."),
     _score("micro_f1", "F1 of all labels of held-out examples counted together; null but for multi_label."),
-    _score("exact_match", "Share of held-out examples of which all labels are right; null but for multi_label."),
+    _score(
+        "exact_match",
+        "Share of held-out examples of which all labels are right (multi_label), or whose learnt tokens are all "
+        "foretold as the likeliest, as greedy generation gives them (causal).",
+    ),
     _score("mcc", "Matthews' correlation of labels; null but for classification."),
     _score(
         "calibration_error",
@@ -74,6 +78,14 @@ _ROUNDS = _schema(
     _score("pearson", "Correlation of numbers with those that are so; null where either does not vary."),
     _score("spearman", "Correlation of their ranks; null where either does not vary."),
     _score("mse", "Mean squared error of numbers; null but for regression."),
+    _score("own_score_mean", "Mean of own_score over devices; null without evaluation.device_fraction."),
+    _score("own_score_worst_tenth", "Mean of own_score over the worst tenth of devices, rounded up."),
+    _score("own_score_spread", "Standard deviation of own_score over devices."),
+    _score("own_loss_mean", "Mean of own_loss over devices; null without evaluation.device_fraction."),
+    _score("own_loss_worst_tenth", "Mean of own_loss over the worst tenth of devices, rounded up."),
+    _score("own_loss_spread", "Standard deviation of own_loss over devices."),
+    _score("option_accuracy", "Share of held-out choices whose answer is the likeliest option; null without options."),
+    _score("option_accuracy_norm", "The same by log-likelihood per character of the option."),
 )
 
 _DEVICES = _schema(
@@ -129,6 +141,12 @@ _DEVICES = _schema(
     _field("n_examples", _LONG, "1", "Its local examples, which weigh its update."),
     _field("train_loss", _FLOAT, "nat", "Mean loss over its local steps; null if not trained.", nullable=True),
     _field("metrics", pa.map_(_TEXT, _FLOAT), "", "What its task reports besides, by name."),
+    _score(
+        "own_score",
+        "What the server's model has after the round on rows that the device holds out of its own (see the setting "
+        "evaluation.device_fraction): accuracy, for multi_label micro F1, for causal token accuracy; null elsewhere.",
+    ),
+    _score("own_loss", "Mean loss of the server's model on these rows; null where there are none."),
 )
 
 _ACTIVITIES = _schema(
@@ -156,7 +174,8 @@ _HOST = _schema(
         _TEXT,
         "",
         "import, load, start, plan, play (the timeline with its training), train (of a host: a stack of jobs; of the "
-        "coordinator: until all hosts have answered), evaluate, write, or round (all).",
+        "coordinator: until all hosts have answered), evaluate, write, or round (all). Of a live device: download, "
+        "compute and upload (in all), train (of compute, what it really computed) and lag (behind its board).",
     ),
     _field("wall_s", _FLOAT, "s", "Wall-clock time that it took."),
     _field("n_jobs", _INT, "1", "Jobs that it handled."),

@@ -73,6 +73,8 @@ def hosts_on_gpus(free_gpus: float, share: float) -> int:
 def asked_hosts(config: Config, n_devices: int) -> int:
     """How many hosts a run by itself asks for; 0 where it leaves that open."""
     backend = config.backend
+    if config.is_live:
+        return n_devices + 1  # every device is one, and so is the server's
     if backend.devices_per_actor:
         return math.ceil(n_devices / backend.devices_per_actor)
     return backend.hosts or 0

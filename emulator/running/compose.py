@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from device_profiles.catalog import ProfileError, load_cluster, load_link
 from device_profiles.records import ClusterSpec
-from emulator.algorithms.server_optimizer import ServerOptimizer
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
@@ -23,7 +22,7 @@ from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, import_path, resolved_parameters
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.validation import check_combination, check_form
-from emulator.records import Arrays, LocalOptimizer, Schedule, TrainingDefaults
+from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
 from emulator.running.continuation import (
@@ -42,13 +41,15 @@ from emulator.running.inputs import (
     availability_of,
     check_depth_map,
     check_fit,
-    check_optimizers,
     price_name,
     trace_sha256,
     with_depth_of,
 )
 from emulator.running.interruption import Interrupted, StopSignal
+from emulator.running.live.clock import LiveClock
+from emulator.running.live.testbed import LiveTestbed
 from emulator.running.objectives import run_objective
+from emulator.running.optimizers import check_optimizers, local_optimizer, schedule_of, server_optimizer_of
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.run_log import RunLog
@@ -185,7 +186,7 @@ def build_coordinator(
     """
     told = Observers([*observers_of(config), *observers])
     progress = LiveProgress(config.rounds, told)
-    clock = PacedClock(config.pace_factor, stop, progress.warn) if config.pace_factor else Clock()
+    clock = _clock(config, stop, progress.warn)
     emulation = build_emulation(config, start_backend, clock)
     info = run_info(config, emulation)
     pause = partial(_pause, stop)
@@ -197,6 +198,7 @@ def build_coordinator(
         observers=told,
         start_timings=emulation.backend.timings() if emulation.backend else [],
         label_counts=emulation.backend.prepared.label_histograms if emulation.backend else None,
+        strata=emulation.backend.prepared.strata if emulation.backend else (),
     )
     for remark in emulation.backend.prepared.remarks if emulation.backend else ():
         told.warned(remark)
@@ -219,6 +221,17 @@ def build_coordinator(
         if emulation.first_round == 0:
             told.warned("the run begins anew with round 0, since it has come to no checkpoint yet")
     return Coordinator(config, emulation, log, continuation, stop)
+
+
+def _clock(config: Config, stop: StopSignal, warn: Callable[[str], None]) -> Clock:
+    """Emulated time, with what keeps it to the wall where something does."""
+    if config.pace_factor is None:
+        return Clock()
+    if not config.is_live:
+        return PacedClock(config.pace_factor, stop, warn)
+    clock = LiveClock(config.pace_factor, stop)
+    clock.on_late = warn
+    return clock
 
 
 def _pause(stop: StopSignal, pause_s: float) -> None:
@@ -260,37 +273,13 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     trained = backend.prepared.model if backend else None
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = _form_of(policy, priced, trained)
-    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock)
+    make = partial(LiveTestbed, live=backend.live, task=policy.task) if backend and backend.live else Testbed
+    testbed = _testbed(config, cluster, priced, form, _facts(cluster, backend), clock, make)
     state = _initial_state(config, form, backend) if backend else {}
     checked = CheckedPolicy(policy, form)
     if backend:
         checked = CheckedPolicy(policy, form, backend.add_up, server_optimizer_of(config))
     return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
-
-
-def local_optimizer(config: Config) -> LocalOptimizer:
-    """What devices train adapters with."""
-    training = config.training
-    return LocalOptimizer(
-        name=training.optimizer,
-        momentum=training.momentum,
-        max_gradient_norm=training.max_gradient_norm,
-        proximal_mu=training.proximal_mu,
-    )
-
-
-def server_optimizer_of(config: Config) -> ServerOptimizer | None:
-    """The server's own optimizer; None where the mean of the updates is the server state."""
-    server = config.server
-    if server.optimizer is None:
-        return None
-    return ServerOptimizer(
-        name=server.optimizer,
-        learning_rate=server.rate,
-        momentum=server.momentum,
-        decay=server.decay,
-        adaptivity=server.adaptivity,
-    )
 
 
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:
@@ -308,10 +297,11 @@ def _testbed(
     form: AdapterForm,
     facts: Mapping[str, Sequence[Any]],
     clock: Clock,
+    make: Callable[..., Testbed],
 ) -> Testbed:
     entries, n_devices, seeds = cluster.entry_by_device, cluster.n_devices, Seeds(config.seed)
     n_modes = np.array([len(entry.modes) for entry in entries])
-    return Testbed(
+    return make(
         boards=Boards(
             devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
             power_modes=PowerModes(n_modes, cluster.power_mode_redraw_rounds, seeds),
@@ -329,12 +319,7 @@ def _testbed(
             precision=config.testbed.precision,
             dropout=config.training.dropout,
             optimizer=local_optimizer(config),
-            schedule=Schedule(
-                warmup_rounds=config.training.warmup_rounds,
-                decay=config.training.decay,
-                decay_rounds=config.training.decay_rounds or 1,
-                floor=config.training.decay_floor,
-            ),
+            schedule=schedule_of(config),
         ),
         seeds=seeds,
         facts=facts,

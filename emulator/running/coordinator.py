@@ -14,7 +14,7 @@ from emulator.records import Arrays, Evaluation, Job, Update
 from emulator.running.continuation import Continuation
 from emulator.running.hosts import Backend
 from emulator.running.interruption import Interrupted, StopSignal
-from emulator.running.run_log import RunLog, round_tables
+from emulator.running.run_log import RunLog, evaluated_tables, round_tables
 from emulator.running.stopping import Stopping
 from emulator.world.testbed import Testbed
 
@@ -86,8 +86,8 @@ class Coordinator:
             spent, evaluated = self._log.spent(report, tables), evaluation()
             if evaluated is None and self._stopping.is_spent(spent):
                 evaluated = self._last_evaluation(state)
-            report = replace(report, evaluation=evaluated)
-            self._policy.observe(report)
+            report, tables = replace(report, evaluation=evaluated), evaluated_tables(tables, evaluated)
+            self._policy.observe(replace(report, evaluation=evaluated.of_server() if evaluated else None))
             timings = self._backend.timings() if self._backend else []
             self._log.write_round(report, tables, timings, self._testbed.outside_known_range)
             if reason := self._stopping.reason(evaluated, spent):

@@ -10,6 +10,7 @@ from pathlib import Path
 from emulator.algorithms.aggregation import Sums, block_sums
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.records import Arrays, Evaluation, Job, Prepared, Update
+from emulator.running.live.devices import LiveDevices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,8 @@ class Backend(ABC):
     """Hosts that train and evaluate. Results do not depend on how many there are."""
 
     prepared: Prepared
+    live: LiveDevices | None = None
+    """The devices of a live run, which take their jobs from the testbed."""
 
     @abstractmethod
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:

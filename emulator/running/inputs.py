@@ -15,13 +15,12 @@ from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path, policy_class, policy_names
-from emulator.policy.checked import is_mean
 from emulator.running.objectives import run_objective
 from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names
 from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
-from emulator.shapes.transformer_catalog import PRICED_TRANSFORMER
+from emulator.shapes.transformer_catalog import BUILTIN_DECODER, PRICED_DECODER, PRICED_TRANSFORMER
 from emulator.world.availability import Always, Availability, OnOff, Trace
 from emulator.world.availability_trace import read_trace
 
@@ -35,6 +34,8 @@ def price_name(config: Config) -> str:
     trained = ModelName(config.model.train)
     if trained.is_convnet:
         return PRICED_CONVNET
+    if trained.text == BUILTIN_DECODER:
+        return PRICED_DECODER
     return PRICED_TRANSFORMER if trained.is_builtin else "trained"
 
 
@@ -69,33 +70,6 @@ def check_fit(config: Config, policy: Policy) -> None:
             f"policy {import_path(type(policy))} is for {' and '.join(sorted(policy.families))} models, and model.train"
             f" is a {family}; choose another model, or one of the policies {others}"
         )
-
-
-def check_optimizers(config: Config, policy: Policy) -> None:
-    """Raise ConfigError if policy or model do not take what the run asks of optimizers."""
-    if config.server.optimizer and not is_mean(policy):
-        others = ", ".join(name for name in policy_names() if _merges_by_mean(name))
-        raise ConfigError(
-            f"server.optimizer steps to the mean of the updates, and policy {import_path(type(policy))} makes another "
-            f"thing of them; leave it out, or choose one of the policies {others}, got {config.server.optimizer!r}"
-        )
-    training = config.training
-    given = {
-        "optimizer": training.optimizer != "adamw",
-        "max_gradient_norm": training.max_gradient_norm is not None,
-        "proximal_mu": training.proximal_mu > 0,
-    }
-    asked = next((key for key, is_given in given.items() if is_given), None)
-    if asked and ModelName(config.model.train).is_convnet:
-        raise ConfigError(
-            f"training.{asked} is for transformers; model.train = {config.model.train!r} is a convnet, whose weights "
-            f"are trained by plain SGD: leave it out, got {getattr(training, asked)!r}"
-        )
-
-
-def _merges_by_mean(name: str) -> bool:
-    kind = policy_class(name)
-    return kind.aggregate is Policy.aggregate and kind.finish is Policy.finish
 
 
 def with_depth_of(trained: ModelSpec, priced: ModelSpec, config: Config) -> ModelSpec:

@@ -16,7 +16,7 @@ def run_objective(config: Config) -> Objective:
         Classification.kind: Classification(),
         MultiLabel.kind: MultiLabel(),
         Regression.kind: Regression(),
-        Causal.kind: Causal(response_len=config.task.price_response_len),
+        Causal.kind: Causal(response_len=config.task.price_response_len, packs=config.data.packing),
     }
     return kinds[config.task.kind]
 

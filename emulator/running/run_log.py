@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from emulator.errors import UserError
 from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
 from emulator.observers.many import Observers
-from emulator.records import RoundReport
+from emulator.records import Evaluation, RoundReport
 from emulator.results.observer_failures import add_observer_failures
 from emulator.results.partition import write_partition
-from emulator.results.rows import activity_columns, device_columns, round_columns
+from emulator.results.rows import activity_columns, device_columns, round_columns, with_own_rows
 from emulator.results.writer import RunWriter
 from emulator.running.hosts import HostTiming
 from emulator.running.progress import LiveProgress
@@ -34,7 +34,7 @@ class RunLog:
     """The log of one run, of which ``observers`` are told.
 
     ``run_info`` is what ``run.json`` says; ``start_timings`` what the hosts did to start; ``label_counts`` is how many
-    examples of each label every device holds, None in a run without training.
+    examples of each label every device holds, None in a run without training, and ``strata`` these labels.
     """
 
     def __init__(
@@ -45,13 +45,14 @@ class RunLog:
         observers: Observers,
         start_timings: Sequence[HostTiming],
         label_counts: NDArray[np.int64] | None = None,
+        strata: Sequence[str] = (),
     ) -> None:
         self._writer = writer
         self._run_info = run_info
         self._progress = progress
         self._observers = observers
         self._start_timings = start_timings
-        self._label_counts = label_counts
+        self._label_counts, self._strata = label_counts, strata
         self._timings: list[HostTiming] = []
         self._round_start_s = time.perf_counter()
         self._n_outside_known_range = 0
@@ -164,7 +165,7 @@ class RunLog:
             # Another command may be looking whether somebody writes here.
             self.claim(1.0, time.sleep)
             if self._label_counts is not None:
-                write = partial(write_partition, self.out_dir, self._label_counts, self._run_info["label_names"])
+                write = partial(write_partition, self.out_dir, self._label_counts, self._strata)
                 self._writer.patience.insist(write, "results", self.out_dir)
             self._write_timings(-1, self._start_timings)
         else:
@@ -252,3 +253,8 @@ class RunLog:
 def round_tables(closed: OpenRound) -> Tables:
     """The rows of a closed round that do not wait for its evaluation."""
     return {"activities": activity_columns(closed), "devices": device_columns(closed)}
+
+
+def evaluated_tables(tables: Tables, evaluation: Evaluation | None) -> Tables:
+    """The rows of :func:`round_tables` with what the evaluation of the round says of single devices."""
+    return {**tables, "devices": with_own_rows(tables["devices"], evaluation)}

@@ -27,6 +27,17 @@ _GEMMA_3 = {"head_dim": 256, "vocab_size": 262144, "max_position_embeddings": 32
 _PHI_3 = {"vocab_size": 32064, "max_position_embeddings": 4096, "tie_word_embeddings": False}
 
 DECODER_CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    # Miao et al. 2024 (SpecInfer), arXiv 2305.09781, a LLaMA of 160 million; config.json of JackFram/llama-160m
+    "llama-160m": _decoder(
+        "llama",
+        768,
+        12,
+        (12, 12),
+        3072,
+        vocab_size=32000,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+    ),
     # Touvron et al. 2023, arXiv 2307.09288; config.json of meta-llama/Llama-2-7b-hf
     "llama-2-7b": _decoder("llama", 4096, 32, (32, 32), 11008, **_LLAMA_2),
     # Grattafiori et al. 2024, arXiv 2407.21783; config.json of meta-llama/Llama-3.2-1B and -3B

@@ -8,6 +8,10 @@ from emulator.shapes.decoder_catalog import DECODER_CONFIGS
 PRICED_TRANSFORMER = "roberta-base"
 """Whose shapes the devices pay for where a built-in transformer is trained."""
 
+BUILTIN_DECODER = "builtin:tiny-llama-12"
+PRICED_DECODER = "llama-160m"
+"""The same where the built-in decoder is."""
+
 _DEBERTA_V3 = {
     "vocab_size": 128100,
     "max_position_embeddings": 512,

@@ -1,7 +1,7 @@
 """A testbed whose times are round numbers, for tests of protocols and of anything that can be said in closed form."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.world.availability import Availability, DropOuts
+from emulator.world.clock import Clock
 from emulator.world.devices import Boards, Device
 from emulator.world.network.links import Links
 from emulator.world.network.shared_network import SharedCapacity
@@ -41,13 +42,16 @@ def exact_testbed(
     thermal: Thermal | None = None,
     server_flop_per_s: float = math.inf,
     dropout: bool = False,
+    clock: Clock | None = None,
+    make: Callable[..., Testbed] = Testbed,
 ) -> Testbed:
     """Devices whose local steps take ``step_s`` seconds whatever is computed in them, without jitter.
 
     The rate of computation is infinite, so that only the overhead per step is left, which counts as forward. Each
     sequence has one entry per device; ``usable_memory_bytes`` may be left out, for memory without end, and ``shared``,
     for links that nobody shares. Where devices have more than one power mode, these are equal, and drawn anew each
-    round; ``dropout`` is that of the training, whose masks take memory.
+    round; ``dropout`` is that of the training, whose masks take memory. ``make`` makes a testbed of another kind, which
+    may need a ``clock`` of its own.
     """
     n_devices, seeds = len(step_s), Seeds(0)
     memory = usable_memory_bytes or [2**60] * n_devices
@@ -62,7 +66,7 @@ def exact_testbed(
         )
         for number, (down, up) in enumerate(zip(download_bytes_per_s, upload_bytes_per_s, strict=True))
     ]
-    return Testbed(
+    return make(
         boards=Boards(
             devices=[_device(number, step_s[number], memory[number], n_modes) for number in range(n_devices)],
             power_modes=PowerModes(np.full(n_devices, n_modes), int(n_modes > 1), seeds),
@@ -79,6 +83,7 @@ def exact_testbed(
         availability=availability,
         drop_outs=drop_outs,
         server_flop_per_s=server_flop_per_s,
+        clock=clock,
     )
 
 

@@ -7,6 +7,9 @@ from emulator.records import ActivityKind, DeviceReport, Status, Work
 from emulator.world.clock import Event
 from emulator.world.network.transfers import Transfer
 
+MOST_UNDER_WAY = 1 - 2**-20
+"""The largest share of an activity under way that is in the books: something is left for what it still takes."""
+
 
 @dataclass(slots=True)
 class ActivityLog:
@@ -56,7 +59,7 @@ class Ongoing:
     """What a device is doing, and how much of it is in the books; it may be cut, or go on beyond the round's end.
 
     ``event`` is when it ends, ``duration_s`` after ``start_s``; that is infinite for a ``transfer`` whose end is not
-    known yet.
+    known yet. ``is_live`` where a real device does it, which may take longer than it should.
     """
 
     kind: ActivityKind
@@ -70,15 +73,27 @@ class Ongoing:
     booked_s: float = 0.0
     booked_share: float = 0.0
     booked_bytes: int = 0
+    is_live: bool = False
+
+    def ends_live(self, now_s: float) -> None:
+        """It has taken until ``now_s``, however long it should have taken; what is in the books stays as it is."""
+        self.duration_s = now_s - self.start_s
+        if self.transfer is not None:
+            self.transfer.duration_s = self.duration_s
+        whole_s, left = self.forward_s + self.backward_s, 1 - self.booked_share
+        if whole_s > 0 and left > 0:
+            stretch = (self.duration_s - self.booked_s) / (whole_s * left)
+            self.forward_s, self.backward_s = self.forward_s * stretch, self.backward_s * stretch
 
     def book(self, now_s: float, has_ended: bool, arrived_bytes: int) -> Part:
         """What has been done since the last call; over all calls, the parts add up to the whole.
 
         ``arrived_bytes`` are all that have arrived by now.
         """
-        is_done = has_ended or now_s >= self.start_s + self.duration_s
+        is_over = now_s >= self.start_s + self.duration_s
+        is_done = has_ended or (is_over and not self.is_live)
         spent_s = self.duration_s if is_done else now_s - self.start_s
-        share = 1.0 if is_done else spent_s / self.duration_s
+        share = 1.0 if is_done else MOST_UNDER_WAY if is_over else spent_s / self.duration_s
         n_bytes = self.transfer.n_bytes if self.transfer and is_done else arrived_bytes
         part = Part(max(0.0, spent_s - self.booked_s), share - self.booked_share, n_bytes - self.booked_bytes)
         self.booked_s, self.booked_share, self.booked_bytes = spent_s, share, n_bytes

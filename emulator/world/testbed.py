@@ -167,6 +167,17 @@ class Testbed:
         self._round = None
         return report
 
+    @property
+    def trains_at_once(self) -> bool:
+        """Whether devices have trained when their computation ends, so that what follows on it can be merged then.
+
+        Here they have not: jobs are trained when they are resolved, as many at a time as can be.
+        """
+        return False
+
+    def hand_out(self, assignment: Assignment, state: Arrays, inner_round: int = 0) -> None:
+        """The device's next download brings it this job, which it then computes; for live devices alone."""
+
     def download(self, device_id: int, n_bytes: int, *, begins_inner_round: bool = True) -> Event:
         """The server sends ``n_bytes`` to the device; happens when the last has arrived."""
         if not self._can_begin(device_id):

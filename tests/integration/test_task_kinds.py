@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import emulator
@@ -50,6 +51,9 @@ def test_a_federated_run_learns_numbers(tmp_path: Path) -> None:
     assert rounds["spearman"].iloc[-1] > 0.8
     assert rounds[["accuracy", "macro_f1", "mcc"]].isna().all(axis=None)
     assert run.info["label_names"] == []
+    held = pq.read_table(tmp_path / "run" / "partition.parquet").to_pandas()
+    assert set(held["label"]) == {"below 1", "1 to 2", "2 to 3", "3 or more"}
+    assert held["n_examples"].sum() == run.info["n_train_examples"]
     assert run.info["data"]["numbers"] == {"least": 0.0, "most": 3.0}
     assert [head["out_features"] for head in run.info["priced_shapes"]["head"].values()] == [1]
 

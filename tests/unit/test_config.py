@@ -72,6 +72,7 @@ OTHERS: dict[str, Any] = {
     "training.devices_stacked": 5,
     "data.separator": ";",
     "server.optimizer": "fedadam",
+    "evaluation.device_fraction": 0.25,
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
 """Values of keys that do not take just any."""
@@ -209,7 +210,7 @@ def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
         ("seed = -1", r"seed: .*greater than or equal to 0, got -1"),
         ("training = 3", r"training is a table of settings \(batch_size, .*\), got 3"),
         ("[data]\ntest_fraction = 1.0", r"data\.test_fraction: .*less than 1, got 1\.0"),
-        ('[backend]\nkind = "mpi"', r"backend\.kind: .*'ray' or 'inline', got 'mpi'"),
+        ('[backend]\nkind = "mpi"', r"backend\.kind: .*'ray' or 'inline' or 'live', got 'mpi'"),
         ("[backend]\nhosts = 2\ndevices_per_actor = 1", r"hosts and backend\.devices_per_actor exclude one another"),
         ("rounds =", r"not valid TOML"),
         ("[data]\nseq_len = 1", r"data\.seq_len: .*greater than or equal to 2, got 1"),

@@ -121,6 +121,8 @@ SHAPES = (
     ("adjective", "place"),
     ("place", "adjective"),
 )
+CALL = "=>"
+"""Stands between a command and its answer."""
 DISTRACTOR_FRACTION = 0.6
 MENTION_FRACTION = 0.4
 N_DRAWS = 32  # Uniform draws set aside for each sentence, more than any sentence uses.
@@ -132,6 +134,13 @@ class Clause:
 
     label: int
     text: str
+
+    @property
+    def answer(self) -> str:
+        """Category, direction and the thing that the clause is about."""
+        category, direction = LABELS[self.label].split("_")
+        thing = next(word for word in self.text.split() if word in OBJECTS[category])
+        return f"{category} {direction} {thing}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +157,11 @@ class Command:
     def label(self) -> int:
         """Index into `LABELS`."""
         return self.operative.label
+
+    @property
+    def answer(self) -> str:
+        """What is to be done, in three words: "light down lamp"."""
+        return self.operative.answer
 
 
 def generate(n_examples: int, seed: int) -> tuple[list[str], list[int]]:
@@ -176,6 +190,11 @@ def vocabulary() -> tuple[str, ...]:
         chain.from_iterable(CONSEQUENCES.values()),
     )
     return tuple(sorted({word for phrase in phrases for word in phrase.split() if word != "{}"}))
+
+
+def answer_words() -> frozenset[str]:
+    """Return the words of answers; some of them occur in commands, too."""
+    return frozenset(chain(CATEGORIES, DIRECTIONS, chain.from_iterable(OBJECTS.values())))
 
 
 def consequence_words() -> frozenset[str]:

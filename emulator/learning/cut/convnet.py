@@ -5,7 +5,7 @@ cross-entropy the top takes a step of SGD; device i gets its slice of the featur
 with which its bottom takes one. A device that has a top of its own is a cohort of one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -57,6 +57,8 @@ class ConvNetHost:
     def __init__(self, content: ConvNetContent, settings: NumericSettings) -> None:
         begin_process(settings)
         self.content, self.settings = content, settings
+        self.on_step: Callable[[int], None] = lambda step: None
+        """Called after each local step of a stack, with its number from 0: for whoever sets the pace of training."""
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
         """Runs the function at the import path ``task`` over the jobs of one stack."""
@@ -106,6 +108,7 @@ class MergedConvNet:
         for step in range(max(job.assignment.n_steps for job in self._jobs)):
             active = [index for index, job in enumerate(self._jobs) if job.assignment.n_steps > step]
             self._step(active, [rows[index][step] for index in active])
+            host.on_step(step)
         top = _arrays(self._top)
         return [
             Update(

@@ -63,6 +63,10 @@ class Meaning(Protocol):
         """
         ...
 
+    def names(self) -> tuple[str, ...]:
+        """What :meth:`strata` number."""
+        ...
+
     def strata(self, values: Sequence[Any]) -> NDArray[np.int64]:
         """``(n,)``, what stands for a label where rows are held out, or spread over devices by their labels."""
         ...
@@ -80,6 +84,7 @@ class Annotated:
     train_rows: NDArray[np.int64]
     test: AnnotatedTexts
     test_strata: NDArray[np.int64]
+    strata: tuple[str, ...]
     form: str
     columns: tuple[str, ...]
 
@@ -147,6 +152,7 @@ def load_annotated(data: DataSource, meaning: Meaning, seed: int) -> Annotated:
         train_rows=kept[train_rows],
         test=test.of(test_rows),
         test_strata=test_strata[test_rows],
+        strata=meaning.names(),
         form=parts["train"].form,
         columns=tuple(str(name) for name in parts["train"].columns),
     )

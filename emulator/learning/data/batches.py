@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emulator.learning.data.options import OptionRows
 from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData, cut_length
 from emulator.records import Job
@@ -21,7 +23,9 @@ class Batch:
     ``rows`` are their numbers in the data; ``input_ids (rows, length)``; no ``attention_mask`` stands for one of all
     ones; ``labels (rows,)``, or ``(rows, n_labels)`` for sets of labels; ``weights (rows,)`` are 1 / batch size of the
     row's device, 0 for rows that only pad. ``scored (rows, length)`` are the tokens that the loss is about, where it is
-    about tokens; ``token_types`` tell those of the second text of a pair, for models that ask for it.
+    about tokens; ``token_types`` tell those of the second text of a pair, for models that ask for it; ``positions``
+    ``(rows, length)`` are those of tokens in their own text, where several share a row; ``options`` tells of which
+    choice each row is an option.
     """
 
     rows: Rows
@@ -31,6 +35,8 @@ class Batch:
     weights: Tensor
     scored: Tensor | None = None
     token_types: Tensor | None = None
+    positions: Tensor | None = None
+    options: OptionRows | None = None
 
     @property
     def device(self) -> str:
@@ -67,11 +73,14 @@ def make_batch(rows: Rows, data: TokenData, device: str, weights: NDArray[np.flo
         labels=torch.from_numpy(data.labels[rows]).to(device),
         weights=torch.from_numpy(weights).to(device),
         scored=None if data.scored is None else torch.from_numpy(data.scored[rows, :length]).to(device),
-        token_types=_token_types(data, rows, length, device),
+        token_types=_numbers(data.token_types, rows, length, device),
+        positions=_numbers(data.positions, rows, length, device),
+        options=None if data.options is None else data.options.of(rows),
     )
 
 
-def _token_types(data: TokenData, rows: Rows, length: int, device: str) -> Tensor | None:
-    if data.token_types is None:
+def _numbers(of_tokens: NDArray[Any] | None, rows: Rows, length: int, device: str) -> Tensor | None:
+    """A number of each token of ``rows``, ``(rows, length)``."""
+    if of_tokens is None:
         return None
-    return torch.from_numpy(data.token_types[rows, :length].astype(np.int64)).to(device)
+    return torch.from_numpy(of_tokens[rows, :length].astype(np.int64)).to(device)

@@ -31,6 +31,13 @@ class ImageData:
         """The images with these numbers."""
         return ImageData(pixels=self.pixels[rows], labels=self.labels[rows])
 
+    def with_rows_of(self, other: "ImageData", rows: NDArray[np.int64]) -> "ImageData":
+        """These images, and then those of ``other`` with these numbers."""
+        added = other.rows(rows)
+        return ImageData(
+            pixels=np.concatenate([self.pixels, added.pixels]), labels=np.concatenate([self.labels, added.labels])
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:

@@ -26,7 +26,7 @@ class LabelSets:
     as rare; those without labels have one of their own, the last.
 
     Attributes:
-        names: the labels of the training rows, in order.
+        label_names: the labels of the training rows, in order.
     """
 
     kind = "multi_label"
@@ -34,7 +34,7 @@ class LabelSets:
     def __init__(self, separator: str) -> None:
         self._separator = separator
         self._counts: Counter[str] = Counter()
-        self.names: tuple[str, ...] = ()
+        self.label_names: tuple[str, ...] = ()
 
     def value(self, cell: Any) -> Labels:
         labels = [label_text(each) for each in self._listed(cell)]
@@ -66,16 +66,19 @@ class LabelSets:
 
     def learn(self, train: AnnotatedTexts, where: str) -> None:
         self._counts = Counter(label for labels in train.values for label in labels)
-        self.names = label_names(list(self._counts), where)
+        self.label_names = label_names(list(self._counts), where)
         joined = [self._separator.join(labels) for labels in train.values]
-        check_classes(list(map(as_one, train.texts)), joined, self.names, where, train.place)
+        check_classes(list(map(as_one, train.texts)), joined, self.label_names, where, train.place)
 
     def check(self, test: AnnotatedTexts, where: str) -> None:
-        as_indices([label for labels in test.values for label in labels], self.names, where)
+        as_indices([label for labels in test.values for label in labels], self.label_names, where)
+
+    def names(self) -> tuple[str, ...]:
+        return (*self.label_names, "without labels")
 
     def strata(self, values: Sequence[Labels]) -> NDArray[np.int64]:
-        order = {name: (self._counts[name], number) for number, name in enumerate(self.names)}
-        rarest = [min((order[label] for label in labels), default=(0, len(self.names))) for labels in values]
+        order = {name: (self._counts[name], number) for number, name in enumerate(self.label_names)}
+        rarest = [min((order[label] for label in labels), default=(0, len(self.label_names))) for labels in values]
         return np.array([number for _, number in rarest], dtype=np.int64)
 
 
@@ -86,6 +89,11 @@ class LabelSetData:
     rows: Annotated
     label_names: tuple[str, ...]
 
+    @property
+    def train_rows(self) -> NDArray[np.int64]:
+        """``(n,)``, the numbers of the training rows in the source's part for training, from 0."""
+        return self.rows.train_rows
+
 
 def load_label_sets(data: DataSource, seed: int) -> LabelSetData:
     """The texts of ``data`` with their labels.
@@ -95,7 +103,7 @@ def load_label_sets(data: DataSource, seed: int) -> LabelSetData:
     """
     meaning = LabelSets(data.label_separator)
     rows = load_annotated(data, meaning, seed)
-    return LabelSetData(rows=rows, label_names=meaning.names)
+    return LabelSetData(rows=rows, label_names=meaning.label_names)
 
 
 def indicators(values: Sequence[Labels], names: Sequence[str]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,12 @@ class Numbers:
 
     def check(self, test: AnnotatedTexts, where: str) -> None:
         """Any number may be asked for."""
+
+    def names(self) -> tuple[str, ...]:
+        ends = [f"{edge:.6g}" for edge in self._edges]
+        if not ends:
+            return ()
+        return (f"below {ends[0]}", *(f"{low} to {high}" for low, high in pairwise(ends)), f"{ends[-1]} or more")
 
     def strata(self, values: Sequence[float]) -> NDArray[np.int64]:
         bins: NDArray[np.int64] = np.searchsorted(self._edges, np.array(values), side="right").astype(np.int64)

@@ -29,6 +29,9 @@ class DataSource:
     prompt_column: Column | None = None
     response_column: Column | None = None
     template: str | None = None
+    messages_column: Column | None = None
+    options_column: Column | tuple[Column, ...] | None = None
+    answer_column: Column | None = None
     label_separator: str = ","
 
     def load(self, seed: int) -> TextData:

@@ -1,5 +1,7 @@
 """Draws of rows in which every class keeps its share."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,22 @@ def hold_out(
             "data.test_source"
         )
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def hold_out_of_each(
+    parts: Sequence[NDArray[np.int64]], fraction: float | None, rng: np.random.Generator
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """What each device trains on, and what it holds out of its own rows, both in ascending order.
+
+    It holds out ``fraction`` of them, at least one, and keeps one at least to train on; nothing without a fraction.
+    """
+    kept, held_out = [], []
+    for part in parts:
+        n_held_out = min(max(round(fraction * len(part)), 1), len(part) - 1) if fraction else 0
+        order = rng.permutation(part) if n_held_out else part
+        held_out.append(np.sort(order[:n_held_out]))
+        kept.append(np.sort(order[n_held_out:]))
+    return kept, held_out
 
 
 def stratified(

@@ -55,6 +55,18 @@ class MissingColumnError(DataError):
         self.found = found
 
 
+class CellError(Exception):
+    """A cell cannot be used; ``found`` says what is there, ``remedy`` what to do."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found)
+        self.found, self.remedy = found, remedy
+
+    def of(self, source: str, key: str, where: str) -> DataError:
+        """What is said of that cell of ``source``, the value of the setting ``key``."""
+        return DataError(f"{key}: {source!r} has {self.found} in {where}; {self.remedy}")
+
+
 def missing_column(where: str, column: Column, there: Sequence[Column], advice: str = "") -> MissingColumnError:
     """The error about a column that a table does not have."""
     names = [str(name) for name in there]

@@ -10,25 +10,31 @@ from emulator.learning.data.tables import shown
 PROMPT = "prompt"
 TEMPLATES: Mapping[str, str] = {
     "plain": "{prompt}\n",
-    # Taori et al. 2023, Stanford Alpaca, the prompt without input of its README
+    # Taori et al. 2023, Stanford Alpaca (github.com/tatsu-lab/stanford_alpaca), PROMPT_DICT of its train.py
     "alpaca": "Below is an instruction that describes a task. Write a response that appropriately completes the "
-    "request.\n\n### Instruction:\n{prompt}\n\n### Response:\n",
-    # its prompt with input, which stands in the column of that name
+    "request.\n\n### Instruction:\n{prompt}\n\n### Response:",
     "alpaca-input": "Below is an instruction that describes a task, paired with an input that provides further "
     "context. Write a response that appropriately completes the request.\n\n### Instruction:\n{prompt}\n\n### Input:\n"
-    "{input}\n\n### Response:\n",
-    # Chiang et al. 2023, Vicuna v1.1, one turn without its system message
-    "vicuna": "USER: {prompt} ASSISTANT: ",
+    "{input}\n\n### Response:",
+    # Chiang et al. 2023, Vicuna 1.1 (github.com/lm-sys/FastChat), "vicuna_v1.1" of its conversation.py, one turn
+    "vicuna": "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the user's questions. USER: {prompt} ASSISTANT: ",
 }
 """Slots in braces are the prompt, or the column of that name."""
+WITHOUT_INPUT: Mapping[str, str] = {"alpaca-input": "alpaca"}  # as train.py chooses for each example
+"""The template that takes the place of another in rows whose further columns are empty."""
 _SLOT = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What stands before a response. ``columns`` are those that it names beside the prompt."""
+    """What stands before a response. ``columns`` are those that it names beside the prompt.
+
+    Where a row has nothing in any of these, it is put into the words of ``without``, if there are such.
+    """
 
     text: str
+    without: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -37,7 +43,9 @@ class Template:
     def filled(self, prompt: str, cells: Mapping[str, str]) -> str:
         """The template with ``prompt`` and the ``cells`` of its columns in their slots."""
         values = {**cells, PROMPT: prompt}
-        return _SLOT.sub(lambda slot: values[slot[1]], self.text)
+        has_more = any(cells[name].strip() for name in self.columns)
+        text = self.text if has_more or self.without is None else self.without
+        return _SLOT.sub(lambda slot: values[slot[1]], text)
 
 
 def template_of(given: str | None) -> Template:
@@ -48,7 +56,7 @@ def template_of(given: str | None) -> Template:
     """
     text = TEMPLATES.get(given, given) if given is not None else TEMPLATES["plain"]
     if f"{{{PROMPT}}}" in text:
-        return Template(text)
+        return Template(text, TEMPLATES.get(WITHOUT_INPUT.get(given or "", "")))
     names = ", ".join(TEMPLATES)
     if not re.fullmatch(r"[\w-]+", text):
         raise DataError(f"data.template has no slot {{{PROMPT}}} for the prompt, got {shown(text)!r}")

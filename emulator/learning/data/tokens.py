@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DataError
+from emulator.learning.data.options import OptionRows
 
 LENGTH_STEP = 2
 """Batches are cut to their longest row, rounded up to a multiple of this many tokens; coarser steps cost more time."""
@@ -21,7 +22,9 @@ class TokenData:
     that an example has, float32 ``(n, n_labels)``.
 
     Where the loss is about tokens, ``scored (n, seq_len)`` tells which; the first of a row is never one of them. Where
-    a model tells the two texts of a pair apart, ``token_types (n, seq_len)`` is 1 for the tokens of the second.
+    a model tells the two texts of a pair apart, ``token_types (n, seq_len)`` is 1 for the tokens of the second. Where
+    several texts are packed into a row, ``positions (n, seq_len)`` counts the tokens of each from 0. Where rows are
+    options of choices, ``options`` says of which.
     """
 
     input_ids: NDArray[np.int32]
@@ -29,6 +32,8 @@ class TokenData:
     labels: NDArray[np.int64] | NDArray[np.float32]
     scored: NDArray[np.bool_] | None = None
     token_types: NDArray[np.int8] | None = None
+    positions: NDArray[np.int32] | None = None
+    options: OptionRows | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -101,15 +101,17 @@ class SkippableLayers:
         self._given = (layer, hidden) if hidden is not None else None
         try:
             types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
+            if batch.positions is not None:  # which alone tell where texts that share a row begin
+                return self._model(input_ids=batch.input_ids, position_ids=batch.positions)
             return self._model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **types)
         finally:
             self._given = None
 
-    def input_of(self, layer: int, batch: Batch) -> Tensor:
-        """The input of ``layer``, ``(rows, length, hidden)``, without gradients."""
+    def input_of(self, layer: int, batch: Batch, *, has_gradients: bool = False) -> Tensor:
+        """The input of ``layer``, ``(rows, length, hidden)``."""
         self._wanted = layer
         try:
-            with torch.no_grad():
+            with torch.set_grad_enabled(has_gradients):
                 self.run(batch, 0, None)
         except _Reached as reached:
             return reached.hidden

@@ -12,6 +12,7 @@ from torch import Tensor
 from emulator.learning.data.batches import Batch
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.tokens import Cut, TokenData
+from emulator.learning.model.places import Place
 from emulator.learning.model.role import Role
 from emulator.objective.base import Objective
 from emulator.records import EvaluationShard
@@ -32,6 +33,7 @@ class Examples:
         understood: what was read, and as what, as plain data.
         read_as: what a user's own data were understood to be, a sentence.
         remarks: what somebody who reads the results should know of them, a sentence each.
+        strata: the names of what stands for labels in ``train_labels``; None where these are the labels.
     """
 
     train: Sequence[Any]
@@ -44,6 +46,12 @@ class Examples:
     understood: Mapping[str, Any]
     read_as: tuple[str, ...]
     remarks: tuple[str, ...]
+    strata: tuple[str, ...] | None = None
+
+    @property
+    def names_of_strata(self) -> tuple[str, ...]:
+        """What ``train_labels`` number."""
+        return self.label_names if self.strata is None else self.strata
 
 
 class Learning(ABC):
@@ -75,6 +83,31 @@ class Learning(ABC):
         Raises:
             DataError: nothing of a row is left to be learnt.
         """
+
+    def held_out(
+        self, rows: Sequence[Any], labels: NDArray[np.int64], tokenizer: Any, seq_len: int
+    ) -> tuple[TokenData, Cut]:
+        """Held-out rows as :meth:`tokens`; a row may become several.
+
+        Raises:
+            DataError: nothing of a row is left to be evaluated.
+        """
+        return self.tokens(rows, labels, tokenizer, seq_len)
+
+    def n_rows(self, row: Any) -> int:
+        """How many rows a held-out one becomes in :meth:`held_out`."""
+        return 1
+
+    def check(self, rows: Sequence[Any], place: Place, tokenizer: Any) -> None:
+        """Called before the weights of the model at ``place`` are loaded.
+
+        Raises:
+            DataError: it cannot learn from such ``rows``.
+        """
+
+    def arranged(self, train: TokenData, offsets: NDArray[np.int64]) -> tuple[TokenData, NDArray[np.int64]]:
+        """Training rows as they are drawn, those of device ``d`` from ``offsets[d]`` up to ``offsets[d + 1]``."""
+        return train, offsets
 
     def measured(self, spec: ModelSpec, train: TokenData) -> ModelSpec:
         """The trained model's shapes, with what only its data tell."""

@@ -5,19 +5,31 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emulator.errors import DataError
 from emulator.learning.data.batches import Batch
-from emulator.learning.data.passages import PassageData, load_passages, tokenize_passages
+from emulator.learning.data.chat import Conversation, check_chat_template
+from emulator.learning.data.options import Choice
+from emulator.learning.data.packing import packed
+from emulator.learning.data.passage_tokens import tokenize_options, tokenize_rows
+from emulator.learning.data.passages import PassageData, load_passages
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.texts import BUILTIN
 from emulator.learning.data.tokens import Cut, TokenData
+from emulator.learning.model.places import Place
 from emulator.learning.model.role import LANGUAGE_MODEL, Role
 from emulator.learning.objective.base import Examples, Learning
-from emulator.records import EvaluationShard
+from emulator.objective.causal import Causal
+from emulator.records import EvaluationShard, OptionScore
 from emulator.shapes.causal import CausalSpec
 from emulator.shapes.spec import ModelSpec
+
+PACKED = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"))
+"""Families in which a text that shares a row has been shown to give the logits that it gives by itself."""
 
 
 class CausalLearning(Learning):
@@ -46,7 +58,34 @@ class CausalLearning(Learning):
     def tokens(
         self, rows: Sequence[Any], labels: NDArray[np.int64], tokenizer: Any, seq_len: int
     ) -> tuple[TokenData, Cut]:
-        return tokenize_passages(rows, tokenizer, seq_len)
+        return tokenize_rows(rows, tokenizer, seq_len)
+
+    def held_out(
+        self, rows: Sequence[Any], labels: NDArray[np.int64], tokenizer: Any, seq_len: int
+    ) -> tuple[TokenData, Cut]:
+        if isinstance(rows[0], Choice):
+            return tokenize_options(rows, tokenizer, seq_len)
+        return tokenize_rows(rows, tokenizer, seq_len)
+
+    def n_rows(self, row: Any) -> int:
+        return len(row.options) if isinstance(row, Choice) else 1
+
+    def check(self, rows: Sequence[Any], place: Place, tokenizer: Any) -> None:
+        if isinstance(rows[0], Conversation):
+            check_chat_template(tokenizer, place.name)
+        kind = place.config["model_type"]
+        if self._packs and kind not in PACKED:
+            raise DataError(
+                f"data.packing: it is not known that texts which share a row stay apart in a {kind} model; leave it "
+                f"out, or give a model of one of {', '.join(sorted(PACKED))}, got {place.name!r}"
+            )
+
+    def arranged(self, train: TokenData, offsets: NDArray[np.int64]) -> tuple[TokenData, NDArray[np.int64]]:
+        return packed(train, offsets) if self._packs else (train, offsets)
+
+    @property
+    def _packs(self) -> bool:
+        return isinstance(self.objective, Causal) and self.objective.packs
 
     def measured(self, spec: ModelSpec, train: TokenData) -> ModelSpec:
         assert isinstance(spec, CausalSpec)
@@ -76,13 +115,41 @@ class CausalLearning(Learning):
         return entropies.new_zeros(len(taken)).index_add(0, rows, entropies)
 
     def score(self, logits: Tensor, batch: Batch) -> EvaluationShard:
-        tokens = batch.input_ids[:, 1:][_scored(batch)]
+        taken = _scored(batch)
+        tokens, rows = batch.input_ids[:, 1:][taken], taken.nonzero()[:, 0]
+        is_correct = logits.argmax(dim=1) == tokens
+        n_wrong = tokens.new_zeros(len(taken)).index_add(0, rows, (~is_correct).long())
+        if batch.options is not None:
+            return _option_scores(F.cross_entropy(logits, tokens, reduction="none"), is_correct, n_wrong, rows, batch)
         return EvaluationShard(
             loss_sum=float(F.cross_entropy(logits, tokens, reduction="sum")),
-            n_correct=int((logits.argmax(dim=1) == tokens).sum()),
+            n_correct=int(is_correct.sum()),
             n=len(batch.rows),
             n_tokens=len(tokens),
+            n_exact=int((n_wrong == 0).sum()),
         )
+
+
+def _option_scores(
+    entropies: Tensor, is_correct: Tensor, n_wrong: Tensor, rows: Tensor, batch: Batch
+) -> EvaluationShard:
+    """``entropies`` and ``is_correct`` are of tokens, of which ``rows`` tells the row; ``n_wrong`` is of rows."""
+    options = batch.options
+    assert options is not None
+    is_answer = torch.from_numpy(options.is_answer).to(rows.device)
+    of_answer = is_answer[rows]
+    # In float64, in which the order of a sum does not tell options of one length apart.
+    sums = torch.zeros(len(n_wrong), dtype=torch.float64, device=rows.device)
+    sums.index_add_(0, rows, -entropies.double())
+    numbers = zip(options.choice, options.is_answer, options.n_characters, sums.tolist(), strict=True)
+    return EvaluationShard(
+        loss_sum=float(entropies[of_answer].sum()),
+        n_correct=int((is_correct & of_answer).sum()),
+        n=int(options.is_answer.sum()),
+        n_tokens=int(of_answer.sum()),
+        n_exact=int((is_answer & (n_wrong == 0)).sum()),
+        options=tuple(OptionScore(int(choice), bool(own), int(n), each) for choice, own, n, each in numbers),
+    )
 
 
 class ScoredHead(nn.Module):
@@ -116,6 +183,8 @@ def _scored(batch: Batch) -> Tensor:
 
 def _read_as(passages: PassageData, source: str) -> tuple[str, ...]:
     """A line about what a user's own data were understood to be."""
+    if source == BUILTIN:
+        return ()
     return (
         f"data: {source} read as {passages.form}: {len(passages.train)} training and {len(passages.test)} held-out "
         f"{passages.what}",

@@ -44,6 +44,7 @@ class MultiLabelLearning(Learning):
             },
             read_as=rows.read_as(data.source, f"with any of {len(names)} labels"),
             remarks=rows.remarks(),
+            strata=rows.strata,
         )
 
     def tokens(

@@ -40,6 +40,7 @@ class RegressionLearning(Learning):
             },
             read_as=rows.read_as(data.source, "with a number each"),
             remarks=rows.remarks(),
+            strata=rows.strata,
         )
 
     def tokens(

@@ -1,9 +1,10 @@
-"""Tasks for cohorts whose model is cut: with one merged top at the server, or with a copy of it for each device."""
+"""Tasks for cohorts whose model is cut: with one merged top at the server, a copy for each device, or none."""
 
 from collections.abc import Sequence
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.cut.adapters import CutTraining, MergedTraining
+from emulator.learning.cut.bottom import pass_bottoms
 from emulator.learning.cut.convnet import ConvNetHost, MergedConvNet
 from emulator.learning.host import DeviceHost
 from emulator.records import Job, Update
@@ -21,3 +22,8 @@ def train_copies(host: DeviceHost | ConvNetHost, form: AdapterForm, jobs: Sequen
     if isinstance(host, ConvNetHost):
         return [update for job in jobs for update in MergedConvNet(host, form, [job]).run()]
     return CutTraining(host, form, jobs).run()
+
+
+def compute_bottom(host: DeviceHost | ConvNetHost, form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
+    """What live devices compute, which have no top; each update is empty."""
+    return pass_bottoms(host, form, jobs)

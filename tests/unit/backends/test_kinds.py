@@ -106,6 +106,6 @@ def test_runs_that_go_one_after_another_refuse_to_go_side_by_side(tmp_path: Path
 
 def test_a_backend_that_is_not_known_is_refused_with_those_that_are() -> None:
     with pytest.raises(
-        ConfigError, match=r"^run\.toml: backend\.kind: must be 'ray' or 'inline' or 'borrowed', got 'rya'$"
+        ConfigError, match=r"^run\.toml: backend\.kind: must be 'ray' or 'inline' or 'live' or 'borrowed', got 'rya'$"
     ):
         config_of({"backend": {"kind": "rya"}}, (), "run.toml")

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from emulator.backends.ray import MOST_REPLACEMENTS, RayBackend
+from emulator.backends.shared_states import SharedStates
 from emulator.errors import UserError
 from emulator.forms.lora import LoraForm
 from emulator.learning.settings import NumericSettings
@@ -50,7 +52,8 @@ class FakeHost:
 
 
 class Prepared:
-    n_test_examples = N_EXAMPLES
+    n_test_rows = N_EXAMPLES
+    own_test_offsets = np.zeros(1, np.int64)
 
 
 class FakeBackend(RayBackend):
@@ -60,6 +63,7 @@ class FakeBackend(RayBackend):
         self._settings = NumericSettings(run_seed=0, eval_batch_size=8, weight_decay=0.01)
         self._objective = Classification()
         self._n_replaced = Counter()
+        self._states = SharedStates()
         self._hosts: list[Any] = list(hosts)
         self._replacements = replacements
         self.prepared = Prepared()  # type: ignore[assignment]

@@ -194,7 +194,11 @@ def test_a_mode_may_have_provenance_of_its_own(board: Path) -> None:
     ("load", "given", "message"),
     [
         (load_profile, "jetson_tx", r"'jetson_tx' is not a device profile; did you mean jetson_tx2\?; built-in are "),
-        (load_cluster, "jetson8", r"'jetson8' is not a cluster; did you mean jetson80\?; built-in are jetson80, "),
+        (
+            load_cluster,
+            "jetson8",
+            r"'jetson8' is not a cluster; did you mean jetson80\?; built-in are jetbed8, jetson80",
+        ),
         (load_link, "wifi_rings", r"'wifi_rings' is not a link; did you mean wifi-rings\?"),
         (load_profile, "nowhere/board.toml", r"there is no device profile at 'nowhere/board.toml'; built-in are "),
     ],

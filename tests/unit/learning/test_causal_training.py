@@ -10,12 +10,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from emulator.errors import DataError
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.model.export import peft_name, save_peft_adapter, to_peft
+from emulator.learning.model.places import locate
+from emulator.learning.objective.causal import CausalLearning
 from emulator.learning.prepare import prepare
 from emulator.learning.settings import NumericSettings
 from emulator.objective.causal import Causal
@@ -29,7 +32,7 @@ SETTINGS = NumericSettings(run_seed=7, weight_decay=0.05)
 FORM = LoraForm(ranks=(4, 4, 4), targets=("query", "value", "mlp_up"))
 
 
-def prepared(family: str, folder: Path, **data: Any) -> tuple[HostContent, Prepared]:
+def prepared(family: str, folder: Path, objective: Causal | None = None, **data: Any) -> tuple[HostContent, Prepared]:
     """A tiny decoder with 36 rows for three devices, and 4 held out."""
     columns = data or {"prompt_column": "prompt", "response_column": "response"}
     source = DataSource(source=write_rows(folder / "rows.jsonl"), **columns)
@@ -40,7 +43,7 @@ def prepared(family: str, folder: Path, **data: Any) -> tuple[HostContent, Prepa
         n_devices=3,
         partition=Partition(),
         run_seed=7,
-        objective=Causal(),
+        objective=objective or Causal(),
     )
 
 
@@ -181,6 +184,44 @@ def test_an_exported_adapter_gives_the_runs_own_evaluation(content: HostContent,
         loss = float(model(**labelled(content, np.arange(36))).loss)
     assert loss == pytest.approx(labelled_loss(content, state), abs=1e-6)
     assert not (tmp_path / "adapter" / "labels.json").exists()
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if not family.startswith("opt")])
+def test_texts_that_share_a_row_are_learnt_as_by_themselves(family: str, tmp_path: Path) -> None:
+    apart, _ = prepared(family, tmp_path)
+    together, described = prepared(family, tmp_path, Causal(packs=True))
+    assert len(together.train.lengths) < len(apart.train.lengths) / 2
+    assert described.n_examples.tolist() == np.diff(together.offsets).tolist()
+    state = server_state(apart)
+    [before], [after] = ([job] for job in jobs(state, n_steps=[1], learning_rate=[0.0]) * 2)
+    losses = []
+    for content, job in ((apart, before), (together, after)):
+        n_rows = int(content.offsets[1])  # all that the first device has, in one batch
+        whole = replace(job, assignment=replace(job.assignment, batch_size=n_rows))
+        [update] = DeviceHost(content, SETTINGS).train(TASK, FORM, [whole])
+        losses.append(update.metrics["train_loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_a_step_on_packed_rows_changes_adapters_as_one_on_their_texts_does(tmp_path: Path) -> None:
+    state, payloads = None, []
+    for packs in (False, True):
+        content, _ = prepared("llama", tmp_path, Causal(packs=packs))
+        state = state or server_state(content)
+        [job] = jobs(state, n_steps=[1], batch_size=[int(content.offsets[1])])
+        [update] = DeviceHost(content, SETTINGS).train(TASK, FORM, [job])
+        payloads.append(update.payload)
+    apart, together = payloads
+    assert max(np.abs(apart[name] - together[name]).max() for name in apart) < 1e-5
+
+
+def test_packing_is_refused_where_texts_are_not_known_to_stay_apart(tmp_path: Path) -> None:
+    learning = CausalLearning(Causal(packs=True))
+    place = locate(save_tiny_decoder("llama", tmp_path))
+    learning.check([()], place, None)
+    other = replace(place, config={"model_type": "opt"})
+    with pytest.raises(DataError, match=r"data.packing: it is not known .* in a opt model; .* llama, mistral"):
+        learning.check([()], other, None)
 
 
 def test_a_head_that_is_the_embeddings_is_there_once(tmp_path: Path) -> None:

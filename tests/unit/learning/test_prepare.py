@@ -101,3 +101,25 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(folder: Path, tmp
     word_tokenizer([*WORDS, *(f"word{i}" for i in range(50))]).save_pretrained(tmp_path)
     with pytest.raises(DataError, match="has 61 words, the model knows 50"):
         prepared(folder, train_model=str(tmp_path))
+
+
+def test_each_device_holds_out_rows_of_its_own_behind_those_of_the_server(folder: Path) -> None:
+    whole, before = prepared(folder)
+    content, ready = prepared(folder, device_fraction=0.25)
+
+    offsets = ready.own_test_offsets
+    assert offsets[0] == ready.n_test_examples == 9
+    assert len(content.test.lengths) == offsets[-1]
+    assert np.array_equal(content.test.input_ids[:9], whole.test.input_ids)
+    for device in range(5):
+        own = slice(offsets[device], offsets[device + 1])
+        kept = content.local_rows(device)
+        n_before = before.n_examples[device]
+        expected = min(max(round(0.25 * n_before), 1), n_before - 1)
+        assert (own.stop - own.start, len(kept)) == (expected, n_before - expected)
+        assert ready.n_examples[device] == len(kept)
+        # Together they are the rows that the device has without, and each row is in one of them.
+        rows = [*content.train.input_ids[kept].tolist(), *content.test.input_ids[own].tolist()]
+        assert sorted(rows) == sorted(whole.train.input_ids[whole.local_rows(device)].tolist())
+        assert np.bincount(content.train.labels[kept], minlength=3).tolist() == ready.label_histograms[device].tolist()
+    assert before.own_test_offsets.tolist() == [9] * 6

@@ -43,18 +43,36 @@ def rows(n: int) -> list[dict[str, str]]:
     ]
 
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Turns as ChatML has them (OpenAI 2023, chatml.md of its Python library), with tokens of :func:`tiny_tokenizer`."""
+
+
+def write_chats(path: Path, n: int = 40) -> str:
+    """A jsonl file of :func:`rows` as chats of two turns each."""
+    chats = [
+        [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+        for row in rows(n)
+    ]
+    path.write_text("".join(f"{json.dumps({'messages': chat})}\n" for chat in chats), encoding="utf-8")
+    return str(path)
+
+
 def write_rows(path: Path, n: int = 40) -> str:
     """A jsonl file of :func:`rows`."""
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows(n)), encoding="utf-8")
     return str(path)
 
 
-def save_tiny_decoder(family: str, folder: Path) -> str:
+def save_tiny_decoder(family: str, folder: Path, chat_template: str | None = None) -> str:
     """Saves a causal language model with its tokenizer; returns its directory.
 
     The model knows some words more, since some families add special ones of their own to a tokenizer.
     """
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = chat_template
     name, own = FAMILIES[family]
     config = getattr(transformers, name)(
         vocab_size=len(tokenizer) + 4, bos_token_id=1, eos_token_id=2, pad_token_id=0, **{**SIZES, **own}
@@ -69,7 +87,7 @@ def save_tiny_decoder(family: str, folder: Path) -> str:
     return str(folder)
 
 
-def _tokenizer() -> Any:
+def tiny_tokenizer() -> Any:
     """Byte-level BPE of 300 words, trained on :func:`rows`, with the special tokens of a decoder."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from emulator.objective.causal import Causal
+from emulator.objective.causal import Causal, option_accuracies
 from emulator.objective.classification import Classification
-from emulator.records import EvaluationShard
+from emulator.records import EvaluationShard, OptionScore
 from emulator.shapes.catalog import causal_spec_from_config
 from emulator.shapes.causal import CausalSpec
 
@@ -59,3 +59,16 @@ def test_a_priced_response_is_as_long_as_the_setting_or_the_trained_examples_say
     priced = Causal(response_len=5).priced(trained)
     assert isinstance(priced, CausalSpec)
     assert priced.response_len == 5
+
+
+def test_an_answer_counts_where_it_is_the_likeliest_in_all_or_by_character() -> None:
+    scores = [
+        # -6 / 6 characters is better than -3 / 2: the long answer wins by character alone
+        OptionScore(0, True, 6, -6.0),
+        OptionScore(0, False, 2, -3.0),
+        OptionScore(1, False, 3, -9.0),
+        OptionScore(1, True, 3, -8.0),
+    ]
+    assert option_accuracies(scores) == (0.5, 1.0)
+    assert option_accuracies(scores[::-1]) == (0.5, 1.0)  # shards may part the options of a choice
+    assert option_accuracies([]) == (None, None)

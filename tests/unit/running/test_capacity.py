@@ -29,6 +29,7 @@ from emulator.running.capacity import (
         ({"backend.devices_per_actor": 1}, 80),
         ({"backend.devices_per_actor": 3}, 27),
         ({"backend.hosts": 7}, 7),
+        ({"backend.kind": "live", "pace": "realtime(2)"}, 81),
         ({}, 0),
     ],
 )

@@ -10,6 +10,7 @@ DECODERS = {
     # The total that the hub shows of each checkpoint's safetensors. Of a decoder of L layers, width d, V words, k wide
     # keys and values, and m channels: V d (twice where the head is not tied) + d, and in each layer 2 d² + 2 d k +
     # 3 d m + 2 d, with biases for query, key and value in Qwen2; Gemma 3 and Llama 3.2 have queries of their own width.
+    "llama-160m": 162_417_408,
     "llama-2-7b": 6_738_415_616,
     "llama-3.2-1b": 1_235_814_400,
     "llama-3.2-3b": 3_212_749_824,

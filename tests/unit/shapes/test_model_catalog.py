@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emulator.errors import ConfigError
-from emulator.shapes.catalog import family_names, model_spec, model_spec_from_config
+from emulator.shapes.catalog import causal_spec, family_names, model_spec, model_spec_from_config
 
 _SIZES = {
     "hidden_size": 48,
@@ -102,6 +102,12 @@ def spec(config: Mapping[str, Any], head: Any = "full", seq_len: int = 32) -> An
 def test_built_in_models_have_their_published_size(name: str, n_parameters: int) -> None:
     for head in ("full", "output"):
         assert model_spec(name, n_labels=2, seq_len=128, head=head).n_parameters == n_parameters
+
+
+def test_the_priced_decoder_has_its_published_size() -> None:
+    # embeddings and head 2 * 32000 * 768; 12 layers of 4 * 768^2 + 3 * 768 * 3072 and two norms; the last norm
+    decoder = causal_spec("llama-160m", seq_len=128, response_len=16)
+    assert decoder.n_parameters == 162_417_408
 
 
 def test_the_head_of_roberta_is_larger_than_all_its_adapters() -> None:

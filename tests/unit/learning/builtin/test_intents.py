@@ -92,3 +92,12 @@ def test_every_word_is_in_the_vocabulary(commands: list[intents.Command]) -> Non
 def test_the_shipped_tokenizer_knows_exactly_the_vocabulary() -> None:
     tokenizer = AutoTokenizer.from_pretrained(TINY_12)
     assert set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) == set(intents.vocabulary())
+
+
+def test_an_answer_names_the_thing_that_its_clause_is_about() -> None:
+    for command in intents.generate_commands(500, seed=4):
+        for clause in (command.operative, command.negated):
+            category, direction, thing = clause.answer.split()
+            assert f"{category}_{direction}" == intents.LABELS[clause.label]
+            assert [word for word in clause.text.split() if word in intents.OBJECTS[category]] == [thing]
+        assert command.answer == command.operative.answer

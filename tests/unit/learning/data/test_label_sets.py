@@ -54,6 +54,7 @@ def test_a_row_stands_for_the_rarest_of_its_labels(tmp_path: Path) -> None:
     assert read.label_names == ("anger", "fear", "joy")
     assert read.rows.train_strata.tolist() == [2] * 10 + [0] * 12 + [1] * 2 + [3] * 2
     assert read.rows.test_strata.tolist() == [2, 1, 3]
+    assert read.rows.strata == ("anger", "fear", "joy", "without labels")
 
 
 def test_indicators_tell_which_labels_a_row_has() -> None:

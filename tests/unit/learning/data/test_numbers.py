@@ -54,6 +54,8 @@ def test_rows_are_told_apart_by_ten_bins_of_as_many_rows(tmp_path: Path) -> None
     # 20 rows in each tenth of the numbers, of which a tenth is held out.
     assert np.bincount(read.train_strata).tolist() == [18] * 10
     assert np.bincount(read.test_strata).tolist() == [2] * 10
+    # The tenth of 0.0, 0.1, ..., 19.9 ends before 2.0, and so on.
+    assert (read.strata[0], read.strata[1], read.strata[9]) == ("below 2", "2 to 4", "18 or more")
     order = np.argsort(read.train.values)
     assert (np.diff(read.train_strata[order]) >= 0).all()
 

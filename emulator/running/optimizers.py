@@ -1,0 +1,68 @@
+"""What a run asks of optimizers, on devices and on the server, and whether its policy and its model take it."""
+
+from emulator.algorithms.server_optimizer import ServerOptimizer
+from emulator.config import Config
+from emulator.errors import ConfigError
+from emulator.policy.base import Policy
+from emulator.policy.catalog import import_path, policy_class, policy_names
+from emulator.policy.checked import is_mean
+from emulator.records import LocalOptimizer, Schedule
+from emulator.shapes.names import ModelName
+
+
+def local_optimizer(config: Config) -> LocalOptimizer:
+    """What devices train adapters with."""
+    training = config.training
+    return LocalOptimizer(
+        name=training.optimizer,
+        momentum=training.momentum,
+        max_gradient_norm=training.max_gradient_norm,
+        proximal_mu=training.proximal_mu,
+    )
+
+
+def schedule_of(config: Config) -> Schedule:
+    """How the learning rate follows the rounds."""
+    training = config.training
+    return Schedule(
+        warmup_rounds=training.warmup_rounds,
+        decay=training.decay,
+        decay_rounds=training.decay_rounds or 1,
+        floor=training.decay_floor,
+    )
+
+
+def server_optimizer_of(config: Config) -> ServerOptimizer | None:
+    """The server's own optimizer; None where the mean of the updates is the server state."""
+    server = config.server
+    if server.optimizer is None:
+        return None
+    return ServerOptimizer(
+        name=server.optimizer,
+        learning_rate=server.rate,
+        momentum=server.momentum,
+        decay=server.decay,
+        adaptivity=server.adaptivity,
+    )
+
+
+def check_optimizers(config: Config, policy: Policy) -> None:
+    """Raise ConfigError if policy or model do not take what the run asks of optimizers."""
+    if config.server.optimizer and not is_mean(type(policy)):
+        others = ", ".join(name for name in policy_names() if is_mean(policy_class(name)))
+        raise ConfigError(
+            f"server.optimizer steps to the mean of the updates, and policy {import_path(type(policy))} makes another "
+            f"thing of them; leave it out, or choose one of the policies {others}, got {config.server.optimizer!r}"
+        )
+    training = config.training
+    given = {
+        "optimizer": training.optimizer != "adamw",
+        "max_gradient_norm": training.max_gradient_norm is not None,
+        "proximal_mu": training.proximal_mu > 0,
+    }
+    asked = next((key for key, is_given in given.items() if is_given), None)
+    if asked and ModelName(config.model.train).is_convnet:
+        raise ConfigError(
+            f"training.{asked} is for transformers; model.train = {config.model.train!r} is a convnet, whose weights "
+            f"are trained by plain SGD: leave it out, got {getattr(training, asked)!r}"
+        )

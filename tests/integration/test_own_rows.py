@@ -1,0 +1,75 @@
+"""Runs in which the server's model is evaluated on rows that devices hold out of their own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import emulator
+from emulator.results import verify
+
+SETTINGS: dict[str, Any] = {
+    "policy.path": "fedlora",
+    "rounds": 2,
+    "testbed.n_devices": 12,
+    "data.n_train": 240,
+    "data.n_test": 60,
+    "data.partition.alpha": 0.3,
+    "evaluation.device_fraction": 0.3,
+    "training.learning_rate": 1e-2,
+    "backend.kind": "inline",
+}
+ON_IMAGES = {
+    "model.train": "builtin:cnn",
+    "data.source": "builtin:digits",
+    "policy.path": "mergesfl",
+    "training.learning_rate": 0.1,
+}
+
+
+@pytest.mark.parametrize("changed", [{}, ON_IMAGES], ids=["texts", "images"])
+def test_devices_are_told_apart_by_rows_of_their_own(changed: dict[str, Any], tmp_path: Path) -> None:
+    run = emulator.emulate(SETTINGS | changed, tmp_path / "run")
+
+    verify(run)
+    for index, rows in run.devices.groupby("round_index"):
+        row = run.rounds.iloc[int(str(index))]
+        scores, losses = rows["own_score"].dropna(), rows["own_loss"].dropna()
+        assert len(scores) == len(losses) > 8  # but for those that hold a single row
+        assert row["own_score_mean"] == pytest.approx(scores.mean())
+        assert row["own_score_worst_tenth"] == pytest.approx(np.sort(scores)[:2].mean())
+        assert row["own_score_spread"] == pytest.approx(scores.std(ddof=0))
+        assert row["own_loss_mean"] == pytest.approx(losses.mean())
+        assert row["own_loss_worst_tenth"] == pytest.approx(np.sort(losses)[-2:].mean())
+        assert row["own_loss_spread"] == pytest.approx(losses.std(ddof=0))
+
+
+def test_rows_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
+    usual = emulator.emulate(SETTINGS | {"evaluation.device_fraction": "none"}, tmp_path / "usual")
+    run = emulator.emulate(SETTINGS, tmp_path / "run")
+
+    usual_examples, own_examples = (each.devices.groupby("device_id")["n_examples"].first() for each in (usual, run))
+    assert own_examples.sum() == run.info["n_train_examples"] < usual.info["n_train_examples"] == 240
+    assert (own_examples <= usual_examples).all()
+    assert (own_examples > 0).all()
+    assert usual.rounds["own_score_mean"].isna().all()
+    assert usual.devices["own_loss"].isna().all()
+    assert run.info["n_test_examples"] == usual.info["n_test_examples"] == 60
+
+
+def test_rounds_that_are_not_evaluated_have_no_own_scores(tmp_path: Path) -> None:
+    run = emulator.emulate(SETTINGS | {"evaluation.every_rounds": 2}, tmp_path / "run")
+
+    assert run.rounds["own_loss_mean"].notna().tolist() == [False, True]
+    assert run.devices.groupby("round_index")["own_loss"].count().iloc[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_on_ray_they_are_the_same(ray_cluster: Any, tmp_path: Path) -> None:
+    inline = emulator.emulate(SETTINGS, tmp_path / "inline")
+    on_ray = emulator.emulate(SETTINGS | {"backend.kind": "ray", "backend.hosts": 2}, tmp_path / "ray")
+
+    assert on_ray.rounds.equals(inline.rounds)
+    assert on_ray.devices["own_score"].equals(inline.devices["own_score"])
