@@ -110,6 +110,14 @@ def test_what_starts_fast_loads_neither_the_learning_libraries_nor_ray(module: s
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+def test_a_run_waits_for_no_library_of_tables_or_training_before_it_begins() -> None:
+    """A process that starts and follows a run reads tables when it is over, and trains nothing itself."""
+    starts = "emulator.cli.main, emulator.cli.progress, emulator.launch.execute, emulator.backends.ray_run"
+    code = f"import sys, {starts}; print({{'pandas', 'torch', 'transformers', 'peft', 'plotly'}} & set(sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "set()"
+
+
 @pytest.mark.parametrize(
     ("path", "text", "module"),
     [

@@ -2,9 +2,9 @@
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from emulator.errors import UserError
 from emulator.storage.files import whole_file
 from emulator.storage.places import Place
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "partition.parquet"
 SCHEMA = pa.schema(
@@ -37,7 +40,7 @@ def write_partition(run_dir: Place, counts: NDArray[np.int64], label_names: Sequ
         pq.write_table(table, file, version="2.6", compression="zstd", compression_level=3)
 
 
-def read_partition(run_dir: Place) -> pd.DataFrame:
+def read_partition(run_dir: Place) -> "pd.DataFrame":
     """What :func:`write_partition` wrote; empty for a run without training, or of an earlier version.
 
     Raises:
