@@ -41,6 +41,8 @@ def bare_type(annotation: Any) -> type:
 def another(annotation: Any, default: Any) -> Any:
     """An allowed value that is not the default; the default where nothing else is allowed."""
     if default is None:
+        if named := [choice for each in get_args(annotation) for choice in get_args(each) if isinstance(choice, str)]:
+            return named[0]
         return {int: 3, float: 3.0, str: "another"}[bare_type(annotation)]
     if isinstance(default, bool):
         return not default
