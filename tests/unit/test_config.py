@@ -103,7 +103,7 @@ NOT_GIVEN = [
     # A share of 0 GPUs is one that can be meant, and a name out of a few is refused as any other is.
     (key, annotation)
     for key, annotation, default in leaves(Config())
-    if default is None and key not in ("backend.gpus_per_host", "server.optimizer")
+    if default is None and key not in ("backend.gpus_per_host", "model.depth_map", "server.optimizer")
 ]
 
 
