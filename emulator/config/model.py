@@ -12,9 +12,13 @@ class ModelConfig(Section):
     """What is really trained: builtin:tiny-12, builtin:tiny-llama-12 (which it is for task.kind causal on built-in
     data), a local directory, or a hub id; or builtin:cnn, on images."""
     price: NameOrPath = "auto"
-    """Whose shapes the devices pay for: bert-base, distilbert, roberta-base, roberta-large, llama-160m, a local
-    directory, a hub id, trained (the trained model's own shapes), or auto (roberta-base for builtin:tiny-12, llama-160m
-    for builtin:tiny-llama-12, otherwise trained). For a convnet: alexnet (auto), vgg16-bn or trained."""
+    """Whose shapes the devices pay for: a name such as roberta-base or llama-3.2-1b (docs/model-and-data.md lists
+    them), a local directory, a hub id, trained (the trained model's own shapes), or auto (roberta-base for
+    builtin:tiny-12, llama-160m for builtin:tiny-llama-12, otherwise trained). For a convnet: alexnet (auto), vgg16-bn
+    or trained."""
+    depth_map: Literal["proportional"] | None = None
+    """How depth maps where the priced model has more layers than the trained one. proportional: d of L trained layers
+    pay for round(d * P / L) of P. Where it is not given, both must have as many layers."""
     price_seq_len: Count | None = None
     """Tokens per example that the devices pay for. Where it is not given, data.seq_len, or 128 where the price is not
     the trained model's own."""

@@ -44,6 +44,9 @@ class AdapterForm(ABC):
     """
 
     attachment: ClassVar[str]
+    maps_depth: ClassVar[bool] = False
+    """Whether work and bytes can be those of a priced model that is deeper than the trained one: they then go by
+    :meth:`~emulator.shapes.spec.ModelSpec.priced_depth`."""
 
     @abstractmethod
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
@@ -87,7 +90,7 @@ class AdapterForm(ABC):
         By default those of differentiated layers, named ``layers.<number>.…``, and all that belong to no layer.
         """
         place, _, rest = name.partition(".")
-        lowest = model.n_layers - self.work(assignment, model).backward_layers
+        lowest = model.n_layers - self.work(assignment, model.of_own_depth).backward_layers
         return place != "layers" or int(rest.partition(".")[0]) >= lowest
 
     def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:

@@ -1,6 +1,7 @@
 """A transformer with LoRA that is cut, and which form cuts which model."""
 
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 from emulator.forms.base import is_whole_number
 from emulator.forms.convnet import ConvNetForm
@@ -25,6 +26,8 @@ class CutLoraForm(LoraForm, CutForm):
     """
 
     cut: int
+
+    maps_depth: ClassVar[bool] = False
 
     def completed(self, settings: CutAssignment) -> CutLoraAssignment:
         given = {each.name: getattr(settings, each.name) for each in fields(settings)}

@@ -18,6 +18,7 @@ class LayerSubsetLoraForm(LoraForm):
     """
 
     attachment: ClassVar[str] = "emulator.learning.attach.layer_subset:StackedLayerSubsetLora"
+    maps_depth: ClassVar[bool] = False
 
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:
         whole = super().work(assignment, model)

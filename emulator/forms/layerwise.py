@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,8 @@ class LayerwiseForm(AdapterForm):
     is a :class:`~emulator.learning.attach.layerwise.StackedLayerwise`.
     """
 
+    maps_depth: ClassVar[bool] = True
+
     @abstractmethod
     def shapes(self, model: ModelSpec) -> Mapping[str, tuple[int, ...]]:
         """The arrays of one layer, by the matrix that they belong to and a name of their own, such as ``key.scale``."""
@@ -75,20 +78,22 @@ class LayerwiseForm(AdapterForm):
         return Embedded(update.payload)
 
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:
-        depth = assignment.backward_layers
+        depth = model.priced_depth(assignment.backward_layers)
         each = tuple((adapter, 1) for adapter in self.adapters(model))
         return Work(
             n_steps=assignment.n_steps,
             batch_size=assignment.batch_size,
             seq_len=model.seq_len,
-            forward_layers=model.n_layers,
+            forward_layers=model.n_priced_layers,
             backward_layers=depth,
-            adapters=Adapters(((),) * (model.n_layers - depth) + (each,) * depth),
+            adapters=Adapters(((),) * (model.n_priced_layers - depth) + (each,) * depth),
         )
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         n_layer = sum(int(np.prod(shape)) for shape in self.shapes(model).values())
-        return BYTES_PER_PARAMETER * (assignment.backward_layers * n_layer + model.n_head_parameters)
+        return BYTES_PER_PARAMETER * (
+            model.priced_depth(assignment.backward_layers) * n_layer + model.n_head_parameters
+        )
 
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         return self.download_bytes(assignment, model)

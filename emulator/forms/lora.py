@@ -82,6 +82,7 @@ class LoraForm(AdapterForm):
     trains_a: bool = True
 
     attachment: ClassVar[str] = "emulator.learning.attach.lora:StackedLora"
+    maps_depth: ClassVar[bool] = True
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         """``lora_A (rank, in)`` uniform in ±1/sqrt(in) as PEFT draws it, ``lora_B (out, rank)`` zero."""
@@ -129,23 +130,24 @@ class LoraForm(AdapterForm):
             n_steps=held.n_steps,
             batch_size=held.batch_size,
             seq_len=model.seq_len,
-            forward_layers=model.n_layers,
-            backward_layers=held.depth,
-            adapters=low_rank_adapters(model, self.targets, held.ranks),
-            quantized_layers=held.quantized_layers,
+            forward_layers=model.n_priced_layers,
+            backward_layers=model.priced_depth(held.depth),
+            adapters=low_rank_adapters(model, self.targets, model.by_priced_layer(held.ranks)),
+            quantized_layers=model.priced_depth(held.depth) - model.priced_depth(held.depth - held.quantized_layers),
             activation_bits=held.activation_bits,
         )
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        return self._bytes(_lora(assignment).ranks, model)
+        return self._bytes(model.by_priced_layer(_lora(assignment).ranks), model)
 
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         held = _lora(assignment)
-        return self._bytes([held.ranks[layer] for layer in held.trained_layers], model)
+        lowest = model.n_priced_layers - model.priced_depth(held.depth)
+        return self._bytes(model.by_priced_layer(held.ranks)[lowest:], model)
 
     def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         per_rank = 0 if self.trains_a else sum(model.matrix(target).in_features for target in self.targets)
-        return -BYTES_PER_PARAMETER * per_rank * sum(_lora(assignment).ranks)
+        return -BYTES_PER_PARAMETER * per_rank * sum(model.by_priced_layer(_lora(assignment).ranks))
 
     def check_model(self, model: ModelSpec) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:

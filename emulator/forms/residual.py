@@ -41,6 +41,7 @@ class ResidualLoraForm(LoraForm):
     shares_draw: bool = False
 
     attachment: ClassVar[str] = "emulator.learning.attach.residual:StackedResidualLora"
+    maps_depth: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         arrays = dict(super().initial(model, seeds))

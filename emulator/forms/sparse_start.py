@@ -42,6 +42,7 @@ class SparseStartLoraForm(LoraForm):
     support_seed: int = 0
 
     attachment: ClassVar[str] = "emulator.learning.attach.sparse_start:StackedSparseStartLora"
+    maps_depth: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         sparse = {

@@ -37,7 +37,14 @@ from emulator.running.continuation import (
 from emulator.running.coordinator import Coordinator, Emulation
 from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
-from emulator.running.inputs import availability_of, check_fit, check_layers, price_name, trace_sha256
+from emulator.running.inputs import (
+    availability_of,
+    check_depth_map,
+    check_fit,
+    price_name,
+    trace_sha256,
+    with_depth_of,
+)
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.live.clock import LiveClock
 from emulator.running.live.testbed import LiveTestbed
@@ -141,7 +148,7 @@ def check_settings(config: Config) -> None:
     check_optimizers(config, policy)
     Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
-        _form_of(policy, priced_model(config, n_labels=2, trained=None))
+        check_depth_map(config, policy, _form_of(policy, priced_model(config, n_labels=2, trained=None)))
 
 
 def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> ModelSpec:
@@ -160,9 +167,7 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
     seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
     key = "model.price_seq_len"
     priced = objective.spec(name, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=key, like=trained)
-    if trained is not None:
-        check_layers(name, priced, trained)
-    return priced
+    return priced if trained is None else with_depth_of(trained, priced, config)
 
 
 def build_coordinator(
@@ -353,11 +358,17 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
         "config": resolved_settings(config),
         "backend": dict(backend.describe()) if backend else {},
         **input_digests(config, cluster),
-        "priced_shapes": {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}},
+        "priced_shapes": _shapes(priced),
         "versions": {
             name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
         },
     }
+
+
+def _shapes(priced: ModelSpec) -> dict[str, Any]:
+    """The shapes as plain data; how many layers a deeper model has is said where there is one."""
+    shapes = {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}}
+    return {key: value for key, value in shapes.items() if key != "deeper_layers" or value is not None}
 
 
 def _partition(config: Config, label_counts: NDArray[np.int64], cluster: ClusterSpec) -> dict[str, Any]:

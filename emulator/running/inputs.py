@@ -4,10 +4,12 @@ All is told before anything is loaded.
 """
 
 import hashlib
+from dataclasses import replace
 
 from device_profiles.text_files import user_path
 from emulator.config import AvailabilityConfig, Config
 from emulator.errors import ConfigError
+from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path, policy_class, policy_names
 from emulator.running.objectives import run_objective
@@ -68,12 +70,36 @@ def check_fit(config: Config, policy: Policy) -> None:
         )
 
 
-def check_layers(name: str, priced: ModelSpec, trained: ModelSpec) -> None:
-    """Raise ConfigError if depth would not mean the same for both; convnets have a cut of their own."""
-    if trained.n_layers != priced.n_layers and trained.family == "transformer":
+def with_depth_of(trained: ModelSpec, priced: ModelSpec, config: Config) -> ModelSpec:
+    """``priced`` with the layers of ``trained`` to count depth by; convnets have a cut of their own.
+
+    Raises:
+        ConfigError: depth would not mean the same for both, or the priced one is the shallower.
+    """
+    n_trained, n_priced, name = trained.n_layers, priced.n_layers, priced.name
+    if n_trained == n_priced or trained.family != "transformer":
+        return priced
+    if n_priced < n_trained and config.model.depth_map:
         raise ConfigError(
-            f"model.price has {priced.n_layers} layers but the trained model has {trained.n_layers}; LoRA depth must"
-            f" mean the same for both: choose one of {trained.n_layers} layers or model.price = 'trained', got {name!r}"
+            f"model.depth_map: model.price must have at least the {n_trained} layers of the trained model; choose a "
+            f"deeper one, or model.price = 'trained', got {name!r} with {n_priced}"
+        )
+    if config.model.depth_map:
+        return replace(priced, n_layers=n_trained, deeper_layers=n_priced)
+    advice = ", or say how depth maps (model.depth_map = 'proportional')" if n_priced > n_trained else ""
+    raise ConfigError(
+        f"model.price has {n_priced} layers but the trained model has {n_trained}; LoRA depth must mean the same for "
+        f"both: choose one of {n_trained} layers or model.price = 'trained'{advice}, got {name!r}"
+    )
+
+
+def check_depth_map(config: Config, policy: Policy, form: AdapterForm) -> None:
+    """Raise ConfigError if ``model.depth_map`` is asked of a form whose costs cannot be those of a deeper model."""
+    if config.model.depth_map and config.training.enabled and not form.maps_depth:
+        raise ConfigError(
+            f"model.depth_map: policy {import_path(type(policy))} has adapters, {type(form).__name__}, whose costs are "
+            "known for a priced model of as many layers alone; leave it out, or choose another policy, got "
+            f"{config.model.depth_map!r}"
         )
 
 

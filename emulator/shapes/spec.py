@@ -1,7 +1,10 @@
 """Shapes of a transformer: what the cost model prices and what the adapter forms lay out, without any weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MATRICES = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_up", "mlp_down")
 """The linear maps of a layer, under one set of names for every model family."""
@@ -26,6 +29,9 @@ class ModelSpec:
 
     ``head`` holds the linear maps of the classification head that are trained and shipped with the adapters;
     ``n_frozen_head_parameters`` counts the rest of the head.
+
+    ``n_layers`` are those that depths and ranks are counted by. Where a shallower model is trained in the place of the
+    one that is priced, they are the trained one's, and ``deeper_layers`` says how many the priced one has.
     """
 
     name: str
@@ -41,6 +47,32 @@ class ModelSpec:
     head: Mapping[str, LinearShape] = field(hash=False)
     n_frozen_head_parameters: int = 0
     is_decoder: bool = False
+    deeper_layers: int | None = None
+
+    @property
+    def n_priced_layers(self) -> int:
+        """How many layers are paid for."""
+        return self.n_layers if self.deeper_layers is None else self.deeper_layers
+
+    @property
+    def of_own_depth(self) -> "ModelSpec":
+        """The same shapes with as many layers as are trained."""
+        return self if self.deeper_layers is None else replace(self, deeper_layers=None)
+
+    def priced_depth(self, depth: int) -> int:
+        """How many of the priced layers nearest to the output ``depth`` of the trained ones stand for.
+
+        That is ``depth * n_priced_layers / n_layers``, rounded, halves up.
+        """
+        if self.deeper_layers is None:
+            return depth
+        return (2 * depth * self.deeper_layers + self.n_layers) // (2 * self.n_layers)
+
+    def by_priced_layer(self, values: Sequence[T]) -> tuple[T, ...]:
+        """``values``, one for each trained layer from the input on, for each layer that is paid for."""
+        depths = range(len(values), 0, -1)
+        times = [self.priced_depth(depth) - self.priced_depth(depth - 1) for depth in depths]
+        return tuple(value for value, n in zip(values, times, strict=True) for _ in range(n))
 
     def matrix(self, name: str) -> LinearShape:
         """Shape of one of :data:`MATRICES` in any layer (layers are alike).
@@ -97,8 +129,8 @@ class ModelSpec:
     @property
     def n_parameters(self) -> int:
         """All parameters, frozen and trained, without adapters."""
-        frozen = self.n_embedding_parameters + self.n_layers * self.n_layer_parameters + self.n_frozen_head_parameters
-        return frozen + self.n_head_parameters
+        frozen = self.n_embedding_parameters + self.n_priced_layers * self.n_layer_parameters
+        return frozen + self.n_frozen_head_parameters + self.n_head_parameters
 
     def n_head_rows(self, seq_len: int) -> int:
         """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one."""

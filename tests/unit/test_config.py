@@ -41,6 +41,8 @@ def bare_type(annotation: Any) -> type:
 def another(annotation: Any, default: Any) -> Any:
     """An allowed value that is not the default; the default where nothing else is allowed."""
     if default is None:
+        if named := [choice for each in get_args(annotation) for choice in get_args(each) if isinstance(choice, str)]:
+            return named[0]
         return {int: 3, float: 3.0, str: "another"}[bare_type(annotation)]
     if isinstance(default, bool):
         return not default
@@ -102,7 +104,7 @@ NOT_GIVEN = [
     # A share of 0 GPUs is one that can be meant, and a name out of a few is refused as any other is.
     (key, annotation)
     for key, annotation, default in leaves(Config())
-    if default is None and key not in ("backend.gpus_per_host", "server.optimizer")
+    if default is None and key not in ("backend.gpus_per_host", "model.depth_map", "server.optimizer")
 ]
 
 

@@ -8,10 +8,17 @@ from torch import nn
 from emulator.errors import DataError
 
 MODULES = {
-    "query": ("attention.self.query", "q_proj", "q_lin", "query_proj", "query"),
-    "key": ("attention.self.key", "k_proj", "k_lin", "key_proj", "key"),
-    "value": ("attention.self.value", "v_proj", "v_lin", "value_proj", "value"),
-    "attention_output": ("attention.output.dense", "o_proj", "self_attn.out_proj", "out_lin", "self_attn.dense"),
+    "query": ("attention.self.query", "q_proj", "q_lin", "query_proj", "query", "attn.q"),
+    "key": ("attention.self.key", "k_proj", "k_lin", "key_proj", "key", "attn.k"),
+    "value": ("attention.self.value", "v_proj", "v_lin", "value_proj", "value", "attn.v"),
+    "attention_output": (
+        "attention.output.dense",
+        "o_proj",
+        "self_attn.out_proj",
+        "out_lin",
+        "self_attn.dense",
+        "attn.o",
+    ),
     "mlp_gate": ("mlp.gate_proj", "mlp.w1"),
     "mlp_up": ("intermediate.dense", "up_proj", "ffn.lin1", "fc1", "mlp.w3"),
     "mlp_down": ("output.dense", "down_proj", "ffn.lin2", "fc2", "mlp.w2"),

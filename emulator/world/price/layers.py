@@ -48,7 +48,7 @@ class Layers:
     @property
     def holds_head(self) -> bool:
         """Whether the device computes up to the output; below a cut it holds no head."""
-        return self.work.forward_layers + self.work.skipped_layers == self.model.n_layers
+        return self.work.forward_layers + self.work.skipped_layers == self.model.n_priced_layers
 
     @property
     def n_logits(self) -> int:

@@ -186,7 +186,7 @@ def test_an_exported_adapter_gives_the_runs_own_evaluation(content: HostContent,
     assert not (tmp_path / "adapter" / "labels.json").exists()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if not family.startswith("opt")])
 def test_texts_that_share_a_row_are_learnt_as_by_themselves(family: str, tmp_path: Path) -> None:
     apart, _ = prepared(family, tmp_path)
     together, described = prepared(family, tmp_path, Causal(packs=True))
@@ -219,8 +219,8 @@ def test_packing_is_refused_where_texts_are_not_known_to_stay_apart(tmp_path: Pa
     learning = CausalLearning(Causal(packs=True))
     place = locate(save_tiny_decoder("llama", tmp_path))
     learning.check([()], place, None)
-    other = replace(place, config={"model_type": "bloom"})
-    with pytest.raises(DataError, match=r"data.packing: it is not known .* in a bloom model; .* llama, mistral"):
+    other = replace(place, config={"model_type": "opt"})
+    with pytest.raises(DataError, match=r"data.packing: it is not known .* in a opt model; .* llama, mistral"):
         learning.check([()], other, None)
 
 

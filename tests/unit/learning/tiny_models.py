@@ -7,8 +7,10 @@ import torch
 from transformers import AutoModelForSequenceClassification as AutoClassifier
 from transformers import (
     BertConfig,
+    CamembertConfig,
     DistilBertConfig,
     LlamaConfig,
+    MPNetConfig,
     RobertaConfig,
     RobertaPreLayerNormConfig,
 )
@@ -34,6 +36,8 @@ CONFIGS = {
     "distilbert": DistilBertConfig(
         vocab_size=VOCABULARY, dim=16, hidden_dim=32, n_layers=3, n_heads=2, max_position_embeddings=SEQ_LEN
     ),
+    "camembert": CamembertConfig(**SHAPE),
+    "mpnet": MPNetConfig(**SHAPE),
     "llama": LlamaConfig(**SHAPE, num_key_value_heads=1),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emulator.errors import ConfigError
-from emulator.shapes.catalog import causal_spec, family_names, model_spec, model_spec_from_config, price_names
+from emulator.shapes.catalog import causal_spec, family_names, model_spec, model_spec_from_config
 
 _SIZES = {
     "hidden_size": 48,
@@ -19,6 +19,16 @@ _SIZES = {
     "max_position_embeddings": 66,
 }
 _GROUPED = _SIZES | {"num_key_value_heads": 2}
+_OPT = {key: size for key, size in _SIZES.items() if key != "intermediate_size"} | {"ffn_dim": 96}
+_RELATIVE = {
+    "relative_attention": True,
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
 _DISTILBERT = {
     "dim": 48,
     "n_layers": 3,
@@ -37,6 +47,20 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "distilbert": {"model_type": "distilbert", **_DISTILBERT},
     "electra": {"model_type": "electra", **_SIZES, "embedding_size": 48},
     "electra with narrow embeddings": {"model_type": "electra", **_SIZES, "embedding_size": 16},
+    "deberta-v2": {"model_type": "deberta-v2", **_SIZES},
+    "deberta-v2 with shared relative positions": {"model_type": "deberta-v2", **_SIZES, **_RELATIVE},
+    "deberta-v2 with maps for positions": {
+        "model_type": "deberta-v2",
+        **_SIZES,
+        **_RELATIVE,
+        "share_att_key": False,
+        "pos_att_type": "c2p|p2c",
+        "max_relative_positions": 20,
+        "position_buckets": -1,
+    },
+    "deberta-v2 with a convolution": {"model_type": "deberta-v2", **_SIZES, **_RELATIVE, "conv_kernel_size": 3},
+    "deberta-v2 with narrow embeddings": {"model_type": "deberta-v2", **_SIZES, "embedding_size": 16},
+    "mpnet": {"model_type": "mpnet", **_SIZES},
     "llama": {"model_type": "llama", **_GROUPED},
     "llama with biases": {"model_type": "llama", **_GROUPED, "attention_bias": True, "mlp_bias": True},
     "llama with wide heads": {"model_type": "llama", **_GROUPED, "head_dim": 16, "tie_word_embeddings": True},
@@ -45,6 +69,17 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "qwen2": {"model_type": "qwen2", **_GROUPED},
     "qwen3": {"model_type": "qwen3", **_GROUPED, "head_dim": 16},
     "gemma": {"model_type": "gemma", **_GROUPED, "num_key_value_heads": 1, "head_dim": 16},
+    "gemma2": {"model_type": "gemma2", **_GROUPED, "head_dim": 16},
+    "gemma3_text": {"model_type": "gemma3_text", **_GROUPED, "head_dim": 16},
+    "phi3": {"model_type": "phi3", **_GROUPED, "pad_token_id": 0},
+    "opt": {"model_type": "opt", **_OPT},
+    "opt with narrow embeddings": {
+        "model_type": "opt",
+        **_OPT,
+        "word_embed_proj_dim": 16,
+        "do_layer_norm_before": False,
+    },
+    "opt without biases": {"model_type": "opt", **_OPT, "enable_bias": False, "layer_norm_elementwise_affine": False},
 }
 
 
@@ -140,7 +175,7 @@ def test_an_unknown_model_is_answered_with_what_there_is(name: str, message: str
     [
         (
             {"model_type": "bart"},
-            r"model a model: models of the family 'bart' cannot be used; those of these families can: bert, .*, gemma$",
+            r"model a model: models of the family 'bart' cannot be used; those of these families can: bert, .*, opt$",
         ),
         ({"model_type": None}, r"config.json needs model_type, a text, got None"),
         ({"hidden_size": None}, r"config.json needs hidden_size, a whole number, got None"),
@@ -160,15 +195,3 @@ def test_a_config_that_is_not_json_says_where(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config.json' is not JSON"):
         model_spec(str(tmp_path), n_labels=2, seq_len=32, head="full")
-
-
-def test_price_names_are_the_built_in_models() -> None:
-    assert price_names() == (
-        "alexnet",
-        "bert-base",
-        "distilbert",
-        "llama-160m",
-        "roberta-base",
-        "roberta-large",
-        "vgg16-bn",
-    )

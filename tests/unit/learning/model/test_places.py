@@ -61,10 +61,30 @@ def test_weights_that_the_configuration_names_are_refused(tmp_path: Path) -> Non
         locate(str(tmp_path))
 
 
-@pytest.mark.parametrize("family", ["bart", "gpt2", "t5", "modernbert", "phi3", "mixtral", "gemma2"])
+@pytest.mark.parametrize("family", ["bart", "t5", "mixtral", "unheard-of"])
 def test_a_family_that_cannot_be_used_is_refused_before_its_weights_are_looked_for(family: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     with pytest.raises(DataError, match=f"family '{family}' cannot be used; those of these families can: bert, "):
+        locate(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("gpt2", "since they store query, key and value as one matrix"),
+        ("phi3", "since they store query, key and value as one matrix"),
+        ("modernbert", "since they store query, key and value as one matrix"),
+        ("deberta", "since they store query, key and value as one matrix"),
+        ("deberta-v2", "since their maps of query and key take relative positions, too"),
+        ("albert", "since their layers share one set of weights"),
+        ("gemma3", "since they take images, too"),
+    ],
+)
+def test_a_well_known_family_that_does_not_fit_is_refused_with_the_reason(
+    family: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    with pytest.raises(DataError, match=f"family '{family}' cannot be used, {reason}.*; those of these families can"):
         locate(str(tmp_path))
 
 

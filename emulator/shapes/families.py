@@ -1,0 +1,345 @@
+"""What the config.json of each family of transformers says of its shapes.
+
+The parameter counts are those of the family's sequence classifier in transformers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from emulator.errors import ConfigError
+from emulator.shapes.spec import LinearShape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shapes:
+    """What a family's config says.
+
+    ``head`` holds the head's maps under their module paths in transformers, the output map last;
+    ``n_other_parameters`` counts all but the head, a pooler, and the linear maps and norms of the layers.
+    """
+
+    n_layers: int
+    hidden_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_size: int
+    intermediate_size: int
+    n_other_parameters: int
+    head: Mapping[str, LinearShape]
+    max_seq_len: int
+    is_decoder: bool = False
+    gated_mlp: bool = False
+    n_pooler_parameters: int = 0
+
+
+class ConfigReader:
+    """A config.json whose keys are taken by type."""
+
+    def __init__(self, config: Mapping[str, Any], name: str) -> None:
+        self._config = config
+        self._name = name
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self._config.get(key)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigError(f"model {self._name}: config.json needs {key}, a whole number, got {value!r}")
+        return value
+
+    def text(self, key: str) -> str:
+        value = self._config.get(key)
+        if not isinstance(value, str):
+            raise ConfigError(f"model {self._name}: config.json needs {key}, a text, got {value!r}")
+        return value
+
+    def positive(self, key: str) -> int:
+        """A number of things; 0 where it is negative or not given, so that there are none."""
+        value = self._config.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ConfigError(f"model {self._name}: config.json needs {key}, a whole number, got {value!r}")
+        return max(value or 0, 0)
+
+    def texts(self, key: str) -> list[str]:
+        """A list of words, or a text of them with bars between."""
+        value = self._config.get(key) or []
+        return [str(each).strip().lower() for each in (value.split("|") if isinstance(value, str) else value)]
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self._config.get(key)
+        return default if value is None else bool(value)
+
+
+def _bert_like(
+    config: ConfigReader, head: Mapping[str, LinearShape], n_reserved_positions: int = 0, n_extra: int = 0
+) -> Shapes:
+    """Word, position and token type embeddings with a norm, then layers with two norms each.
+
+    ``n_reserved_positions`` are rows of the position table that no token uses; ``n_extra`` counts parameters that BERT
+    lacks.
+    """
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    embedding_size = config.integer("embedding_size", hidden_size)
+    n_positions = config.integer("max_position_embeddings")
+    n_rows = config.integer("vocab_size") + n_positions + config.integer("type_vocab_size", 2)
+    return Shapes(
+        n_layers=config.integer("num_hidden_layers"),
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=config.integer("intermediate_size"),
+        n_other_parameters=(n_rows + 2) * embedding_size + n_extra,
+        head=head,
+        max_seq_len=n_positions - n_reserved_positions,
+    )
+
+
+def _square(size: int) -> LinearShape:
+    return LinearShape(in_features=size, out_features=size)
+
+
+def _bert(config: ConfigReader, n_labels: int) -> Shapes:
+    hidden_size = config.integer("hidden_size")
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    # The pooler is computed like a head, but belongs to the base model: it comes with the weights and stays frozen.
+    return replace(_bert_like(config, {"classifier": output}), n_pooler_parameters=_square(hidden_size).n_parameters)
+
+
+def _roberta(config: ConfigReader, n_labels: int, n_extra: int = 0) -> Shapes:
+    hidden_size = config.integer("hidden_size")
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    head = {"classifier.dense": _square(hidden_size), "classifier.out_proj": output}
+    n_reserved = config.integer("pad_token_id", 1) + 1  # positions are counted from the padding's number on
+    return _bert_like(config, head, n_reserved, n_extra)
+
+
+def _roberta_prelayernorm(config: ConfigReader, n_labels: int) -> Shapes:
+    return _roberta(config, n_labels, n_extra=2 * config.integer("hidden_size"))  # the norm behind the last layer
+
+
+def _electra(config: ConfigReader, n_labels: int) -> Shapes:
+    hidden_size = config.integer("hidden_size")
+    embedding_size = config.integer("embedding_size", 128)
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    head = {"classifier.dense": _square(hidden_size), "classifier.out_proj": output}
+    n_projection = (embedding_size + 1) * hidden_size if embedding_size != hidden_size else 0
+    return _bert_like(config, head, n_extra=n_projection)
+
+
+def _distilbert(config: ConfigReader, n_labels: int) -> Shapes:
+    hidden_size, n_heads = config.integer("dim"), config.integer("n_heads")
+    n_positions = config.integer("max_position_embeddings")
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    return Shapes(
+        n_layers=config.integer("n_layers"),
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=config.integer("hidden_dim"),
+        n_other_parameters=(config.integer("vocab_size") + n_positions + 2) * hidden_size,
+        head={"pre_classifier": _square(hidden_size), "classifier": output},
+        max_seq_len=n_positions,
+    )
+
+
+def _deberta_v2(config: ConfigReader, n_labels: int) -> Shapes:
+    """He et al. 2021, arXiv 2006.03654 and 2111.09543: relative positions, which all layers share, in place of others.
+
+    Their embeddings go through the maps of query and key where these are shared, otherwise through two of their own in
+    each layer.
+    """
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    n_layers, n_positions = config.integer("num_hidden_layers"), config.integer("max_position_embeddings")
+    embedding_size = config.integer("embedding_size", hidden_size)
+    n_absolute = n_positions if config.flag("position_biased_input", True) else 0
+    n_rows = config.integer("vocab_size") + n_absolute + config.integer("type_vocab_size", 0)
+    n_other = n_rows * embedding_size + 2 * hidden_size
+    n_other += embedding_size * hidden_size if embedding_size != hidden_size else 0
+    if config.flag("relative_attention"):
+        # -1, the default of either, means that there are none, and as many as positions.
+        n_other += (
+            2
+            * (config.positive("position_buckets") or config.positive("max_relative_positions") or n_positions)
+            * hidden_size
+        )
+        n_own_maps = (
+            0 if config.flag("share_att_key") else sum(name in config.texts("pos_att_type") for name in ("c2p", "p2c"))
+        )
+        n_other += n_layers * n_own_maps * _square(hidden_size).n_parameters
+        n_other += 2 * hidden_size if "layer_norm" in config.texts("norm_rel_ebd") else 0
+    if kernel_size := config.positive("conv_kernel_size"):
+        n_other += hidden_size * (hidden_size // config.integer("conv_groups", 1) * kernel_size + 3)
+    return Shapes(
+        n_layers=n_layers,
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=config.integer("intermediate_size"),
+        n_other_parameters=n_other,
+        head={
+            "pooler.dense": _square(config.integer("pooler_hidden_size", hidden_size)),
+            "classifier": LinearShape(in_features=hidden_size, out_features=n_labels),
+        },
+        max_seq_len=n_positions,
+    )
+
+
+def _mpnet(config: ConfigReader, n_labels: int) -> Shapes:
+    """Song et al. 2020, arXiv 2004.09297: as RoBERTa without token types, and with biases for relative positions."""
+    hidden_size = config.integer("hidden_size")
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    n_biases = config.integer("relative_attention_num_buckets", 32) * config.integer("num_attention_heads")
+    head = {"classifier.dense": _square(hidden_size), "classifier.out_proj": output}
+    # Positions are counted from 2 on, whatever the padding is.
+    return _bert_like(config, head, 2, n_biases - config.integer("type_vocab_size", 2) * hidden_size)
+
+
+def _decoder(
+    config: ConfigReader,
+    n_labels: int,
+    head_size: int | None = None,
+    n_attention_biases: Callable[[int, int, int], int] | None = None,
+    n_head_norms: int = 0,
+) -> Shapes:
+    """Decoders with RMS norms, rotary positions, grouped-query attention and a gated MLP.
+
+    Biases and norms on heads, which a :class:`~emulator.shapes.spec.ModelSpec` has no place for in its layers, are
+    counted with the embeddings. ``n_attention_biases`` gives them from the sizes of query, key and value, and output.
+    """
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    n_layers, intermediate_size = config.integer("num_hidden_layers"), config.integer("intermediate_size")
+    n_kv_heads = config.integer("num_key_value_heads", n_heads)
+    head_size = config.integer("head_dim", head_size or hidden_size // n_heads)
+    attention_size, kv_size = n_heads * head_size, n_kv_heads * head_size
+    n_extra = n_head_norms * head_size
+    if n_attention_biases:
+        n_extra += n_attention_biases(attention_size, kv_size, hidden_size)
+    elif config.flag("attention_bias"):
+        n_extra += attention_size + 2 * kv_size + hidden_size
+    if config.flag("mlp_bias"):
+        n_extra += 2 * intermediate_size + hidden_size
+    n_embeddings = config.integer("vocab_size") * hidden_size
+    return Shapes(
+        n_layers=n_layers,
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_size=head_size,
+        intermediate_size=intermediate_size,
+        n_other_parameters=n_embeddings + hidden_size + n_layers * n_extra,
+        head={"score": LinearShape(in_features=hidden_size, out_features=n_labels, has_bias=False)},
+        max_seq_len=config.integer("max_position_embeddings"),
+        is_decoder=True,
+        gated_mlp=True,
+    )
+
+
+def _mistral(config: ConfigReader, n_labels: int) -> Shapes:
+    return _decoder(config, n_labels, n_attention_biases=lambda query, key_value, output: 0)
+
+
+def _qwen2(config: ConfigReader, n_labels: int) -> Shapes:
+    return _decoder(config, n_labels, n_attention_biases=lambda query, key_value, output: query + 2 * key_value)
+
+
+def _qwen3(config: ConfigReader, n_labels: int) -> Shapes:
+    return _decoder(config, n_labels, head_size=128, n_head_norms=2)
+
+
+def _gemma(config: ConfigReader, n_labels: int) -> Shapes:
+    return _decoder(config, n_labels, head_size=256)
+
+
+def _gemma2(config: ConfigReader, n_labels: int) -> Shapes:
+    """Gemma Team 2024, arXiv 2408.00118: each layer has norms behind attention and MLP, too."""
+    n_norms = 2 * config.integer("num_hidden_layers") * config.integer("hidden_size")
+    shapes = _decoder(config, n_labels, head_size=256)
+    return replace(shapes, n_other_parameters=shapes.n_other_parameters + n_norms)
+
+
+def _gemma3(config: ConfigReader, n_labels: int) -> Shapes:
+    """Gemma Team 2025, arXiv 2503.19786: as Gemma 2, with norms on the heads of query and key."""
+    n_norms = 2 * config.integer("num_hidden_layers") * config.integer("hidden_size")
+    shapes = _decoder(config, n_labels, head_size=256, n_head_norms=2)
+    return replace(shapes, n_other_parameters=shapes.n_other_parameters + n_norms)
+
+
+def _phi3(config: ConfigReader, n_labels: int) -> Shapes:
+    """Abdin et al. 2024, arXiv 2404.14219: a Llama whose maps that read the same are stored as one."""
+    return _decoder(config, n_labels, n_attention_biases=lambda query, key_value, output: 0)
+
+
+def _opt(config: ConfigReader, n_labels: int) -> Shapes:
+    """Zhang et al. 2022, arXiv 2205.01068: biases, norms with biases, learnt positions and a plain MLP.
+
+    What a decoder's layers have no place for is counted with the embeddings.
+    """
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    n_layers, intermediate_size = config.integer("num_hidden_layers"), config.integer("ffn_dim")
+    n_positions = config.integer("max_position_embeddings")
+    embedding_size = config.integer("word_embed_proj_dim", hidden_size)
+    has_last_norm = config.flag("do_layer_norm_before", True) and not config.flag("_remove_final_layer_norm")
+    n_other = config.integer("vocab_size") * embedding_size + (n_positions + 2) * hidden_size
+    n_other += 2 * embedding_size * hidden_size * (embedding_size != hidden_size)
+    n_biases = 5 * hidden_size + intermediate_size if config.flag("enable_bias", True) else 0
+    n_norm = 2 * hidden_size if config.flag("layer_norm_elementwise_affine", True) else 0
+    n_other += n_norm * has_last_norm
+    return Shapes(
+        n_layers=n_layers,
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=intermediate_size,
+        # A decoder's layers count two norms without biases.
+        n_other_parameters=n_other + n_layers * (n_biases + 2 * n_norm - 2 * hidden_size),
+        head={"score": LinearShape(in_features=embedding_size, out_features=n_labels, has_bias=False)},
+        max_seq_len=n_positions,
+        is_decoder=True,
+    )
+
+
+FAMILIES: Mapping[str, Callable[[ConfigReader, int], Shapes]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "xlm-roberta": _roberta,
+    "camembert": _roberta,
+    "roberta-prelayernorm": _roberta_prelayernorm,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "deberta-v2": _deberta_v2,
+    "mpnet": _mpnet,
+    "llama": _decoder,
+    "mistral": _mistral,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gemma": _gemma,
+    "gemma2": _gemma2,
+    "gemma3_text": _gemma3,
+    "phi3": _phi3,
+    "opt": _opt,
+}
+
+PRICED_ALONE = ("deberta-v2", "phi3")
+"""Families whose shapes are known, but to which adapters cannot be attached."""
+
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "opt")
+"""Those of the families that can also be causal language models."""
+TIED = ("gemma", "gemma2", "gemma3_text", "opt")
+"""Families whose head is the table of word embeddings unless a config.json says otherwise."""
+
+_ONE_MAP = "they store query, key and value as one matrix, and adapters need one each"
+UNFIT: Mapping[str, str] = {
+    "albert": "their layers share one set of weights, and adapters need layers of their own",
+    "deberta": _ONE_MAP,
+    "deberta-v2": "their maps of query and key take relative positions, too, and adapters expect tokens alone",
+    "gpt2": _ONE_MAP,
+    "gpt_neox": _ONE_MAP,
+    "modernbert": _ONE_MAP,
+    "phi3": _ONE_MAP,
+    "gemma3": "they take images, too; give the one that reads text alone (gemma3_text)",
+}
+"""Why well-known families cannot be trained."""
