@@ -168,14 +168,18 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/cut",
         "training of models that are cut",
-        _names("forms learning/data learning/host learning/local_training learning/objective learning/settings learning/upload records "
+        _names("forms learning/data learning/host learning/local_training learning/objective learning/settings "
+               "learning/upload records "
                "seeds shapes"),
         ("torch",),
     ),
     Room(
         "emulator/learning/tasks",
         "what hosts compute for a job",
-        _names("algorithms forms learning/attach learning/cut learning/host learning/local_training learning/upload records"),
+        _names(
+            "algorithms forms learning/attach learning/cut learning/host learning/local_training learning/upload "
+            "records"
+        ),
         ("torch",),
     ),
     Room(
