@@ -111,17 +111,18 @@ FLOORS: tuple[Room, ...] = (
         reads_clock=True,
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result", _names("records")),
+    Room("emulator/learning/upload", "how arrays come to where a model computes", (), ("torch",)),
     Room("emulator/learning/builtin", "the built-in model and task", _names("errors seeds"), reads_clock=True),
     Room(
         "emulator/learning/data",
         "texts and images: read, tokenised, partitioned, drawn in batches",
-        _names("errors learning/builtin records seeds shapes shapes/hub /device_profiles/text_files"),
+        _names("errors learning/builtin learning/upload records seeds shapes shapes/hub /device_profiles/text_files"),
         ("datasets", "pyarrow", "sklearn", "torch"),
     ),
     Room(
         "emulator/learning/model",
         "the model that is trained, and what makes a pass of many devices cheap",
-        _names("errors forms learning/data records seeds shapes shapes/hub"),
+        _names("errors forms learning/data learning/upload records seeds shapes shapes/hub"),
         ("peft", "torch", "transformers"),
     ),
     Room(
@@ -134,7 +135,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/attach",
         "adapter forms in torch: how they attach to the model",
-        _names("errors forms learning/model records shapes"),
+        _names("errors forms learning/model learning/upload records shapes"),
         ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
@@ -155,7 +156,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/optimizer",
         "AdamW and SGD for the devices of a stack, and what is done to gradients before",
-        _names("learning/attach records"),
+        _names("learning/attach learning/upload records"),
         ("torch",),
     ),
     Room(
@@ -167,14 +168,18 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/cut",
         "training of models that are cut",
-        _names("forms learning/data learning/host learning/local_training learning/objective learning/settings records "
+        _names("forms learning/data learning/host learning/local_training learning/objective learning/settings "
+               "learning/upload records "
                "seeds shapes"),
         ("torch",),
     ),
     Room(
         "emulator/learning/tasks",
         "what hosts compute for a job",
-        _names("algorithms forms learning/attach learning/cut learning/host learning/local_training records"),
+        _names(
+            "algorithms forms learning/attach learning/cut learning/host learning/local_training learning/upload "
+            "records"
+        ),
         ("torch",),
     ),
     Room(

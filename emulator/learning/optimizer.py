@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emulator.learning.attach.stack import ParameterStack
-from emulator.learning.data.upload import uploaded
+from emulator.learning.upload import uploaded
 from emulator.records import LocalOptimizer
 
 BETAS = (0.9, 0.999)

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.stack import ParameterStack
-from emulator.learning.data.upload import uploaded
 from emulator.learning.model.linear import StackedHeadLinear
 from emulator.learning.model.loading import FrozenModel
+from emulator.learning.upload import uploaded
 from emulator.records import Arrays, Assignment
 
 

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.lora import StackedLora
-from emulator.learning.data.upload import uploaded
 from emulator.learning.model.linear import Adapter
 from emulator.learning.model.loading import FrozenModel
+from emulator.learning.upload import uploaded
 from emulator.records import Arrays, Assignment
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emulator.learning.data.upload import uploaded
+from emulator.learning.upload import uploaded
 
 
 class ParameterStack:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.cut import CutAssignment
-from emulator.learning.data.upload import uploaded
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
+from emulator.learning.upload import uploaded
 from emulator.records import Arrays, Assignment, Job
 
 

@@ -20,10 +20,10 @@ from emulator.forms.cut import CutAssignment
 from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.images import ImageData
 from emulator.learning.data.partition import Rows
-from emulator.learning.data.upload import uploaded
 from emulator.learning.host import begin_process, imported
 from emulator.learning.objective.classification import label_shard
 from emulator.learning.settings import NumericSettings
+from emulator.learning.upload import uploaded
 from emulator.records import Arrays, EvaluationShard, Job, Update
 from emulator.seeds import Seeds
 from emulator.shapes.convnet import ConvNetLayer, ConvNetSpec

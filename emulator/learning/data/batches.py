@@ -11,7 +11,7 @@ from torch import Tensor
 from emulator.learning.data.options import OptionRows
 from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData, cut_length
-from emulator.learning.data.upload import uploaded
+from emulator.learning.upload import uploaded
 from emulator.records import Job
 from emulator.seeds import Seeds
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
-from emulator.learning.data.upload import uploaded
+from emulator.learning.upload import uploaded
 from emulator.records import QUANTIZATION_GROUP, Job
 from emulator.seeds import Seeds
 

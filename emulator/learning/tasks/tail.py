@@ -9,9 +9,9 @@ from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.lora_tail import TailAssignment, tail_product
-from emulator.learning.data.upload import uploaded
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
+from emulator.learning.upload import uploaded
 from emulator.records import Job, Update
 
 

@@ -13,9 +13,9 @@ from emulator.forms.base import AdapterForm
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm
 from emulator.forms.lora import adapter_name
 from emulator.learning.attach.diagonal import StackedDiagonalLora
-from emulator.learning.data.upload import uploaded
 from emulator.learning.host import DeviceHost
 from emulator.learning.local_training import LocalTraining
+from emulator.learning.upload import uploaded
 from emulator.records import Arrays, Job, Update
 
 
