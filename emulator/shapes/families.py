@@ -323,7 +323,7 @@ FAMILIES: Mapping[str, Callable[[ConfigReader, int], Shapes]] = {
     "opt": _opt,
 }
 
-PRICED_ALONE = ("deberta-v2", "phi3")
+PRICED_ALONE = ("deberta-v2", "mpnet", "phi3")
 """Families whose shapes are known, but to which adapters cannot be attached."""
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "opt")
@@ -339,6 +339,7 @@ UNFIT: Mapping[str, str] = {
     "gpt2": _ONE_MAP,
     "gpt_neox": _ONE_MAP,
     "modernbert": _ONE_MAP,
+    "mpnet": "their layers compute attention in a way of their own, into which pruned and quantized maps do not fit",
     "phi3": _ONE_MAP,
     "gemma3": "they take images, too; give the one that reads text alone (gemma3_text)",
 }

@@ -70,10 +70,6 @@ class PrefixCache:
         self._hidden[rows[0] : rows[-1] + 1, : hidden.shape[1]] = hidden
 
 
-GIVE_TUPLES = ("mpnet",)
-"""Families whose layers give their hidden states in a tuple, as the first of several results."""
-
-
 class SkippableLayers:
     """Lets a forward pass of ``model`` start at any layer, for every family whose layers map hidden states to the same.
 
@@ -91,7 +87,6 @@ class SkippableLayers:
         self._given: tuple[int, Tensor] | None = None
         self._wanted: int | None = None
         self.around: Around | None = None
-        self._gives_tuples = frozen.config["model_type"] in GIVE_TUPLES
         for index, path in enumerate(frozen.layer_paths()):
             layer: Any = model.get_submodule(path)
             layer.forward = self._skippable(index, layer.forward)
@@ -136,7 +131,7 @@ class SkippableLayers:
             if self._given is not None:
                 layer, hidden = self._given
                 if index < layer:
-                    return (hidden_states,) if self._gives_tuples else hidden_states
+                    return hidden_states
                 if index == layer:
                     hidden_states = hidden
             if self.around is None:

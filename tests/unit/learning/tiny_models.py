@@ -10,7 +10,6 @@ from transformers import (
     CamembertConfig,
     DistilBertConfig,
     LlamaConfig,
-    MPNetConfig,
     RobertaConfig,
     RobertaPreLayerNormConfig,
 )
@@ -37,7 +36,6 @@ CONFIGS = {
         vocab_size=VOCABULARY, dim=16, hidden_dim=32, n_layers=3, n_heads=2, max_position_embeddings=SEQ_LEN
     ),
     "camembert": CamembertConfig(**SHAPE),
-    "mpnet": MPNetConfig(**SHAPE),
     "llama": LlamaConfig(**SHAPE, num_key_value_heads=1),
 }
 

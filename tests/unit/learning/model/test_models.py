@@ -21,6 +21,7 @@ from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, save_tiny_model, 
 HEADS = {
     "bert": (["classifier"], ["classifier"]),
     "roberta": (["classifier.out_proj"], ["classifier.dense", "classifier.out_proj"]),
+    "camembert": (["classifier.out_proj"], ["classifier.dense", "classifier.out_proj"]),
     "roberta-prelayernorm": (["classifier.out_proj"], ["classifier.dense", "classifier.out_proj"]),
     "distilbert": (["classifier"], ["pre_classifier", "classifier"]),
     "llama": (["score"], ["score"]),
