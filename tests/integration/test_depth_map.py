@@ -7,6 +7,7 @@ import pytest
 import emulator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["fedlora", "legend"])
 def test_twelve_layers_are_trained_and_twenty_four_are_paid_for(policy: str, tmp_path: Path) -> None:
     settings = {

@@ -38,6 +38,7 @@ def test_a_run_that_loses_an_idle_host_gives_the_bytes_of_an_undisturbed_one(
     assert digests(tmp_path / "lossy") == digests(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["nonsense", "localhost:1", "ray://localhost:1"])
 def test_no_cluster_at_ray_address_is_one_line(tmp_path: Path, address: str) -> None:
     finished = jetbed("run", *ON_TWO_HOSTS, cwd=tmp_path, environment={"RAY_ADDRESS": address})

@@ -28,6 +28,7 @@ ON_IMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [{}, ON_IMAGES], ids=["texts", "images"])
 def test_devices_are_told_apart_by_rows_of_their_own(changed: dict[str, Any], tmp_path: Path) -> None:
     run = emulator.emulate(SETTINGS | changed, tmp_path / "run")
@@ -45,6 +46,7 @@ def test_devices_are_told_apart_by_rows_of_their_own(changed: dict[str, Any], tm
         assert row["own_loss_spread"] == pytest.approx(losses.std(ddof=0))
 
 
+@pytest.mark.slow
 def test_rows_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
     usual = emulator.emulate(SETTINGS | {"evaluation.device_fraction": "none"}, tmp_path / "usual")
     run = emulator.emulate(SETTINGS, tmp_path / "run")
@@ -58,6 +60,7 @@ def test_rows_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
     assert run.info["n_test_examples"] == usual.info["n_test_examples"] == 60
 
 
+@pytest.mark.slow
 def test_rounds_that_are_not_evaluated_have_no_own_scores(tmp_path: Path) -> None:
     run = emulator.emulate(SETTINGS | {"evaluation.every_rounds": 2}, tmp_path / "run")
 

@@ -43,6 +43,7 @@ class KillsAfter(RunObserver):
             raise Killed
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_round_that_reaches_a_score(tmp_path: Path) -> None:
     whole = emulator.emulate(SETTINGS, tmp_path / "whole").rounds
     target = whole["accuracy"].iloc[2]
@@ -63,6 +64,7 @@ def test_a_run_ends_with_the_round_that_reaches_a_score(tmp_path: Path) -> None:
         config_to_resume(tmp_path / "run", 8)
 
 
+@pytest.mark.slow
 def test_a_loss_is_reached_from_above(tmp_path: Path) -> None:
     run = emulator.emulate(SETTINGS | {"stop_at.loss": 1e6}, tmp_path / "run")
 
@@ -101,6 +103,7 @@ def test_the_round_with_which_a_budget_ends_is_evaluated(tmp_path: Path) -> None
     assert run.rounds["accuracy"].notna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_after", [0, 1, 2])
 def test_a_run_that_died_ends_with_the_same_round(killed_after: int, tmp_path: Path) -> None:
     settings = TIME_ALONE | {"results.checkpoint_rounds": 1, "results.rounds_per_part": 1}

@@ -41,6 +41,7 @@ def settings(folder: Path, kind: str, **changed: Any) -> dict[str, Any]:
     } | {key.replace("__", "."): value for key, value in changed.items()}
 
 
+@pytest.mark.slow
 def test_a_federated_run_learns_numbers(tmp_path: Path) -> None:
     run = emulator.emulate(settings(tmp_path, "regression"), tmp_path / "run")
 
@@ -58,6 +59,7 @@ def test_a_federated_run_learns_numbers(tmp_path: Path) -> None:
     assert [head["out_features"] for head in run.info["priced_shapes"]["head"].values()] == [1]
 
 
+@pytest.mark.slow
 def test_a_federated_run_learns_sets_of_labels(tmp_path: Path) -> None:
     run = emulator.emulate(settings(tmp_path, "multi_label"), tmp_path / "run")
 
@@ -72,6 +74,7 @@ def test_a_federated_run_learns_sets_of_labels(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "adapter" / "labels.json").read_text()) == ["blue", "green", "red"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["regression", "multi_label"])
 def test_a_smaller_alpha_spreads_them_less_evenly(kind: str, tmp_path: Path) -> None:
     sizes = []

@@ -123,6 +123,7 @@ def test_a_folder_that_holds_something_is_refused_for_a_run_but_not_for_its_owne
         check_writable(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", [check_out_dir, check_writable, load])
 def test_a_storage_that_is_away_and_a_bucket_that_is_not_there_are_one_sentence(use: object, server: str) -> None:
     assert callable(use)
