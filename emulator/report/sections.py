@@ -50,7 +50,7 @@ class Page:
             made.append(("round", "A round from inside", self._round()))
             made.append(("waiting", "Waiting", self._waiting()))
             if any(info.get("partition") for info in self._infos.values()):
-                made.append(("data", "Who holds what", self._data()))
+                made.append(("holdings", "Who holds what", self._data()))
             made.append(("settings", "Adapter settings", self._settings()))
             made.append(("traffic", "Bytes and energy", self._traffic()))
             made.append(("memory", "Memory and losses", self._memory()))

@@ -31,16 +31,18 @@ class CutTraining(LocalTraining):
 
     def held_together(self) -> Sequence[Tensor]:
         """The server clips the gradients of the top, and a device those of its bottom."""
-        is_top = torch.zeros(self.adapters.stack.values.shape[1], dtype=torch.bool, device=self.top.device)
-        is_top[self.top] = True
-        return [torch.nonzero(~is_top)[:, 0], self.top]
+        return [self.adapters.stack.columns(set(self._bottom())), self.top]
 
     @property
     def top(self) -> Tensor:
         """The columns of the stack that hold the top."""
+        bottom = self._bottom()
+        return self.adapters.stack.columns({name for name in self.jobs[0].state if name not in bottom})
+
+    def _bottom(self) -> Arrays:
+        """What the devices hold themselves, as the first one does."""
         job = self.jobs[0]
-        bottom = self.form.project(job.state, job.assignment)
-        return self.adapters.stack.columns({name for name in job.state if name not in bottom})
+        return self.form.project(job.state, job.assignment)
 
 
 class MergedTraining(CutTraining):

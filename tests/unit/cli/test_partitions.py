@@ -1,5 +1,6 @@
 """Partitions that the data bring: runs on them, and what is said where the data do not bring them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,9 @@ def test_owners_stay_whole_in_a_run_and_the_run_says_who_holds_what(folder: Path
     page = (folder / "o.html").read_text()
     assert "Who holds what" in page
     assert ">natural<" in page
+    # Scripts and links find parts of the page by their ids.
+    ids = re.findall(r"""<[^>]* id=["']([\w-]+)""", page)
+    assert len(ids) == len(set(ids)) > 3
 
 
 def test_a_file_gives_each_row_to_its_device(folder: Path) -> None:

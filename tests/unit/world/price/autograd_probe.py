@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from emulator.learning.data.batches import Batch
+from emulator.learning.data.batches import make_batch
+from emulator.learning.data.tokens import TokenData
 from emulator.learning.objective.causal import CausalLearning
 from emulator.objective.causal import Causal
 from emulator.records import Adapter, Work, WorkKind
@@ -153,8 +154,14 @@ def run_causal_step(config: Mapping[str, Any], work: Work, response_len: int, at
     learning.fit(model)
     ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
     scored = (torch.arange(work.seq_len) >= work.seq_len - response_len).expand_as(ids)
-    rows = np.arange(work.batch_size)
-    batch = Batch(rows, ids, None, ids[:, 0], torch.full((work.batch_size,), 1 / work.batch_size), scored)
+    tokens = TokenData(
+        input_ids=ids.numpy().astype(np.int32),
+        lengths=np.full(work.batch_size, work.seq_len, dtype=np.int64),
+        labels=np.zeros(work.batch_size, dtype=np.int64),
+        scored=scored.numpy().copy(),
+    )
+    weights = np.full(work.batch_size, 1 / work.batch_size, dtype=np.float32)
+    batch = make_batch(np.arange(work.batch_size), tokens, "cpu", weights)
 
     def loss() -> torch.Tensor:
         logits = learning.logits(lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, batch)
