@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import emulator
+from emulator.objective.scores import SCORES
 from emulator.results import verify
 from tests.command_line import jetbed, settings
 from tests.integration.conftest import N_ROUNDS, SMALL, TABLES, digests, small_run
@@ -55,7 +56,7 @@ def test_an_actor_for_every_device_agrees(ray_cluster: RayCluster, tmp_path: Pat
     shared, alone = emulator.load(inline), emulator.load(run)
     assert json.loads((run / "run.json").read_text())["backend"]["n_hosts"] == 4
     assert digests(run).keys() == digests(inline).keys()
-    numeric = ["accuracy", "loss", "train_loss"]
+    numeric = [*SCORES, "class_f1", "train_loss"]
     assert alone.activities.equals(shared.activities)
     assert alone.rounds.drop(columns=numeric).equals(shared.rounds.drop(columns=numeric))
     assert alone.rounds["loss"].to_numpy() == pytest.approx(shared.rounds["loss"].to_numpy(), abs=1e-4)
