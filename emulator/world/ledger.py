@@ -80,9 +80,13 @@ class Ongoing:
         self.duration_s = now_s - self.start_s
         if self.transfer is not None:
             self.transfer.duration_s = self.duration_s
-        whole_s, left = self.forward_s + self.backward_s, 1 - self.booked_share
+        self._stretch(self.duration_s, 1.0)
+
+    def _stretch(self, spent_s: float, share: float) -> None:
+        """What is not in the books yet of its computation takes so long that ``share`` of it is done in ``spent_s``."""
+        whole_s, left = self.forward_s + self.backward_s, share - self.booked_share
         if whole_s > 0 and left > 0:
-            stretch = (self.duration_s - self.booked_s) / (whole_s * left)
+            stretch = (spent_s - self.booked_s) / (whole_s * left)
             self.forward_s, self.backward_s = self.forward_s * stretch, self.backward_s * stretch
 
     def book(self, now_s: float, has_ended: bool, arrived_bytes: int) -> Part:
@@ -93,7 +97,12 @@ class Ongoing:
         is_over = now_s >= self.start_s + self.duration_s
         is_done = has_ended or (is_over and not self.is_live)
         spent_s = self.duration_s if is_done else now_s - self.start_s
-        share = 1.0 if is_done else MOST_UNDER_WAY if is_over else spent_s / self.duration_s
+        share = 1.0 if is_done else spent_s / self.duration_s
+        if is_over and not is_done:  # a real device is late: its time counts, and something is always left
+            share = self.booked_share
+            if spent_s > self.booked_s:
+                share = max(MOST_UNDER_WAY, (1 + share) / 2)
+                self._stretch(spent_s, share)
         n_bytes = self.transfer.n_bytes if self.transfer and is_done else arrived_bytes
         part = Part(max(0.0, spent_s - self.booked_s), share - self.booked_share, n_bytes - self.booked_bytes)
         self.booked_s, self.booked_share, self.booked_bytes = spent_s, share, n_bytes

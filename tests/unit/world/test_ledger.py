@@ -36,6 +36,20 @@ def test_a_ledger_has_of_a_computation_the_share_that_is_done() -> None:
     assert (ledger.forward_s, ledger.backward_s, ledger.work_flop) == (1.5, 0.5, 25.0)
 
 
+def test_a_ledger_has_all_seconds_of_a_real_device_that_is_late_whenever_it_is_looked_at() -> None:
+    ongoing, ledger = computation(), Ledger(busy_until_s=10.0)
+    ongoing.is_live = True
+
+    for now_s in (14.0, 20.0, 20.0, 21.0, 23.0):  # it should have ended at 18
+        ledger.add(ongoing, ongoing.book(now_s, False, arrived_bytes=0))
+        assert ledger.forward_s + ledger.backward_s == pytest.approx(now_s - 10.0)
+    ongoing.ends_live(24.0)
+    ledger.add(ongoing, ongoing.book(24.0, True, arrived_bytes=0))
+
+    assert (ledger.forward_s, ledger.backward_s) == pytest.approx((10.5, 3.5))
+    assert ledger.work_flop == pytest.approx(100.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"), [(ActivityKind.DOWNLOAD, (2.0, 30, 0.0, 0)), (ActivityKind.UPLOAD, (0.0, 0, 2.0, 30))]
 )
