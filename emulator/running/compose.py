@@ -227,11 +227,8 @@ def _clock(config: Config, stop: StopSignal, warn: Callable[[str], None]) -> Clo
     """Emulated time, with what keeps it to the wall where something does."""
     if config.pace_factor is None:
         return Clock()
-    if not config.is_live:
-        return PacedClock(config.pace_factor, stop, warn)
-    clock = LiveClock(config.pace_factor, stop)
-    clock.on_late = warn
-    return clock
+    made = LiveClock if config.is_live else PacedClock
+    return made(config.pace_factor, stop, warn)
 
 
 def _pause(stop: StopSignal, pause_s: float) -> None:

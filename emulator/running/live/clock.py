@@ -29,13 +29,19 @@ class LiveClock(Clock):
         on_late: called with a sentence for the user where devices fall behind.
     """
 
-    def __init__(self, speed: float, stop: StopSignal, wall_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        speed: float,
+        stop: StopSignal,
+        on_late: Callable[[str], None] = lambda text: None,
+        wall_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``stop`` ends a wait; ``wall_s`` reads the machine's monotonic clock."""
         super().__init__()
         self.speed = speed
         self.on_hold: Callable[[], None] = lambda: None
         self.on_go: Callable[[Pace], None] = lambda pace: None
-        self.on_late: Callable[[str], None] = lambda text: None
+        self.on_late = on_late
         self._stop = stop
         self._wall_s = wall_s
         self._pace: Pace | None = None
