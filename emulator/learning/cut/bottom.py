@@ -6,7 +6,7 @@ import torch
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.cut.convnet import ConvNetHost, forward
-from emulator.learning.data.batches import draw_rows, stacked_batch
+from emulator.learning.data.batches import draw_rows
 from emulator.learning.host import DeviceHost
 from emulator.records import Job, Update
 from emulator.seeds import Seeds
@@ -43,7 +43,7 @@ def _pass_transformer(host: DeviceHost, form: AdapterForm, job: Job) -> None:
     adapters.load([job.state], [job.assignment])
     rows = draw_rows(job, host.content.local_rows(job.device_id), Seeds(host.settings.run_seed))
     for step in range(job.assignment.n_steps):
-        batch = stacked_batch([rows[step]], host.content.train, host.settings.device)
+        batch = host.train_tokens.stacked_batch([rows[step]])
         adapters.stack.backward(host.below(batch, cut).sum())
         host.on_step(step)
 

@@ -114,11 +114,6 @@ def _numbers(of_tokens: Tensor | None, index: Tensor, length: int) -> Tensor | N
     return None if of_tokens is None else of_tokens[:, :length].index_select(0, index).long()
 
 
-def stacked_batch(rows: Sequence[Rows], data: TokenData, device: str) -> Batch:
-    """As :meth:`ResidentTokens.stacked_batch`, for a single batch."""
-    return ResidentTokens(data, device).stacked_batch(rows)
-
-
 def make_batch(rows: Rows, data: TokenData, device: str, weights: NDArray[np.float32] | None = None) -> Batch:
     """As :meth:`ResidentTokens.batch`, for a single batch."""
     return ResidentTokens(data, device).batch(rows, weights)

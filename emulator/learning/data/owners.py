@@ -69,6 +69,11 @@ def whole_owners(owners: Sequence[str], n_devices: int, least: int, rng: np.rand
     device_of[rng.permutation(len(names))] = np.arange(len(names)) % n_devices
     _raise_owners(n_rows, device_of, n_devices, least)
     holder = device_of[owner_of]
+    return _rows_of_each(holder, n_devices)
+
+
+def _rows_of_each(holder: NDArray[np.int64], n_devices: int) -> list[Rows]:
+    """The rows of every device, in ascending order; ``holder (n,)`` has the device of each row."""
     return [np.flatnonzero(holder == device) for device in range(n_devices)]
 
 
@@ -138,7 +143,7 @@ def read_given(source: str, rows: NDArray[np.int64], n_devices: int, least: int)
             f"{where} gives device {poor} {sizes[poor]} of the rows that are trained on, each device needs at least "
             f"{least}; give it more, or use fewer devices (testbed.n_devices)"
         )
-    return [np.flatnonzero(holder == device) for device in range(n_devices)]
+    return _rows_of_each(holder, n_devices)
 
 
 def _device_by_row(table: TextTable, where: str, n_devices: int) -> dict[int, int]:

@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
 from emulator.learning.attach.lora import StackedLora
-from emulator.learning.data.batches import make_batch, stacked_batch
+from emulator.learning.data.batches import ResidentTokens, make_batch
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.model.loading import load_model
 from emulator.learning.model.role import MULTI_LABEL_CLASSIFIER, REGRESSOR
@@ -69,7 +69,7 @@ def test_the_loss_is_that_of_transformers(kind: str, tmp_path: Path) -> None:
     content = content_of(kind, "bert", tmp_path)
     host = DeviceHost(content, SETTINGS)
     rows = np.arange(7)
-    batch = stacked_batch([rows], content.train, "cpu")
+    batch = ResidentTokens(content.train, "cpu").stacked_batch([rows])
     model = content.model.build()
 
     with torch.no_grad():
