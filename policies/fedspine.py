@@ -55,8 +55,8 @@ from typing import Annotated, ClassVar, Literal
 
 from emulator.algorithms.balancing import speed_classes
 from emulator.algorithms.bandits import PartitionBandit, Point
-from emulator.algorithms.pruning import DevicePruning, weight_of_kept, with_common_units
 from emulator.forms.base import AdapterForm
+from emulator.forms.device_pruning import DevicePruning, weight_of_kept, with_common_units
 from emulator.forms.kept_units import KeptUnits, rounds_of_steps, stage_of, staged_sparsity
 from emulator.forms.pruned_lora import PrunedLoraForm, pruned_lora_assignment
 from emulator.policy import Count, CountOrZero, FractionAboveZero, FractionBelowOne, Nonempty, NotNegative, Policy

@@ -29,8 +29,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from emulator.algorithms.pruning import with_units
 from emulator.forms.base import AdapterForm
+from emulator.forms.device_pruning import with_units
 from emulator.forms.kept_units import (
     KeptUnits,
     pruned_to_sparsity,

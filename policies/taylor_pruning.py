@@ -33,8 +33,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
-from emulator.algorithms.pruning import mean_scores, with_units
 from emulator.forms.base import AdapterForm
+from emulator.forms.device_pruning import mean_scores, with_units
 from emulator.forms.kept_units import KeptUnits, pruned_to_sparsity
 from emulator.forms.pruned_lora import PrunedLoraForm, pruned_lora_assignment, pruned_plan
 from emulator.policy import Count, FractionBelowOne, Nonempty, Policy

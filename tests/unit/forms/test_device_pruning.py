@@ -1,11 +1,11 @@
-"""Device by device pruning: scores go on as a running mean would, and the model for all follows the devices."""
+"""Pruning device by device: scores go on as a running mean would, and the model for all follows the devices."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from emulator.algorithms.pruning import DevicePruning, mean_scores, weight_of_kept, with_common_units, with_units
+from emulator.forms.device_pruning import DevicePruning, mean_scores, weight_of_kept, with_common_units, with_units
 from emulator.forms.kept_units import KeptUnits
 from emulator.forms.pruned_lora import PrunedLoraAssignment
 from emulator.records import Arrays, Assignment, Update
