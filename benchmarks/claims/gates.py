@@ -18,8 +18,8 @@ class Gate:
         what: what is compared, in words.
         group: the group that is looked at, and
         baseline: the one that it is compared with.
-        metric: a metric of ``docs/metrics.md``. The target is the best accuracy that all finished runs of the sweep reach,
-            and the budget of ``accuracy_in_time`` on each seed the shorter of the times that the two groups take.
+        metric: a metric of ``docs/metrics.md``. The target is the best accuracy that all finished runs of the sweep
+            reach; the budget of ``accuracy_in_time`` is on each seed the shorter of the times that the two groups take.
         kind: ``ratio`` of group over baseline, ``speed_up`` of baseline over group, or ``difference`` in points (times
             100).
         at_least: the bound from below, or
