@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.claims.driver import carry_out
+from benchmarks.claims.driver import carry_out_or_exit
 from benchmarks.claims.figures import bound, figure, finished, shown, verdict
 from benchmarks.claims.gates import GATES
 from benchmarks.claims.options import add_options, given, n_parallel
@@ -36,7 +36,7 @@ def main() -> None:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    failed = carry_out(plan, options.out, n_parallel(options))
+    failed = carry_out_or_exit(plan, options.out, n_parallel(options))
     print(table(settings, options.out))
     sys.exit(1 if failed else 0)
 

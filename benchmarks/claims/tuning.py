@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import tomli_w
 
-from benchmarks.claims.driver import carry_out
+from benchmarks.claims.driver import carry_out_or_exit
 from benchmarks.claims.figures import finished_runs
 from benchmarks.claims.options import add_options, given, n_parallel
 from benchmarks.claims.plan import HERE, IMAGES, LEARNING_RATES, RATE, Group, Setting, read_toml, search_groups
@@ -50,7 +50,7 @@ def main() -> None:
     file = HERE / ("tuning-images.toml" if options.images else "tuning.toml")
     plan = search_groups(file, Setting(world=world, size=options.size), given(options, world))
     plan = [group for group in plan if not options.policies or group.label in options.policies]
-    failed = carry_out(plan, options.out, n_parallel(options))
+    failed = carry_out_or_exit(plan, options.out, n_parallel(options))
     choices = {group.label: choice for group in plan if (choice := choose(scores(group, options.out), *wanted(group)))}
     for group in plan:
         print(f"{group.label}: {said(choices.get(group.label))}")

@@ -1,5 +1,9 @@
 """Groups are carried out side by side, each goes on where it was, and one that is refused stops no other."""
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +37,29 @@ def test_groups_go_side_by_side_and_on_where_they_were(tmp_path: Path, capsys: p
     written = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("rounds/*.parquet"))
     assert carry_out([good], tmp_path, 1) == []
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("rounds/*.parquet")) == written
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_sweeps_in_order_and_they_go_on(tmp_path: Path) -> None:
+    long = group("long", rounds=2000)
+
+    def interrupt_once_begun() -> None:
+        until_s = time.monotonic() + 120
+        while not list(tmp_path.rglob("rounds/*.parquet")) and time.monotonic() < until_s:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt_once_begun)
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        carry_out([long, group("never")], tmp_path, 1)
+    watcher.join()
+
+    assert not (tmp_path / "a-setting/a-claim/never").exists()
+    assert "interrupted" in (tmp_path / "a-setting/a-claim/long.log").read_text()
+    first = min(tmp_path.rglob("rounds/*.parquet"))
+    written_ns = first.stat().st_mtime_ns
+
+    assert carry_out([long], tmp_path, 1) == []
+    assert [len(run.rounds) for run in finished_runs(tmp_path / long.place)] == [2000, 2000]
+    assert first.stat().st_mtime_ns == written_ns

@@ -78,7 +78,9 @@ def test_the_page_begins_with_every_gate(tmp_path: Path) -> None:
 def test_every_claim_has_a_sentence_in_quotation_marks() -> None:
     for system in dict.fromkeys(gate.system for gate in GATES):
         title, sentence = quoted(claim_file(system).read_text(encoding="utf-8"))
-        assert title and "arXiv" in sentence and sentence.count('"') >= 2
+        assert title
+        assert "arXiv" in sentence
+        assert sentence.count('"') >= 2
 
 
 def test_the_search_is_a_table_with_what_is_taken_in_bold(tmp_path: Path) -> None:

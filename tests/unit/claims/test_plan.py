@@ -80,7 +80,9 @@ def test_variants_of_a_policy_have_its_tuned_rate(tmp_path: Path) -> None:
 
 
 def test_a_policy_without_a_tuned_rate_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no tuned learning rate of 'fedlora' in the world 'builtin'.*--rates common"):
+    with pytest.raises(
+        ConfigError, match=r"no tuned learning rate of 'fedlora' in the world 'builtin'.*--rates common"
+    ):
         groups("legend", Setting(world="builtin", size="small", rates="tuned"), rates={"legend": 0.003})
 
 
