@@ -28,6 +28,7 @@ from benchmarks.claims.plan import (
     HERE,
     LEARNING_RATES,
     SIZES,
+    TRIAL,
     WORLDS,
     Rates,
     Setting,
@@ -89,20 +90,22 @@ def main() -> None:
 
 
 def measured(system: str, folders: Sequence[Path]) -> list[Measured]:
-    """A claim under all settings of which a run is finished."""
-    return [
-        Measured(system=system, setting=setting, runs=runs)
+    """A claim under all settings of which a run is finished, each from the last of the folders that have it."""
+    found = {
+        setting: Measured(system=system, setting=setting, runs=runs)
         for folder in folders
         for setting in settings(system)
         if (runs := finished(system, setting, folder))
-    ]
+    }
+    return list(found.values())
 
 
 def settings(system: str) -> list[Setting]:
-    """All settings under which a claim can be run."""
+    """All settings under which a claim's figures mean something."""
+    sizes = [size for size in SIZES if size != TRIAL]
     worlds = dict.fromkeys(own_world(system, world) for world in WORLDS)
     all_rates: tuple[Rates, ...] = ("common", "tuned")
-    return [Setting(world=world, size=size, rates=rates) for world in worlds for size in SIZES for rates in all_rates]
+    return [Setting(world=world, size=size, rates=rates) for world in worlds for size in sizes for rates in all_rates]
 
 
 def page(found: Mapping[str, Sequence[Measured]], tried: Sequence[Mapping[str, str]], learning_rates: str) -> str:
@@ -147,7 +150,7 @@ def table(one: Measured) -> str:
     for gate in (gate for gate in GATES if gate.system == one.system):
         found, said = one.figure(gate)
         open_ = found.estimate is not None and has_no_effect_inside(gate, found.estimate)
-        note = " (its interval has no effect inside)" if open_ and said in ("reproduced", "direction only") else ""
+        note = " (no effect is within its interval)" if open_ and said in ("reproduced", "direction only") else ""
         compared = f"{gate.what}: `{gate.group}` and `{gate.baseline}`"
         lines.append(
             f"| {gate.key} | {compared} | {gate.paper} | {bound(gate)} | {shown(gate, found)} | {said}{note} |"

@@ -16,7 +16,8 @@ from emulator.sweeps.naming import label_of
 from emulator.sweeps.spec import SweepSpec, read_spec
 
 HERE = Path(__file__).parent
-SIZES = ("brief", "small", "laptop", "full", "gpu")
+TRIAL = "trial"
+SIZES = (TRIAL, "brief", "small", "laptop", "full", "gpu")
 WORLDS = ("builtin", "real")
 IMAGES = "images"
 """The world of claims that bring their own model."""
