@@ -1,6 +1,6 @@
 """What the runs of a claim give for a gate, and what is said of it: reproduced, direction only, or not reproduced."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,8 +65,8 @@ def figure(gate: Gate, runs: Runs) -> Figure:
     target = common_target(runs)
     group, baseline = runs.get(gate.group, {}), runs.get(gate.baseline, {})
     seeds = sorted(group.keys() & baseline.keys())
-    ours: dict[int, float] = {}
-    theirs: dict[int, float] = {}
+    ours: dict[Hashable, float] = {}
+    theirs: dict[Hashable, float] = {}
     for seed in seeds:
         pair = group[seed], baseline[seed]
         question = Question(target=target, budget_s=min(total(run.rounds)["time_s"] for run in pair))

@@ -32,7 +32,7 @@ def given(options: argparse.Namespace, world: str) -> dict[str, Any]:
     paths = {"--model": options.model, "--data": options.data, "--test-data": options.test_data}
     names = ", ".join(paths)
     if options.world == "real" and None in paths.values():
-        _refuse(f"--world real takes {names}; {_named(paths, are_given=False)} is missing")
+        _refuse(f"--world real takes {names}; missing: {_named(paths, are_given=False)}")
     if options.world != "real" and any(paths.values()):
         _refuse(f"{names} are for --world real, got --world {options.world} with {_named(paths, are_given=True)}")
     for name, path in paths.items():

@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--images", action="store_true", help="the search for what is trained on images, in their world"
     )
+    parser.add_argument("--table", type=Path, default=LEARNING_RATES, help="the file that choices are written into")
     add_options(parser)
     options = parser.parse_args()
     world = IMAGES if options.images else options.world
@@ -54,7 +55,7 @@ def main() -> None:
     choices = {group.label: choice for group in plan if (choice := choose(scores(group, options.out), *wanted(group)))}
     for group in plan:
         print(f"{group.label}: {said(choices.get(group.label))}")
-    write(world, options.size, choices)
+    write(world, options.size, choices, options.table)
     sys.exit(1 if failed else 0)
 
 
@@ -99,7 +100,7 @@ def said(choice: Choice | None) -> str:
     return f"{choice.rate:g} of {listed}" + (" (at the edge of the search)" if choice.is_at_edge else "")
 
 
-def write(world: str, size: str, choices: Mapping[str, Choice], file: Path = LEARNING_RATES) -> None:
+def write(world: str, size: str, choices: Mapping[str, Choice], file: Path) -> None:
     """Put the choices of a world into the file; those of other policies and worlds stay, but not of another size."""
     table = read_toml(file) if file.exists() else {}
     before = table.get(world, {})
