@@ -47,12 +47,14 @@ def setting_of(system: str, options: argparse.Namespace) -> Setting:
 
 
 def planned(system: str, setting: Setting, options: argparse.Namespace) -> list[Group]:
-    """The groups of a claim that were asked for, those that gates look at first."""
+    """The groups of a claim that were asked for, those that gates look at first and in their order."""
     found = groups(system, setting, given(options, setting.world), tuned_rates().get(setting.world))
     own = [gate for gate in GATES if gate.system == system]
-    looked_at = {label for gate in own for label in (gate.group, gate.baseline)}
-    controls = [] if options.no_controls else [group for group in found if group.label not in looked_at]
-    return [group for group in found if group.label in looked_at] + controls
+    looked_at = list(dict.fromkeys(label for gate in own for label in (gate.group, gate.baseline)))
+    if options.no_controls:
+        found = [group for group in found if group.label in looked_at]
+    place_of = {label: index for index, label in enumerate(looked_at)}
+    return sorted(found, key=lambda group: place_of.get(group.label, len(looked_at)))
 
 
 def table(settings: Mapping[str, Setting], out: Path) -> str:

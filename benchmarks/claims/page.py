@@ -40,7 +40,7 @@ from benchmarks.claims.plan import (
 )
 
 PAGE = HERE.parent / "claims.md"
-RATES_IN_WORDS = {"common": "one learning rate for all", "tuned": "each policy at its own tuned learning rate"}
+RATES_IN_WORDS = {"common": "learning rate {rate:g} for all", "tuned": "each policy at its own tuned learning rate"}
 
 HEAD = """# What the papers claim, and what is measured here
 
@@ -164,10 +164,11 @@ def about(one: Measured) -> str:
     config = info["config"]
     n_finished, n_runs = sum(map(len, one.runs.values())), len(policies(one.system)) * len(seeds(one.system))
     target = common_target(one.runs)
+    rate = RATES_IN_WORDS[one.setting.rates].format(rate=config["training"]["learning_rate"])
     trained, source = (short(str(name)) for name in (info["trained_model"], config["data"]["source"]))
     return (
         f"**{one.setting.name}**: {info['n_devices']} devices ({info['cluster']}), {config['rounds']} rounds; "
-        f"`{trained}` on `{source}`, priced as `{info['priced_model']}`; {RATES_IN_WORDS[one.setting.rates]}; "
+        f"`{trained}` on `{source}`, priced as `{info['priced_model']}`; {rate}; "
         f"{n_finished} of {n_runs} runs finished; the target is {'–' if target is None else f'{target:.3f}'}."
     )
 

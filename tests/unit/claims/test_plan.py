@@ -1,12 +1,14 @@
 """Sweeps of claims: which settings override which, and where they lie."""
 
+import argparse
 import tomllib
 from pathlib import Path
 
 import pytest
 import tomli_w
 
-from benchmarks.claims.__main__ import SYSTEMS
+from benchmarks.claims.__main__ import SYSTEMS, planned
+from benchmarks.claims.options import given
 from benchmarks.claims.plan import (
     HERE,
     SIZES,
@@ -106,3 +108,38 @@ def test_a_search_is_a_sweep_over_rates_and_seeds(tmp_path: Path) -> None:
     found = {(run.config.training.learning_rate, run.config.seed) for run in runs}
     assert found == {(rate, seed) for rate in (3e-4, 1e-3, 3e-3, 1e-2) for seed in (10, 11, 12)}
     assert {run.config.model.train for run in runs} == {"builtin:mini-12"}
+
+
+def test_what_gates_look_at_is_run_first_and_controls_can_be_left_out() -> None:
+    options = argparse.Namespace(
+        world="builtin", model=None, data=None, test_data=None, device="cpu", no_controls=False
+    )
+    setting = Setting(world="builtin", size="small")
+
+    every = [group.label for group in planned("fedara", setting, options)]
+    options.no_controls = True
+    alone = [group.label for group in planned("fedara", setting, options)]
+
+    assert alone == ["fedara", "fedlora(rank=12)", "fedlora"]
+    assert every == [*alone, "ffalora"]
+
+
+def test_files_are_wanted_in_the_real_world_and_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Path(__file__)
+    lacking = argparse.Namespace(world="real", model=here, data=None, test_data=here, device="cpu")
+    with pytest.raises(SystemExit, match="2"):
+        given(lacking, "real")
+    assert "missing: --data" in capsys.readouterr().err
+
+    unwanted = argparse.Namespace(world="builtin", model=here, data=None, test_data=None, device="cpu")
+    with pytest.raises(SystemExit, match="2"):
+        given(unwanted, "builtin")
+    assert "are for --world real, got --world builtin with --model" in capsys.readouterr().err
+
+
+def test_a_claim_with_a_model_of_its_own_is_not_given_another() -> None:
+    here = Path(__file__)
+    options = argparse.Namespace(world="real", model=here, data=here, test_data=here, device="cuda")
+
+    assert given(options, "images") == {"backend": {"gpus_per_host": 1}}
+    assert given(options, "real")["model"] == {"train": str(here)}
