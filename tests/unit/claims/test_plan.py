@@ -141,5 +141,5 @@ def test_a_claim_with_a_model_of_its_own_is_not_given_another() -> None:
     here = Path(__file__)
     options = argparse.Namespace(world="real", model=here, data=here, test_data=here, device="cuda")
 
-    assert given(options, "images") == {"backend": {"gpus_per_host": 1}}
+    assert given(options, "images") == {"backend": {"gpus_per_host": 1}, "training": {"precision": "tf32"}}
     assert given(options, "real")["model"] == {"train": str(here)}
