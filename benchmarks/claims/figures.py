@@ -1,5 +1,6 @@
 """What the runs of a claim give for a gate, and what is said of it: reproduced, direction only, or not reproduced."""
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,22 @@ def common_target(runs: Runs) -> float | None:
     return min(known) if known else None
 
 
+def is_learnt(runs: Runs, target: float) -> bool:
+    """Whether ``target`` is above the share of the largest class by two standard errors of what is held out.
+
+    Below, a run "reaches" it by chance, and what it has spent by then says nothing.
+    """
+    infos = [run.info for by_seed in runs.values() for run in by_seed.values()]
+    chance = max(float(info["majority_accuracy"]) for info in infos)
+    n_test = min(int(info["n_test_examples"]) for info in infos)
+    return target > chance + 2 * math.sqrt(chance * (1 - chance) / n_test)
+
+
 def figure(gate: Gate, runs: Runs) -> Figure:
     """What the finished runs of its claim give for ``gate``."""
     target = common_target(runs)
+    if target is not None and not is_learnt(runs, target):
+        target = None
     group, baseline = runs.get(gate.group, {}), runs.get(gate.baseline, {})
     seeds = sorted(group.keys() & baseline.keys())
     ours: dict[Hashable, float] = {}

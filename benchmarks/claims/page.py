@@ -20,6 +20,7 @@ from benchmarks.claims.figures import (
     figure,
     finished,
     has_no_effect_inside,
+    is_learnt,
     shown,
     verdict,
 )
@@ -51,6 +52,7 @@ times faster), of accuracies the paired difference in points.
 - **reproduced**: the mean meets the bound;
 - **direction only**: it does not, but the difference has the paper's sign;
 - **not reproduced**: it has not even that;
+- **cannot be told**: some run learns no more than chance gives, so that there is no target;
 - **unfinished**: not all seeds of both groups are there; **not run**: none is.
 
 A bound is this project's judgement of what a faithful implementation must show on an emulated testbed; the paper's own
@@ -163,14 +165,21 @@ def about(one: Measured) -> str:
     info = next(iter(next(iter(one.runs.values())).values())).info
     config = info["config"]
     n_finished, n_runs = sum(map(len, one.runs.values())), len(policies(one.system)) * len(seeds(one.system))
-    target = common_target(one.runs)
     rate = RATES_IN_WORDS[one.setting.rates].format(rate=config["training"]["learning_rate"])
     trained, source = (short(str(name)) for name in (info["trained_model"], config["data"]["source"]))
     return (
         f"**{one.setting.name}**: {info['n_devices']} devices ({info['cluster']}), {config['rounds']} rounds; "
         f"`{trained}` on `{source}`, priced as `{info['priced_model']}`; {rate}; "
-        f"{n_finished} of {n_runs} runs finished; the target is {'–' if target is None else f'{target:.3f}'}."
+        f"{n_finished} of {n_runs} runs finished; the target is {target_in_words(one.runs)}."
     )
+
+
+def target_in_words(runs: Runs) -> str:
+    """The target of a claim, and whether it means anything."""
+    target = common_target(runs)
+    if target is None:
+        return "–"
+    return f"{target:.3f}" + ("" if is_learnt(runs, target) else ", no more than chance, so that nothing is told by it")
 
 
 def short(name: str) -> str:

@@ -12,6 +12,7 @@ from benchmarks.claims.figures import (
     figure,
     finished,
     has_no_effect_inside,
+    is_learnt,
     shown,
     verdict,
 )
@@ -22,6 +23,7 @@ from emulator.results.reader import load_run
 from tests.made_runs import write_run, write_sweep
 
 SLOW = [0.25, 0.5, 0.75]
+ABOUT = {"majority_accuracy": 0.2, "n_test_examples": 100}
 
 
 def gate(metric: str, kind: Any, *, at_least: float | None = None, at_most: float | None = None) -> Gate:
@@ -43,7 +45,7 @@ def runs_of(folder: Path, **by_group: list[dict[str, Any]]) -> Runs:
     """For each group a run for each seed, from the arguments of ``write_run``."""
     return {
         group: {
-            seed: load_run(write_run(folder / f"{group}-{seed}", policy=group, seed=seed, **arguments))
+            seed: load_run(write_run(folder / f"{group}-{seed}", policy=group, seed=seed, info=ABOUT, **arguments))
             for seed, arguments in enumerate(seeds)
         }
         for group, seeds in by_group.items()
@@ -112,6 +114,16 @@ def test_accuracy_in_equal_time_gives_both_the_time_of_the_shorter_run(tmp_path:
 
     assert found is not None
     assert found.mean == pytest.approx(75 - 25)
+
+
+def test_a_target_that_chance_gives_tells_nothing(tmp_path: Path) -> None:
+    """Chance is 0.2 and its standard error with 100 examples 0.04, so that 0.28 is the edge."""
+    runs = runs_of(tmp_path, old=[{"accuracies": [0.1, 0.9]}], new=[{"accuracies": [0.27, 0.25]}])
+
+    assert not is_learnt(runs, 0.27)
+    assert is_learnt(runs, 0.29)
+    assert figure(gate("time_to_target_s", "speed_up", at_least=1.0), runs) == Figure(estimate=None, n_seeds=1)
+    assert figure(gate("time_s", "ratio", at_most=1.0), runs).estimate is not None
 
 
 def estimated(mean: float, n: int = 3) -> Figure:

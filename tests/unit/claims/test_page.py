@@ -15,6 +15,8 @@ INFO = {
     "cluster": "jetson80",
     "trained_model": "builtin:mini-12",
     "priced_model": "roberta-base",
+    "majority_accuracy": 0.125,
+    "n_test_examples": 400,
 }  # fmt: skip
 
 
