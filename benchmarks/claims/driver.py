@@ -4,7 +4,6 @@ Every group is a ``jetbed sweep`` in a process of its own, without Ray: side by 
 would leave waiting, and whatever ends a process costs its own rounds since the last checkpoint alone.
 """
 
-import signal
 import subprocess
 import sys
 import threading
@@ -90,11 +89,11 @@ class _Sweeps:
         return status
 
     def interrupt(self) -> None:
-        """Interrupt what runs, and start nothing more."""
+        """Interrupt what runs, and start nothing more. SIGTERM is heeded where a shell has SIGINT ignored, too."""
         with self._lock:
             self._is_interrupted = True
             for process in self._running:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
 
 
 def _said(group: Group, out: Path, status: int | None) -> str:
