@@ -78,6 +78,14 @@ class PowerMode:
             return self.compute_w
         return law.awake_w + law.arithmetic_w[precision] * arithmetic_share + law.memory_w * memory_share
 
+    @property
+    def compute_range_w(self) -> tuple[float, float]:
+        """The least and the most that the board draws in any step."""
+        law = self.power_law
+        if law is None:
+            return self.compute_w, self.compute_w
+        return law.awake_w, law.awake_w + max(law.arithmetic_w.values()) + law.memory_w
+
     def scaled(self, factors: Mapping[str, float]) -> "PowerMode":
         """This mode on a board that computes ``factors[precision]`` times as fast.
 

@@ -26,7 +26,7 @@ AGX_XAVIER = (
 
 
 def tegrastats(line: str, rows: Sequence[Mapping[str, int]]) -> str:
-    return "\n".join(line.format(**{"b": 0, "c": 0} | row) for row in rows) + "\n"
+    return "\n".join(line.format(**{"b": 0, "c": 0, **row}) for row in rows) + "\n"
 
 
 def written(folder: Path, text: str) -> Path:

@@ -400,12 +400,14 @@ def test_a_mode_may_say_what_it_draws_by_how_busy_it_is(board: Path) -> None:
     assert mode.computing_w("fp32", 0.0, 0.0) == 5
     assert mode.computing_w("fp32", 0.5, 0.25) == 5 + 3 + 0.5
     assert mode.computing_w("amp", 1.0, 0.0) == 8.5
+    assert mode.compute_range_w == (5, 13)
 
 
 def test_a_mode_that_does_not_say_so_draws_the_same_in_every_step(board: Path) -> None:
     mode = load_profile(board).power_modes[0]
     assert mode.power_law is None
     assert mode.computing_w("fp32", 0.0, 0.0) == mode.computing_w("amp", 1.0, 1.0) == mode.compute_w
+    assert mode.compute_range_w == (mode.compute_w, mode.compute_w)
 
 
 @pytest.mark.parametrize(
