@@ -269,7 +269,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/calibration",
         "measures this machine and writes a profile of it",
         _names("errors storage forms running/limits learning/model learning/model/probe records shapes world/price "
-               "/device_profiles"),
+               "/device_profiles /device_profiles/text_files"),
         ("tomli_w",),
         reads_clock=True,
     ),

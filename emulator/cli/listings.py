@@ -136,7 +136,7 @@ def _list_all(as_json: bool) -> None:
     )
     for profile in profiles:
         rates = [mode.effective_flop_per_s["fp32"] / 1e12 for mode in profile.power_modes]
-        watts = [mode.compute_w for mode in profile.power_modes]
+        watts = [each for mode in profile.power_modes for each in mode.compute_range_w]
         table.add_row(
             profile.name,
             f"{profile.memory_bytes / 2**30:g}",
@@ -182,7 +182,22 @@ def _show_device(profile: DeviceProfile) -> None:
             f"{mode.transfer_w:.3g}",
         )
     console.print(table)
+    _show_power_laws(console, profile)
     _show_provenance(console, profile.provenance)
+
+
+def _show_power_laws(console: Console, profile: DeviceProfile) -> None:
+    """What each mode draws by how busy a step keeps it, where the profile says so."""
+    laws = {mode.name: mode.power_law for mode in profile.power_modes if mode.power_law}
+    if not laws:
+        return
+    headers = ("awake", "fp32 arithmetic", "amp arithmetic", "memory")
+    table = FittedTable("power law, W", *(Column(name, justify="right") for name in headers), box=box.SIMPLE_HEAD)
+    for name, law in laws.items():
+        parts = (law.awake_w, law.arithmetic_w["fp32"], law.arithmetic_w["amp"], law.memory_w)
+        table.add_row(name, *(f"{watts:.3g}" for watts in parts))
+    console.print(table)
+    console.print("a step draws the first, and of the others as much as it keeps them busy")
 
 
 def _show_cluster(cluster: ClusterSpec) -> None:

@@ -90,6 +90,14 @@ def calibrate(
         str | None,
         typer.Option(metavar="RAIL,...", help="Power rails to add up, or rapl; without it, those of the whole board."),
     ] = None,
+    power_log: Annotated[
+        Path | None, options.path_option(help="Power out of a log of tegrastats or of jtop's logger.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="PROFILE", help="Scale a known board's law instead of fitting one: quick, less sure."),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="With --like: how many settings are timed; 12 without.")] = None,
     peer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Measure the link to there, too.")] = None,
     serve: Annotated[
         int | None, typer.Option(metavar="PORT", help="Be the peer of another machine; measures nothing here.")
@@ -116,7 +124,10 @@ def calibrate(
                     clock=clock,
                     watts=watts,
                     sensor=sensor,
+                    power_log=power_log,
                     peer=peer,
+                    like=like,
+                    samples=samples,
                 )
             )
 
