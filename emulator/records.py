@@ -52,6 +52,45 @@ QUANTIZATION_GROUP = 64
 """Neighbouring activations that share a minimum and a step, of 16 bits each, where they are kept quantized."""
 
 
+BasePrecision = Literal["float32", "bfloat16", "int8", "nf4"]
+"""What frozen weights are stored in."""
+NF4_BLOCK, SCALE_BLOCK = 64, 256
+"""Neighbouring weights that share a scale in ``nf4``, and scales that share one of their own (QLoRA: Dettmers et al.
+2023, arXiv 2305.14314, section 3)."""
+
+
+MOMENT_BLOCK = 2048
+"""Neighbouring moments of an optimizer that share a scale, where they have eight bits (Dettmers et al. 2022, arXiv
+2110.02861, section 2.1)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemorySavers:
+    """What devices do to need less memory, beside adapters.
+
+    Attributes:
+        base_precision: what frozen weights are stored in. They are computed with in the arithmetic of the device, for
+            which they are converted anew in each pass. In ``int8`` and ``nf4`` the matrices of the layers are stored in
+            so few bits, and what else is frozen in ``bfloat16``.
+        checkpointing: whether a differentiated layer keeps its input alone, and is computed again in the backward pass
+            (Chen et al. 2016, arXiv 1604.06174).
+        accumulation_steps: in how many passes, one after another, the batch of a local step is computed.
+    """
+
+    base_precision: BasePrecision = "float32"
+    checkpointing: bool = False
+    accumulation_steps: int = 1
+
+    def pass_sizes(self, batch_size: int) -> tuple[int, ...]:
+        """Examples in each pass of a step: as even as can be, the larger ones first, and none without any."""
+        n_passes = min(self.accumulation_steps, batch_size)
+        size, n_larger = divmod(batch_size, n_passes)
+        return (size + 1,) * n_larger + (size,) * (n_passes - n_larger)
+
+
+NO_SAVERS = MemorySavers()
+
+
 class WorkKind(StrEnum):
     """What the steps of a piece of work train."""
 
@@ -446,12 +485,13 @@ class LocalOptimizer:
     """How a device changes what it trains by its gradients.
 
     Attributes:
-        name: ``adamw``, or ``sgd``, whose ``momentum`` is 0 where it has none.
+        name: ``adamw``; ``adamw_8bit``, whose moments are kept in eight bits; or ``sgd``, whose ``momentum`` is 0 where
+            it has none.
         max_gradient_norm: to which gradients are clipped; None where they are not.
         proximal_mu: of the term that holds a device to where it began; 0 for none.
     """
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"
     momentum: float = 0.0
     max_gradient_norm: float | None = None
     proximal_mu: float = 0.0
@@ -491,8 +531,8 @@ class TrainingDefaults:
     """The run's settings for local training; policies take them over or deviate on purpose.
 
     ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``, and ``dropout`` whether they train with the
-    model's own dropout, whose masks take memory, and ``optimizer`` how they change what they train; the server knows
-    all of it as it sends the program.
+    model's own dropout, whose masks take memory, ``optimizer`` how they change what they train, and ``savers`` what
+    they do to need less memory; the server knows all of it as it sends the program.
     """
 
     n_steps: int
@@ -502,6 +542,7 @@ class TrainingDefaults:
     dropout: bool = False
     optimizer: LocalOptimizer = ADAMW
     schedule: Schedule = Schedule()
+    savers: MemorySavers = NO_SAVERS
 
     def in_round(self, round_index: int) -> "TrainingDefaults":
         """These settings with the learning rate of a round."""
