@@ -101,7 +101,7 @@ class CausalLearning(Learning):
 
     def logits(self, run: Callable[[], Tensor], batch: Batch) -> Tensor:
         assert batch.before_scored is not None
-        self._head.places = batch.before_scored
+        self._head.places = batch.before_scored if batch.unpadded is None else batch.unpadded.before_scored
         return run()
 
     def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:
@@ -157,8 +157,8 @@ def _option_scores(
 class ScoredHead(nn.Module):
     """A language model head that is applied only where the token that follows is learnt.
 
-    ``places (n_scored,)`` are those of its tokens, counted over all rows. ``(rows, length, hidden) -> (n_scored,
-    vocabulary)``.
+    ``places (n_scored,)`` are those of its tokens, counted over all that it is given. ``(rows, length, hidden) ->
+    (n_scored, vocabulary)``.
     """
 
     def __init__(self, head: nn.Module) -> None:

@@ -16,6 +16,7 @@ from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
+from emulator.learning.model.decoder import is_fast_decoder
 from emulator.learning.model.export import peft_name, save_peft_adapter, to_peft
 from emulator.learning.model.places import locate
 from emulator.learning.objective.causal import CausalLearning
@@ -123,6 +124,7 @@ def check_against_peft(content: HostContent, work: Sequence[Job]) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_as_with_peft(family: str, tmp_path: Path) -> None:
     content, _ = prepared(family, tmp_path)
+    assert is_fast_decoder(content.model)
     check_against_peft(content, jobs(server_state(content), depth=[3, 2, 3]))
 
 
