@@ -97,7 +97,8 @@ class DeviceHost:
         """The server ``state`` on the held-out ``rows``. Rows of like length share a batch."""
         adapters = self.attach(form)
         adapters.load([state], assignments=None)
-        data, size = self.content.test, self.settings.eval_batch_size
+        data = self.content.test
+        size = self.learning.rows_at_once(data, self.settings.eval_batch_size)
         ordered = np.array(rows)[np.argsort(data.lengths[rows.start : rows.stop], kind="stable")]
         first_layer, total = adapters.lowest_layer(state), EvaluationShard(0.0, 0, 0)
         with torch.no_grad():
