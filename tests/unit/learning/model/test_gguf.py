@@ -60,7 +60,12 @@ def test_a_run_trains_on_it(folder: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     finished = in_process("run", "--backend", "inline", "--out", str(tmp_path / "run"), *settings(chosen))
     assert finished.returncode == 0, finished.stderr
-    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+
+    from peft import AutoPeftModelForCausalLM
+
+    # As docs/model-and-data.md has it.
+    adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "run" / "adapter", gguf_file="tiny.gguf")
+    assert any(parameter.abs().max() > 0 for name, parameter in adapted.named_parameters() if "lora_B" in name)
 
 
 def test_several_files_in_a_directory_are_told_apart_by_name(folder: Path, tmp_path: Path) -> None:
