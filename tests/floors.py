@@ -58,10 +58,11 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/running/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
+    Room("emulator/shapes/gguf_file", "what a GGUF file says of its model", _names("errors"), ("gguf",)),
     Room(
         "emulator/shapes",
         "models without weights: sizes by name, and what lies in their directories",
-        _names("errors shapes/hub /device_profiles/text_files"),
+        _names("errors shapes/gguf_file shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),

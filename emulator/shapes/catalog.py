@@ -11,6 +11,7 @@ from emulator.errors import ConfigError, did_you_mean
 from emulator.shapes.causal import CausalSpec
 from emulator.shapes.convnet_catalog import convnet_names, convnet_spec
 from emulator.shapes.families import DECODERS, FAMILIES, PRICED_ALONE, TIED, UNFIT, ConfigReader, Shapes
+from emulator.shapes.gguf_file import ENDING as GGUF
 from emulator.shapes.hub import looks_like_path, model_files
 from emulator.shapes.model_folder import read_config
 from emulator.shapes.names import ModelName
@@ -74,6 +75,8 @@ def check_hub_id(name: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
+    if name.endswith(GGUF):
+        raise ConfigError(f"there is no GGUF file {name!r}; give the path of one that is there")
     if looks_like_path(name):
         raise ConfigError(
             f"there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "

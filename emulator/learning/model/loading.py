@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
@@ -60,6 +61,12 @@ class FrozenModel:
     @property
     def n_layers(self) -> int:
         return 1 + max(layer for layer, _ in self.sites)
+
+    @property
+    def class_name(self) -> str:
+        """That of its class in transformers."""
+        mapping = _auto_class(self.role)._model_mapping
+        return str(mapping[CONFIG_MAPPING[self.config["model_type"]]].__name__)
 
     def layer_paths(self) -> list[str]:
         """The module paths of the layers, from the input to the output."""
@@ -129,11 +136,14 @@ def load_model(
             f"give an encoder or decoder that {role.auto_class} supports"
         )
     # fork_rng: transformers draws what a checkpoint lacks from torch's global generator.
-    with torch.random.fork_rng(devices=[]), silenced_libraries():
+    # Of a GGUF file transformers draws a progress bar that no setting turns off.
+    bar = redirect_stderr(StringIO()) if place.gguf else nullcontext()
+    with torch.random.fork_rng(devices=[]), silenced_libraries(), bar:
         torch.manual_seed(seed)
         try:
             model, info = auto_class.from_pretrained(
                 str(place.folder),
+                **place.source,
                 config=config,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -154,7 +164,7 @@ def load_model(
     return FrozenModel(
         name=train,
         path=place.base,
-        config=model.config.to_dict(),
+        config={key: value for key, value in model.config.to_dict().items() if key != "quantization_config"},
         arrays={name: tensor.numpy() for name, tensor in _once(model.state_dict()).items()},
         sites=find_sites(model, train),
         head=trained,
@@ -183,7 +193,7 @@ def _load_config(place: Place, n_labels: int, role: Role) -> Any:
     classes = {"num_labels": n_labels} if n_labels else {}
     try:
         with silenced_libraries():
-            config = AutoConfig.from_pretrained(str(place.folder), **classes, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(str(place.folder), **place.source, **classes, trust_remote_code=False)
     except Exception as error:  # each transformers configuration checks its values in a way of its own
         raise DataError(
             f"model.train: cannot read the configuration of {place.name!r}: {reason(error)}; correct its config.json"

@@ -120,6 +120,10 @@ class Learning(ABC):
         """What ``run``, the forward pass over ``batch``, gives for what the loss is about."""
         return run()
 
+    def rows_at_once(self, data: TokenData, most: int) -> int:
+        """How many rows of ``data`` a forward pass without gradients takes, at most ``most``."""
+        return most
+
     @abstractmethod
     def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:
         """``(rows,)``, so weighted that the sum over a device's rows is its loss; rows of weight 0 have none."""

@@ -16,8 +16,10 @@ from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
+from emulator.learning.model.decoder import is_fast_decoder
 from emulator.learning.model.export import peft_name, save_peft_adapter, to_peft
 from emulator.learning.model.places import locate
+from emulator.learning.objective import causal
 from emulator.learning.objective.causal import CausalLearning
 from emulator.learning.prepare import prepare
 from emulator.learning.settings import NumericSettings
@@ -123,6 +125,7 @@ def check_against_peft(content: HostContent, work: Sequence[Job]) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_as_with_peft(family: str, tmp_path: Path) -> None:
     content, _ = prepared(family, tmp_path)
+    assert is_fast_decoder(content.model)
     check_against_peft(content, jobs(server_state(content), depth=[3, 2, 3]))
 
 
@@ -239,3 +242,42 @@ def test_responses_alone_are_priced(content: HostContent, tmp_path: Path) -> Non
     assert abs(described.model.response_len - mean) <= 0.5
     assert described.model.head == {}
     assert described.label_histograms.tolist() == [[12], [12], [12]]
+
+
+def test_layers_below_the_lowest_adapter_are_computed_once(content: HostContent) -> None:
+    form = replace(FORM, ranks=(0, 0, 4))
+    state = {name: array for name, array in server_state(content).items() if name.startswith("layers.2.")}
+    work = jobs(state, ranks=[(0, 0, 4)] * 3, depth=[1, 1, 1], n_steps=[4, 2, 3])
+    within, without = DeviceHost(content, SETTINGS), DeviceHost(content, replace(SETTINGS, prefix_cache_bytes=0))
+    for one, other in zip(within.train(TASK, form, work), without.train(TASK, form, work), strict=True):
+        assert max(np.abs(one.payload[name] - other.payload[name]).max() for name in other.payload) < 1e-6
+    assert (within.prefix()[0], without.prefix()[0]) == (2, 0)
+
+
+def test_dropout_is_drawn_by_the_layers_of_transformers(content: HostContent) -> None:
+    host = DeviceHost(content, replace(SETTINGS, dropout=True))
+    plain = DeviceHost(content, SETTINGS)
+    work = jobs(server_state(content))  # of a model whose configuration drops nothing
+    for one, other in zip(host.train(TASK, FORM, work), plain.train(TASK, FORM, work), strict=True):
+        assert max(np.abs(one.payload[name] - other.payload[name]).max() for name in other.payload) < 1e-5
+
+
+def test_what_is_kept_in_few_bits_is_kept_of_the_layers_of_transformers(content: HostContent) -> None:
+    quantized = [
+        replace(job, assignment=replace(job.assignment, quantized_layers=1)) for job in jobs(server_state(content))
+    ]
+    host, other = DeviceHost(content, SETTINGS), DeviceHost(content, SETTINGS)
+    other._layers._decoder = None  # as a model that is left to transformers
+    for one, two in zip(host.train(TASK, FORM, quantized), other.train(TASK, FORM, quantized), strict=True):
+        assert all(np.array_equal(one.payload[name], array) for name, array in two.payload.items())
+
+
+def test_large_vocabularies_are_evaluated_in_fewer_rows(content: HostContent, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = DeviceHost(content, SETTINGS)
+    assert content.test.scored is not None
+    row_logits = content.test.scored.sum(axis=1).mean() * content.model.config["vocab_size"]
+    assert host.learning.rows_at_once(content.test, 128) == 128
+    whole = host.evaluate(FORM, {}, range(4))
+    monkeypatch.setattr(causal, "MOST_LOGITS", int(2.5 * row_logits))
+    assert host.learning.rows_at_once(content.test, 128) == 2
+    assert host.evaluate(FORM, {}, range(4)).loss_sum == pytest.approx(whole.loss_sum, rel=1e-6)
