@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
+from emulator.shapes.design import FUSED
 from emulator.shapes.spec import ModelSpec
 
 Support = NDArray[np.bool_] | None
@@ -26,6 +27,18 @@ FrozenWeights = Mapping[Site, NDArray[np.float32]]
 def is_whole_number(value: object) -> bool:
     """Whether ``value`` is an integer, be it Python's or numpy's; a bool counts nothing."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_stored_apart(targets: Sequence[str], model: ModelSpec) -> None:
+    """Raise ``ValueError`` if the model stores one of ``targets`` together with others: some forms need each by itself."""
+    for target in targets:
+        [whole] = model.stored((target,))
+        if whole != target:
+            raise ValueError(
+                f"the policy's adapters are on {target!r} alone, but {model.name} stores {', '.join(FUSED[whole])} as"
+                f" one matrix; give targets = [{whole!r}] if the policy has this setting, otherwise a policy of plain"
+                " LoRA such as fedlora"
+            )
 
 
 @dataclass(frozen=True, slots=True)

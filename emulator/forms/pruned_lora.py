@@ -118,6 +118,11 @@ class PrunedLoraForm(LoraForm):
         return BYTES_PER_PARAMETER * model.n_layers * (model.n_kv_heads + model.intermediate_size)
 
     def check_model(self, model: ModelSpec) -> None:
+        if not model.layer_design.has_free_heads:
+            raise ValueError(
+                f"heads cannot be cut out of {model.name}, whose layers compute attention in a way that needs all of"
+                " them; give a model such as BERT, RoBERTa or Llama"
+            )
         super().check_model(model)
         if not self.trains_a:
             raise ValueError("trains_a must be on: importance is estimated from the gradients of both factors")

@@ -22,6 +22,7 @@ from emulator.learning.data.tokens import TokenData
 from emulator.learning.model.encoder import speed_up
 from emulator.learning.model.loading import FrozenModel
 from emulator.learning.model.prefix import Around, PrefixCache, SkippableLayers
+from emulator.learning.model.uniform import make_uniform
 from emulator.learning.objective.base import Learning
 from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.objective.base import Objective
@@ -74,6 +75,7 @@ class DeviceHost:
         self.model = model.to(settings.device, DTYPES[settings.precision])
         self.learning: Learning = imported(content.objective.learning)(content.objective)
         self.learning.fit(self.model)
+        make_uniform(self.model, content.model)
         speed_up(self.model, content.model)
         self.train_tokens = ResidentTokens(content.train, settings.device)
         self.test_tokens = ResidentTokens(content.test, settings.device)

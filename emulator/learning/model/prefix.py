@@ -133,7 +133,7 @@ class SkippableLayers:
                 if index < layer:
                     return hidden_states
                 if index == layer:
-                    hidden_states = hidden
+                    hidden_states, self._given = hidden, None  # a layer may be computed several times in turn
             if self.around is None:
                 return forward(hidden_states, *args, **kwargs)
             with self.around(index, hidden_states, (args, kwargs)):

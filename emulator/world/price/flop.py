@@ -9,6 +9,7 @@ from collections import Counter
 
 from emulator.records import LayerAdapters, WorkKind
 from emulator.shapes.spec import ModelSpec
+from emulator.world.price import positions
 from emulator.world.price.layers import Layers
 
 
@@ -16,10 +17,14 @@ def forward_flop(layers: Layers) -> float:
     """FLOP of the forward pass: every layer with the adapters that it holds, and the head behind the last one."""
     model, work = layers.model, layers.work
     matrices_flop = sum(_matrix_flop(layers, name) for name in model.matrices)
-    layers_flop = work.forward_layers * (matrices_flop + 2 * _product_flop(layers))
+    attention_flop = 2 * _product_flop(layers) + positions.forward_flop(layers)
+    layers_flop = work.forward_layers * (matrices_flop + attention_flop)
     numbers = layers.numbers(range(work.forward_layers))
-    adapters_flop = layers.n_tokens * sum(number * adapter.forward_flop for adapter, number in numbers.items())
-    return layers_flop + adapters_flop + 2.0 * _n_head_rows(layers) * n_whole_head(model)
+    adapters_flop = sum(
+        _n_rows(layers, adapter.place) * number * adapter.forward_flop for adapter, number in numbers.items()
+    )
+    projection_flop = 2.0 * layers.n_tokens * model.layer_design.n_projection_weights
+    return layers_flop + adapters_flop + projection_flop + 2.0 * _n_head_rows(layers) * n_whole_head(model)
 
 
 def backward_flop(layers: Layers) -> float:
@@ -51,14 +56,20 @@ def _layer_backward_flop(layers: Layers, adapters: LayerAdapters, lowest: bool) 
     model = layers.model
     flow = layers.flow(tuple(adapter for adapter, _ in adapters), lowest=lowest)
     flop = _product_flop(layers) * (flow.scores + flow.query + flow.key + flow.value)
+    position_flow = positions.position_flow(layers, flow, [adapter.place for adapter, _ in adapters])
+    flop += positions.backward_flop(layers, position_flow)
     flop += sum(_matrix_flop(layers, name) for name in model.matrices if flow.into(name))
     if layers.is_whole:
         return flop + sum(_matrix_flop(layers, name) for name in model.matrices)
-    per_token = 0.0
     for adapter, number in adapters:
         to_input = adapter.input_backward_flop * flow.into_adapter(adapter.place)
-        per_token += number * (adapter.backward_flop + to_input)
-    return flop + layers.n_tokens * per_token
+        flop += number * (_n_rows(layers, adapter.place) * adapter.backward_flop + layers.n_tokens * to_input)
+    return flop
+
+
+def _n_rows(layers: Layers, place: str) -> int:
+    """What an adapter is applied to in a step: all tokens and, on some maps, all relative positions."""
+    return layers.n_tokens + positions.adapter_rows(layers, place)
 
 
 def _matrix_flop(layers: Layers, name: str) -> float:

@@ -27,15 +27,21 @@ class TransformerStep(ModelStep):
 
     @property
     def layers(self) -> Layers:
+        """The layers as they are held."""
         return Layers(self.model, self.work)
 
     @property
+    def computed(self) -> Layers:
+        """The layers as they are computed, some of them perhaps several times."""
+        return self.layers.in_turn
+
+    @property
     def forward_flop(self) -> float:
-        return flop.forward_flop(self.layers)
+        return flop.forward_flop(self.computed)
 
     @property
     def backward_flop(self) -> float:
-        return flop.backward_flop(self.layers)
+        return flop.backward_flop(self.computed)
 
     @property
     def n_trained_parameters(self) -> float:
@@ -46,7 +52,8 @@ class TransformerStep(ModelStep):
         return self.n_trained_parameters + self.layers.n_adapter_parameters(range(self.layers.first))
 
     def demand(self) -> StepDemand:
-        layers, work, precision = self.layers, self.work, self.precision
+        layers, precision = self.computed, self.precision
+        work = layers.work
         n_layer = layers.n_layer_weights
         n_head = flop.n_whole_head(self.model) if layers.holds_head else 0
         n_trained = self.n_trained_parameters
@@ -68,9 +75,9 @@ class TransformerStep(ModelStep):
         )
 
     def memory(self, *, attention: Attention = "eager", dropout: bool = False) -> MemoryUse:
-        layers = self.layers
+        layers, computed = self.layers, self.computed
         n_weights = kept.n_base_parameters(layers) + layers.n_adapter_parameters(range(self.work.forward_layers))
-        activations_bytes = kept.activations_bytes(layers, self.precision, attention, dropout)
+        activations_bytes = kept.activations_bytes(computed, self.precision, attention, dropout)
         workspace_bytes = layers.n_tokens * kept.workspace_elements(layers, attention) * PLAIN_BYTES[self.precision]
         return MemoryUse(
             weights_bytes=round(FLOAT_BYTES * n_weights),
