@@ -30,7 +30,7 @@ def is_whole_number(value: object) -> bool:
 
 
 def check_stored_apart(targets: Sequence[str], model: ModelSpec) -> None:
-    """Raise ``ValueError`` if the model stores one of ``targets`` together with others: some forms need each by itself."""
+    """Raise ``ValueError`` if the model stores one of ``targets`` together with others; some forms need each apart."""
     for target in targets:
         [whole] = model.stored((target,))
         if whole != target:

@@ -61,7 +61,7 @@ CONFIGS = {
     "modernbert": ModernBertConfig(
         **SHAPE, local_attention=8, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2
     ),
-    "albert": AlbertConfig(**{**SHAPE, "num_hidden_layers": 6}, num_hidden_groups=3, embedding_size=8),
+    "albert": AlbertConfig(**{**SHAPE, "num_hidden_layers": 6}, num_hidden_groups=3, embedding_size=4),
 }
 APART = [family for family in CONFIGS if family not in ("gpt2", "phi3", "modernbert")]
 """Families that store query, key and value each by itself."""
