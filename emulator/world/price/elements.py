@@ -51,8 +51,8 @@ def _layer_forward(layers: Layers) -> float:
     kv = heads * model.n_kv_heads / model.n_heads
     design = model.layer_design
     n_elements = 2 * _SUM * hidden + 4 * _COPY * heads  # both residual sums; heads are laid out for the products
-    n_elements += 2 * hidden * (_DECODER_NORM_FORWARD if design.norm == "rms" else _COPY)
     n_elements += _ROTATION * (heads + kv) * design.rotates
+    n_elements += 2 * hidden * (_DECODER_NORM_FORWARD if design.norm == "rms" else _COPY)
     n_elements += (_ACTIVATION_FORWARD.get(design.activation, _COPY) + _SUM * model.gated_mlp) * channels
     n_elements += (2 + model.is_decoder) * _COPY * scores  # scaling, softmax, and a mask of what comes later
     return n_elements + positions.forward_elements(layers)

@@ -20,8 +20,10 @@ def forward_flop(layers: Layers) -> float:
     attention_flop = 2 * _product_flop(layers) + positions.forward_flop(layers)
     layers_flop = work.forward_layers * (matrices_flop + attention_flop)
     numbers = layers.numbers(range(work.forward_layers))
-    adapters_flop = sum(
-        _n_rows(layers, adapter.place) * number * adapter.forward_flop for adapter, number in numbers.items()
+    adapters_flop = layers.n_tokens * sum(number * adapter.forward_flop for adapter, number in numbers.items())
+    adapters_flop += sum(
+        positions.adapter_rows(layers, adapter.place) * number * adapter.forward_flop
+        for adapter, number in numbers.items()
     )
     projection_flop = 2.0 * layers.n_tokens * model.layer_design.n_projection_weights
     return layers_flop + adapters_flop + projection_flop + 2.0 * _n_head_rows(layers) * n_whole_head(model)
@@ -61,15 +63,12 @@ def _layer_backward_flop(layers: Layers, adapters: LayerAdapters, lowest: bool) 
     flop += sum(_matrix_flop(layers, name) for name in model.matrices if flow.into(name))
     if layers.is_whole:
         return flop + sum(_matrix_flop(layers, name) for name in model.matrices)
+    per_token = on_positions = 0.0
     for adapter, number in adapters:
         to_input = adapter.input_backward_flop * flow.into_adapter(adapter.place)
-        flop += number * (_n_rows(layers, adapter.place) * adapter.backward_flop + layers.n_tokens * to_input)
-    return flop
-
-
-def _n_rows(layers: Layers, place: str) -> int:
-    """What an adapter is applied to in a step: all tokens and, on some maps, all relative positions."""
-    return layers.n_tokens + positions.adapter_rows(layers, place)
+        per_token += number * (adapter.backward_flop + to_input)
+        on_positions += positions.adapter_rows(layers, adapter.place) * number * adapter.backward_flop
+    return flop + layers.n_tokens * per_token + on_positions
 
 
 def _matrix_flop(layers: Layers, name: str) -> float:
