@@ -38,7 +38,7 @@ def check_stored_apart(targets: Sequence[str], model: ModelSpec) -> None:
             raise ValueError(
                 f"the policy's adapters are on {target!r} alone, but {model.name} stores {', '.join(FUSED[whole])} as"
                 f" one matrix; give targets = [{whole!r}] if the policy has this setting, otherwise a policy of plain"
-                " LoRA such as fedlora"
+                " LoRA"
             )
 
 
