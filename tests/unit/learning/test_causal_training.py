@@ -176,9 +176,11 @@ def test_the_perplexity_of_plain_texts_is_that_of_transformers(tmp_path: Path) -
     assert evaluation.perplexity == pytest.approx(np.exp(total / n_tokens), rel=1e-5)
 
 
-def test_an_exported_adapter_gives_the_runs_own_evaluation(content: HostContent, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "gpt2", "phi3"])
+def test_an_exported_adapter_gives_the_runs_own_evaluation(family: str, tmp_path: Path) -> None:
     from peft import AutoPeftModelForCausalLM
 
+    content, _ = prepared(family, tmp_path)
     state = server_state(content)
     save_peft_adapter(content.model, state, FORM.scaling, tmp_path / "adapter")
     model = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
