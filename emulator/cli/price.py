@@ -206,7 +206,7 @@ def _convnet_work(request: PriceRequest, model: ModelSpec) -> Work:
 def _targets(text: str, model: ModelSpec) -> tuple[str, ...]:
     if text == "all":
         return model.matrices
-    names = TARGET_SETS.get(text) or tuple(name.strip() for name in text.split(","))
+    names = model.stored(TARGET_SETS.get(text) or tuple(name.strip() for name in text.split(",")))
     for name in names:
         if name not in model.matrices:
             raise ConfigError(

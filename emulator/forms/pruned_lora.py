@@ -149,6 +149,11 @@ class PrunedLoraForm(LoraForm):
         return sum(min(n, int(held.candidates * n) + 1) * bytes_of_number(n) for n in n_units)
 
     def check_model(self, model: ModelSpec) -> None:
+        if not model.layer_design.has_free_heads:
+            raise ValueError(
+                f"heads cannot be cut out of {model.name}, whose layers compute attention in a way that needs all of"
+                " them; give a model such as BERT, RoBERTa or Llama"
+            )
         super().check_model(model)
         if not self.trains_a:
             raise ValueError("trains_a must be on: importance is estimated from the gradients of both factors")

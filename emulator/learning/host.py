@@ -23,6 +23,7 @@ from emulator.learning.model.decoder import speed_up_decoder
 from emulator.learning.model.encoder import speed_up
 from emulator.learning.model.loading import FrozenModel
 from emulator.learning.model.prefix import Around, PrefixCache, SkippableLayers
+from emulator.learning.model.uniform import make_uniform
 from emulator.learning.objective.base import Learning
 from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.objective.base import Objective
@@ -75,6 +76,7 @@ class DeviceHost:
         self.model = model.to(settings.device, DTYPES[settings.precision])
         self.learning: Learning = imported(content.objective.learning)(content.objective)
         self.learning.fit(self.model)
+        make_uniform(self.model, content.model)
         speed_up(self.model, content.model)
         decoder = speed_up_decoder(self.model, content.model)
         self.train_tokens = ResidentTokens(content.train, settings.device)

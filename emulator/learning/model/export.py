@@ -92,6 +92,7 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
         lora_alpha=usual_alpha,
         lora_dropout=0.0,
         target_modules=sorted(ranks),
+        fan_in_fan_out=frozen.is_transposed,
         rank_pattern=unusual,
         alpha_pattern={path: _alpha(scaling * rank) for path, rank in unusual.items()},
     )

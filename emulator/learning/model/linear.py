@@ -32,6 +32,12 @@ class StackedLowRankLinear(nn.Module):
         """The adapter as it is now."""
         return self.computed() if self.computed is not None else self.adapter
 
+    @property
+    def n_devices(self) -> int:
+        """How many devices have adapters here, each with its share of the rows; 1 where none has."""
+        factors = self.factors()
+        return 1 if factors is None else len(factors[0])
+
     def forward(self, x: Tensor) -> Tensor:
         return low_rank_map(x, [(self.weight, self.bias)], [self.factors()], self.scaling)
 

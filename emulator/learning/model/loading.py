@@ -20,7 +20,7 @@ from emulator.errors import DataError
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.model.places import Place, locate
 from emulator.learning.model.role import CLASSIFIER, Role
-from emulator.learning.model.sites import Sites, find_head, find_sites
+from emulator.learning.model.sites import TRANSPOSED, Sites, find_head, find_sites
 from emulator.records import Arrays
 from emulator.shapes.catalog import Head
 
@@ -70,8 +70,8 @@ class FrozenModel:
 
     def layer_paths(self) -> list[str]:
         """The module paths of the layers, from the input to the output."""
-        queries = [self.sites[layer, "query"] for layer in range(self.n_layers)]
-        return [path[: path.index(f".{layer}.") + len(f".{layer}")] for layer, path in enumerate(queries)]
+        first = {layer: path for (layer, _), path in self.sites.items()}
+        return [path[: path.index(f".{layer}.") + len(f".{layer}")] for layer, path in sorted(first.items())]
 
     def head_arrays(self) -> Arrays:
         """The trained head's initial values, named ``head.<module>.weight`` (out, in) and ``head.<module>.bias``."""
@@ -82,9 +82,15 @@ class FrozenModel:
             if f"{path}.{kind}" in self.arrays
         }
 
+    @property
+    def is_transposed(self) -> bool:
+        """Whether ``arrays`` has the matrices of the layers as ``(in, out)``."""
+        return self.config["model_type"] in TRANSPOSED
+
     def weights(self, sites: Sequence[Site]) -> FrozenWeights:
         """The weights of these matrices, ``(out, in)``; they share the memory of ``arrays``."""
-        return {site: self.arrays[f"{self.sites[site]}.weight"] for site in sites}
+        weights = {site: self.arrays[f"{self.sites[site]}.weight"] for site in sites}
+        return {site: weight.T for site, weight in weights.items()} if self.is_transposed else weights
 
     def build(self) -> PreTrainedModel:
         """The model with these arrays as its weights, shared rather than copied; frozen, in evaluation mode."""
@@ -96,6 +102,7 @@ class FrozenModel:
         missing = model.load_state_dict(_as_tensors(self.arrays), strict=False, assign=True).missing_keys
         if missing:
             model.tie_weights()  # those that are the same as others
+        _let_masks_be_bool(model)
         model.requires_grad_(False)
         frozen: PreTrainedModel = model.eval()
         return frozen
@@ -174,6 +181,13 @@ def load_model(
         revision=place.revision,
         stated_padding=stated_padding,
     )
+
+
+def _let_masks_be_bool(model: Any) -> None:
+    """The convolution of some DeBERTas subtracts the mask from 1, which torch refuses of one of truth values."""
+    convolution = getattr(getattr(model.base_model, "encoder", None), "conv", None)
+    if convolution is not None:
+        convolution.register_forward_pre_hook(lambda module, inputs: (*inputs[:2], inputs[2].long()))
 
 
 def _auto_class(role: Role) -> Any:

@@ -157,7 +157,7 @@ class SkippableLayers:
                 if index < layer:
                     return hidden_states
                 if index == layer:
-                    hidden_states = hidden
+                    hidden_states, self._given = hidden, None  # a layer may be computed several times in turn
             if self.checkpointing and torch.is_grad_enabled():
                 # Where nothing is dropped out, nothing is drawn that would have to be drawn again.
                 keeps_rng = bool(self._model.training)

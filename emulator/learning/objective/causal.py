@@ -28,7 +28,7 @@ from emulator.records import EvaluationShard, OptionScore
 from emulator.shapes.causal import CausalSpec
 from emulator.shapes.spec import ModelSpec
 
-PACKED = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"))
+PACKED = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"))
 """Families in which a text that shares a row has been shown to give the logits that it gives by itself."""
 
 MOST_LOGITS = 2**25
