@@ -127,6 +127,7 @@ def _cell(task: Task, model: str, train: str | None, data: str, rows: RowsOf) ->
         data=data,
         train_rows=partial(rows, N_TRAIN, 1),
         test_rows=partial(rows, N_TEST, 2),
+        settings={"data.seq_len": 32} if model == "builtin:tiny-12" else {},
     )
 
 

@@ -46,6 +46,7 @@ def train(
     test_rows: Rows,
     batches: NDArray[np.int64],
     learning_rate: float,
+    seq_len: int,
 ) -> Central:
     """Fine-tunes ``adapter`` on ``model``.
 
@@ -56,8 +57,9 @@ def train(
         train_rows, test_rows: rows of the task.
         batches: ``(n_steps, batch_size)``, numbers of training rows.
         learning_rate: of AdamW, without weight decay.
+        seq_len: tokens at which texts that are classified are cut.
     """
-    encoded = _Encoder(task, model, train_rows)
+    encoded = _Encoder(task, model, train_rows, seq_len)
     tuned = PeftModel.from_pretrained(_base(task, model, encoded), adapter, is_trainable=True).eval()
     optimizer = torch.optim.AdamW(
         [parameter for parameter in tuned.parameters() if parameter.requires_grad], lr=learning_rate, weight_decay=0.0
@@ -97,8 +99,8 @@ def _held_out_loss(tuned: Any, encoded: "_Encoder", rows: Rows) -> float:
 class _Encoder:
     """Rows as transformers takes them."""
 
-    def __init__(self, task: Task, model: Path, train_rows: Rows) -> None:
-        self.task = task
+    def __init__(self, task: Task, model: Path, train_rows: Rows, seq_len: int) -> None:
+        self.task, self.seq_len = task, seq_len
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model)
         self.labels = classes(train_rows) if task.kind in ("classification", "multi_label") else []
 
@@ -112,7 +114,7 @@ class _Encoder:
         texts = [[str(row["text"]) for row in rows]]
         if "data.text_pair_column" in self.task.columns:
             texts.append([str(row["other"]) for row in rows])
-        encoded = self.tokenizer(*texts, padding=True, return_tensors="pt")
+        encoded = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.seq_len, return_tensors="pt")
         return {**encoded, "labels": self._labels(rows)}
 
     def _labels(self, rows: Rows) -> torch.Tensor:

@@ -111,6 +111,7 @@ def _run_central(cell: Cell, here: Path, config: Config) -> None:
         test_rows=cell.test_rows(),
         batches=_batches(config, len(train_rows)),
         learning_rate=config.training.learning_rate,
+        seq_len=config.data.seq_len,
     )
     n_steps = len(done.train_losses)
     table = pd.DataFrame({"step": range(1, n_steps + 1), "train_loss": done.train_losses})
