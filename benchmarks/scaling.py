@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks.scaling_run import RoundCost, configuration
 from emulator.algorithms.aggregation import BLOCK_DEVICES
 from emulator.backends.ray_start import OBJECT_STORE_BYTES
-from emulator.running.compose import policy_of
 from emulator.running.objectives import trained_spec
+from emulator.running.resolve import policy_of
 from emulator.seeds import Seeds
 
 Key = tuple[int, int]

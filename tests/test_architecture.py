@@ -234,7 +234,7 @@ def test_documentation_and_other_words_are_free(text: str) -> None:
             (f"emulator/algorithms/{name}.py", "import random, time")
             for name in ("balancing", "bandits", "estimation", "genetic", "grouping", "ranks")
         ),
-        ("emulator/records.py", "import uuid"),
+        ("emulator/records/work.py", "import uuid"),
         ("emulator/learning/attach/lora.py", "import time"),
     ],
 )

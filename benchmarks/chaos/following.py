@@ -100,6 +100,14 @@ class _Ended:
         return bool(self.struck)
 
 
+def tell_said(struck: Sequence[Struck], lines: Sequence[str]) -> None:
+    """Let each blow know what the command said of it: the first such line before the next blow."""
+    ends: list[int | None] = [later.n_lines for later in struck[1:]]
+    for blow, end in zip(struck, [*ends, None], strict=False):  # a command that was spared has an end more than blows
+        after = lines[blow.n_lines : end]
+        blow.said = next((line[len(MARK) :].strip() for line in after if line.startswith(MARK)), "")
+
+
 class _Command:
     """One command, from its start to its end."""
 
@@ -138,9 +146,7 @@ class _Command:
             reader.join(5.0)
         self._free_s = min(self._free_s, end_s)
         self._free_in_time()
-        for blow, n_lines in zip(struck, [*(later.n_lines for later in struck[1:]), None], strict=True):
-            lines = self._lines[blow.n_lines : n_lines]
-            blow.said = next((line[len(MARK) :].strip() for line in lines if line.startswith(MARK)), "")
+        tell_said(struck, self._lines)
         outcome.struck += struck
         said = [line for line in self._lines if line.startswith(MARK)] or self._lines or ["nothing said"]
         return _Ended(

@@ -14,9 +14,9 @@ from emulator.errors import ConfigError
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.records import Arrays, Prepared
-from emulator.running.compose import cluster_of, device_speeds
 from emulator.running.objectives import run_objective
 from emulator.running.optimizers import local_optimizer
+from emulator.running.resolve import cluster_of, device_speeds
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import check_hub_id
 from emulator.shapes.model_folder import check_tokenizer_files

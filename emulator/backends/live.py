@@ -25,7 +25,7 @@ from emulator.learning.settings import NumericSettings
 from emulator.observers.base import RunObserver
 from emulator.records import Update
 from emulator.running.capacity import trained_bytes, weights_bytes, with_gpus
-from emulator.running.compose import build_coordinator, cluster_of
+from emulator.running.compose import build_coordinator
 from emulator.running.hosts import HostTiming, resident_bytes
 from emulator.running.live.board import LiveBoard, OnStep
 from emulator.running.live.devices import (
@@ -38,6 +38,7 @@ from emulator.running.live.devices import (
 )
 from emulator.running.live.pace import DeviceDied, Done, Pace
 from emulator.running.live.watching import DeviceActivity, LiveObserver
+from emulator.running.resolve import cluster_of
 from emulator.storage.places import Place
 
 CALLS_AT_A_TIME = 4

@@ -27,8 +27,9 @@ from emulator.observers.mailbox import Event, Mailbox, deliver, wanted
 from emulator.observers.many import Observers
 from emulator.results.observer_failures import add_observer_failures
 from emulator.running.capacity import least_hosts, trained_bytes, weights_bytes, with_gpus
-from emulator.running.compose import build_coordinator, cluster_of
+from emulator.running.compose import build_coordinator
 from emulator.running.interruption import hang_up_kept_from_children, heed_signals, interruptible
+from emulator.running.resolve import cluster_of
 from emulator.storage.places import Place, storage_variables
 
 POLL_S = 0.2

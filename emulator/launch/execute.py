@@ -14,8 +14,9 @@ from emulator.observers.base import RunObserver
 from emulator.observers.many import Observers
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE
-from emulator.running.compose import build_coordinator, check, check_settings, resolved_settings
+from emulator.running.compose import build_coordinator, check, check_settings
 from emulator.running.continuation import check_rounds, rounds_kept, settings_that_differ
+from emulator.running.resolve import resolved_settings
 from emulator.storage.places import Place
 
 

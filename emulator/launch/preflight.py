@@ -30,11 +30,12 @@ from emulator.running.capacity import (
     trained_bytes,
     with_gpus,
 )
-from emulator.running.compose import build_emulation, check_settings, cluster_of
+from emulator.running.compose import build_emulation, check_settings
 from emulator.running.continuation import check_memory
 from emulator.running.coordinator import Emulation
 from emulator.running.hosts import Backend
 from emulator.running.inputs import availability_of
+from emulator.running.resolve import cluster_of
 from emulator.seeds import Seeds
 from emulator.storage.places import Place, StorageError
 from emulator.world.clock import Clock

@@ -1,6 +1,7 @@
 """Columns that the engine has at hand (numpy arrays and lists) as Arrow tables of a fixed schema."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,21 @@ def _array(table: str, field: pa.Field, values: Any) -> pa.Array:
 def _converted(kind: pa.DataType, values: Any) -> pa.Array:
     if isinstance(values, pa.Array):
         return values.cast(kind)
-    if pa.types.is_list(kind) and isinstance(values, np.ndarray) and values.ndim == 2:
-        n_rows, n_items = values.shape
-        offsets = np.arange(n_rows + 1, dtype=np.int32) * n_items
-        return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), kind.value_type), type=kind)
-    if pa.types.is_map(kind):
-        return pa.array([sorted(mapping.items()) for mapping in values], kind)
-    if pa.types.is_integer(kind):
-        # By way of the inferred type: given the type at once, pyarrow would cut 1.5 in a list down to 1.
-        return pa.array(values, from_pandas=True).cast(kind)
+    match _converter(kind):
+        case "list" if isinstance(values, np.ndarray) and values.ndim == 2:
+            n_rows, n_items = values.shape
+            offsets = np.arange(n_rows + 1, dtype=np.int32) * n_items
+            return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), kind.value_type), type=kind)
+        case "map":
+            return pa.array([sorted(mapping.items()) for mapping in values], kind)
+        case "integer":
+            # By way of the inferred type: given the type at once, pyarrow would cut 1.5 in a list down to 1.
+            return pa.array(values, from_pandas=True).cast(kind)
     return pa.array(values, kind, from_pandas=True)
+
+
+@cache
+def _converter(kind: pa.DataType) -> str:
+    """Which columns need a way of their own; asked for each column of each round."""
+    kinds = {"list": pa.types.is_list, "map": pa.types.is_map, "integer": pa.types.is_integer}
+    return next((name for name, is_of_kind in kinds.items() if is_of_kind(kind)), "")

@@ -2,26 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from device_profiles.catalog import ProfileError, load_cluster, load_link
 from device_profiles.records import ClusterSpec
 from emulator.config import Config
-from emulator.errors import ConfigError, UserError
+from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.observers.base import RunObserver
 from emulator.observers.catalog import observers_of
 from emulator.observers.many import Observers
-from emulator.policy.base import Policy
-from emulator.policy.catalog import build_policy, import_path, resolved_parameters
+from emulator.policy.catalog import import_path
 from emulator.policy.checked import CheckedPolicy
-from emulator.policy.validation import check_combination, check_form
 from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
@@ -35,23 +30,21 @@ from emulator.running.continuation import (
     package_of,
 )
 from emulator.running.coordinator import Coordinator, Emulation
-from emulator.running.holdings import holdings
 from emulator.running.hosts import Backend
 from emulator.running.inputs import (
     availability_of,
     check_depth_map,
     check_fit,
     price_name,
-    trace_sha256,
-    with_depth_of,
 )
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.live.clock import LiveClock
 from emulator.running.live.testbed import LiveTestbed
-from emulator.running.objectives import run_objective
 from emulator.running.optimizers import check_optimizers, local_optimizer, schedule_of, server_optimizer_of
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
+from emulator.running.resolve import cluster_of, form_of, policy_of, priced_model
+from emulator.running.run_info import run_info
 from emulator.running.run_log import RunLog
 from emulator.running.stopping import Stopping
 from emulator.seeds import Seeds
@@ -61,65 +54,14 @@ from emulator.storage.patience import Patience
 from emulator.storage.places import Place, RemotePath
 from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
-from emulator.world.devices import DEVICE_FACTS, HARDWARE_FACTS, Boards, Device
+from emulator.world.devices import Boards, Device
 from emulator.world.network.links import Links
 from emulator.world.network.shared_network import shared_capacity
 from emulator.world.power_modes import PowerModes
 from emulator.world.testbed import Testbed
 
-PRICED_SEQ_LEN = 128
-"""Tokens that devices pay for where the priced model is not the trained one; papers use 128 to 256 (from memory)."""
-
 StartBackend = Callable[[int], Backend]
 """Starts the hosts for so many devices."""
-
-
-def cluster_of(config: Config) -> ClusterSpec:
-    """The run's cluster, on ``testbed.link`` and scaled to ``testbed.n_devices``.
-
-    Raises:
-        ConfigError: there is no such cluster or link, or its file is wrong.
-    """
-    try:
-        cluster = load_cluster(config.testbed.cluster)
-    except ProfileError as error:
-        raise ConfigError(f"testbed.cluster: {error}") from None
-    if config.testbed.link:
-        try:
-            link = load_link(config.testbed.link)
-        except ProfileError as error:
-            raise ConfigError(f"testbed.link: {error}") from None
-        cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
-    return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
-
-
-def device_speeds(config: Config) -> tuple[float, ...]:
-    """FLOP per second of each device of a run in the fastest of its power modes, in the arithmetic of the run."""
-    precision = config.testbed.precision
-    return tuple(
-        max(mode.effective_flop_per_s[precision] for mode in entry.modes)
-        for entry in cluster_of(config).entry_by_device
-    )
-
-
-def policy_of(config: Config) -> Policy:
-    """A fresh policy with the run's parameters.
-
-    Raises:
-        ConfigError: there is no such policy, or it does not take these parameters.
-    """
-    policy = build_policy(config.policy.path, config.policy.parameters)
-    facts = DEVICE_FACTS if config.training.enabled else HARDWARE_FACTS
-    if unknown := sorted(policy.declares - set(facts)):
-        when, advice = "", ""
-        if not config.training.enabled:
-            when = " in a run without training"
-            advice = "; train (training.enabled = true) or choose another policy"
-        raise ConfigError(
-            f"{import_path(type(policy))} declares {unknown[0]!r}; a policy may declare{when}: "
-            f"{', '.join(facts)}{advice}"
-        )
-    return policy
 
 
 def check(config: Config, out_dir: Place) -> None:
@@ -148,26 +90,7 @@ def check_settings(config: Config) -> None:
     check_optimizers(config, policy)
     Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
-        check_depth_map(config, policy, _form_of(policy, priced_model(config, n_labels=2, trained=None)))
-
-
-def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> ModelSpec:
-    """The shapes that the devices pay for; ``trained`` may be None where they are not the trained model's own.
-
-    Raises:
-        ConfigError: there is no such model, or it differs from the trained one in its number of layers.
-    """
-    name, objective, head = price_name(config), run_objective(config), config.model.head
-    if name == "trained":
-        seq_len = config.model.price_seq_len or config.data.seq_len
-        if trained is not None:
-            return objective.priced(trained.with_seq_len(seq_len))
-        key = "model.price_seq_len" if config.model.price_seq_len else "data.seq_len"
-        return objective.spec(config.model.train, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=key)
-    seq_len = config.model.price_seq_len or PRICED_SEQ_LEN
-    key = "model.price_seq_len"
-    priced = objective.spec(name, n_labels=n_labels, seq_len=seq_len, head=head, seq_len_key=key, like=trained)
-    return priced if trained is None else with_depth_of(trained, priced, config)
+        check_depth_map(config, policy, form_of(policy, priced_model(config, n_labels=2, trained=None)))
 
 
 def build_coordinator(
@@ -269,7 +192,7 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     backend = start_backend(cluster.n_devices) if start_backend else None
     trained = backend.prepared.model if backend else None
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
-    form = _form_of(policy, priced, trained)
+    form = form_of(policy, priced, trained)
     make = partial(LiveTestbed, live=backend.live, task=policy.task) if backend and backend.live else Testbed
     testbed = _testbed(config, cluster, priced, form, _facts(config, cluster, backend), clock, make)
     state = _initial_state(config, form, backend) if backend else {}
@@ -326,94 +249,6 @@ def _testbed(
         shared=shared_capacity(cluster),
         server_flop_per_s=(config.testbed.server_tflop_per_s or math.inf) * 1e12,
     )
-
-
-def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
-    """What ``run.json`` says: all that is needed to understand the run and to repeat it."""
-    cluster, policy, backend = cluster_of(config), emulation.policy, emulation.backend
-    priced = emulation.testbed.model
-    prepared = backend.prepared if backend else None
-    return {
-        "policy": config.policy.path,
-        "policy_class": policy.name,
-        "policy_declares": sorted(policy.declares),
-        "seed": config.seed,
-        "trained_model": config.model.train if backend else None,
-        "priced_model": priced.name,
-        "priced_seq_len": priced.seq_len,
-        # By device profile, the first setting for which it is not known; filled as the run meets them.
-        "outside_known_range": {},
-        "cluster": cluster.name,
-        "n_devices": cluster.n_devices,
-        "label_names": list(prepared.label_names) if prepared else [],
-        "data": dict(prepared.understood) if prepared else {},
-        "remarks": list(prepared.remarks) if prepared else [],
-        "n_train_examples": int(prepared.n_examples.sum()) if prepared else 0,
-        "n_test_examples": prepared.n_test_examples if prepared else 0,
-        "majority_accuracy": prepared.majority_accuracy if prepared else None,
-        "partition": _partition(config, prepared.label_histograms, cluster) if prepared else None,
-        "config": resolved_settings(config),
-        "backend": dict(backend.describe()) if backend else {},
-        **input_digests(config, cluster),
-        "priced_shapes": _shapes(priced),
-        "versions": {
-            name: version(name) for name in ("jetbed", "ray", "torch", "transformers", "peft", "numpy", "pyarrow")
-        },
-    }
-
-
-def _shapes(priced: ModelSpec) -> dict[str, Any]:
-    """The shapes as plain data; how many layers a deeper model has is said where there is one."""
-    shapes = {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}}
-    return {key: value for key, value in shapes.items() if key != "deeper_layers" or value is not None}
-
-
-def _partition(config: Config, label_counts: NDArray[np.int64], cluster: ClusterSpec) -> dict[str, Any]:
-    boards = [entry.profile.name for entry in cluster.entry_by_device]
-    return holdings(config.data.partition.scheme, label_counts, boards)
-
-
-def resolved_settings(config: Config) -> dict[str, Any]:
-    """All settings as plain data, with every parameter of the policy.
-
-    Raises:
-        ConfigError: there is no such policy.
-    """
-    policy = config.policy
-    return {
-        **config.model_dump(),
-        "policy": {"path": policy.path, **resolved_parameters(policy.path, policy.parameters)},
-    }
-
-
-def input_digests(config: Config, cluster: ClusterSpec) -> dict[str, Any]:
-    """Digests of the files that say what is emulated; ``run.json`` has them under these keys."""
-    return {
-        "cluster_sha256": cluster.sha256,
-        "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
-        "availability_trace_sha256": trace_sha256(config.testbed.availability),
-        "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
-    }
-
-
-def _form_of(policy: Policy, priced: ModelSpec, trained: ModelSpec | None = None) -> AdapterForm:
-    """The policy's adapter form, which must fit the priced and the trained model."""
-    where = f"policy {import_path(type(policy))}"
-    try:
-        form = policy.form(priced)
-        for model in (priced, trained):
-            if model is not None:
-                where = f"policy {import_path(type(policy))}, model {model.name}"
-                check_form(form, model)
-        where = f"policy {import_path(type(policy))}"
-        check_combination(form, policy.task, policy.protocol)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        # A policy's own code may raise anything; what it says of its parameters is a ValueError.
-        reason = str(error) if isinstance(error, ValueError) else f"form() raised {type(error).__name__}: {error}"
-        raise ConfigError(f"{where}: {reason}") from error
-    return form
 
 
 def _facts(config: Config, cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:

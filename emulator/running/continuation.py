@@ -16,7 +16,7 @@ from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import replay
 from emulator.records import Arrays, RoundPlan
 from emulator.results.schemas import SCHEMAS
-from emulator.running.checkpoints.codec import CheckpointError, decoded, encoded
+from emulator.running.checkpoints.codec import CheckpointError, check_readable, encoded
 from emulator.running.checkpoints.store import (
     FOLDER,
     Checkpoint,
@@ -52,7 +52,7 @@ class Continuation:
         last_round: int | None = None,
         patience: Patience | None = None,
     ) -> None:
-        self._writer = CheckpointWriter(run_dir / FOLDER, patience or Patience())
+        self._writer = CheckpointWriter(run_dir / FOLDER, patience or Patience(), [package_of(policy.name)])
         self._policy = policy
         self._every_rounds = every_rounds
         self._last_round = last_round
@@ -83,18 +83,24 @@ class Continuation:
         in_use = {id(held) for held in self._policy.protocol.states_in_use()}
         self._states = {number: held for number, held in self._states.items() if id(held) in in_use}
         n_rounds = len(self._plans)
-        if self.is_due(n_rounds - 1) or n_rounds == 1:
-            check_memory(self._policy)  # in the first round as well, since the first checkpoint may be hours away
         if self.is_due(n_rounds - 1):
-            self._writer.write(
-                Checkpoint(
-                    n_rounds=n_rounds,
-                    states={**self._states, n_rounds: state},
-                    memory=self._policy.memory(),
-                    totals={each.name: getattr(progress, each.name) for each in fields(progress)},
-                    plans=self._plans,
-                )
-            )
+            try:
+                self._writer.write(self._checkpoint(state, progress))
+            except CheckpointError:
+                check_memory(self._policy)  # which names the attribute
+                raise
+        elif n_rounds == 1:
+            check_memory(self._policy)  # since the first checkpoint may be hours away
+
+    def _checkpoint(self, state: Arrays, progress: Progress) -> Checkpoint:
+        n_rounds = len(self._plans)
+        return Checkpoint(
+            n_rounds=n_rounds,
+            states={**self._states, n_rounds: state},
+            memory=self._policy.memory(),
+            totals={each.name: getattr(progress, each.name) for each in fields(progress)},
+            plans=self._plans,
+        )
 
     def go_on(self, testbed: Testbed, checkpoint: Checkpoint, index: Mapping[str, Any]) -> Arrays:
         """Bring testbed and policy to where ``checkpoint`` was written; the server state of the next round."""
@@ -124,7 +130,7 @@ def check_memory(policy: CheckedPolicy) -> None:
         except CheckpointError as error:
             raise CheckpointError(f"{error}; {advice}, or hold plain types") from None
         try:
-            decoded(held, [package_of(policy.name)])
+            check_readable(held, [package_of(policy.name)])
         except CheckpointError as error:
             raise CheckpointError(
                 f"{policy.name}: the attribute {name!r} cannot be read back from a checkpoint ({error.__cause__}); "

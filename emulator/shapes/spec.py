@@ -70,6 +70,8 @@ class ModelSpec:
 
     def by_priced_layer(self, values: Sequence[T]) -> tuple[T, ...]:
         """``values``, one for each trained layer from the input on, for each layer that is paid for."""
+        if self.deeper_layers is None:
+            return tuple(values)
         depths = range(len(values), 0, -1)
         times = [self.priced_depth(depth) - self.priced_depth(depth - 1) for depth in depths]
         return tuple(value for value, n in zip(values, times, strict=True) for _ in range(n))

@@ -11,7 +11,8 @@ from typing import Any
 from device_profiles.records import ClusterSpec
 from emulator.config import Config, config_of, overridden, read_toml
 from emulator.errors import ConfigError, UserError
-from emulator.running.compose import check_settings, cluster_of, resolved_settings
+from emulator.running.compose import check_settings
+from emulator.running.resolve import cluster_of, resolved_settings
 from emulator.sweeps.naming import Label, label_of, run_names
 from emulator.sweeps.spec import Case, SweepSpec
 

@@ -20,8 +20,8 @@ from emulator.errors import ConfigError, UserError
 from emulator.results.info import LaterVersionError, read_info
 from emulator.results.sweep_folder import INDEX_FILE, RUN_PREFIX, STATE_COLUMNS, SWEEP_FILE, is_sweep, run_dir
 from emulator.results.writer import check_out_dir
-from emulator.running.compose import input_digests, resolved_settings
 from emulator.running.continuation import why_not_from_checkpoint
+from emulator.running.resolve import input_digests, resolved_settings
 from emulator.storage.files import make_folder, remove_tree, whole_file, write_text
 from emulator.storage.patience import Patience
 from emulator.storage.places import Place, StorageError, listed

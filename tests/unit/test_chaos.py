@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos.kills import WHAT, drawn
+from benchmarks.chaos.following import MARK, Struck, tell_said
+from benchmarks.chaos.kills import WHAT, Kill, drawn
 from benchmarks.chaos.works import N_ROUNDS, WORKS, Work
 
 RUN = Work(name="legend")
@@ -76,3 +77,12 @@ def test_a_sweep_is_given_again_and_a_run_resumed_where_it_has_begun() -> None:
     assert RUN.command_again("out", has_begun=True) == ["resume", "out"]
     assert RUN.command_again("out", has_begun=False) == RUN.command("out")
     assert SWEEP.command_again("out", has_begun=True) == SWEEP.command("out")
+
+
+@pytest.mark.parametrize("n_lines", [[], [1], [1, 3], [1, 1]])
+def test_each_blow_is_told_the_first_that_was_said_before_the_next(n_lines: list[int]) -> None:
+    kill = Kill(what="host", n_steps=0, delay=0.0, pick=0.0, full_s=0.0)
+    struck = [Struck(kill=kill, at_step=0, at_s=0.0, n_lines=n) for n in n_lines]
+    tell_said(struck, ["round 1/6", f"{MARK} one died", f"{MARK} waits", "round 2/6", f"{MARK} another died"])
+    said = {(): [], (1,): ["one died"], (1, 3): ["one died", "another died"], (1, 1): ["", "one died"]}
+    assert [blow.said for blow in struck] == said[tuple(n_lines)]

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from emulator.cli.print_config import as_toml
 from emulator.config import Config, ObserverConfig, load_config, parse_setting
 from emulator.errors import ConfigError
-from emulator.running.compose import check_settings, policy_of, resolved_settings
+from emulator.running.compose import check_settings
+from emulator.running.resolve import policy_of, resolved_settings
 from policies.fedlora import FedLora
 
 

@@ -11,6 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from emulator.errors import UserError
 PLAIN = (bool, int, str)
 OWN_MODULES = frozenset({"emulator", "policies", "device_profiles"})
 """Packages whose dataclasses and enums are always known."""
+_UNSET = object()
 
 
 class CheckpointError(UserError):
@@ -29,10 +31,11 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """``document`` is for ``json``; it refers to ``arrays`` by their names."""
+    """``document`` is for ``json``; it refers to ``arrays`` by their names, and to ``classes`` by their paths."""
 
     document: Any
     arrays: Mapping[str, NDArray[Any]]
+    classes: frozenset[str] = frozenset()
 
 
 def encoded(value: object, where: str) -> Encoded:
@@ -43,7 +46,21 @@ def encoded(value: object, where: str) -> Encoded:
     """
     encoder = _Encoder()
     document = encoder.encode(value, where)
-    return Encoded(document, encoder.arrays)
+    return Encoded(document, encoder.arrays, frozenset(encoder.classes))
+
+
+def check_readable(given: Encoded, modules: Collection[str] = ()) -> None:
+    """Check that :func:`decoded` will know all classes in what was encoded.
+
+    Raises:
+        CheckpointError: it will not.
+    """
+    decoder = _Decoder({}, OWN_MODULES | set(modules))
+    for path in sorted(given.classes):
+        try:
+            decoder.class_of(path)
+        except (AttributeError, ImportError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read back from a checkpoint ({error})") from error
 
 
 def decoded(given: Encoded, modules: Collection[str] = ()) -> Any:
@@ -61,6 +78,7 @@ def decoded(given: Encoded, modules: Collection[str] = ()) -> Any:
 @dataclass
 class _Encoder:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    classes: set[str] = field(default_factory=set)
     _array_names: dict[int, str] = field(default_factory=dict)
     _places: dict[int, int] = field(default_factory=dict)
     """By identity, the numbers of objects that can be changed, in the order in which they were met."""
@@ -71,7 +89,7 @@ class _Encoder:
         if _stays(value):
             return value
         if isinstance(value, Enum):
-            return {"enum": _path_of(type(value)), "name": value.name}
+            return {"enum": self._path_of(type(value)), "name": value.name}
         if isinstance(value, float) and type(value) is float:
             return {"float": repr(value)}
         if type(value) is bytes:
@@ -116,11 +134,16 @@ class _Encoder:
         return [self.encode(each, f"{where}[{index}]") for index, each in enumerate(values)]
 
     def _record(self, value: object, where: str) -> Any:
-        held = {
-            name: each if _stays(each) else self.encode(each, f"{where}.{name}")
-            for name, each in _attributes(value).items()
-        }
-        return {"record": _path_of(type(value)), "fields": held, "can_change": _can_change(value)}
+        held = _attributes(value)
+        for name, each in held.items():
+            if not _stays(each):
+                held[name] = self.encode(each, f"{where}.{name}")
+        return {"record": self._path_of(type(value)), "fields": held, "can_change": _can_change(value)}
+
+    def _path_of(self, kind: type) -> str:
+        path = _path_of(kind)
+        self.classes.add(path)
+        return path
 
     def _array_name(self, array: NDArray[Any]) -> str:
         if (known := self._array_names.get(id(array))) is not None:
@@ -148,7 +171,7 @@ class _Decoder:
             case "bytes":
                 return b64decode(given)
             case "enum":
-                return self._class(given)[document["name"]]
+                return self.class_of(given)[document["name"]]
             case "array":
                 return self.arrays[given]
             case "scalar":
@@ -179,7 +202,7 @@ class _Decoder:
         return made
 
     def _record(self, document: Any) -> Any:
-        kind = self._class(document["record"])
+        kind = self.class_of(document["record"])
         is_record = dataclasses.is_dataclass(kind)
         if not is_record:
             raise ValueError(f"{document['record']} is no dataclass")
@@ -191,7 +214,8 @@ class _Decoder:
             object.__setattr__(made, name, self.decode(value))
         return made
 
-    def _class(self, path: str) -> Any:
+    def class_of(self, path: str) -> Any:
+        """The class at ``path``, which must be one of the known modules."""
         module, _, name = path.partition(":")
         if module.partition(".")[0] not in self.modules:
             raise ValueError(f"{module} is none of {', '.join(sorted(self.modules))}")
@@ -210,14 +234,22 @@ def _stays(value: object) -> bool:
 
 def _attributes(value: Any) -> dict[str, object]:
     """All attributes of a dataclass's instance that are set, its fields first."""
-    names = [each.name for each in dataclasses.fields(value) if hasattr(value, each.name)]
-    return {name: getattr(value, name) for name in dict.fromkeys([*names, *getattr(value, "__dict__", {})])}
+    held = {name: getattr(value, name, _UNSET) for name in _field_names(value.__class__)}
+    if any(each is _UNSET for each in held.values()):
+        held = {name: each for name, each in held.items() if each is not _UNSET}
+    return {**held, **getattr(value, "__dict__", {})}
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(kind))
 
 
 def _can_change(value: Any) -> bool:
     return not type(value).__dataclass_params__.frozen
 
 
+@cache
 def _path_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 

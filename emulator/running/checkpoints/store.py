@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from emulator.records import Arrays, RoundPlan
-from emulator.running.checkpoints.codec import CheckpointError, Encoded, decoded, encoded
+from emulator.running.checkpoints.codec import CheckpointError, Encoded, check_readable, decoded, encoded
 from emulator.storage.files import make_folder, write_durably
 from emulator.storage.patience import Patience
 from emulator.storage.places import Place, listed
@@ -51,10 +51,11 @@ class Checkpoint:
 
 @dataclass
 class CheckpointWriter:
-    """Writes the checkpoints of one run, one in the place of the other."""
+    """Writes the checkpoints of one run, one in the place of the other; ``modules`` are as for their reader."""
 
     folder: Place
     patience: Patience = field(default_factory=Patience)
+    modules: Collection[str] = ()
     _plan_files: dict[str, str] = field(default_factory=dict)
     _n_plans: int = 0
 
@@ -62,7 +63,7 @@ class CheckpointWriter:
         """Replace the checkpoint of before.
 
         Raises:
-            CheckpointError: the memory or a plan holds what cannot be kept.
+            CheckpointError: the memory or a plan holds what cannot be kept, or not read back.
             UserError: the disk cannot be written; the checkpoint of before is still whole.
         """
         n_rounds = checkpoint.n_rounds
@@ -94,6 +95,7 @@ class CheckpointWriter:
         self._n_plans = folder_index["n_rounds"]
 
     def _write_value(self, name: str, value: Encoded) -> dict[str, str]:
+        check_readable(value, self.modules)
         files = self._write(f"{name}.json", json.dumps(value.document, separators=(",", ":")).encode())
         if value.arrays:
             files |= self._write(f"{name}.safetensors", _arrays_as_bytes(value.arrays))

@@ -11,7 +11,7 @@ from emulator.errors import ConfigError
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_assignment
 from emulator.policy.catalog import build_policy
 from emulator.records import RoundPlan, Status
-from emulator.running.compose import policy_of
+from emulator.running.resolve import policy_of
 from emulator.testing import small_testbed, tiny_model
 from emulator.testing.small_testbed import PlayedRound
 from policies.hierfedlora import HierFedLora, inner_steps, joint_choice, layer_importance, longest_s

@@ -5,7 +5,9 @@ import pytest
 from emulator.config import Config, load_config, parse_setting
 from emulator.errors import ConfigError
 from emulator.forms.cut import CutForm
-from emulator.running.compose import check_settings, policy_of, price_name, priced_model
+from emulator.running.compose import check_settings
+from emulator.running.inputs import price_name
+from emulator.running.resolve import policy_of, priced_model
 
 NETWORK = ("model.train=builtin:cnn", "data.source=builtin:digits", "policy.path=mergesfl")
 

@@ -1,0 +1,53 @@
+"""What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
+
+from emulator.records.arrays import Arrays, RemoteArrays
+from emulator.records.evaluations import Evaluation, EvaluationShard, OptionScore, Predictions
+from emulator.records.jobs import Job, JobKey, Update
+from emulator.records.plans import ANY_DEVICE, Assignment, Group, RoundPlan
+from emulator.records.reports import ActivityKind, DeviceReport, RoundReport, Status
+from emulator.records.training import ADAMW, LocalOptimizer, Schedule, TrainingDefaults
+from emulator.records.views import ClusterView, Prepared
+from emulator.records.work import (
+    ACTIVATION_BITS,
+    NO_ADAPTERS,
+    QUANTIZATION_GROUP,
+    Adapter,
+    Adapters,
+    LayerAdapters,
+    Work,
+    WorkKind,
+)
+
+__all__ = [
+    "ACTIVATION_BITS",
+    "ADAMW",
+    "ANY_DEVICE",
+    "NO_ADAPTERS",
+    "QUANTIZATION_GROUP",
+    "ActivityKind",
+    "Adapter",
+    "Adapters",
+    "Arrays",
+    "Assignment",
+    "ClusterView",
+    "DeviceReport",
+    "Evaluation",
+    "EvaluationShard",
+    "Group",
+    "Job",
+    "JobKey",
+    "LayerAdapters",
+    "LocalOptimizer",
+    "OptionScore",
+    "Predictions",
+    "Prepared",
+    "RemoteArrays",
+    "RoundPlan",
+    "RoundReport",
+    "Schedule",
+    "Status",
+    "TrainingDefaults",
+    "Update",
+    "Work",
+    "WorkKind",
+]
