@@ -56,7 +56,9 @@ def _adapter_config(run: Path) -> dict[str, Any]:
         raise UserError(
             f"there is no adapter in {str(run)!r}; a run leaves one when it has finished and something was trained"
         )
-    if not (folder / ADAPTER_CONFIG).is_file():
+    file = folder / ADAPTER_CONFIG
+    stated: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if "peft_type" not in stated:
         raise UserError(
             f"the adapter in {str(folder)!r} is of a form that PEFT does not know, so that it cannot be merged; use it "
             "as docs/model-and-data.md says"
@@ -66,7 +68,6 @@ def _adapter_config(run: Path) -> dict[str, Any]:
             f"the adapter in {str(folder)!r} belongs to a pruned model, whose layers differ in size, which "
             "transformers cannot save; emulator.learning.model.compact.load_pruned makes it"
         )
-    stated: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     return stated
 
 
