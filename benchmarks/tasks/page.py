@@ -69,8 +69,8 @@ def page(lines: Sequence[Line]) -> str:
         f"Each kind of task with each family of models at hand: LoRA of rank {RANK} by peft and `torch.optim.AdamW` in "
         f"a plain loop beside jetbed's run of one device, both {N_STEPS} steps from the same adapter over the same "
         f"batches; and a federated run of {FEDERATED['testbed.n_devices']} devices, with its score after the first "
-        "round and after the last. Families without a name of their own are tiny and have random weights, so their "
-        "scores tell that something is learnt and no more.",
+        "round and after the last. Models that are called by their family are tiny and have random weights, so that "
+        "their scores tell that something is learnt and no more.",
         "",
         "The loop reads model, rows and adapter from files and knows nothing of jetbed. *Training loss* is the mean "
         f"over the {N_STEPS} steps, *held-out loss* that behind the last of them; *apart* is the larger difference.",
