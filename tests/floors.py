@@ -276,6 +276,12 @@ FLOORS: tuple[Room, ...] = (
         reads_clock=True,
     ),
     Room(
+        "emulator/merging",
+        "a run's adapter merged into its base model",
+        _names("errors learning/model results"),
+        ("peft", "transformers"),
+    ),
+    Room(
         "emulator/importing",
         "recordings of other projects, as trace files",
         _names("/device_profiles /device_profiles/text_files"),
@@ -284,9 +290,9 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors importing launch storage forms objective observers "
-               "policy records report report/terminal results running shapes sweeps results/version world/price "
-               "/device_profiles /device_profiles/text_files"),
+        _names("analysis backends/kinds calibration config errors importing launch merging storage forms objective "
+               "observers policy records report report/terminal results running shapes sweeps results/version "
+               "world/price /device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

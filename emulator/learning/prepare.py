@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
 from emulator.learning.data.images import load_images, read_image_owners
-from emulator.learning.data.owners import read_owners
 from emulator.learning.data.partition import Rows, label_histograms
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import hold_out_of_each
@@ -67,6 +66,8 @@ def prepare(
     """
     seeds, objective = Seeds(run_seed), objective or Classification()
     learning: Learning = imported(objective.learning)(objective)
+    if partition.scheme == "natural":
+        data = replace(data, owner_column=partition.owner_column)
     examples = learning.read(data, run_seed)
     names = examples.label_names
 
@@ -89,7 +90,7 @@ def prepare(
         labels=examples.train_labels,
         has_labels=bool(examples.train_labels.any()),
         source_rows=examples.train_rows,
-        owners=lambda: read_owners(data, partition.owner_column, examples.train_rows),
+        owners=lambda: examples.owners or (),
         embeddings=embeddings,
     )
     # Where the partition does not need it, the model is loaded behind: it may be large, and the data wrong.

@@ -269,6 +269,7 @@ class Testbed:
             inner_round=inner_round,
             assignment=assignment,
             state=state,
+            carried=self.round.carried_by(assignment.device_id) if self.resolves else {},
         )
 
     def resolve(self, jobs: Sequence[Job]) -> Sequence[Update]:

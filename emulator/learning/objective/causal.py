@@ -49,6 +49,7 @@ class CausalLearning(Learning):
             train=passages.train,
             train_labels=np.zeros(len(passages.train), dtype=np.int64),
             train_rows=passages.train_rows,
+            owners=passages.owners,
             test=passages.test,
             test_labels=np.zeros(len(passages.test), dtype=np.int64),
             label_names=(),
