@@ -24,6 +24,7 @@ from device_profiles.records import (
     StepLaw,
     Thermal,
 )
+from device_profiles.system_file import SystemSpec, read_system
 from device_profiles.tables import (
     ProfileError,
     Table,
@@ -42,13 +43,16 @@ __all__ = [
     "load_cluster",
     "load_link",
     "load_profile",
+    "load_system",
     "profile_names",
     "stretched",
+    "system_names",
 ]
 
 _PROFILES = Path(__file__).parent
 _CLUSTERS = _PROFILES / "clusters"
 _LINKS = _PROFILES / "links"
+_SYSTEMS = _PROFILES / "systems"
 
 GIB = 2**30
 
@@ -98,6 +102,11 @@ def link_names() -> tuple[str, ...]:
     return _names(_LINKS)
 
 
+def system_names() -> tuple[str, ...]:
+    """The built-in systems, in alphabetical order."""
+    return _names(_SYSTEMS)
+
+
 def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> DeviceProfile:
     """Read a device profile; a path is relative to the folder ``relative_to``, or else to the working directory.
 
@@ -143,6 +152,13 @@ def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> Link
     path = _find("link", name_or_path, _LINKS, relative_to)
     root, sha256 = read_toml(path)
     return read_link(root, path, sha256)
+
+
+def load_system(name_or_path: str | Path) -> SystemSpec:
+    """Read a system; paths and errors as for :func:`load_profile`."""
+    path = _find("system", name_or_path, _SYSTEMS, None)
+    root, sha256 = read_toml(path)
+    return read_system(root, path, sha256)
 
 
 def load_cluster(name_or_path: str | Path) -> ClusterSpec:

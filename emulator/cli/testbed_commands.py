@@ -19,7 +19,7 @@ def policies(
 
 
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A device, cluster or link; without it, all of them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A device, cluster, link or system; all without it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """List the devices, clusters and links, or show all figures of one with units and provenance."""
