@@ -24,7 +24,7 @@ Norm = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class NormPlaces:
     """Where a layer keeps its norms; each pair is for attention and for the MLP.
 
     Attributes:
@@ -40,8 +40,8 @@ class Layout:
     keeps_difference: bool = False
 
 
-_LLAMA = Layout()
-_GEMMA_2 = Layout(
+_LLAMA = NormPlaces()
+_GEMMA_2 = NormPlaces(
     norms=("input_layernorm", "pre_feedforward_layernorm"),
     on_branch=("post_attention_layernorm", "post_feedforward_layernorm"),
     keeps_difference=True,
@@ -51,10 +51,10 @@ LAYOUTS = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma": Layout(keeps_difference=True),
+    "gemma": NormPlaces(keeps_difference=True),
     "gemma2": _GEMMA_2,
     "gemma3_text": _GEMMA_2,
-    "opt": Layout(norms=("self_attn_layer_norm", "final_layer_norm"), behind_sum="do_layer_norm_before"),
+    "opt": NormPlaces(norms=("self_attn_layer_norm", "final_layer_norm"), behind_sum="do_layer_norm_before"),
 }
 """The families (``model_type``) of transformers whose layers are computed here."""
 
@@ -121,24 +121,24 @@ def speed_up_decoder(model: PreTrainedModel, frozen: FrozenModel) -> DecoderPass
     """
     if not is_fast_decoder(frozen):
         return None
-    current, layout = DecoderPass(), LAYOUTS[frozen.config["model_type"]]
+    current, places = DecoderPass(), LAYOUTS[frozen.config["model_type"]]
     for index, layer_path in enumerate(frozen.layer_paths()):
         paths = {target: path for (layer, target), path in frozen.sites.items() if layer == index}
         layer: Any = model.get_submodule(layer_path)
-        layer.forward = DecoderLayer(model.config, layer, LayerMaps(model, paths), layout, current)
+        layer.forward = DecoderLayer(model.config, layer, LayerMaps(model, paths), places, current)
     return current
 
 
 class DecoderLayer:
     """Takes the place of a layer's ``forward``; outside of a :class:`DecoderPass`, it is the layer's own."""
 
-    def __init__(self, config: Any, layer: Any, maps: LayerMaps, layout: Layout, current: DecoderPass) -> None:
+    def __init__(self, config: Any, layer: Any, maps: LayerMaps, places: NormPlaces, current: DecoderPass) -> None:
         attention = layer.self_attn
         self._maps, self._current = maps, current
         self._own_forward: Callable[..., Tensor] = layer.forward
-        self._norms = [_norm(layer.get_submodule(path), layout) for path in layout.norms]
-        self._on_branch = [_norm(layer.get_submodule(path), layout) for path in layout.on_branch or ()]
-        self._norms_behind_sum = layout.behind_sum is not None and not getattr(config, layout.behind_sum)
+        self._norms = [_norm(layer.get_submodule(path), places) for path in places.norms]
+        self._on_branch = [_norm(layer.get_submodule(path), places) for path in places.on_branch or ()]
+        self._norms_behind_sum = places.behind_sum is not None and not getattr(config, places.behind_sum)
         self._is_gated = "mlp_gate" in maps
         self._heads = Heads(
             n_queries=maps["query"].out_features // attention.head_dim,
@@ -149,7 +149,7 @@ class DecoderLayer:
             window=_window(config, attention),
         )
         head_norms = [getattr(attention, name) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
-        self._head_norms = [_norm(norm, layout) for norm in head_norms]
+        self._head_norms = [_norm(norm, places) for norm in head_norms]
         self._activation = _activation(layer)
 
     def __call__(
@@ -196,9 +196,9 @@ class DecoderLayer:
         return torch.cat([norm_query(query), norm_key(key), value], dim=2).view(qkv.shape)
 
 
-def _norm(norm: nn.Module, layout: Layout) -> Norm:
+def _norm(norm: nn.Module, places: NormPlaces) -> Norm:
     if type(norm).__name__.endswith("RMSNorm"):
-        return RmsNorm(norm, keeps_difference=layout.keeps_difference)
+        return RmsNorm(norm, keeps_difference=places.keeps_difference)
     return norm
 
 
