@@ -29,13 +29,16 @@ def jetbed(*arguments: str, cwd: Path | None = None, environment: Mapping[str, s
     )
 
 
-def in_process(*arguments: str, cwd: Path | None = None) -> Finished:
-    """As :func:`jetbed`, but in this process, which has loaded everything; what is no mistake of a user's is raised."""
+def in_process(*arguments: str, cwd: Path | None = None, n_columns: int = 100) -> Finished:
+    """As :func:`jetbed`, but in this process, which has loaded everything; what is no mistake of a user's is raised.
+
+    ``n_columns`` is the width of the terminal.
+    """
     out, err, loaded = io.StringIO(), io.StringIO(), set(sys.modules)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["jetbed", *arguments])
         patch.setattr(sys, "path", [*sys.path])
-        patch.setenv("COLUMNS", "100")
+        patch.setenv("COLUMNS", str(n_columns))
         if cwd:
             patch.chdir(cwd)
         with pytest.raises(SystemExit) as ended:

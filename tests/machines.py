@@ -178,13 +178,19 @@ def raised(machines: Sequence[Machine], *, has_token: bool = True, with_dashboar
     more = [] if with_dashboard else ["--include-dashboard=false"]
     _ray(head, "start", "--head", "--port=0", *more, *_OPTIONS)
     address = head.outside("/tmp/ray/ray_current_cluster").read_text().strip()
+    cluster = MachineCluster(machines=machines, address=address)
     for machine in others:
-        # Where an address is given, Ray uses a token only if it is told to.
-        environment = {"RAY_AUTH_MODE": "token"} if has_token else {}
-        if has_token:
-            copy_token(head, machine)
-        _ray(machine, "start", f"--address={address}", *_OPTIONS, **environment)
-    return MachineCluster(machines=machines, address=address)
+        join(cluster, machine, has_token=has_token)
+    return cluster
+
+
+def join(cluster: MachineCluster, machine: Machine, *, has_token: bool = True) -> None:
+    """``ray start --address`` on a machine that has no raylet, or none that lives."""
+    # Where an address is given, Ray uses a token only if it is told to.
+    environment = {"RAY_AUTH_MODE": "token"} if has_token else {}
+    if has_token:
+        copy_token(cluster.head, machine)
+    _ray(machine, "start", f"--address={cluster.address}", *_OPTIONS, **environment)
 
 
 _OPTIONS = ("--disable-usage-stats", f"--num-cpus={N_CPUS}", f"--object-store-memory={STORE_BYTES}")

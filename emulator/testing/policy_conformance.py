@@ -10,7 +10,7 @@ from emulator.errors import PolicyError
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path
 from emulator.policy.validation import check_combination
-from emulator.records import Arrays, Status, Update
+from emulator.records import Arrays, RoundPlan, Status, Update
 from emulator.seeds import Seeds
 from emulator.testing.compare import mutable_parts, same
 from emulator.testing.errors import ConformanceError, require
@@ -98,11 +98,10 @@ class PolicyConformance(ABC):
                 )
 
     def test_goes_on_after_any_round_as_if_nothing_had_happened(self) -> None:
-        whole = self.emulated()
-        played = whole.play(self.n_rounds)
+        played = self.emulated().play(self.n_rounds)
+        before, plans = self.emulated(), list[RoundPlan]()
         for n_rounds in range(1, self.n_rounds):
-            before = self.emulated()
-            plans = [each.plan for each in before.play(n_rounds)]
+            plans.append(before.play_round().plan)
             after = before.gone_on(self.emulated(), plans)
             for expected in played[n_rounds:]:
                 found = after.play_round()

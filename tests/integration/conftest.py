@@ -62,7 +62,7 @@ def sweep_of(
     if cluster:
         finished = jetbed(*command, "--backend", "ray", environment=cluster.environment)
     else:
-        finished = jetbed(*command, "--backend", "inline")
+        finished = in_process(*command, "--backend", "inline")
     assert finished.returncode == 0, finished.stderr
     return {name: folder / "runs" / f"run=path-{name}" for name in policies}
 

@@ -7,12 +7,29 @@ import psutil
 import pytest
 
 from tests.command_line import jetbed, settings, started
-from tests.integration.conftest import SMALL, digests, small_run, sweep_of
+from tests.integration.conftest import SMALL, TABLES, digests, sweep_of
 from tests.integration.ray_cluster import RayCluster
 
 N_ROUNDS = 6
+POLICIES = ("legend", "fedlora")
 OFTEN_KEPT = (*SMALL, "training.local_steps=8", "results.checkpoint_rounds=1")
 ON_RAY = ("--backend", "ray", "--hosts", "2", *settings(OFTEN_KEPT))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the file ``policies.toml`` and of its sweep, ``runs``, in one process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    sweep_of(POLICIES, folder, rounds=N_ROUNDS, overrides=OFTEN_KEPT)
+    return folder
+
+
+def digests_of_one(undisturbed: Path, n_rounds: int = N_ROUNDS) -> dict[str, str]:
+    """What a run of LEGEND, the usual policy, must end with; a shorter run has the first rounds of a longer one."""
+    found = digests(undisturbed / "runs" / "run=path-legend")
+    own = {name: digest for name, digest in found.items() if name < f"{name.partition('/')[0]}/part-{n_rounds:05}"}
+    assert len(own) == len(TABLES) * n_rounds
+    return own
 
 
 def coordinators(cluster: RayCluster) -> list[psutil.Process]:
@@ -34,8 +51,9 @@ def lines_of(command: tuple[str, ...], cluster: RayCluster, on_line: Callable[[s
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_by_itself_when_its_coordinator_is_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    undisturbed = small_run(tmp_path / "undisturbed", rounds=N_ROUNDS, overrides=OFTEN_KEPT)
+def test_a_run_goes_on_by_itself_when_its_coordinator_is_killed(
+    undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
     killed: list[int] = []
 
     def kill_twice(line: str) -> None:
@@ -53,14 +71,13 @@ def test_a_run_goes_on_by_itself_when_its_coordinator_is_killed(ray_cluster: Ray
     assert all(
         "the coordinator died; Ray says: " in line and "it is started again, from round" in line for line in told
     )
-    assert digests(tmp_path / "killed") == digests(undisturbed)
+    assert digests(tmp_path / "killed") == digests_of_one(undisturbed)
 
 
 @pytest.mark.slow
 def test_a_coordinator_that_dies_before_the_first_checkpoint_begins_anew(
-    ray_cluster: RayCluster, tmp_path: Path
+    undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
-    undisturbed = small_run(tmp_path / "undisturbed", rounds=3, overrides=OFTEN_KEPT)
     killed: list[int] = []
 
     def kill_once(line: str) -> None:
@@ -75,14 +92,13 @@ def test_a_coordinator_that_dies_before_the_first_checkpoint_begins_anew(
 
     assert killed
     assert "from round 0" in "".join(lines)
-    assert digests(tmp_path / "killed") == digests(undisturbed)
+    assert digests(tmp_path / "killed") == digests_of_one(undisturbed, n_rounds=3)
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_by_itself_when_a_coordinator_is_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    policies = ["legend", "fedlora"]
-    (tmp_path / "whole").mkdir()
-    sweep_of(policies, tmp_path / "whole", rounds=N_ROUNDS, overrides=OFTEN_KEPT)
+def test_a_sweep_goes_on_by_itself_when_a_coordinator_is_killed(
+    undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
     killed: list[int] = []
 
     def kill_one(line: str) -> None:
@@ -93,18 +109,19 @@ def test_a_sweep_goes_on_by_itself_when_a_coordinator_is_killed(ray_cluster: Ray
                 killed.append(process.pid)
 
     command = (
-        "sweep", str(tmp_path / "whole" / "policies.toml"), "--out", str(tmp_path / "killed"), "--max-parallel", "1",
+        "sweep", str(undisturbed / "policies.toml"), "--out", str(tmp_path / "killed"), "--max-parallel", "1",
         *ON_RAY,
     )  # fmt: skip
     lines_of(command, ray_cluster, kill_one)
 
     assert killed
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole" / "runs")
+    assert digests(tmp_path / "killed") == digests(undisturbed / "runs")
 
 
 @pytest.mark.slow
-def test_a_run_whose_raylet_is_killed_ends_soon_and_can_be_resumed(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    undisturbed = small_run(tmp_path / "undisturbed", rounds=N_ROUNDS, overrides=OFTEN_KEPT)
+def test_a_run_whose_raylet_is_killed_ends_soon_and_can_be_resumed(
+    undisturbed: Path, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
     out = tmp_path / "killed"
     killed: list[psutil.Process] = []
     told = []
@@ -122,4 +139,4 @@ def test_a_run_whose_raylet_is_killed_ends_soon_and_can_be_resumed(ray_cluster: 
     assert f"'jetbed resume' goes on: {str(out)!r}" in told[-1] or "'jetbed resume' goes on from round" in told[-1]
     resumed = jetbed("resume", str(out), environment=ray_cluster.environment)
     assert resumed.returncode == 0, resumed.stderr
-    assert digests(out) == digests(undisturbed)
+    assert digests(out) == digests_of_one(undisturbed)

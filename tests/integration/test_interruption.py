@@ -14,7 +14,7 @@ import emulator
 from emulator.backends import watcher
 from emulator.results import verify
 from tests.command_line import settings, started
-from tests.integration.conftest import SMALL
+from tests.integration.conftest import N_ROUNDS, SMALL, digests
 
 
 def stop_after_round(
@@ -58,9 +58,12 @@ def is_alive(process: psutil.Process) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
-def test_a_killed_run_keeps_every_round_that_it_had_reported(tmp_path: Path, backend: str) -> None:
-    status, reported, _ = stop_after_round(3, tmp_path / "run", signal.SIGKILL, "--backend", backend)
+def test_a_killed_run_keeps_every_round_that_it_had_reported_and_nothing_of_it_lives_for_longer_than_30_s(
+    tmp_path: Path, backend: str
+) -> None:
+    status, reported, family = stop_after_round(3, tmp_path / "run", signal.SIGKILL, "--backend", backend)
     assert status == -signal.SIGKILL
+    assert still_alive(family, within_s=30) == []
     frames = emulator.load(tmp_path / "run")
     assert len(frames.rounds) >= reported >= 3
     assert len(frames.devices) == 8 * len(frames.rounds)
@@ -89,16 +92,10 @@ def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, b
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_of_a_run_that_is_killed_nothing_lives_for_longer_than_30_s(tmp_path: Path) -> None:
-    status, _, family = stop_after_round(2, tmp_path / "run", signal.SIGKILL, "--backend", "ray")
-    assert status == -signal.SIGKILL
-    assert still_alive(family, within_s=30) == []
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_run_that_ends_leaves_nothing_running(tmp_path: Path) -> None:
-    command = ("run", "--rounds", "2", "--out", str(tmp_path / "run"), *settings(SMALL), "--backend", "ray")
+def test_a_run_without_a_cluster_starts_one_gives_the_same_bytes_and_leaves_nothing_running(
+    inline_run: Path, tmp_path: Path
+) -> None:
+    command = ("run", "--rounds", str(N_ROUNDS), "--out", str(tmp_path / "run"), *settings(SMALL), "--backend", "ray")
     with started(*command) as process:
         assert process.stderr is not None
         family, commands = [], ""
@@ -109,3 +106,4 @@ def test_a_run_that_ends_leaves_nothing_running(tmp_path: Path) -> None:
         assert process.wait(timeout=120) == 0
     assert watcher.__file__ in commands
     assert still_alive(family, within_s=1) == []
+    assert digests(tmp_path / "run") == digests(inline_run)

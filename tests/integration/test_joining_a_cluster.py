@@ -86,20 +86,15 @@ head.internal_kv_put(b"CLUSTER_METADATA", kept.replace(b'"ray_version": "', b'"r
 """
 
 
-def test_another_version_of_ray_is_named() -> None:
-    with started_machines(1) as machines:
-        other = raised(machines, has_token=False)
-        changed = machines[0].call(sys.executable, "-c", OTHER_RAY, other.address)
-        assert changed.returncode == 0, changed.stderr
-        said = refusal(run(machines[0], other.address, "/tmp/out"))
-    assert re.search(r"at RAY_ADDRESS has Ray 9\.[\d.]+, and here is Ray [\d.]+; install the same version", said)
-
-
-def test_a_token_that_the_cluster_does_not_ask_for_is_no_hindrance() -> None:
+def test_a_token_that_the_cluster_does_not_ask_for_is_no_hindrance_and_another_version_of_ray_is_named() -> None:
     with started_machines(1) as machines:
         other = raised(machines, has_token=False)
         token_file(machines[0]).parent.mkdir()
         token_file(machines[0]).write_text("0" * 64)
-        finished = run(machines[0], other.address, "/tmp/out")
+        finished = run(machines[0], other.address, "/tmp/with-needless-token")
+        changed = machines[0].call(sys.executable, "-c", OTHER_RAY, other.address)
+        said = refusal(run(machines[0], other.address, "/tmp/out"))
     assert finished.returncode == 0, finished.stderr
     assert is_quiet(finished.stderr), finished.stderr
+    assert changed.returncode == 0, changed.stderr
+    assert re.search(r"at RAY_ADDRESS has Ray 9\.[\d.]+, and here is Ray [\d.]+; install the same version", said)

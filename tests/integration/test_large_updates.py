@@ -1,13 +1,12 @@
 """Updates that are too large to be handed around stay where they were trained, and change no byte of a result."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.command_line import in_process, jetbed, settings
-from tests.integration.conftest import digests
+from tests.integration.conftest import TABLES, digests, sweep_of
 from tests.integration.ray_cluster import RayCluster
 
+POLICIES = ("fedlora", "lorafair")
+"""The updates of one are added up by hosts, those of the other by the policy itself."""
 # More device ids than a block has, and more than a megabyte of adapters in every stack.
 WIDE = (
     "testbed.n_devices=132",
@@ -17,20 +16,22 @@ WIDE = (
     "training.batch_size=1",
     "data.seq_len=8",
     "data.partition.scheme=iid",
+    "policy.rank=32",
 )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["fedlora", "lorafair"])
 def test_updates_that_hosts_keep_give_the_bytes_of_one_process(
-    ray_cluster: RayCluster, tmp_path: Path, policy: str
+    ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    command = ("run", "--policy", policy, "--rounds", "1", *settings([*WIDE, "policy.rank=32"]))
+    inline = sweep_of(POLICIES, tmp_path_factory.mktemp("inline"), rounds=1, overrides=WIDE)
+    two_hosts = ("--hosts", "2", "--max-parallel", "1")
+    on_ray = sweep_of(
+        POLICIES, tmp_path_factory.mktemp("ray"), *two_hosts, rounds=1, overrides=WIDE, cluster=ray_cluster
+    )
 
-    on_ray = jetbed(*command, "--hosts", "2", "--out", str(tmp_path / "ray"), environment=ray_cluster.environment)
-    inline = in_process(*command, "--backend", "inline", "--out", str(tmp_path / "inline"))
-
-    assert (on_ray.returncode, inline.returncode) == (0, 0), on_ray.stderr + inline.stderr
-    assert digests(tmp_path / "ray") == digests(tmp_path / "inline")
-    adapters = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("ray", "inline")]
-    assert adapters[0] == adapters[1]
+    for policy in POLICIES:
+        assert len(digests(inline[policy])) == len(TABLES)
+        assert digests(on_ray[policy]) == digests(inline[policy])
+        adapters = [run[policy] / "adapter" / "adapter_model.safetensors" for run in (inline, on_ray)]
+        assert adapters[0].read_bytes() == adapters[1].read_bytes()

@@ -41,7 +41,7 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-def test_observers_on_a_cluster_are_told_what_is_written(
+def test_observers_on_a_cluster_are_told_what_is_written_and_change_no_byte_of_it(
     inline_run: Path, ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import emulator
-from emulator.results import verify
+from emulator.results import RunFrames, verify
+from tests.integration.ray_cluster import RayCluster
 
 SETTINGS: dict[str, Any] = {
     "policy.path": "fedlora",
@@ -28,10 +29,20 @@ ON_IMAGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def on_texts(tmp_path_factory: pytest.TempPathFactory) -> RunFrames:
+    return emulator.emulate(SETTINGS, tmp_path_factory.mktemp("texts") / "run")
+
+
+@pytest.fixture(scope="module")
+def on_images(tmp_path_factory: pytest.TempPathFactory) -> RunFrames:
+    return emulator.emulate(SETTINGS | ON_IMAGES, tmp_path_factory.mktemp("images") / "run")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("changed", [{}, ON_IMAGES], ids=["texts", "images"])
-def test_devices_are_told_apart_by_rows_of_their_own(changed: dict[str, Any], tmp_path: Path) -> None:
-    run = emulator.emulate(SETTINGS | changed, tmp_path / "run")
+@pytest.mark.parametrize("given", ["on_texts", "on_images"])
+def test_devices_are_told_apart_by_rows_of_their_own(given: str, request: pytest.FixtureRequest) -> None:
+    run: RunFrames = request.getfixturevalue(given)
 
     verify(run)
     for index, rows in run.devices.groupby("round_index"):
@@ -47,9 +58,9 @@ def test_devices_are_told_apart_by_rows_of_their_own(changed: dict[str, Any], tm
 
 
 @pytest.mark.slow
-def test_rows_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
+def test_rows_that_are_held_out_are_not_trained_on(on_texts: RunFrames, tmp_path: Path) -> None:
     usual = emulator.emulate(SETTINGS | {"evaluation.device_fraction": "none"}, tmp_path / "usual")
-    run = emulator.emulate(SETTINGS, tmp_path / "run")
+    run = on_texts
 
     usual_examples, own_examples = (each.devices.groupby("device_id")["n_examples"].first() for each in (usual, run))
     assert own_examples.sum() == run.info["n_train_examples"] < usual.info["n_train_examples"] == 240
@@ -69,10 +80,12 @@ def test_rounds_that_are_not_evaluated_have_no_own_scores(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.ray
-def test_on_ray_they_are_the_same(ray_cluster: Any, tmp_path: Path) -> None:
-    inline = emulator.emulate(SETTINGS, tmp_path / "inline")
+def test_on_ray_they_are_the_same(
+    on_texts: RunFrames, ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ray_cluster.environment.items():
+        monkeypatch.setenv(name, value)
     on_ray = emulator.emulate(SETTINGS | {"backend.kind": "ray", "backend.hosts": 2}, tmp_path / "ray")
 
-    assert on_ray.rounds.equals(inline.rounds)
-    assert on_ray.devices["own_score"].equals(inline.devices["own_score"])
+    assert on_ray.rounds.equals(on_texts.rounds)
+    assert on_ray.devices["own_score"].equals(on_texts.devices["own_score"])

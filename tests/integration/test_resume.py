@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +85,30 @@ def digests(run_dir: Path) -> dict[str, str]:
     }
 
 
+def settings_of_policy(policy: str) -> Config:
+    """Four rounds, with a checkpoint behind each."""
+    return settings(policy__path=policy, **(ON_IMAGES if policy in ("mergesfl", "splitfed") else {}))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run of a policy with :func:`settings_of_policy`, which is made once."""
+
+    @cache
+    def made(policy: str) -> Path:
+        folder = tmp_path_factory.mktemp("undisturbed") / "run"
+        execute(settings_of_policy(policy), folder)
+        return folder
+
+    return made
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", policy_names())
-def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tmp_path: Path) -> None:
-    config = settings(policy__path=policy, **(ON_IMAGES if policy in ("mergesfl", "splitfed") else {}))
-    whole = execute(config, tmp_path / "whole")
+def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(
+    policy: str, undisturbed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = settings_of_policy(policy)
     died, begins = tmp_path / "died", Begins()
     with pytest.raises(Killed):
         execute(config, died, [begins, KillsAfter(2)])
@@ -95,7 +116,7 @@ def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tm
         execute(config_to_resume(died), died, [begins, KillsAfter(3)], resumes=True)
     execute(config_to_resume(died), died, [begins], resumes=True)
 
-    assert digests(died) == digests(whole)
+    assert digests(died) == digests(undisturbed(policy))
     # It died while a round was told, before the checkpoint of that round: so the round comes again.
     assert begins.first_rounds == [0, 1, 2]
     info = load_run(died).info
@@ -106,7 +127,9 @@ def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(policy: str, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["fedavgm", "fedyogi"])
 @pytest.mark.parametrize("policy", ["fedlora", "hierfedlora"])
-def test_a_server_optimizer_and_a_schedule_go_on_where_they_were(policy: str, optimizer: str, tmp_path: Path) -> None:
+def test_a_server_optimizer_and_a_schedule_go_on_where_they_were(
+    policy: str, optimizer: str, undisturbed: Callable[[str], Path], tmp_path: Path
+) -> None:
     config = settings(
         policy__path=policy,
         server__optimizer=optimizer,
@@ -118,13 +141,12 @@ def test_a_server_optimizer_and_a_schedule_go_on_where_they_were(policy: str, op
         training__decay_rounds=3,
     )
     whole = execute(config, tmp_path / "whole")
-    plain = execute(settings(policy__path=policy), tmp_path / "plain")
     died = tmp_path / "died"
     with pytest.raises(Killed):
         execute(config, died, [KillsAfter(3)])
     execute(config_to_resume(died), died, resumes=True)
 
-    assert digests(died) == digests(whole) != digests(plain)
+    assert digests(died) == digests(whole) != digests(undisturbed(policy))
     rates = load_run(whole).devices.dropna(subset="learning_rate").groupby("round_index")["learning_rate"].unique()
     # Warm-up over one round is at its end in the first; then (1 + cos(pi t / 3)) / 2.
     assert [rate.tolist() for rate in rates] == [pytest.approx([each]) for each in (0.1, 0.1, 0.075, 0.025)]
@@ -132,14 +154,13 @@ def test_a_server_optimizer_and_a_schedule_go_on_where_they_were(policy: str, op
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["legend", "fedbuff"])
-def test_a_finished_run_can_be_made_longer(policy: str, tmp_path: Path) -> None:
-    longer = execute(settings(policy__path=policy), tmp_path / "longer")
+def test_a_finished_run_can_be_made_longer(policy: str, undisturbed: Callable[[str], Path], tmp_path: Path) -> None:
     short = execute(settings(policy__path=policy, rounds=2), tmp_path / "short")
     with pytest.raises(UserError, match="finished"):
         config_to_resume(short)
     execute(config_to_resume(short, rounds=4), short, resumes=True)
 
-    assert digests(short) == digests(longer)
+    assert digests(short) == digests(undisturbed(policy))
     with pytest.raises(UserError, match="4 rounds are done already, got 3"):
         execute(config_to_resume(short, rounds=3), short, resumes=True)
 
@@ -324,24 +345,27 @@ def test_a_run_whose_last_evaluation_was_out_of_turn_goes_on_from_an_earlier_rou
 
 
 @pytest.mark.slow
-def test_a_run_shorter_than_the_rounds_between_checkpoints_goes_on_where_it_ended(tmp_path: Path) -> None:
-    longer = execute(settings(results__checkpoint_rounds=10), tmp_path / "longer")
+def test_a_run_shorter_than_the_rounds_between_checkpoints_goes_on_where_it_ended(
+    undisturbed: Callable[[str], Path], tmp_path: Path
+) -> None:
     short = execute(settings(results__checkpoint_rounds=10, rounds=3), tmp_path / "short")
     begins = Begins()
     execute(config_to_resume(short, rounds=4), short, [begins], resumes=True)
 
     assert begins.first_rounds == [3]
-    assert digests(short) == digests(longer)
+    assert digests(short) == digests(undisturbed("legend"))
 
 
 @pytest.mark.slow
-def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(
+    undisturbed: Callable[[str], Path], tmp_path: Path
+) -> None:
     config = settings(results__checkpoint_rounds=3)
     with pytest.raises(Killed):
         execute(config, tmp_path / "died", [KillsAfter(1)])
     execute(config_to_resume(tmp_path / "died"), tmp_path / "died", resumes=True)
 
-    assert digests(tmp_path / "died") == digests(execute(config, tmp_path / "whole"))
+    assert digests(tmp_path / "died") == digests(undisturbed("legend"))
 
 
 @pytest.mark.slow

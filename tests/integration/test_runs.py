@@ -31,23 +31,6 @@ def test_another_seed_gives_other_bytes(inline_run: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_one_host_on_a_cluster_gives_the_same_bytes_as_one_process(
-    inline_run: Path, ray_cluster: RayCluster, tmp_path: Path
-) -> None:
-    run = small_run(tmp_path / "ray", "--hosts", "1", cluster=ray_cluster)
-    assert digests(run) == digests(inline_run)
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_run_without_a_cluster_starts_one_and_gives_the_same_bytes(inline_run: Path, tmp_path: Path) -> None:
-    arguments = ("--rounds", str(N_ROUNDS), "--out", "run", "--backend", "ray", *settings(SMALL))
-    finished = jetbed("run", *arguments, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert digests(tmp_path / "run") == digests(inline_run)
-
-
-@pytest.mark.slow
 def test_an_actor_for_every_device_agrees(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """A device alone is trained alone, so the numbers agree to float tolerance and all else to the byte."""
     four = [*SMALL, "testbed.n_devices=4"]

@@ -6,7 +6,7 @@ import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import SMALL, digests, small_run
+from tests.integration.conftest import N_ROUNDS, SMALL, TABLES, digests, small_run, sweep_of
 from tests.integration.ray_cluster import RayCluster
 
 POLICIES = ("mergesfl", "splitfed")
@@ -50,14 +50,15 @@ def test_images_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", POLICIES)
 def test_images_give_the_same_bytes_on_ray_as_in_one_process(
-    ray_cluster: RayCluster, tmp_path: Path, policy: str
+    ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    arguments = ("--policy", policy)
-    inline = digests(small_run(tmp_path / "inline", *arguments, overrides=IMAGES))
-    run = small_run(tmp_path / "ray", "--hosts", "2", *arguments, overrides=IMAGES, cluster=ray_cluster)
-    assert digests(run) == inline
+    inline = sweep_of(POLICIES, tmp_path_factory.mktemp("inline"), overrides=IMAGES)
+    two_hosts = ("--hosts", "2", "--max-parallel", "1")
+    on_ray = sweep_of(POLICIES, tmp_path_factory.mktemp("ray"), *two_hosts, overrides=IMAGES, cluster=ray_cluster)
+    for policy in POLICIES:
+        assert len(digests(inline[policy])) == len(TABLES) * N_ROUNDS
+        assert digests(on_ray[policy]) == digests(inline[policy])
 
 
 @pytest.mark.slow

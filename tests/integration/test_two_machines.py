@@ -7,7 +7,7 @@ import pytest
 from tests.command_line import settings
 from tests.integration.conftest import SMALL, digests, small_run
 from tests.integration.test_joining_a_cluster import is_quiet
-from tests.machines import HOME, Machine, MachineCluster, raised, started_machines, why_no_machines
+from tests.machines import HOME, Machine, MachineCluster, join, raised, started_machines, why_no_machines
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.skipif(bool(why_no_machines()), reason=why_no_machines())]
 
@@ -15,10 +15,19 @@ N_ROUNDS = 4
 COMMAND = ("run", "--rounds", str(N_ROUNDS), "--backend", "ray", "--hosts", "2", *settings(SMALL))
 
 
-@pytest.fixture
-def cluster() -> Iterator[MachineCluster]:
+@pytest.fixture(scope="module")
+def raised_cluster() -> Iterator[MachineCluster]:
     with started_machines(2) as machines:
         yield raised(machines)
+
+
+@pytest.fixture
+def cluster(raised_cluster: MachineCluster) -> MachineCluster:
+    """Both machines live, until the test whose head dies, which is the last one."""
+    second = raised_cluster.machines[1]
+    if not second.processes("raylet"):
+        join(raised_cluster, second)
+    return raised_cluster
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,12 @@
 """Every table of the command line can be read at 60 to 200 columns, with names that are long."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import in_process
 from tests.made_runs import write_sweep
 
-JETBED = [sys.executable, "-m", "emulator.cli"]
 LONG = "a-policy-of-mine-with-a-rather-long-name"
 
 
@@ -25,7 +23,6 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sweep(tmp_path_factory.mktemp("made") / "sweep", runs, axes)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize(
     ("command", "figures"),
@@ -40,14 +37,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_no_line_is_longer_and_no_figure_is_cut(sweep: Path, width: int, command: str, figures: list[str]) -> None:
     arguments = {
-        "compare": ["compare", sweep],
-        "summary": ["summary", next(sweep.glob("run=*"))],
+        "compare": ["compare", str(sweep)],
+        "summary": ["summary", str(next(sweep.glob("run=*")))],
         "device": ["devices", "jetson_tx2"],
         "price": ["price", "jetson_tx2"],
     }.get(command, [command])
-    ended = subprocess.run(
-        [*JETBED, *arguments], capture_output=True, text=True, env={"COLUMNS": str(width), "PATH": ""}
-    )
+    ended = in_process(*arguments, n_columns=width)
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "…" not in ended.stdout

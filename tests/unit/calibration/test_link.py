@@ -5,7 +5,14 @@ import threading
 
 import pytest
 
+from emulator.calibration import link as measuring
 from emulator.calibration.link import LinkError, measure_link, parse_peer, serve
+
+
+@pytest.fixture(autouse=True)
+def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window of TCP is open at once where both machines are this one."""
+    monkeypatch.setattr(measuring, "_WARM_UP_S", 0.05)
 
 
 @pytest.fixture
