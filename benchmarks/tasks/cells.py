@@ -94,7 +94,15 @@ class Cell:
 
 
 N_TRAIN, N_TEST = 640, 160
-N_REAL_TRAIN, N_REAL_TEST = 1600, 300
+N_REAL_TRAIN, N_REAL_TEST = 1600, 200
+GIVEN = {
+    "rounds": 6,
+    "data.seq_len": 64,
+    "data.partition.scheme": "iid",
+    "training.learning_rate": 5e-3,
+    "training.local_steps": 6,
+}
+"""Few rounds, since models that somebody gives may be large."""
 _MAKE = {
     ONE_TEXT: made.one_text,
     PAIR: made.pair,
@@ -146,5 +154,5 @@ def given_cells(models: Mapping[str, Path], data: Mapping[str, Path]) -> Iterato
                     data=name,
                     train_rows=partial(draw, sentences[0], N_REAL_TRAIN, 1),
                     test_rows=partial(draw, sentences[1], N_REAL_TEST, 2),
-                    settings={"training.learning_rate": 1e-3, "rounds": 6, "data.seq_len": 128},
+                    settings=GIVEN,
                 )
