@@ -18,6 +18,8 @@ SIZES = {
 }
 DECODER_SIZES = SIZES | {"num_key_value_heads": 2}
 DISTILBERT_SIZES = {"dim": 32, "hidden_dim": 64, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 64}
+GPT2_SIZES = {"n_embd": 32, "n_inner": 64, "n_layer": 3, "n_head": 4, "n_positions": 64}
+RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, "share_att_key": True}
 OPT_SIZES = {"ffn_dim": 64, "word_embed_proj_dim": 32}
 
 ENCODERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -28,6 +30,10 @@ ENCODERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "roberta-prelayernorm": ("RobertaPreLayerNormConfig", SIZES),
     "distilbert": ("DistilBertConfig", DISTILBERT_SIZES),
     "electra": ("ElectraConfig", SIZES | {"embedding_size": 32}),
+    "mpnet": ("MPNetConfig", SIZES),
+    "deberta-v2": ("DebertaV2Config", SIZES | RELATIVE),
+    "modernbert": ("ModernBertConfig", SIZES | {"global_attn_every_n_layers": 2, "local_attention": 16}),
+    "albert": ("AlbertConfig", SIZES | {"num_hidden_groups": 3, "embedding_size": 16}),
 }
 DECODERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama": ("LlamaConfig", DECODER_SIZES),
@@ -41,6 +47,8 @@ DECODERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         DECODER_SIZES | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16},
     ),
     "opt": ("OPTConfig", SIZES | OPT_SIZES),
+    "phi3": ("Phi3Config", DECODER_SIZES),
+    "gpt2": ("GPT2Config", GPT2_SIZES),
 }
 """Class of the configuration in transformers, and its settings."""
 

@@ -14,7 +14,7 @@ from benchmarks.tasks.families import DECODERS, ENCODERS
 from benchmarks.tasks.page import line_of, page
 from benchmarks.tasks.runs import carry_out
 from emulator.config.task import TaskConfig
-from emulator.shapes.families import FAMILIES, PRICED_ALONE
+from emulator.shapes.families import FAMILIES
 
 FEW: Mapping[str, int] = {"rounds": 2}
 
@@ -42,7 +42,7 @@ def test_a_plain_loop_of_peft_comes_to_the_losses_of_one_device(name: str, tmp_p
 
 def test_every_kind_of_task_and_every_family_that_can_be_trained_is_there() -> None:
     assert {task.kind for task in TASKS} == set(get_args(TaskConfig.model_fields["kind"].annotation))
-    assert {*ENCODERS, *DECODERS} == set(FAMILIES) - set(PRICED_ALONE)
+    assert {*ENCODERS, *DECODERS} == set(FAMILIES)
     names = [each.name for each in made_up_cells()]
     assert len(set(names)) == len(names)
 

@@ -148,6 +148,22 @@ class SkippableLayers:
             self._wanted, self.around = None, around
         raise AssertionError(f"the forward pass never came to layer {layer}")
 
+    def _in_this_pass(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """``forward`` as it computes now, also when it is called again after the pass."""
+        decoder = self._decoder
+        if decoder is None:
+            return forward
+        rows = decoder.rows
+
+        def in_this_pass(*args: Any, **kwargs: Any) -> Any:
+            before, decoder.rows = decoder.rows, rows
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                decoder.rows = before
+
+        return in_this_pass
+
     def _skippable(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         def forward_or_skip(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
             if index == self._wanted:
@@ -161,8 +177,9 @@ class SkippableLayers:
             if self.checkpointing and torch.is_grad_enabled():
                 # Where nothing is dropped out, nothing is drawn that would have to be drawn again.
                 keeps_rng = bool(self._model.training)
+                again = self._in_this_pass(forward)
                 return checkpoint(
-                    forward, hidden_states, *args, use_reentrant=False, preserve_rng_state=keeps_rng, **kwargs
+                    again, hidden_states, *args, use_reentrant=False, preserve_rng_state=keeps_rng, **kwargs
                 )
             if self.around is None:
                 return forward(hidden_states, *args, **kwargs)

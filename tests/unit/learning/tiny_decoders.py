@@ -17,6 +17,8 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }
+OTHERS = ("gpt2", "phi3")
+"""Those of them whose layers are transformers' own: query, key and value are one matrix."""
 FAMILIES = {
     "llama": ("LlamaConfig", {"tie_word_embeddings": False}),
     "llama-tied": ("LlamaConfig", {"tie_word_embeddings": True}),

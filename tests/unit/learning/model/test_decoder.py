@@ -26,7 +26,7 @@ from emulator.learning.model.gates_and_norms import RmsNorm, gated
 from emulator.learning.model.loading import load_model
 from emulator.learning.model.prefix import SkippableLayers
 from emulator.learning.model.role import LANGUAGE_MODEL
-from tests.unit.learning.tiny_decoders import FAMILIES, save_tiny_decoder
+from tests.unit.learning.tiny_decoders import FAMILIES, OTHERS, save_tiny_decoder
 
 LENGTHS = np.array([23, 5, 40, 1, 17, 40], dtype=np.int32)
 LONG = 40
@@ -47,7 +47,7 @@ def tokens() -> TokenData:
 
 
 @pytest.mark.parametrize("longest", [attention.LONGEST, 0], ids=["batched products", "tiled kernel"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in OTHERS])
 def test_hidden_states_are_those_of_transformers(
     family: str, longest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +101,12 @@ def test_classifiers_are_left_to_transformers(tmp_path: Path) -> None:
 
 def test_every_family_has_a_test() -> None:
     named = {"gemma3_text" if family == "gemma3" else family.partition("-")[0] for family in FAMILIES}
-    assert named == set(LAYOUTS)
+    assert named == {*LAYOUTS, *OTHERS}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_families_that_store_matrices_as_one_are_left_to_transformers(family: str, tmp_path: Path) -> None:
+    assert not is_fast_decoder(load_model(save_tiny_decoder(family, tmp_path), 0, seed=1, role=LANGUAGE_MODEL))
 
 
 def test_a_batch_without_padding_is_the_tokens_of_each_device_one_row_after_the_other() -> None:
