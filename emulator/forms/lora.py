@@ -212,8 +212,8 @@ class LoraForm(AdapterForm):
             )
         if n_quantized and not model.layer_design.fuses_attention:
             raise ValueError(
-                f"quantized_layers must be 0 for {model.name}: its attention is written out, and groups of what it keeps "
-                f"would reach from one device's tokens into another's, got {n_quantized!r}"
+                f"quantized_layers must be 0 for {model.name}: its attention is written out, and groups of what it "
+                f"keeps would reach from one device's tokens into another's, got {n_quantized!r}"
             )
         if isinstance(bits, bool) or bits not in ACTIVATION_BITS:
             raise ValueError(f"activation_bits must be {' or '.join(map(str, ACTIVATION_BITS))}, got {bits!r}")
