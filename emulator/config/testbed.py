@@ -63,6 +63,13 @@ class TestbedConfig(Section):
     """A built-in link (see jetbed devices) or a TOML file for all devices; without it, each has that of its cluster."""
     n_devices: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     """How many devices, in the cluster's proportions; without it, the cluster as it is."""
+    compute_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """How wide the devices' speeds are spread about the same mean: their logarithms, over devices and power modes, as
+    many times as wide as the cluster has them. With 0 all are alike, with 1 as they are."""
+    memory_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """The same for the memory of devices."""
+    link_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """The same for the mean rates of the devices' links, down and up; how rates fluctuate about them stays."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
     server_tflop_per_s: Positive | None = None

@@ -229,7 +229,7 @@ def _testbed(
             mode_switch_penalty_s=cluster.mode_switch_penalty_s,
             thermal=cluster.thermal,
         ),
-        links=Links([entry.link for entry in entries], seeds),
+        links=Links([entry.link for entry in entries], seeds, config.testbed.link_heterogeneity),
         model=priced,
         form=form,
         training=TrainingDefaults(

@@ -42,6 +42,28 @@ kind = "assumed"
 source = "a test"
 """
 
+CHANGING = """
+kind = "lognormal"
+download_mbit_per_s = 10
+upload_mbit_per_s = 5
+device_variation_fraction = 0.5
+download_variation_fraction = 0.5
+upload_variation_fraction = 0.8
+round_correlation = {correlation}
+coherence_s = {coherence_s}
+min_mbit_per_s = 0.1
+max_mbit_per_s = 200
+latency_ms = 20
+loss_fraction = 0.01
+
+[provenance.all]
+covers = ["download_mbit_per_s", "upload_mbit_per_s", "device_variation_fraction", "download_variation_fraction",
+          "upload_variation_fraction", "round_correlation", "coherence_s", "min_mbit_per_s", "max_mbit_per_s",
+          "latency_ms", "loss_fraction"]
+kind = "assumed"
+source = "a test"
+"""
+
 
 @dataclass(kw_only=True)
 class RandomPlans(Policy):
@@ -151,6 +173,10 @@ def availabilities(draw: st.DrawFn) -> dict[str, Any]:
         st.builds(lambda name: {"policy.path": f"{__name__}:{name}"}, st.sampled_from(["RandomCuts", "RandomCopies"])),
     ),
     server_tflop_per_s=st.sampled_from([None, 0.5]),
+    changing_link=st.none() | st.tuples(st.sampled_from([0.0, 0.8, 1.0]), st.floats(0.1, 50)),
+    heterogeneity=st.fixed_dictionaries(
+        {f"testbed.{what}_heterogeneity": st.just(1.0) | st.floats(0, 3) for what in ("compute", "memory", "link")}
+    ),
 )
 def test_the_books_of_any_run_balance(
     seed: int,
@@ -159,8 +185,14 @@ def test_the_books_of_any_run_balance(
     availability: dict[str, Any],
     policy: dict[str, Any],
     server_tflop_per_s: float | None,
+    changing_link: tuple[float, float] | None,
+    heterogeneity: dict[str, float],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
+        if changing_link:
+            correlation, coherence_s = changing_link
+            text = CHANGING.format(correlation=correlation, coherence_s=coherence_s)
+            (Path(folder) / "changing.toml").write_text(text)
         (Path(folder) / "crowded.toml").write_text(CROWDED)
         if "trace" in availability:
             (Path(folder) / "trace.txt").write_text(availability["trace"])
@@ -173,6 +205,8 @@ def test_the_books_of_any_run_balance(
             "testbed.cluster": ("jetson80", "orin-mix", "jetson80-shared-wifi", f"{folder}/crowded.toml")[seed % 4],
             "testbed.availability": availability,
             "testbed.server_tflop_per_s": server_tflop_per_s,
+            "testbed.link": f"{folder}/changing.toml" if changing_link else None,
+            **heterogeneity,
             **policy,
         }
         out = Path(folder) / "run"
