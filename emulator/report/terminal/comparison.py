@@ -89,6 +89,7 @@ def blocks(compared: Comparison) -> Iterator[Block]:
     yield _block(lines, "whole runs", _whole(lines))
     yield _block(lines, "waiting and memory of devices", _waiting_and_memory(lines))
     yield _block(lines, "device-rounds per run", _lost(lines))
+    yield _block(lines, "heterogeneity of devices (as FLHetBench defines it)", _heterogeneity(lines))
 
 
 def notes(compared: Comparison) -> list[str]:
@@ -227,6 +228,12 @@ def _lost(lines: _Lines) -> list[list[str]]:
         "out of reach": "n_unavailable",
     }
     return [lines.column(header, metric, with_interval=False) for header, metric in shown.items()]
+
+
+def _heterogeneity(lines: _Lines) -> list[list[str]]:
+    shown = {"DevMC-R": "devmc_r", "DevMC-T": "devmc_t", "InterMC-R": "intermc_r"}
+    columns = [lines.column(header, metric) for header, metric in shown.items()]
+    return [*columns, lines.share("variation of round times", "device_time_variation")]
 
 
 def _cell(row: Mapping[Any, Any], scale: float, digits: int, with_interval: bool) -> str:
