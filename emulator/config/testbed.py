@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emulator.config.section import NameOrPath, Positive, Section
+from emulator.config.section import NameOrPath, Positive, ProperFraction, Section
 
 
 class AvailabilityConfig(Section):
@@ -54,6 +54,26 @@ class AvailabilityConfig(Section):
     """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
 
 
+class ForegroundConfig(Section):
+    """Other programs on the devices, which take a share of their compute while they run."""
+
+    kind: Literal["none", "on_off", "schedule"] = "none"
+    """none; on_off: on each device by itself they run and do not run in turns, for exponentially distributed times;
+    schedule: at the same hours on all devices."""
+    compute_fraction: ProperFraction | None = None
+    """For on_off and schedule: the share of a device's compute that they take while they run."""
+    mean_on_s: Positive | None = None
+    """For on_off: for how long they run, on average, in emulated seconds; at least 1."""
+    mean_off_s: Positive | None = None
+    """For on_off: for how long they do not; at least 1."""
+    from_s: Annotated[float, Field(ge=0)] = 0.0
+    """For schedule: when in each period they begin, in emulated seconds after its beginning."""
+    until_s: Annotated[float, Field(ge=0)] = 0.0
+    """For schedule: when they end; before from_s for a span across two periods."""
+    period_s: Annotated[float, Field(ge=1)] = 86400.0
+    """For schedule: how long a period is, in emulated seconds."""
+
+
 class TestbedConfig(Section):
     """The emulated devices."""
 
@@ -77,3 +97,4 @@ class TestbedConfig(Section):
     costs no time, as in the time model of MergeSFL, whose server has four RTX 2080 Ti of 13 each, at their peak in
     fp32."""
     availability: AvailabilityConfig = AvailabilityConfig()
+    foreground: ForegroundConfig = ForegroundConfig()

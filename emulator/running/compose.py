@@ -30,6 +30,7 @@ from emulator.running.continuation import (
     package_of,
 )
 from emulator.running.coordinator import Coordinator, Emulation
+from emulator.running.foreground_load import foreground_of
 from emulator.running.hosts import Backend
 from emulator.running.inputs import (
     availability_of,
@@ -84,6 +85,7 @@ def check(config: Config, out_dir: Place) -> None:
 def check_settings(config: Config) -> None:
     """As :func:`check`, whatever folder the run goes to."""
     availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
+    foreground_of(config.testbed.foreground, cluster_of(config).n_devices, Seeds(config.seed))
     observers_of(config)
     policy = policy_of(config)
     check_fit(config, policy)
@@ -228,6 +230,7 @@ def _testbed(
             jitter_fraction=cluster.compute_jitter_fraction,
             mode_switch_penalty_s=cluster.mode_switch_penalty_s,
             thermal=cluster.thermal,
+            foreground=foreground_of(config.testbed.foreground, n_devices, seeds),
         ),
         links=Links([entry.link for entry in entries], seeds, config.testbed.link_heterogeneity),
         model=priced,

@@ -77,6 +77,7 @@ OTHERS: dict[str, Any] = {
     "server.optimizer": "fedadam",
     "evaluation.device_fraction": 0.25,
     "testbed.availability.battery_capacity_j": 5000.0,
+    "testbed.foreground.compute_fraction": 0.25,
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
 """Values of keys that do not take just any."""

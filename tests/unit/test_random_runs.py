@@ -160,6 +160,17 @@ def availabilities(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
+@st.composite
+def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
+    kind = draw(st.sampled_from(["none", "on_off", "schedule"]))
+    if kind == "none":
+        return {}
+    found: dict[str, Any] = {"kind": kind, "compute_fraction": draw(st.floats(0.01, 0.99))}
+    if kind == "on_off":
+        return found | {"mean_on_s": draw(st.floats(1, 100)), "mean_off_s": draw(st.floats(1, 100))}
+    return found | {"period_s": 100.0, "from_s": draw(st.floats(0, 40)), "until_s": draw(st.floats(50, 100))}
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -174,6 +185,7 @@ def availabilities(draw: st.DrawFn) -> dict[str, Any]:
     ),
     server_tflop_per_s=st.sampled_from([None, 0.5]),
     changing_link=st.none() | st.tuples(st.sampled_from([0.0, 0.8, 1.0]), st.floats(0.1, 50)),
+    foreground=foregrounds(),
     heterogeneity=st.fixed_dictionaries(
         {f"testbed.{what}_heterogeneity": st.just(1.0) | st.floats(0, 3) for what in ("compute", "memory", "link")}
     ),
@@ -186,6 +198,7 @@ def test_the_books_of_any_run_balance(
     policy: dict[str, Any],
     server_tflop_per_s: float | None,
     changing_link: tuple[float, float] | None,
+    foreground: dict[str, Any],
     heterogeneity: dict[str, float],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -206,6 +219,7 @@ def test_the_books_of_any_run_balance(
             "testbed.availability": availability,
             "testbed.server_tflop_per_s": server_tflop_per_s,
             "testbed.link": f"{folder}/changing.toml" if changing_link else None,
+            "testbed.foreground": foreground,
             **heterogeneity,
             **policy,
         }
