@@ -1,10 +1,10 @@
 """``[testbed]``: the emulated devices, and when they can be reached."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from emulator.config.section import NameOrPath, Positive, ProperFraction, Section
+from emulator.config.section import CountOrZero, NameOrPath, Positive, ProperFraction, Section
 
 
 class AvailabilityConfig(Section):
@@ -74,6 +74,19 @@ class ForegroundConfig(Section):
     """For schedule: how long a period is, in emulated seconds."""
 
 
+class ModeChangeConfig(Section):
+    """From when on all boards of a kind are in one of their power modes; an entry of testbed.mode_changes."""
+
+    device: str
+    """The kind of board, as the cluster names it."""
+    mode: str
+    """The power mode, one that the cluster lets it be in."""
+    from_round: CountOrZero = 0
+    """From this round on."""
+    from_s: Annotated[float, Field(ge=0)] = 0.0
+    """From the first round on that begins at this moment of emulated time or later."""
+
+
 class TestbedConfig(Section):
     """The emulated devices."""
 
@@ -98,3 +111,12 @@ class TestbedConfig(Section):
     fp32."""
     availability: AvailabilityConfig = AvailabilityConfig()
     foreground: ForegroundConfig = ForegroundConfig()
+    mode_changes: tuple[ModeChangeConfig, ...] = ()
+    """Power modes by schedule, in the place of those that are drawn: a list of tables {device = "jetson_tx2",
+    mode = "MAXQ", from_round = 10}, or with from_s, a moment of emulated time. Of those that apply to a device, the
+    last counts. A mode lasts for whole rounds."""
+
+    @field_validator("mode_changes", mode="before")
+    @classmethod
+    def _list_of_changes(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from device_profiles.catalog import load_cluster
 from emulator.config import load_config
 from emulator.errors import UserError
 from emulator.forms.cut import CutForm
@@ -186,6 +187,7 @@ def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
     server_tflop_per_s=st.sampled_from([None, 0.5]),
     changing_link=st.none() | st.tuples(st.sampled_from([0.0, 0.8, 1.0]), st.floats(0.1, 50)),
     foreground=foregrounds(),
+    modes_from=st.none() | st.floats(0, 500),
     heterogeneity=st.fixed_dictionaries(
         {f"testbed.{what}_heterogeneity": st.just(1.0) | st.floats(0, 3) for what in ("compute", "memory", "link")}
     ),
@@ -199,6 +201,7 @@ def test_the_books_of_any_run_balance(
     server_tflop_per_s: float | None,
     changing_link: tuple[float, float] | None,
     foreground: dict[str, Any],
+    modes_from: float | None,
     heterogeneity: dict[str, float],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -210,16 +213,22 @@ def test_the_books_of_any_run_balance(
         if "trace" in availability:
             (Path(folder) / "trace.txt").write_text(availability["trace"])
             availability = availability | {"trace": f"{folder}/trace.txt"}
+        cluster = ("jetson80", "orin-mix", "jetson80-shared-wifi", f"{folder}/crowded.toml")[seed % 4]
         overrides: dict[str, Any] = {
             "seed": seed,
             "rounds": n_rounds,
             "training.enabled": False,
             "testbed.n_devices": n_devices,
-            "testbed.cluster": ("jetson80", "orin-mix", "jetson80-shared-wifi", f"{folder}/crowded.toml")[seed % 4],
+            "testbed.cluster": cluster,
             "testbed.availability": availability,
             "testbed.server_tflop_per_s": server_tflop_per_s,
             "testbed.link": f"{folder}/changing.toml" if changing_link else None,
             "testbed.foreground": foreground,
+            "testbed.mode_changes": [
+                {"device": entry.device, "mode": entry.modes[0].name, "from_s": modes_from}
+                for entry in load_cluster(cluster).resized(n_devices).entries
+                if modes_from is not None
+            ],
             **heterogeneity,
             **policy,
         }
