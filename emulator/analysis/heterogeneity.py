@@ -16,6 +16,8 @@ from emulator.records import Status
 TIME_COLUMNS = ("device_id", "status", "download_s", "compute_s", "upload_s")
 """What of the table ``devices`` is needed."""
 
+MC_METRICS = ("devmc_r", "devmc_t", "intermc_r")
+"""Those of FLHetBench."""
 DEADLINE_S = 120.0
 BREAK_S = 20.0
 """What the server takes between two rounds."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from emulator.analysis.comparison import Comparison
 from emulator.analysis.devices import power_remark
+from emulator.analysis.heterogeneity import MC_METRICS
 from emulator.analysis.metrics import TO_TARGET, in_budget, metric_named
 from emulator.report.terminal.console import FittedTable, in_one_line
 from emulator.report.terminal.units import common_unit, duration, energy_joules, size
@@ -263,9 +264,9 @@ def _ratio(row: Mapping[Any, Any]) -> str:
 
 
 def _digits(metric: str, means: Sequence[float]) -> int:
-    """Three for a score, one for counts that are not whole; else so many that the largest has three figures and
+    """Three for a score, of devices too, one for counts that are not whole; else so many that the largest has three figures and
     the smallest two, at least one and at most three."""
-    if metric_named(metric).score:
+    if metric_named(metric).score or metric in MC_METRICS:
         return 3
     if metric_named(metric).unit == "1":
         return 0 if all(mean == int(mean) for mean in means) else 1
