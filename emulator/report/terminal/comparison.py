@@ -264,8 +264,8 @@ def _ratio(row: Mapping[Any, Any]) -> str:
 
 
 def _digits(metric: str, means: Sequence[float]) -> int:
-    """Three for a score, of devices too, one for counts that are not whole; else so many that the largest has three figures and
-    the smallest two, at least one and at most three."""
+    """Three for a score, of devices too, one for counts that are not whole; else so many that the largest has three
+    figures and the smallest two, at least one and at most three."""
     if metric_named(metric).score or metric in MC_METRICS:
         return 3
     if metric_named(metric).unit == "1":
