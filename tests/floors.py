@@ -58,10 +58,11 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/running/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
+    Room("emulator/shapes/gguf_file", "what a GGUF file says of its model", _names("errors"), ("gguf",)),
     Room(
         "emulator/shapes",
         "models without weights: sizes by name, and what lies in their directories",
-        _names("errors shapes/hub /device_profiles/text_files"),
+        _names("errors shapes/gguf_file shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),
@@ -112,6 +113,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result", _names("records")),
     Room("emulator/learning/upload", "how arrays come to where a model computes", (), ("torch",)),
+    Room("emulator/learning/blockwise", "numbers in few bits, block by block", (), ("torch",)),
     Room("emulator/learning/builtin", "the built-in model and task", _names("errors seeds"), reads_clock=True),
     Room(
         "emulator/learning/data",
@@ -122,7 +124,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/model",
         "the model that is trained, and what makes a pass of many devices cheap",
-        _names("errors forms learning/data learning/upload records seeds shapes shapes/hub"),
+        _names("errors forms learning/blockwise learning/data learning/upload records seeds shapes shapes/hub"),
         ("peft", "torch", "transformers"),
     ),
     Room(
@@ -156,7 +158,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/optimizer",
         "AdamW and SGD for the devices of a stack, and what is done to gradients before",
-        _names("learning/attach learning/upload records"),
+        _names("learning/attach learning/blockwise learning/upload records"),
         ("torch",),
     ),
     Room(
@@ -269,9 +271,15 @@ FLOORS: tuple[Room, ...] = (
         "emulator/calibration",
         "measures this machine and writes a profile of it",
         _names("errors storage forms running/limits learning/model learning/model/probe records shapes world/price "
-               "/device_profiles"),
+               "/device_profiles /device_profiles/text_files"),
         ("tomli_w",),
         reads_clock=True,
+    ),
+    Room(
+        "emulator/merging",
+        "a run's adapter merged into its base model",
+        _names("errors learning/model results"),
+        ("peft", "transformers"),
     ),
     Room(
         "emulator/importing",
@@ -282,9 +290,9 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors importing launch storage forms objective observers "
-               "policy records report report/terminal results running shapes sweeps results/version world/price "
-               "/device_profiles /device_profiles/text_files"),
+        _names("analysis backends/kinds calibration config errors importing launch merging storage forms objective "
+               "observers policy records report report/terminal results running shapes sweeps results/version "
+               "world/price /device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

@@ -51,6 +51,8 @@ def numeric_settings(config: Config) -> NumericSettings:
         optimizer=local_optimizer(config),
         weight_decay=training.weight_decay,
         dropout=training.dropout,
+        accumulation_steps=training.accumulation_steps,
+        checkpointing=training.checkpointing,
         prefix_cache_bytes=training.prefix_cache_bytes,
         devices_stacked=min(stacked, per_actor) if per_actor else stacked,
         eval_batch_size=config.evaluation.batch_size,
@@ -81,17 +83,16 @@ def check_content(config: Config) -> None:
         check_hub_id(train)
     source = _data_source(config)
     if source.can_be_read_early():
-        rows = _imported(run_objective(config).reader)(source, config.seed).train_rows
-        _check_owned(config, source, rows)
+        read = _imported(run_objective(config).reader)(source, config.seed)
+        _check_owned(config, read.owners, read.train_rows)
 
 
-def _check_owned(config: Config, source: DataSource, rows: Rows) -> None:
+def _check_owned(config: Config, owners: Sequence[str] | None, rows: Rows) -> None:
     """Find what is wrong with a partition that the data bring with them; ``rows`` are those that are trained on."""
-    from emulator.learning.data.owners import read_given, read_owners, whole_owners
+    from emulator.learning.data.owners import read_given, whole_owners
 
     partition, n_devices = config.data.partition, cluster_of(config).n_devices
-    if partition.column is not None:
-        owners = read_owners(source, partition.column, rows)
+    if owners is not None:
         whole_owners(owners, n_devices, partition.min_examples, Seeds(config.seed).rng("partition"))
     if partition.file is not None:
         read_given(partition.file, rows, n_devices, partition.min_examples)
@@ -99,7 +100,12 @@ def _check_owned(config: Config, source: DataSource, rows: Rows) -> None:
 
 def content_key(config: Config, n_devices: int) -> str:
     """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
-    model = {"train": config.model.train, "head": config.model.head, "task": config.task.model_dump()}
+    model = {
+        "train": config.model.train,
+        "head": config.model.head,
+        "base_precision": config.model.base_precision,
+        "task": config.task.model_dump(),
+    }
     held_out, speeds = config.evaluation.device_fraction, _speeds(config)
     return json.dumps([config.seed, n_devices, model, config.data.model_dump(), held_out, speeds], sort_keys=True)
 
@@ -164,6 +170,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         head=config.model.head,
         objective=run_objective(config),
         device_fraction=config.evaluation.device_fraction,
+        base_precision=config.model.base_precision,
     )
 
 
@@ -205,6 +212,7 @@ def _data_source(config: Config) -> DataSource:
         options_column=data.options_column,
         answer_column=data.answer_column,
         label_separator=data.label_separator,
+        owner_column=data.partition.column,
     )
 
 

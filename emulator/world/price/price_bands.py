@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, PowerMode
-from emulator.records import Work, WorkKind
+from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
-from emulator.world.price.step_time import StepTime, pass_time, step_time
+from emulator.world.price.step_time import BusyShares, StepTime, pass_time, step_time
 from emulator.world.price.uncertainty import bounds
 
 _BYTES_PER_PARAMETER = 4  # float32 on the wire
@@ -39,7 +39,8 @@ class StepPrice:
     """The price of one local step.
 
     ``download_bytes`` and ``upload_bytes`` are what crosses the network before and after a device's local steps,
-    however many there are. ``outside`` is the first setting outside the range in which the profile is known.
+    however many there are. ``compute_w`` is what the board draws in the step. ``outside`` is the first setting outside
+    the range in which the profile is known.
     """
 
     profile: DeviceProfile
@@ -47,9 +48,12 @@ class StepPrice:
     model: ModelSpec
     work: Work
     precision: str
+    optimizer: LocalOptimizer
+    savers: MemorySavers
     demand: StepDemand
     time: StepTime
     step_s: Band
+    compute_w: Band
     energy_j: Band
     memory: MemoryUse
     usable_memory_bytes: Band
@@ -79,18 +83,26 @@ class StepPrice:
 
 
 def price_step(
-    profile: DeviceProfile, mode: PowerMode, model: ModelSpec, work: Work, precision: str, *, dropout: bool = False
+    profile: DeviceProfile,
+    mode: PowerMode,
+    model: ModelSpec,
+    work: Work,
+    precision: str,
+    *,
+    dropout: bool = False,
+    optimizer: LocalOptimizer = ADAMW,
+    savers: MemorySavers = NO_SAVERS,
 ) -> StepPrice:
     """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes.
 
     ``dropout`` says whether the layers drop out, which takes memory.
     """
-    step = step_of(model, work, precision)
+    step = step_of(model, work, precision, optimizer, savers)
     demand = step.demand()
     time = step_time(demand, mode, precision)
     slow, fast = _extremes(profile, mode, precision)
     slowest_s, fastest_s = (step_time(demand, each, precision).step_s for each in (slow, fast))
-    watts = bounds(mode.compute_w, _uncertainty(profile, mode, "compute_w"))
+    watts = _watts(profile, mode, time.busy(precision))
     usable = profile.usable_memory_bytes
     memory_low, memory_high = bounds(usable / _MEMORY_UNIT, _uncertainty(profile, mode, "usable_memory_gib"))
     n_sent, n_received = (
@@ -102,17 +114,40 @@ def price_step(
         model=model,
         work=work,
         precision=precision,
+        optimizer=optimizer,
+        savers=savers,
         demand=demand,
         time=time,
         step_s=Band(time.step_s, fastest_s, slowest_s),
-        energy_j=Band(time.step_s * mode.compute_w, fastest_s * watts[0], slowest_s * watts[1]),
+        compute_w=watts,
+        energy_j=Band(time.step_s * watts.value, fastest_s * watts.low, slowest_s * watts.high),
         memory=step.memory(dropout=dropout),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
         download_bytes=round(_BYTES_PER_PARAMETER * n_received),
         upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
-        outside=outside_known_range(profile, model, work, precision),
+        outside=outside_known_range(profile, model, work, precision, savers),
         figures=_figures(profile, mode, precision),
     )
+
+
+def _power_figures(mode: PowerMode, precision: str) -> dict[str, float]:
+    """The watts that a price rests on, by their keys: of the power law where the mode has one."""
+    law = mode.power_law
+    if law is None:
+        return {"compute_w": mode.compute_w}
+    arithmetic_w = {f"{precision}_arithmetic_w": law.arithmetic_w[precision]}
+    return {"awake_w": law.awake_w, **arithmetic_w, "memory_w": law.memory_w}
+
+
+def _watts(profile: DeviceProfile, mode: PowerMode, busy: BusyShares) -> Band:
+    """What the board draws while it is so busy; all of its power figures err to the same side."""
+    weights = {"compute_w": 1.0, "awake_w": 1.0, "memory_w": busy.memory}
+    ends = [
+        [weights.get(key, busy.arithmetic) * end for end in bounds(value, _uncertainty(profile, mode, key))]
+        for key, value in _power_figures(mode, busy.precision).items()
+    ]
+    low, high = (sum(each[side] for each in ends) for side in (0, 1))
+    return Band(busy.drawn_w(mode), low, high)
 
 
 def _figures(profile: DeviceProfile, mode: PowerMode, precision: str) -> tuple[Figure, ...]:
@@ -121,7 +156,7 @@ def _figures(profile: DeviceProfile, mode: PowerMode, precision: str) -> tuple[F
         "memory_gb_per_s": mode.memory_bytes_per_s / 1e9,
         "step_overhead_ms": mode.step_overhead_s * 1e3,
         "dispatch_us": mode.dispatch_s * 1e6,
-        "compute_w": mode.compute_w,
+        **_power_figures(mode, precision),
         "usable_memory_gib": profile.usable_memory_bytes / _MEMORY_UNIT,
     }
     return tuple(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,17 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.pytorch_utils import Conv1D
 
 from emulator.learning.data.batches import make_batch
 from emulator.learning.data.tokens import TokenData
+from emulator.learning.model.base_weights import StoredWeight, stored
 from emulator.learning.objective.causal import CausalLearning
 from emulator.objective.causal import Causal
-from emulator.records import Adapter, Work, WorkKind
+from emulator.records import NO_SAVERS, Adapter, BasePrecision, MemorySavers, Work, WorkKind
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.spec import ModelSpec
 
@@ -33,6 +37,16 @@ _SIZES = {
     "max_position_embeddings": 130,
 }
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+_RELATIVE = {
+    "relative_attention": True,
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "pooler_dropout": 0.0,
+}
+_WORDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
 
 CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "bert": {"model_type": "bert"} | _SIZES | _NO_DROPOUT,
@@ -51,18 +65,43 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
         "seq_classif_dropout": 0.0,
     },
     "llama": {"model_type": "llama"} | _SIZES | {"num_key_value_heads": 2, "intermediate_size": 160, "pad_token_id": 0},
+    "mpnet": {"model_type": "mpnet"} | _SIZES | _NO_DROPOUT,
+    "camembert": {"model_type": "camembert"} | _SIZES | _NO_DROPOUT,
+    "deberta-v3": {"model_type": "deberta-v2", "share_att_key": True} | _SIZES | _NO_DROPOUT | _RELATIVE,
+    "deberta-v2": {"model_type": "deberta-v2", "share_att_key": False} | _SIZES | _NO_DROPOUT | _RELATIVE,
+    "modernbert": {"model_type": "modernbert", "local_attention": 16} | _SIZES | _WORDS | {"intermediate_size": 160},
+    "albert": {"model_type": "albert", "embedding_size": 32}
+    | _SIZES
+    | _NO_DROPOUT
+    | {"num_hidden_layers": 2 * N_LAYERS, "num_hidden_groups": N_LAYERS, "classifier_dropout_prob": 0.0},
+    "gpt2": {
+        "model_type": "gpt2",
+        "n_embd": 64,
+        "n_layer": N_LAYERS,
+        "n_head": 4,
+        "vocab_size": 100,
+        "n_positions": 128,
+        "pad_token_id": 0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+    },
+    "phi3": {"model_type": "phi3"} | _SIZES | {"num_key_value_heads": 4, "intermediate_size": 160, "pad_token_id": 0},
+    "opt": {"model_type": "opt", "ffn_dim": 256, "dropout": 0.0, "pad_token_id": 0} | _SIZES,
     "gemma": {"model_type": "gemma"} | _SIZES | {"num_key_value_heads": 1, "head_dim": 24, "pad_token_id": 0},
 }
 
 # Canonical matrix name -> module paths, below a layer, in any of these families.
 _MODULES = {
-    "query": r"(attention\.self\.query|q_proj|q_lin)",
-    "key": r"(attention\.self\.key|k_proj|k_lin)",
-    "value": r"(attention\.self\.value|v_proj|v_lin)",
-    "attention_output": r"(attention\.output\.dense|o_proj|out_lin)",
+    "query": r"(attention\.self\.query|q_proj|q_lin|self\.query_proj|attention\.query|attn\.q)",
+    "key": r"(attention\.self\.key|k_proj|k_lin|self\.key_proj|attention\.key|attn\.k)",
+    "value": r"(attention\.self\.value|v_proj|v_lin|self\.value_proj|attention\.value|attn\.v)",
+    "attention_output": r"(attention\.(output\.)?dense|o_proj|out_proj|out_lin|attn\.(o|Wo|c_proj))",
+    "query_key_value": r"(qkv_proj|Wqkv|c_attn)",
     "mlp_gate": r"gate_proj",
-    "mlp_up": r"(intermediate\.dense|up_proj|lin1)",
-    "mlp_down": r"(?<!attention\.)(output\.dense|down_proj|lin2)",
+    "mlp_up": r"(intermediate\.dense|(?<!gate_)up_proj|lin1|fc1|c_fc|\.ffn)",
+    "mlp_gate_up": r"(gate_up_proj|Wi)",
+    "mlp_down": r"(?<!attention\.)(output\.dense|down_proj|lin2|fc2|mlp\.Wo|mlp\.c_proj|ffn_output)",
 }
 
 
@@ -106,11 +145,12 @@ class _OperationCounter(TorchDispatchMode):
 
 
 class _Lora(nn.Module):
-    def __init__(self, base: nn.Linear, rank: int) -> None:
+    def __init__(self, base: nn.Linear | Conv1D, rank: int) -> None:
         super().__init__()
         self.base = base
-        self.lora_a = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_b = nn.Linear(rank, base.out_features, bias=False)
+        sizes = (base.nx, base.nf) if isinstance(base, Conv1D) else (base.in_features, base.out_features)
+        self.lora_a = nn.Linear(sizes[0], rank, bias=False)
+        self.lora_b = nn.Linear(rank, sizes[1], bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.base(x) + 2.0 * self.lora_b(self.lora_a(x))
@@ -143,13 +183,26 @@ def run_step(
     return _probed(model, lambda: model(**inputs).loss)
 
 
-def run_causal_step(config: Mapping[str, Any], work: Work, response_len: int, attention: str) -> Probe:
-    """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row."""
+def run_causal_step(
+    config: Mapping[str, Any],
+    work: Work,
+    response_len: int,
+    attention: str,
+    savers: MemorySavers = NO_SAVERS,
+    precision: str = "fp32",
+) -> Probe:
+    """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row.
+
+    With ``amp`` the forward pass is that of autocast to bfloat16, which CPUs have.
+    """
     torch.manual_seed(0)
     torch_config = AutoConfig.for_model(**config)
-    model = AutoModelForCausalLM.from_config(torch_config, attn_implementation=attention)
+    model: Any = AutoModelForCausalLM.from_config(torch_config, attn_implementation=attention)
     model.requires_grad_(False)
+    _store(model, savers, precision)
     _attach_lora(model, work)
+    if savers.checkpointing:
+        _checkpoint(model)
     learning = CausalLearning(Causal())
     learning.fit(model)
     ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
@@ -164,10 +217,76 @@ def run_causal_step(config: Mapping[str, Any], work: Work, response_len: int, at
     batch = make_batch(np.arange(work.batch_size), tokens, "cpu", weights)
 
     def loss() -> torch.Tensor:
-        logits = learning.logits(lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, batch)
-        return learning.losses(logits, batch, 1).sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
+            logits = learning.logits(lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, batch)
+        return learning.losses(logits.float(), batch, 1).sum()
 
     return _probed(model, loss)
+
+
+class _Converted(torch.autograd.Function):
+    """``W x`` with a weight that is restored for each product, as QLoRA's kernels do, and never kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: StoredWeight) -> torch.Tensor:
+        ctx.weight = weight
+        return x @ weight.restored().to(x.dtype).T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0] @ ctx.weight.restored().to(gradients[0].dtype), None
+
+
+_converted: Any = _Converted.apply
+
+
+class _ConvertedLinear(nn.Linear):
+    """A frozen map whose weight is stored in few bits."""
+
+    def __init__(self, linear: nn.Linear, precision: BasePrecision, is_half: bool) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.stored, self.is_half = stored(linear.weight.detach(), precision), is_half
+        del self.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = _converted(x.bfloat16() if self.is_half else x, self.stored)
+        return y
+
+
+class _Float(nn.Module):
+    """Gives in float32 what ``module``, stored in bfloat16, gives."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.module(x).float()
+        return y
+
+
+def _store(model: Any, savers: MemorySavers, precision: str) -> None:
+    """Stores the weights of a decoder in few bits: matrices of layers so, the rest in bfloat16."""
+    stores = savers.base_precision
+    if stores == "float32":
+        return
+    is_half = precision == "amp"
+    if stores != "bfloat16" or not is_half:
+        head = model.get_output_embeddings()
+        for path, module in list(model.named_modules()):
+            if isinstance(module, nn.Linear):
+                own = "bfloat16" if module is head else stores
+                if module is not head or not is_half:
+                    put(model, path, _ConvertedLinear(module, own, is_half))
+    model.bfloat16()
+    if not is_half:
+        put(model, "model.embed_tokens", _Float(model.model.embed_tokens))
+
+
+def _checkpoint(model: Any) -> None:
+    model.config.use_cache = False  # a layer that is computed again would add to it once more
+    for layer in model.model.layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def _probed(model: Any, forward_pass: Callable[[], torch.Tensor]) -> Probe:
@@ -208,11 +327,15 @@ def _is_trained_whole(name: str, work: Work) -> bool:
     return work.backward_layers == N_LAYERS or not re.search(r"embed|\bnorm\.", name)
 
 
-def adapted_maps(model: nn.Module, work: Work) -> Iterator[tuple[str, nn.Linear, Adapter, int]]:
+def adapted_maps(model: nn.Module, work: Work) -> Iterator[tuple[str, Any, Adapter, int]]:
     """The linear maps of differentiated layers that ``work`` adapts: path, map, adapter and its number."""
     for path, module in list(model.named_modules()):
         layer = re.search(r"\.(\d+)\.(.+)$", path)
-        if layer is None or not isinstance(module, nn.Linear) or int(layer[1]) < N_LAYERS - work.backward_layers:
+        if (
+            layer is None
+            or not isinstance(module, nn.Linear | Conv1D)
+            or int(layer[1]) < N_LAYERS - work.backward_layers
+        ):
             continue
         for adapter, number in work.adapters.at(int(layer[1])):
             matrix = "mlp_down" if adapter.place == "mlp_product" else adapter.place
