@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.link_kinds.replay import Replay
+from device_profiles.link_kinds.replay import ChangingRate
 from device_profiles.provenance import Provenance
 from device_profiles.tables import Table, provenance_table, read_provenance, require_provenance
 
@@ -31,7 +31,11 @@ class LinkSampler(ABC):
     def rates(self, round_index: int, now_s: float) -> NDArray[np.float64]:
         """Rates at the beginning of a round, at ``now_s``, in bytes/s; shape ``(2, n)``: download and upload."""
 
-    def replays(self) -> Sequence[tuple[Replay, Replay]]:
+    @abstractmethod
+    def mean_rates(self) -> NDArray[np.float64]:
+        """Each device's own mean over time, before any clipping, in bytes/s; shape ``(2, n)``: download and upload."""
+
+    def replays(self) -> Sequence[tuple[ChangingRate, ChangingRate]]:
         """For each device its download and upload, where rates change within a round; empty where they do not."""
         return ()
 
@@ -79,15 +83,20 @@ class LinkSpec(ABC):
 
 
 def read_common(
-    root: Table, path: Path, sha256: str, figures: Collection[str], also: Collection[str] = ()
+    root: Table,
+    path: Path,
+    sha256: str,
+    figures: Collection[str],
+    also: Collection[str] = (),
+    may: Collection[str] = (),
 ) -> dict[str, Any]:
     """What every kind has, as arguments of its record.
 
-    ``figures``, latency and, where it is given, loss need provenance; ``also`` may have it.
+    ``figures`` and latency need provenance, loss and ``may`` where they are given; ``also`` may have it.
     """
-    allowed = (*figures, *also, *_PATH_FIGURES)
+    allowed = (*figures, *also, *may, *_PATH_FIGURES)
     provenance = read_provenance(provenance_table(root), tuple(dict.fromkeys(allowed)))
-    needed = [*figures, "latency_ms", *(["loss_fraction"] if "loss_fraction" in root else [])]
+    needed = [*figures, "latency_ms", *(key for key in ("loss_fraction", *may) if key in root)]
     require_provenance(root, needed, provenance)
     return {
         "name": path.stem,

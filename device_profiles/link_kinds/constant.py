@@ -37,3 +37,6 @@ class _Constant(LinkSampler):
 
     def rates(self, round_index: int, now_s: float) -> NDArray[np.float64]:
         return self._bytes_per_s
+
+    def mean_rates(self) -> NDArray[np.float64]:
+        return self._bytes_per_s

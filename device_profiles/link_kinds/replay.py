@@ -1,12 +1,58 @@
-"""A recorded rate, replayed in a loop on the emulated clock: how long a transfer takes, and when its rate changes."""
+"""Rates that change within a round: how long a transfer takes on one, and when it changes; recordings in a loop."""
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class ChangingRate(ABC):
+    """A rate of one device in one direction that is constant between the moments at which it changes."""
+
+    @abstractmethod
+    def steps(self, now_s: float) -> Iterator[tuple[float, float]]:
+        """The rate now, in bytes/s, and the time at which the next one begins; then that one, and so on for ever."""
+
+    def carried_bytes(self, start_s: float, end_s: float) -> float:
+        """What the link carries between two times: the integral of the rate."""
+        carried_bytes = 0.0
+        for bytes_per_s, until_s in self.steps(start_s):
+            if until_s >= end_s:
+                return carried_bytes + (end_s - start_s) * bytes_per_s
+            carried_bytes += (until_s - start_s) * bytes_per_s
+            start_s = until_s
+        raise AssertionError("steps go on for ever")
+
+    def duration_s(self, start_s: float, n_bytes: float) -> float:
+        """How long ``n_bytes`` take that begin at ``start_s``: until the rate's integral has reached them."""
+        now_s, left_bytes = start_s, n_bytes
+        for bytes_per_s, until_s in self.steps(start_s):
+            if left_bytes <= (until_s - now_s) * bytes_per_s:
+                return now_s - start_s + (left_bytes / bytes_per_s if left_bytes else 0.0)
+            left_bytes -= (until_s - now_s) * bytes_per_s
+            now_s = until_s
+        raise AssertionError("steps go on for ever")
+
+
+class ScaledRate(ChangingRate):
+    """``factor`` times another rate."""
+
+    def __init__(self, rate: ChangingRate, factor: float) -> None:
+        self._rate = rate
+        self._factor = factor
+
+    def steps(self, now_s: float) -> Iterator[tuple[float, float]]:
+        return ((self._factor * bytes_per_s, until_s) for bytes_per_s, until_s in self._rate.steps(now_s))
+
+    def carried_bytes(self, start_s: float, end_s: float) -> float:
+        return self._factor * self._rate.carried_bytes(start_s, end_s)
+
+    def duration_s(self, start_s: float, n_bytes: float) -> float:
+        return self._rate.duration_s(start_s, n_bytes / self._factor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,19 +94,17 @@ class RateCurve:
         return np.asarray(self.trace.bytes_per_s[steps])
 
 
-class Replay:
-    """One device's replay in one direction: at emulated time 0 it is at the beginning of ``first_step``."""
+class Replay(ChangingRate):
+    """One device's replay of a trace in one direction: at emulated time 0 it is at the beginning of ``first_step``."""
 
     def __init__(self, curve: RateCurve, first_step: int) -> None:
         self._curve = curve
         self.offset_s = curve.start_s[first_step]
 
     def carried_bytes(self, start_s: float, end_s: float) -> float:
-        """What the link carries between two times."""
         return self._carried_until(end_s) - self._carried_until(start_s)
 
     def duration_s(self, start_s: float, n_bytes: float) -> float:
-        """How long ``n_bytes`` take that begin at ``start_s``: until the rate's integral has reached them."""
         curve = self._curve
         _, position_s, step = self._position(start_s)
         if n_bytes <= (curve.end_s[step] - position_s) * curve.bytes_per_s[step]:
@@ -77,7 +121,6 @@ class Replay:
         return n_periods * curve.period_s + curve.start_s[last] + within_s - position_s
 
     def steps(self, now_s: float) -> Iterator[tuple[float, float]]:
-        """The rate now, in bytes/s, and the time at which the next one begins; then that one, and so on for ever."""
         curve = self._curve
         n_periods, _, step = self._position(now_s)
         while True:

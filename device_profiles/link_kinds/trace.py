@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_profiles.link_kinds.base import LinkSampler, LinkSpec, Streams, read_common
-from device_profiles.link_kinds.replay import RateCurve, RateTrace, Replay
+from device_profiles.link_kinds.replay import ChangingRate, RateCurve, RateTrace, Replay
 from device_profiles.link_kinds.trace_files import file_sha256, read_mahimahi, read_parquet, read_time_rate
 from device_profiles.tables import Table, require_provenance
 from device_profiles.text_files import user_path
@@ -72,6 +72,10 @@ class _Replayed(LinkSampler):
         pairs = zip(self._curves, self._first_steps, strict=True)
         return np.array([curve.rates_at(now_s, curve.trace.start_s[steps]) for curve, steps in pairs])
 
-    def replays(self) -> Sequence[tuple[Replay, Replay]]:
+    def mean_rates(self) -> NDArray[np.float64]:
+        means = np.array([curve.trace.mean_bytes_per_s for curve in self._curves])
+        return np.repeat(means[:, None], len(self._first_steps[0]), axis=1)
+
+    def replays(self) -> Sequence[tuple[ChangingRate, ChangingRate]]:
         (down, up), steps = self._curves, zip(*(each.tolist() for each in self._first_steps), strict=True)
         return [(Replay(down, down_step), Replay(up, up_step)) for down_step, up_step in steps]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_profiles.link_kinds.base import LinkSampler, LinkSpec, Streams, read_common, read_range
-from device_profiles.link_kinds.fluctuation import FIGURES, FluctuatingRates, Fluctuation, read_fluctuation
+from device_profiles.link_kinds.fluctuation import COHERENCE, FIGURES, Fluctuation, fluctuating, read_fluctuation
 from device_profiles.tables import Table, require_provenance
 
 _RING_FIGURES = ("distance_m", "min_mbit_per_s", "max_mbit_per_s")
@@ -28,7 +28,7 @@ class Ring:
 class WifiRings(LinkSpec):
     """Wi-Fi at several distances from the access point.
 
-    A device's mean rate is uniform in its ring's range and stays; its rate of a round fluctuates about that. Rings take
+    A device's mean rate is uniform in its ring's range and stays; its rate fluctuates about that. Rings take
     turns over device ids, so that a device's ring is independent of its type: device ``i`` is in ring
     ``i % len(rings)``.
     """
@@ -39,7 +39,7 @@ class WifiRings(LinkSpec):
 
     @classmethod
     def read(cls, root: Table, path: Path, sha256: str) -> Self:
-        common = read_common(root, path, sha256, FIGURES, also=_RING_FIGURES)
+        common = read_common(root, path, sha256, FIGURES, also=_RING_FIGURES, may=(COHERENCE,))
         rings = []
         for table in root.tables("ring"):
             require_provenance(table, _RING_FIGURES, common["provenance"])
@@ -57,4 +57,4 @@ class WifiRings(LinkSpec):
         low = np.array([ring.min_bytes_per_s for ring in rings])
         high = np.array([ring.max_bytes_per_s for ring in rings])
         mean = low + (high - low) * streams.rng("link_mean").random(n_devices)[device_ids]
-        return FluctuatingRates(self.fluctuation, np.array([mean, mean]), device_ids, n_devices, streams)
+        return fluctuating(self.fluctuation, np.array([mean, mean]), device_ids, n_devices, streams)

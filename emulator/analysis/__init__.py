@@ -12,6 +12,7 @@ Example::
 from emulator.analysis.comparison import Comparison, compare
 from emulator.analysis.costs import COSTS, best_score, cost_to_target, final_score, score_within, spent, total
 from emulator.analysis.devices import idle_fraction, lost_device_rounds, mean_waiting_s, peak_memory_bytes
+from emulator.analysis.heterogeneity import heterogeneity
 from emulator.analysis.metrics import METRICS, Metric, Question, measure
 from emulator.analysis.statistics import Estimate, mean_over_seeds, paired_ratio, t_quantile
 
@@ -26,6 +27,7 @@ __all__ = [
     "compare",
     "cost_to_target",
     "final_score",
+    "heterogeneity",
     "idle_fraction",
     "lost_device_rounds",
     "mean_over_seeds",

@@ -10,6 +10,7 @@ import pandas as pd
 
 from emulator.analysis.costs import best_score, kind_of_task, quoted_score
 from emulator.analysis.devices import MEMORY_COLUMNS, POWER_COLUMNS, without_power
+from emulator.analysis.heterogeneity import TIME_COLUMNS
 from emulator.analysis.members import POLICY, SEED, Member, check_comparable, members_of_runs, members_of_sweep
 from emulator.analysis.metrics import NO_TARGET_NO_BUDGETS, Metric, Question, measure, metrics_of
 from emulator.analysis.statistics import mean_over_seeds, paired_ratio
@@ -181,7 +182,7 @@ def _row(
     values: dict[str, float | None] = dict.fromkeys(metrics_of(question.measured_by))
     without: tuple[str, ...] = ()
     if member.frames is not None and rounds is not None:
-        devices = member.frames.read("devices", tuple(dict.fromkeys(MEMORY_COLUMNS + POWER_COLUMNS)))
+        devices = member.frames.read("devices", tuple(dict.fromkeys(MEMORY_COLUMNS + TIME_COLUMNS + POWER_COLUMNS)))
         values, without = measure(rounds, devices, question), without_power(devices)
     numbers = {name: float("nan") if value is None else value for name, value in values.items()}
     about = {

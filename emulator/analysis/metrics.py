@@ -13,6 +13,7 @@ import pandas as pd
 
 from emulator.analysis.costs import best_score, cost_to_target, final_score, score_within, total
 from emulator.analysis.devices import idle_fraction, lost_device_rounds, mean_waiting_s, peak_memory_bytes
+from emulator.analysis.heterogeneity import heterogeneity
 from emulator.errors import ConfigError
 from emulator.objective.scores import SCORES, Score, score_named
 
@@ -55,6 +56,10 @@ _DEFINED = [
     ("n_dropped", "N_drop", "1", "device-rounds that dropped out"),
     ("n_late", "N_late", "1", "device-rounds that came too late"),
     ("n_unavailable", "N_away", "1", "device-rounds out of reach when the round was planned"),
+    ("device_time_variation", "v", "1", "coefficient of variation over devices of their mean time for a round"),
+    ("devmc_r", "DevMC-R", "1", "FLHetBench's score of devices that report in time, 1 if all always do"),
+    ("devmc_t", "DevMC-T", "1", "FLHetBench's time until most have reported, in times the least"),
+    ("intermc_r", "InterMC-R", "1", "as DevMC-R, where who is away or lost does not report either"),
 ]
 
 _SCORED = re.compile("final_accuracy|best_accuracy|accuracy_in_(time|bytes|energy)")
@@ -150,7 +155,7 @@ def measure(
 
     Args:
         rounds: the table ``rounds`` of the run.
-        devices: the table ``devices`` of the run, at least the columns ``MEMORY_COLUMNS``.
+        devices: the table ``devices`` of the run, at least ``MEMORY_COLUMNS`` and ``TIME_COLUMNS``.
         question: the score, the target and the budgets.
     """
     score = question.measured_by
@@ -173,4 +178,5 @@ def measure(
         "peak_memory_max_bytes": float(peaks.max()) if len(peaks) else None,
         "peak_memory_mean_bytes": float(peaks.mean()) if len(peaks) else None,
         **{name: float(count) for name, count in lost_device_rounds(rounds).items()},
+        **heterogeneity(devices),
     }

@@ -1,10 +1,10 @@
 """``[testbed]``: the emulated devices, and when they can be reached."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from emulator.config.section import NameOrPath, Positive, Section
+from emulator.config.section import CountOrZero, NameOrPath, Positive, ProperFraction, Section
 
 
 class AvailabilityConfig(Section):
@@ -54,6 +54,39 @@ class AvailabilityConfig(Section):
     """Share of device-rounds in which a device of the cohort fails in the middle of its computation."""
 
 
+class ForegroundConfig(Section):
+    """Other programs on the devices, which take a share of their compute while they run."""
+
+    kind: Literal["none", "on_off", "schedule"] = "none"
+    """none; on_off: on each device by itself they run and do not run in turns, for exponentially distributed times;
+    schedule: at the same hours on all devices."""
+    compute_fraction: ProperFraction | None = None
+    """For on_off and schedule: the share of a device's compute that they take while they run."""
+    mean_on_s: Positive | None = None
+    """For on_off: for how long they run, on average, in emulated seconds; at least 1."""
+    mean_off_s: Positive | None = None
+    """For on_off: for how long they do not; at least 1."""
+    from_s: Annotated[float, Field(ge=0)] = 0.0
+    """For schedule: when in each period they begin, in emulated seconds after its beginning."""
+    until_s: Annotated[float, Field(ge=0)] = 0.0
+    """For schedule: when they end; before from_s for a span across two periods."""
+    period_s: Annotated[float, Field(ge=1)] = 86400.0
+    """For schedule: how long a period is, in emulated seconds."""
+
+
+class ModeChangeConfig(Section):
+    """From when on all boards of a kind are in one of their power modes; an entry of testbed.mode_changes."""
+
+    device: str
+    """The kind of board, as the cluster names it."""
+    mode: str
+    """The power mode, one that the cluster lets it be in."""
+    from_round: CountOrZero = 0
+    """From this round on."""
+    from_s: Annotated[float, Field(ge=0)] = 0.0
+    """From the first round on that begins at this moment of emulated time or later."""
+
+
 class TestbedConfig(Section):
     """The emulated devices."""
 
@@ -66,6 +99,13 @@ class TestbedConfig(Section):
     jetbed devices) or a TOML file. Without it, messages are known at once and cost their payload."""
     n_devices: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     """How many devices, in the cluster's proportions; without it, the cluster as it is."""
+    compute_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """How wide the devices' speeds are spread about the same mean: their logarithms, over devices and power modes, as
+    many times as wide as the cluster has them. With 0 all are alike, with 1 as they are."""
+    memory_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """The same for the memory of devices."""
+    link_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """The same for the mean rates of the devices' links, down and up; how rates fluctuate about them stays."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
     server_tflop_per_s: Positive | None = None
@@ -73,3 +113,13 @@ class TestbedConfig(Section):
     costs no time, as in the time model of MergeSFL, whose server has four RTX 2080 Ti of 13 each, at their peak in
     fp32."""
     availability: AvailabilityConfig = AvailabilityConfig()
+    foreground: ForegroundConfig = ForegroundConfig()
+    mode_changes: tuple[ModeChangeConfig, ...] = ()
+    """Power modes by schedule, in the place of those that are drawn: a list of tables {device = "jetson_tx2",
+    mode = "MAXQ", from_round = 10}, or with from_s, a moment of emulated time. Of those that apply to a device, the
+    last counts. A mode lasts for whole rounds."""
+
+    @field_validator("mode_changes", mode="before")
+    @classmethod
+    def _list_of_changes(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value

@@ -31,6 +31,7 @@ from emulator.running.continuation import (
     package_of,
 )
 from emulator.running.coordinator import Coordinator, Emulation
+from emulator.running.foreground_load import foreground_of
 from emulator.running.hosts import Backend
 from emulator.running.inputs import (
     availability_of,
@@ -41,6 +42,7 @@ from emulator.running.inputs import (
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.live.clock import LiveClock
 from emulator.running.live.testbed import LiveTestbed
+from emulator.running.mode_schedule import mode_changes_of
 from emulator.running.optimizers import (
     check_optimizers,
     local_optimizer,
@@ -92,6 +94,8 @@ def check(config: Config, out_dir: Place) -> None:
 def check_settings(config: Config) -> None:
     """As :func:`check`, whatever folder the run goes to."""
     availability_of(config.testbed.availability, cluster_of(config).n_devices, Seeds(config.seed))
+    foreground_of(config.testbed.foreground, cluster_of(config).n_devices, Seeds(config.seed))
+    mode_changes_of(config.testbed.mode_changes, cluster_of(config))
     observers_of(config)
     policy = policy_of(config)
     check_fit(config, policy)
@@ -244,12 +248,15 @@ def _testbed(
     return make(
         boards=Boards(
             devices=[Device(number, entry.profile, entry.modes) for number, entry in enumerate(entries)],
-            power_modes=PowerModes(n_modes, cluster.power_mode_redraw_rounds, seeds),
+            power_modes=PowerModes(
+                n_modes, cluster.power_mode_redraw_rounds, seeds, mode_changes_of(config.testbed.mode_changes, cluster)
+            ),
             jitter_fraction=cluster.compute_jitter_fraction,
             mode_switch_penalty_s=cluster.mode_switch_penalty_s,
             thermal=cluster.thermal,
+            foreground=foreground_of(config.testbed.foreground, n_devices, seeds),
         ),
-        links=Links([entry.link for entry in entries], seeds),
+        links=Links([entry.link for entry in entries], seeds, config.testbed.link_heterogeneity),
         model=priced,
         form=form,
         training=TrainingDefaults(

@@ -5,6 +5,7 @@ from typing import Any
 
 from device_profiles.catalog import ProfileError, load_cluster, load_link, load_system
 from device_profiles.records import ClusterSpec
+from device_profiles.spreading import spread_compute, spread_memory
 from device_profiles.system_file import SystemSpec
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
@@ -26,7 +27,7 @@ PRICED_SEQ_LEN = 128
 
 
 def cluster_of(config: Config) -> ClusterSpec:
-    """The run's cluster, on ``testbed.link`` and scaled to ``testbed.n_devices``.
+    """The run's cluster, on ``testbed.link``, scaled to ``testbed.n_devices``, as heterogeneous as the run wants it.
 
     Raises:
         ConfigError: there is no such cluster or link, or its file is wrong.
@@ -41,7 +42,13 @@ def cluster_of(config: Config) -> ClusterSpec:
         except ProfileError as error:
             raise ConfigError(f"testbed.link: {error}") from None
         cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
-    return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
+    if config.testbed.n_devices:
+        cluster = cluster.resized(config.testbed.n_devices)
+    if config.testbed.compute_heterogeneity != 1:
+        cluster = spread_compute(cluster, config.testbed.compute_heterogeneity)
+    if config.testbed.memory_heterogeneity != 1:
+        cluster = spread_memory(cluster, config.testbed.memory_heterogeneity)
+    return cluster
 
 
 def system_of(config: Config) -> SystemSpec | None:

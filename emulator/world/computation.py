@@ -79,7 +79,12 @@ class Computations:
         return self._boards.mode_switch_penalty_s if is_first else 0.0
 
     def _slowdown(self, device_id: int, watts: float, duration_s: float) -> float:
-        """How much longer a computation of ``duration_s`` takes on a board as warm as it is now."""
-        if self._heat is None or duration_s <= 0:
+        """How much longer a computation of ``duration_s`` takes on a board as warm and as busy as it is now."""
+        if duration_s <= 0:
             return 1.0
-        return self._heat.throttled_s(device_id, watts, duration_s) / duration_s
+        slower_s = duration_s
+        if self._heat is not None:
+            slower_s = self._heat.throttled_s(device_id, watts, slower_s)
+        if self._boards.foreground is not None:
+            slower_s = self._boards.foreground.stretched_s(device_id, self._clock.now_s, slower_s)
+        return slower_s / duration_s

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from device_profiles.records import DeviceProfile, PowerMode, Thermal
+from emulator.world.foreground import Foreground
 from emulator.world.power_modes import PowerModes
 
 HARDWARE_FACTS = ("memory_bytes", "flop_per_s")
@@ -30,7 +31,7 @@ class Boards:
     """All devices of a testbed, in the order of their ids.
 
     ``jitter_fraction`` is the variation of a piece of work's time. The first work after a change of power mode takes
-    ``mode_switch_penalty_s`` longer; ``thermal`` makes hot boards slow.
+    ``mode_switch_penalty_s`` longer; ``thermal`` makes hot boards slow, ``foreground`` those that do something else.
     """
 
     devices: Sequence[Device]
@@ -38,3 +39,4 @@ class Boards:
     jitter_fraction: float = 0.0
     mode_switch_penalty_s: float = 0.0
     thermal: Thermal | None = None
+    foreground: Foreground | None = None

@@ -37,13 +37,14 @@ class Conditions:
     switched: frozenset[int] = frozenset()
 
 
-def drawn_conditions(boards: Boards, links: Links, round_index: int, now_s: float) -> Conditions:
-    """What a round finds that is opened at ``now_s``."""
+def drawn_conditions(boards: Boards, links: Links, round_index: int, now_s: float, before_s: float = 0.0) -> Conditions:
+    """What a round finds that is opened at ``now_s``; the one before it was at ``before_s``."""
     modes = boards.power_modes
+    indices = modes.indices(round_index, now_s)
     return Conditions(
-        modes=[device.modes[index] for device, index in zip(boards.devices, modes.indices(round_index), strict=True)],
+        modes=[device.modes[index] for device, index in zip(boards.devices, indices, strict=True)],
         rates=links.rates(round_index, now_s),
-        switched=modes.switched(round_index) if boards.mode_switch_penalty_s else frozenset(),
+        switched=modes.switched(round_index, now_s, before_s) if boards.mode_switch_penalty_s else frozenset(),
     )
 
 

@@ -88,6 +88,7 @@ class Testbed:
         self._drop_outs = drop_outs or DropOuts(n_devices, 0.0, seeds)
         self._ongoing: dict[int, Ongoing] = {}
         self._round: OpenRound | None = None
+        self._opened_s = 0.0
         self._busy: Mapping[int, Ledger] = {}
 
     @property
@@ -115,12 +116,13 @@ class Testbed:
             round_index=round_index,
             start_s=self.clock.now_s,
             devices=devices,
-            conditions=drawn_conditions(self._boards, self._links, round_index, self.clock.now_s),
+            conditions=drawn_conditions(self._boards, self._links, round_index, self.clock.now_s, self._opened_s),
             jitter=Jitter(self._seeds, round_index, self._boards.jitter_fraction, len(devices)),
             drop_shares=self._drop_outs.shares(round_index),
             train=train,
             ledgers=opened_ledgers(self.clock.now_s, len(devices), self._busy),
         )
+        self._opened_s = self.clock.now_s
         if self._battery:
             self._battery.begin_round(self._round.conditions.modes, self._ongoing)
             for device_id, ongoing in list(self._ongoing.items()):

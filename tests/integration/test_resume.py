@@ -42,6 +42,7 @@ TROUBLE = {
     "results.checkpoint_rounds": 1,
     "backend.kind": "inline",
 }
+LINKS = Path(__file__).parents[2] / "device_profiles" / "links"
 ON_IMAGES = {"model.train": "builtin:cnn", "data.source": "builtin:digits"}
 
 
@@ -163,6 +164,22 @@ def test_a_finished_run_can_be_made_longer(policy: str, undisturbed: Callable[[s
     assert digests(short) == digests(undisturbed(policy))
     with pytest.raises(UserError, match="4 rounds are done already, got 3"):
         execute(config_to_resume(short, rounds=3), short, resumes=True)
+
+
+@pytest.mark.parametrize("policy", ["legend", "fedbuff"])
+def test_a_run_goes_on_with_the_same_rates_where_links_change_within_rounds(policy: str, tmp_path: Path) -> None:
+    text = (LINKS / "home-wifi.toml").read_text(encoding="utf-8")
+    origin = '[provenance.coherence_s]\nkind = "assumed"\nsource = "a test"\n'
+    (tmp_path / "link.toml").write_text(
+        text.replace("latency_ms = 10", "latency_ms = 10\ncoherence_s = 1.5", 1) + origin
+    )
+    timed: dict[str, Any] = {"policy__path": policy, "training__enabled": False}
+    timed |= {"testbed__link": str(tmp_path / "link.toml"), "testbed__link_heterogeneity": 2.0}
+    whole = execute(settings(**timed), tmp_path / "whole")
+    short = execute(settings(**timed, rounds=2), tmp_path / "short")
+    execute(config_to_resume(short, rounds=4), short, resumes=True)
+
+    assert digests(short) == digests(whole)
 
 
 def test_a_run_in_whose_description_0_means_not_given_is_read_and_goes_on(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from emulator.cli.print_config import as_toml
 from emulator.config import Config, ObserverConfig, load_config, parse_setting
+from emulator.config.testbed import ModeChangeConfig
 from emulator.errors import ConfigError
 from emulator.running.compose import check_settings
 from emulator.running.resolve import policy_of, resolved_settings
@@ -77,6 +78,8 @@ OTHERS: dict[str, Any] = {
     "server.optimizer": "fedadam",
     "evaluation.device_fraction": 0.25,
     "testbed.availability.battery_capacity_j": 5000.0,
+    "testbed.foreground.compute_fraction": 0.25,
+    "testbed.mode_changes": (ModeChangeConfig(device="jetson_tx2", mode="MAXQ", from_round=3),),
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
 """Values of keys that do not take just any."""

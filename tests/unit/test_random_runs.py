@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from device_profiles.catalog import load_cluster
 from emulator.config import load_config
 from emulator.errors import UserError
 from emulator.forms.cut import CutForm
@@ -38,6 +39,28 @@ ingress_mbit_per_s = 2
 
 [provenance.all]
 covers = ["access_points", "server"]
+kind = "assumed"
+source = "a test"
+"""
+
+CHANGING = """
+kind = "lognormal"
+download_mbit_per_s = 10
+upload_mbit_per_s = 5
+device_variation_fraction = 0.5
+download_variation_fraction = 0.5
+upload_variation_fraction = 0.8
+round_correlation = {correlation}
+coherence_s = {coherence_s}
+min_mbit_per_s = 0.1
+max_mbit_per_s = 200
+latency_ms = 20
+loss_fraction = 0.01
+
+[provenance.all]
+covers = ["download_mbit_per_s", "upload_mbit_per_s", "device_variation_fraction", "download_variation_fraction",
+          "upload_variation_fraction", "round_correlation", "coherence_s", "min_mbit_per_s", "max_mbit_per_s",
+          "latency_ms", "loss_fraction"]
 kind = "assumed"
 source = "a test"
 """
@@ -138,6 +161,17 @@ def availabilities(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
+@st.composite
+def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
+    kind = draw(st.sampled_from(["none", "on_off", "schedule"]))
+    if kind == "none":
+        return {}
+    found: dict[str, Any] = {"kind": kind, "compute_fraction": draw(st.floats(0.01, 0.99))}
+    if kind == "on_off":
+        return found | {"mean_on_s": draw(st.floats(1, 100)), "mean_off_s": draw(st.floats(1, 100))}
+    return found | {"period_s": 100.0, "from_s": draw(st.floats(0, 40)), "until_s": draw(st.floats(50, 100))}
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -151,6 +185,12 @@ def availabilities(draw: st.DrawFn) -> dict[str, Any]:
         st.builds(lambda name: {"policy.path": f"{__name__}:{name}"}, st.sampled_from(["RandomCuts", "RandomCopies"])),
     ),
     server_tflop_per_s=st.sampled_from([None, 0.5]),
+    changing_link=st.none() | st.tuples(st.sampled_from([0.0, 0.8, 1.0]), st.floats(0.1, 50)),
+    foreground=foregrounds(),
+    modes_from=st.none() | st.floats(0, 500),
+    heterogeneity=st.fixed_dictionaries(
+        {f"testbed.{what}_heterogeneity": st.just(1.0) | st.floats(0, 3) for what in ("compute", "memory", "link")}
+    ),
 )
 def test_the_books_of_any_run_balance(
     seed: int,
@@ -159,20 +199,37 @@ def test_the_books_of_any_run_balance(
     availability: dict[str, Any],
     policy: dict[str, Any],
     server_tflop_per_s: float | None,
+    changing_link: tuple[float, float] | None,
+    foreground: dict[str, Any],
+    modes_from: float | None,
+    heterogeneity: dict[str, float],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
+        if changing_link:
+            correlation, coherence_s = changing_link
+            text = CHANGING.format(correlation=correlation, coherence_s=coherence_s)
+            (Path(folder) / "changing.toml").write_text(text)
         (Path(folder) / "crowded.toml").write_text(CROWDED)
         if "trace" in availability:
             (Path(folder) / "trace.txt").write_text(availability["trace"])
             availability = availability | {"trace": f"{folder}/trace.txt"}
+        cluster = ("jetson80", "orin-mix", "jetson80-shared-wifi", f"{folder}/crowded.toml")[seed % 4]
         overrides: dict[str, Any] = {
             "seed": seed,
             "rounds": n_rounds,
             "training.enabled": False,
             "testbed.n_devices": n_devices,
-            "testbed.cluster": ("jetson80", "orin-mix", "jetson80-shared-wifi", f"{folder}/crowded.toml")[seed % 4],
+            "testbed.cluster": cluster,
             "testbed.availability": availability,
             "testbed.server_tflop_per_s": server_tflop_per_s,
+            "testbed.link": f"{folder}/changing.toml" if changing_link else None,
+            "testbed.foreground": foreground,
+            "testbed.mode_changes": [
+                {"device": entry.device, "mode": entry.modes[0].name, "from_s": modes_from}
+                for entry in load_cluster(cluster).resized(n_devices).entries
+                if modes_from is not None
+            ],
+            **heterogeneity,
             **policy,
         }
         out = Path(folder) / "run"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from emulator.analysis.comparison import Comparison
 from emulator.analysis.devices import power_remark
+from emulator.analysis.heterogeneity import MC_METRICS
 from emulator.analysis.metrics import TO_TARGET, in_budget, metric_named
 from emulator.report.terminal.console import FittedTable, in_one_line
 from emulator.report.terminal.units import common_unit, duration, energy_joules, size
@@ -89,6 +90,7 @@ def blocks(compared: Comparison) -> Iterator[Block]:
     yield _block(lines, "whole runs", _whole(lines))
     yield _block(lines, "waiting and memory of devices", _waiting_and_memory(lines))
     yield _block(lines, "device-rounds per run", _lost(lines))
+    yield _block(lines, "heterogeneity of devices (as FLHetBench defines it)", _heterogeneity(lines))
 
 
 def notes(compared: Comparison) -> list[str]:
@@ -229,6 +231,12 @@ def _lost(lines: _Lines) -> list[list[str]]:
     return [lines.column(header, metric, with_interval=False) for header, metric in shown.items()]
 
 
+def _heterogeneity(lines: _Lines) -> list[list[str]]:
+    shown = {"DevMC-R": "devmc_r", "DevMC-T": "devmc_t", "InterMC-R": "intermc_r"}
+    columns = [lines.column(header, metric) for header, metric in shown.items()]
+    return [*columns, lines.share("variation of round times", "device_time_variation")]
+
+
 def _cell(row: Mapping[Any, Any], scale: float, digits: int, with_interval: bool) -> str:
     if not row["n_values"] or is_unknown_energy(row):
         return ABSENT
@@ -256,9 +264,9 @@ def _ratio(row: Mapping[Any, Any]) -> str:
 
 
 def _digits(metric: str, means: Sequence[float]) -> int:
-    """Three for a score, one for counts that are not whole; else so many that the largest has three figures and
-    the smallest two, at least one and at most three."""
-    if metric_named(metric).score:
+    """Three for a score, of devices too, one for counts that are not whole; else so many that the largest has three
+    figures and the smallest two, at least one and at most three."""
+    if metric_named(metric).score or metric in MC_METRICS:
         return 3
     if metric_named(metric).unit == "1":
         return 0 if all(mean == int(mean) for mean in means) else 1

@@ -15,7 +15,7 @@ from tests.made_runs import write_sweep
 
 TEXT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 QUERY = re.compile(r"<!-- (pandas|duckdb): (\w+) -->\n```\w+\n(.*?)```", flags=re.DOTALL)
-OF_RUNS = ("whole", "accuracy", "to_target", "budget", "waiting", "memory", "losses")
+OF_RUNS = ("whole", "accuracy", "to_target", "budget", "waiting", "memory", "losses", "heterogeneity")
 OF_GROUPS = {"means": ("mean", "low", "high"), "ratios": ("ratio", "ratio_low", "ratio_high")}
 QUESTION = Question(target=0.6, budget_s=60.0, budget_bytes=6000, budget_j=100.0)
 

@@ -12,6 +12,7 @@ from emulator.world.availability import DropOuts
 from emulator.world.clock import Clock
 from emulator.world.computation import Computations, Fractions
 from emulator.world.devices import Boards
+from emulator.world.foreground import Foreground, scheduled_load
 from emulator.world.heat import Heat
 from emulator.world.open_round import OpenRound
 from emulator.world.power_modes import PowerModes
@@ -47,9 +48,11 @@ def one_device(drop_share: float = 9.0, memory_bytes: int = 2**60) -> OpenRound:
     ).open_round(0)
 
 
-def computations(opened: OpenRound, thermal: Thermal | None = None) -> Computations:
+def computations(
+    opened: OpenRound, thermal: Thermal | None = None, foreground: Foreground | None = None
+) -> Computations:
     modes = PowerModes(np.ones(1, np.int64), 0, Seeds(0))
-    boards = Boards(devices=opened.devices, power_modes=modes, thermal=thermal)
+    boards = Boards(devices=opened.devices, power_modes=modes, thermal=thermal, foreground=foreground)
     return Computations(Clock(), boards, Heat(thermal, 1) if thermal else None, MODEL, TRAINING)
 
 
@@ -73,6 +76,17 @@ def test_a_device_fails_in_the_computation_that_takes_it_past_its_share(
     begun = computations(opened)
 
     assert [begun.begin(opened, 0, WORK, WHOLE)[1] for _ in range(2)] == fails_s
+
+
+def test_a_computation_takes_longer_while_something_runs_in_the_foreground() -> None:
+    # 6 s of work: 2 s until the load begins, 1 s in the 4 s that it lasts, 3 s afterwards. It fails halfway.
+    load = scheduled_load(1, 0.75, from_s=2.0, until_s=6.0, period_s=100.0)
+    opened = one_device(drop_share=0.5)
+
+    ongoing, fails_s = computations(opened, foreground=load).begin(opened, 0, WORK, WHOLE)
+
+    assert ongoing.duration_s == ongoing.forward_s == pytest.approx(9.0, rel=1e-12)
+    assert fails_s == pytest.approx(4.5, rel=1e-12)
 
 
 def test_a_hot_board_takes_longer_for_all_parts_of_its_work() -> None:

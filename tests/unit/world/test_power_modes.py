@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emulator.seeds import Seeds
-from emulator.world.power_modes import PowerModes
+from emulator.world.power_modes import ModeChange, PowerModes
 
 
 def modes_of(n_devices: int = 200, n_modes: int = 4, redraw_rounds: int = 20, seed: int = 0) -> PowerModes:
@@ -62,3 +62,32 @@ def test_more_devices_leave_the_modes_of_the_others_alone() -> None:
 
 def test_another_seed_draws_other_modes() -> None:
     assert not np.array_equal(modes_of(seed=0).indices(0), modes_of(seed=1).indices(0))
+
+
+def test_a_scheduled_change_goes_before_what_is_drawn_from_its_round_on() -> None:
+    changes = [ModeChange({0: 3, 5: 1}, from_round=4), ModeChange({5: 2}, from_round=6)]
+    drawn = modes_of(redraw_rounds=1)
+    modes = PowerModes(np.full(200, 4), 1, Seeds(0), changes)
+
+    for round_index in range(9):
+        expected = drawn.indices(round_index)
+        if round_index >= 4:
+            expected[[0, 5]] = 3, 1
+        if round_index >= 6:
+            expected[5] = 2
+        assert np.array_equal(modes.indices(round_index), expected)
+
+
+def test_a_change_by_time_counts_from_the_first_round_that_begins_then() -> None:
+    modes = PowerModes(np.full(3, 4), 0, Seeds(0), [ModeChange({2: 3}, from_s=100.0), ModeChange({2: 0}, from_s=200.0)])
+
+    assert [modes.indices(1, start_s)[2] for start_s in (100.0, 199.0, 200.0)] == [3, 3, 0]
+    assert np.array_equal(modes.indices(1, 99.9), modes_of(3, redraw_rounds=0).indices(1))
+
+
+def test_who_is_moved_to_another_mode_has_switched() -> None:
+    modes = PowerModes(np.full(3, 4), 0, Seeds(0), [ModeChange({2: 3}, from_s=100.0), ModeChange({2: 0}, from_s=200.0)])
+
+    assert modes.switched(5, start_s=210.0, before_s=150.0) == {2}
+    assert modes.switched(5, start_s=190.0, before_s=150.0) == frozenset()
+    assert modes.switched(0, start_s=210.0, before_s=0.0) == frozenset()

@@ -238,3 +238,34 @@ def test_the_rates_of_a_round_on_traces_are_those_at_its_beginning() -> None:
 
 def test_a_log_normal_factor_without_variation_is_exactly_one() -> None:
     assert log_normal(0.0, np.array([-3.0, 0.0, 3.0])).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_heterogeneity_spreads_mean_rates_about_the_mean_of_all_devices() -> None:
+    slow, fast = CONSTANT, replace(CONSTANT, name="fast", download_bytes_per_s=8e5, upload_bytes_per_s=1e5)
+
+    rates = Links([slow, fast], Seeds(0), heterogeneity=2.0).rates(0)
+
+    # 2 and 8 become 4 and 64 by their squares, and 34 is to be 5 in the mean; uploads are alike.
+    assert rates.down_bytes_per_s == pytest.approx([1e5 * 4 * 5 / 34, 1e5 * 64 * 5 / 34], rel=1e-12)
+    assert rates.up_bytes_per_s == pytest.approx([1e5, 1e5], rel=1e-12)
+
+
+def test_without_heterogeneity_devices_differ_by_what_fluctuates_alone() -> None:
+    still = fluctuating(WIFI, download_variation_fraction=0.0, upload_variation_fraction=0.0)
+    means = Links([still] * 8, Seeds(0)).rates(0).down_bytes_per_s
+
+    rates = Links([still] * 8, Seeds(0), heterogeneity=0.0).rates(0).down_bytes_per_s
+
+    assert rates == pytest.approx(np.full(8, means.mean()), rel=1e-12)
+
+
+def test_rates_that_change_within_a_round_are_spread_as_well() -> None:
+    links, wide = Links([TRACE, CONSTANT], Seeds(0)), Links([TRACE, CONSTANT], Seeds(0), heterogeneity=0.0)
+    plain, scaled = links.replays[0][0], wide.replays[0][0]
+    # Means of 50.5 and 2e5 bytes/s become the same.
+    factor = (50.5 + 2e5) / 2 / 50.5
+
+    assert wide.rates(0).down_bytes_per_s[0] == pytest.approx(factor * links.rates(0).down_bytes_per_s[0], rel=1e-12)
+    assert next(scaled.steps(3.5)) == pytest.approx((factor * next(plain.steps(3.5))[0], 4.0), rel=1e-12)
+    assert scaled.carried_bytes(3.5, 9.0) == pytest.approx(factor * plain.carried_bytes(3.5, 9.0), rel=1e-12)
+    assert scaled.duration_s(3.5, factor * 500) == pytest.approx(plain.duration_s(3.5, 500), rel=1e-12)

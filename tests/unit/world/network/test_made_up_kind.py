@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from device_profiles.catalog import load_link
 from device_profiles.link_kinds.base import LinkSampler, LinkSpec, Streams, read_common, read_rate
 from device_profiles.link_kinds.catalog import LINK_KINDS
-from device_profiles.link_kinds.replay import RateCurve, RateTrace, Replay
+from device_profiles.link_kinds.replay import ChangingRate, RateCurve, RateTrace, Replay
 from device_profiles.tables import ProfileError, Table
 from emulator.seeds import Seeds
 from emulator.world.clock import Clock
@@ -74,7 +74,10 @@ class _Bucket(LinkSampler):
     def rates(self, round_index: int, now_s: float) -> NDArray[np.float64]:
         return np.tile(self._curve.rates_at(now_s, np.zeros(self._n_devices)), (2, 1))
 
-    def replays(self) -> Sequence[tuple[Replay, Replay]]:
+    def mean_rates(self) -> NDArray[np.float64]:
+        return np.full((2, self._n_devices), self._curve.trace.mean_bytes_per_s)
+
+    def replays(self) -> Sequence[tuple[ChangingRate, ChangingRate]]:
         return [(Replay(self._curve, 0), Replay(self._curve, 0))] * self._n_devices
 
 

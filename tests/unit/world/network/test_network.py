@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from device_profiles.catalog import load_cluster
 from device_profiles.link_kinds.base import LinkSpec
 from device_profiles.link_kinds.constant import ConstantLink
-from device_profiles.link_kinds.replay import RateTrace
+from device_profiles.link_kinds.replay import RateTrace, Replay
 from device_profiles.link_kinds.trace import TraceLink
 from emulator.seeds import Seeds
 from emulator.world.clock import Clock, Process
@@ -68,6 +68,7 @@ def network(
     clock, known = Clock(), Links(links, Seeds(0))
     for pair in known.replays.values():
         for replay in pair:
+            assert isinstance(replay, Replay)
             replay.offset_s = 0.0
     point_of_device = np.array(point_of or [0] * len(links))
     return clock, Network(clock, known, SharedCapacity(point_of_device, tuple(points), server) if is_shared else None)
