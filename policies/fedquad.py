@@ -111,6 +111,7 @@ class FedQuad(Policy):
                 training.precision,
                 dropout=training.dropout,
                 optimizer=training.optimizer,
+                savers=training.savers,
             ).total_bytes
             for setting, assignment in assignments.items()
         }

@@ -57,7 +57,12 @@ class UniformDepth(Policy):
             work = form.work(lora_template(view.training, form.ranks, depth), view.model)
             training = view.training
             need = peak_memory(
-                view.model, work, training.precision, dropout=training.dropout, optimizer=training.optimizer
+                view.model,
+                work,
+                training.precision,
+                dropout=training.dropout,
+                optimizer=training.optimizer,
+                savers=training.savers,
             )
             return need.total_bytes
 

@@ -112,6 +112,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/learning/settings", "what may move the last bits of a result", _names("records")),
     Room("emulator/learning/upload", "how arrays come to where a model computes", (), ("torch",)),
+    Room("emulator/learning/blockwise", "numbers in few bits, block by block", (), ("torch",)),
     Room("emulator/learning/builtin", "the built-in model and task", _names("errors seeds"), reads_clock=True),
     Room(
         "emulator/learning/data",
@@ -122,7 +123,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/model",
         "the model that is trained, and what makes a pass of many devices cheap",
-        _names("errors forms learning/data learning/upload records seeds shapes shapes/hub"),
+        _names("errors forms learning/blockwise learning/data learning/upload records seeds shapes shapes/hub"),
         ("peft", "torch", "transformers"),
     ),
     Room(
@@ -156,7 +157,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/optimizer",
         "AdamW and SGD for the devices of a stack, and what is done to gradients before",
-        _names("learning/attach learning/upload records"),
+        _names("learning/attach learning/blockwise learning/upload records"),
         ("torch",),
     ),
     Room(

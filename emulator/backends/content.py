@@ -51,6 +51,8 @@ def numeric_settings(config: Config) -> NumericSettings:
         optimizer=local_optimizer(config),
         weight_decay=training.weight_decay,
         dropout=training.dropout,
+        accumulation_steps=training.accumulation_steps,
+        checkpointing=training.checkpointing,
         prefix_cache_bytes=training.prefix_cache_bytes,
         devices_stacked=min(stacked, per_actor) if per_actor else stacked,
         eval_batch_size=config.evaluation.batch_size,
@@ -99,7 +101,12 @@ def _check_owned(config: Config, source: DataSource, rows: Rows) -> None:
 
 def content_key(config: Config, n_devices: int) -> str:
     """All that :func:`load_content` depends on: runs with the same key share what is loaded."""
-    model = {"train": config.model.train, "head": config.model.head, "task": config.task.model_dump()}
+    model = {
+        "train": config.model.train,
+        "head": config.model.head,
+        "base_precision": config.model.base_precision,
+        "task": config.task.model_dump(),
+    }
     held_out, speeds = config.evaluation.device_fraction, _speeds(config)
     return json.dumps([config.seed, n_devices, model, config.data.model_dump(), held_out, speeds], sort_keys=True)
 
@@ -164,6 +171,7 @@ def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
         head=config.model.head,
         objective=run_objective(config),
         device_fraction=config.evaluation.device_fraction,
+        base_precision=config.model.base_precision,
     )
 
 

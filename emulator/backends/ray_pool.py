@@ -31,11 +31,12 @@ ANSWER_S = 1.0
 
 
 class Loaded:
-    """References to what one host has loaded for all: by content what its runs need, by model its weights."""
+    """References to what one host has loaded for all: by content what its runs need, by model and what its weights are
+    stored in, the weights."""
 
     def __init__(self) -> None:
         # Each with the reference to what is prepared, which tells whether the call that gave both succeeded.
-        self._weights: dict[str, tuple[Any, Any]] = {}
+        self._weights: dict[tuple[str, str], tuple[Any, Any]] = {}
         self._contents: dict[str, tuple[Any, Any]] = {}
 
     def of(self, run: BatchRun, host: Any) -> tuple[Started, Any]:
@@ -44,7 +45,7 @@ class Loaded:
         Where it is not loaded yet, ``host`` or who stands in for it is asked to, and not waited for; only
         the first to load a model is.
         """
-        key, model = key_of(run), run.config.model.train
+        key, model = key_of(run), _model_of(run)
         if model in self._weights and _failed(self._weights[model][1]):
             del self._weights[model]
         # Weights may have been lost with a run of another content.
@@ -60,19 +61,24 @@ class Loaded:
 
     def keep(self, runs: Sequence[BatchRun]) -> None:
         """Drop what none of these runs needs."""
-        keys, models = {key_of(run) for run in runs}, {run.config.model.train for run in runs}
+        keys, models = {key_of(run) for run in runs}, {_model_of(run) for run in runs}
         self._contents = {key: content for key, content in self._contents.items() if key in keys}
         self._weights = {model: weights for model, weights in self._weights.items() if model in models}
 
     def forget(self, run: BatchRun) -> None:
         """Have it loaded again, since it was lost with a host."""
         self._contents.pop(key_of(run), None)
-        self._weights.pop(run.config.model.train, None)
+        self._weights.pop(_model_of(run), None)
 
 
 def key_of(run: BatchRun) -> str:
     """Runs with the same key share what is loaded for them."""
     return content_key(run.config, run.n_devices)
+
+
+def _model_of(run: BatchRun) -> tuple[str, str]:
+    """Runs of which this is the same share the weights of a model."""
+    return run.config.model.train, run.config.model.base_precision
 
 
 def _failed(reference: Any) -> bool:

@@ -5,7 +5,7 @@ import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -16,10 +16,10 @@ from device_profiles.catalog import ProfileError, load_profile
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
 from emulator.forms.lora import low_rank_adapters
-from emulator.records import ACTIVATION_BITS, Work, WorkKind
+from emulator.records import ACTIVATION_BITS, BasePrecision, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
-from emulator.shapes.catalog import model_spec
+from emulator.shapes.catalog import causal_spec, model_spec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.price_bands import Band, StepPrice, price_step
 
@@ -47,6 +47,11 @@ class PriceRequest:
     dropout: bool
     full_finetune: bool
     inference: bool
+    base_precision: BasePrecision = "float32"
+    checkpointing: bool = False
+    accumulation_steps: int = 1
+    optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"
+    response: int | None = None
 
 
 def show_price(request: PriceRequest, as_json: bool) -> None:
@@ -76,9 +81,33 @@ def priced(request: PriceRequest) -> StepPrice:
         raise ConfigError(str(error)) from None
     mode = power_mode(profile, request.mode)
     _at_least("--seq", request.seq, 1)
-    model = model_spec(request.model, n_labels=2, seq_len=request.seq, head="output", seq_len_key="--seq")
+    model = _model(request)
     work = _OF_FAMILY[model.family].work(request, model)
-    return price_step(profile, mode, model, work, request.precision, dropout=request.dropout)
+    return price_step(
+        profile,
+        mode,
+        model,
+        work,
+        request.precision,
+        dropout=request.dropout,
+        optimizer=LocalOptimizer(name=request.optimizer),
+        savers=MemorySavers(
+            base_precision=request.base_precision,
+            checkpointing=request.checkpointing,
+            accumulation_steps=request.accumulation_steps,
+        ),
+    )
+
+
+def _model(request: PriceRequest) -> ModelSpec:
+    """A classifier, or a causal language model where it is said how many tokens it learns."""
+    if request.response is None:
+        return model_spec(request.model, n_labels=2, seq_len=request.seq, head="output", seq_len_key="--seq")
+    if not 1 <= request.response <= request.seq:
+        raise ConfigError(
+            f"--response must be between 1 and the {request.seq} tokens of an example, got {request.response!r}"
+        )
+    return causal_spec(request.model, seq_len=request.seq, response_len=request.response, seq_len_key="--seq")
 
 
 def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
@@ -117,6 +146,12 @@ def _transformer_work(request: PriceRequest, model: ModelSpec) -> Work:
         )
     if request.activation_bits not in ACTIVATION_BITS:
         raise ConfigError(f"--activation-bits must be 4 or 8, got {request.activation_bits!r}")
+    if request.checkpointing and request.quantized_layers:
+        raise ConfigError(
+            "--checkpointing keeps no activations within a layer that could be quantized; leave it out, or "
+            f"--quantized-layers, got {request.quantized_layers!r}"
+        )
+    _at_least("--accumulation-steps", request.accumulation_steps, 1)
     _at_least("--rank", request.rank, 1)
     _at_least("--batch", request.batch, 1)
     kind = WorkKind.ADAPTERS
@@ -147,6 +182,10 @@ def _convnet_work(request: PriceRequest, model: ModelSpec) -> Work:
         ("--width", request.width, 1.0),
         ("--cut", request.cut, None),
         ("--dropout", request.dropout, False),
+        ("--base-precision", request.base_precision, "float32"),
+        ("--checkpointing", request.checkpointing, False),
+        ("--accumulation-steps", request.accumulation_steps, 1),
+        ("--optimizer", request.optimizer, "adamw"),
     ):
         if value != unused:
             raise ConfigError(
@@ -190,6 +229,10 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         "mode": price.mode.name,
         "model": price.model.name,
         "precision": price.precision,
+        "base_precision": price.savers.base_precision,
+        "checkpointing": price.savers.checkpointing,
+        "accumulation_steps": price.savers.accumulation_steps,
+        "optimizer": price.optimizer.name,
         "work": _work_as_plain(price.work),
         "step_s": price.step_s.value,
         "step_s_band": [price.step_s.low, price.step_s.high],
@@ -258,6 +301,13 @@ def _transformer_heading(price: StepPrice) -> str:
         what += f", {work.quantized_layers} with {work.activation_bits}-bit activations"
     if work.width_fraction < 1:
         what += f", {work.width_fraction:.0%} of heads and channels kept"
+    savers = price.savers
+    if savers.base_precision != "float32":
+        what += f", frozen weights in {savers.base_precision}"
+    if savers.checkpointing:
+        what += ", checkpointing"
+    if len(sizes := savers.pass_sizes(work.batch_size)) > 1:
+        what += f", in {len(sizes)} passes"
     n_tokens = work.batch_size * work.seq_len
     return f"{work.batch_size} x length {work.seq_len} = {n_tokens} tokens; {what}"
 
@@ -299,8 +349,8 @@ def _show_memory(console: Console, price: StepPrice) -> None:
     table.add_row("weights", size(memory.weights_bytes), "")
     table.add_row("activations", size(memory.activations_bytes), "kept for the backward pass")
     table.add_row("allocator", size(memory.allocator_bytes), "held beyond them")
-    table.add_row("optimizer", size(memory.optimizer_bytes), "gradients and two moments")
-    table.add_row("working set", size(memory.workspace_bytes), "of the largest layer")
+    table.add_row("optimizer", size(memory.optimizer_bytes), _OPTIMIZER_NOTES[price.optimizer.name])
+    table.add_row("working set", size(memory.workspace_bytes), "of the largest layer, or of the loss")
     verdict = "fits" if price.fits else "DOES NOT FIT"
     around = f" ({size(usable.low)} to {size(usable.high)})" if usable.low < usable.high else ""
     table.add_row("together", size(memory.total_bytes), f"{verdict} into {size(usable.value)} usable{around}")
@@ -325,6 +375,13 @@ def _show_origins(console: Console, price: StepPrice, device: str) -> None:
 
 def _cells(band: Band, text: Any) -> tuple[str, str, str]:
     return text(band.value), text(band.low), text(band.high)
+
+
+_OPTIMIZER_NOTES = {
+    "adamw": "gradients and two moments",
+    "adamw_8bit": "gradients and two moments of 8 bits",
+    "sgd": "gradients",
+}
 
 
 def _seconds(seconds: float) -> str:

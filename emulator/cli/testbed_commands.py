@@ -47,6 +47,20 @@ def price(
     width: Annotated[float, typer.Option(help="Share of heads and feed-forward channels that pruning left.")] = 1.0,
     cut: Annotated[int | None, typer.Option(help="Layers on the device of a model that is split.")] = None,
     dropout: Annotated[bool, typer.Option("--dropout", help="Keep masks of what is dropped out.")] = False,
+    base_precision: Annotated[
+        Literal["float32", "bfloat16", "int8", "nf4"], typer.Option(help="What frozen weights are stored in.")
+    ] = "float32",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute tuned layers again for their backward pass.")
+    ] = False,
+    accumulation_steps: Annotated[int, typer.Option(help="Passes in which the batch is computed.")] = 1,
+    optimizer: Annotated[
+        Literal["adamw", "adamw_8bit", "sgd"], typer.Option(help="What changes the parameters.")
+    ] = "adamw",
+    response: Annotated[
+        int | None,
+        typer.Option(help="Learnt tokens of an example of a causal language model; without it, a classifier."),
+    ] = None,
     full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
     inference: Annotated[bool, typer.Option("--inference", help="A forward pass alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
@@ -69,6 +83,11 @@ def price(
         width=width,
         cut=cut,
         dropout=dropout,
+        base_precision=base_precision,
+        checkpointing=checkpointing,
+        accumulation_steps=accumulation_steps,
+        optimizer=optimizer,
+        response=response,
         full_finetune=full_finetune,
         inference=inference,
     )

@@ -24,3 +24,7 @@ class ModelConfig(Section):
     the trained model's own."""
     head: Literal["output", "full"] = "output"
     """How much of the classification head is trained and shipped: its last linear map, or all of it."""
+    base_precision: Literal["float32", "bfloat16", "int8", "nf4"] = "float32"
+    """What frozen weights are stored in: on the devices, which pay for it, and of the model that is trained. int8 and
+    nf4 are for the matrices of the layers (nf4 as in QLoRA: 64 weights share a scale, which has 8 bits itself); what
+    else is frozen is bfloat16 then. They are computed with in testbed.precision, and here in training.precision."""

@@ -29,8 +29,9 @@ class TrainingConfig(Section):
     decay_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """For linear and cosine: towards which share of training.learning_rate it falls; the last of the rounds is one step
     above it."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """What devices train adapters with; both begin anew in each round."""
+    optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"
+    """What devices train adapters with; each begins anew in each round. adamw_8bit keeps its two moments in eight bits
+    (Dettmers et al. 2022)."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """For sgd: share of the former steps that is kept."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -41,6 +42,12 @@ class TrainingConfig(Section):
     proximal_mu: Annotated[float, Field(ge=0)] = 0.0
     """FedProx's mu: to the loss of a device is added half of mu times the squared distance from what it received
     (Li et al. 2020). Reported losses are without it."""
+    accumulation_steps: Annotated[int, Field(gt=0, le=1024)] = 1
+    """In how many passes, one after another, the batch of a local step is computed; their gradients add up to those of
+    the whole batch, and each needs the memory of its own examples alone."""
+    checkpointing: bool = False
+    """Whether devices keep the inputs of the trained layers alone and compute each layer once more in the backward pass
+    (gradient checkpointing). It changes time and memory, not what is learnt."""
     dropout: bool = False
     """Whether the model's own dropout is active in training."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"

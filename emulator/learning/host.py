@@ -78,6 +78,7 @@ class DeviceHost:
         self.train_tokens = ResidentTokens(content.train, settings.device)
         self.test_tokens = ResidentTokens(content.test, settings.device)
         self._layers = SkippableLayers(self.model, content.model)
+        self._layers.checkpointing = settings.checkpointing
         width, budget = self.model.config.hidden_size, settings.prefix_cache_bytes
         # Held-out data comes first: evaluation uses all of it, training a part of its data in each round.
         self._test_prefix = PrefixCache(self._layers, self.test_tokens, width, budget)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.data.batches import draw_rows
+from emulator.learning.data.partition import Rows
 from emulator.learning.host import DeviceHost
 from emulator.learning.model.quantization import ActivationQuantizer, rounding_keys
 from emulator.learning.optimizer import Gradients, stacked_optimizer
@@ -96,7 +97,7 @@ class LocalTraining:
         host, settings, stack = self.host, self.host.settings, self.adapters.stack
         rates = self.learning_rates(assignments)
         asked = settings.optimizer
-        optimizer = stacked_optimizer(asked, stack.values, stack.gradients, rates, settings.weight_decay)
+        optimizer = stacked_optimizer(asked, stack, rates, settings.weight_decay)
         gradients = Gradients(asked, stack, self.held_together())
         rows = [draw_rows(job, host.content.local_rows(job.device_id), self.seeds) for job in self.jobs]
         first_layer = 0 if settings.dropout else min(self.adapters.lowest_layer(job.state) for job in self.jobs)
@@ -111,25 +112,33 @@ class LocalTraining:
                 if n_now != n_active:
                     n_active = n_now
                     self.adapters.activate(n_active)
-                if quantizer:
-                    quantizer.begin_step(step, n_active)
                 passes = self.passes(n_active)
                 gradients.clear()
                 for part in passes:
                     if len(passes) > 1:
                         self.adapters.activate(part.stop, part.start)
                     own_rows = [rows[row][step] for row in part]
-                    batch = host.train_tokens.stacked_batch(own_rows)
-                    logits = host.logits(batch, host.content.train, first_layer)
-                    losses = host.learning.losses(logits, batch, len(part))
-                    penalty = self.penalty(n_active)
-                    stack.backward(losses.sum() if penalty is None else losses.sum() + penalty)
-                    self.losses[part.start : part.stop] += losses.detach().view(len(part), -1).sum(dim=1)
+                    n_parts = min(settings.accumulation_steps, max(len(own) for own in own_rows))
+                    for number in range(n_parts):
+                        if quantizer:
+                            quantizer.begin_pass(step, n_active, number, n_parts)
+                        losses = self._pass(own_rows, number, n_parts, first_layer)
+                        penalty = self.penalty(n_active) if number == 0 else None
+                        loss = losses.sum() if penalty is None else losses.sum() + penalty
+                        stack.backward(loss, adds=number > 0)
+                        self.losses[part.start : part.stop] += losses.detach().view(len(part), -1).sum(dim=1)
                 self.after_backward(step, n_active)
                 gradients.shape(n_active)
                 optimizer.step(n_active)
                 self.after_step(step, n_active)
                 host.on_step(step)
+
+    def _pass(self, rows: Sequence[Rows], number: int, n_parts: int, first_layer: int) -> Tensor:
+        """The losses of a forward pass over part ``number`` of the batch of each device, ``(rows,)``."""
+        tokens, learning = self.host.train_tokens, self.host.learning
+        batch = tokens.stacked_batch(rows) if n_parts == 1 else tokens.stacked_part(rows, number, n_parts)
+        logits = self.host.logits(batch, self.host.content.train, first_layer)
+        return learning.losses(logits, batch, len(rows))
 
     def _quantizer(self, assignment: Assignment) -> ActivationQuantizer | None:
         """What keeps activations quantized, if the devices of this stack are asked to."""

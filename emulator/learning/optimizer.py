@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from emulator.learning.attach.stack import ParameterStack
+from emulator.learning.blockwise import dynamic_map, in_units, nearest
 from emulator.learning.upload import uploaded
-from emulator.records import LocalOptimizer
+from emulator.records import MOMENT_BLOCK, LocalOptimizer
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -25,12 +26,15 @@ class StackedOptimizer(Protocol):
 
 
 def stacked_optimizer(
-    asked: LocalOptimizer, parameters: Tensor, gradients: Tensor, learning_rates: Tensor, weight_decay: float
+    asked: LocalOptimizer, stack: ParameterStack, learning_rates: Tensor, weight_decay: float
 ) -> StackedOptimizer:
-    """The optimizer that is asked for; the other arguments are those of :class:`StackedAdamW`."""
+    """The optimizer that is asked for, of a loaded ``stack``; the rest is as for :class:`StackedAdamW`."""
     if asked.name == "sgd":
-        return StackedSGD(parameters, gradients, learning_rates, weight_decay, asked.momentum)
-    return StackedAdamW(parameters, gradients, learning_rates, weight_decay)
+        return StackedSGD(stack.values, stack.gradients, learning_rates, weight_decay, asked.momentum)
+    if asked.name == "adamw_8bit":
+        blocks = uploaded(stack.blocks(MOMENT_BLOCK), str(stack.values.device))
+        return StackedAdamW8bit(stack.values, stack.gradients, learning_rates, weight_decay, blocks)
+    return StackedAdamW(stack.values, stack.gradients, learning_rates, weight_decay)
 
 
 class StackedAdamW:
@@ -47,18 +51,25 @@ class StackedAdamW:
         self.parameters, self.gradients, self.learning_rates = parameters, gradients, learning_rates
         self.weight_decay = weight_decay
         self.n_steps_taken = 0
-        self._mean = torch.zeros_like(parameters)
-        self._square = torch.zeros_like(parameters)
         self._denominator = torch.empty_like(parameters)
+        self._begin()
 
-    @torch.no_grad()
     def step(self, n_active: int) -> None:
         """As :class:`StackedOptimizer` says."""
         self.n_steps_taken += 1
-        beta1, beta2 = BETAS
         rows = slice(n_active)
-        gradient, rate = self.gradients[rows], self.learning_rates[rows]
-        parameters, mean, square = self.parameters[rows], self._mean[rows], self._square[rows]
+        self._advance(rows, self._mean[rows], self._square[rows])
+
+    def _begin(self) -> None:
+        """Makes both moments, all zeros."""
+        self._mean = torch.zeros_like(self.parameters)
+        self._square = torch.zeros_like(self.parameters)
+
+    @torch.no_grad()
+    def _advance(self, rows: slice, mean: Tensor, square: Tensor) -> None:
+        """A step of the devices ``rows``, whose two moments are changed in place."""
+        beta1, beta2 = BETAS
+        gradient, rate, parameters = self.gradients[rows], self.learning_rates[rows], self.parameters[rows]
         mean.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         correction = math.sqrt(1 - beta2**self.n_steps_taken)
@@ -67,6 +78,57 @@ class StackedAdamW:
         if self.weight_decay:
             parameters.mul_(1 - rate * self.weight_decay)
         parameters.sub_(step)
+
+
+class StackedAdamW8bit(StackedAdamW):
+    """:class:`StackedAdamW` whose moments are kept in eight bits (Dettmers et al. 2022, arXiv 2110.02861).
+
+    A step restores them, is computed in float32, and keeps what it has made of them: section 2, blockwise dynamic
+    quantization, with signs for the first moment alone. All arrays are kept so, however small.
+
+    Args:
+        blocks: ``(n_devices, n_parameters)``, the numbers of those that share a scale; the rest as above.
+    """
+
+    def __init__(
+        self, parameters: Tensor, gradients: Tensor, learning_rates: Tensor, weight_decay: float, blocks: Tensor
+    ) -> None:
+        self._blocks = blocks
+        super().__init__(parameters, gradients, learning_rates, weight_decay)
+
+    def step(self, n_active: int) -> None:
+        """As :class:`StackedOptimizer` says."""
+        self.n_steps_taken += 1
+        moments = [kept.restored(n_active) for kept in self._kept]
+        self._advance(slice(n_active), *moments)
+        for kept, moment in zip(self._kept, moments, strict=True):
+            kept.keep(moment)
+
+    def _begin(self) -> None:
+        self._kept = [_EightBits(self._blocks, signed=signed) for signed in (True, False)]
+
+
+class _EightBits:
+    """A moment of each parameter of a stack, as a code of eight bits and a scale for each block; zeros at first."""
+
+    def __init__(self, blocks: Tensor, *, signed: bool) -> None:
+        self._blocks, self._book = blocks, dynamic_map(signed=signed).to(blocks.device)
+        self._codes = torch.zeros(blocks.shape, dtype=torch.uint8, device=blocks.device)
+        self._scales = torch.zeros(len(blocks), int(blocks.max()) + 1, device=blocks.device)
+
+    def restored(self, n_active: int) -> Tensor:
+        """The moments of the first ``n_active`` devices, float32."""
+        rows = slice(n_active)
+        return self._book[self._codes[rows].long()] * self._scales[rows].gather(1, self._blocks[rows])
+
+    @torch.no_grad()
+    def keep(self, moments: Tensor) -> None:
+        """Takes over the moments of the leading devices."""
+        rows = slice(len(moments))
+        blocks, scales = self._blocks[rows], torch.zeros_like(self._scales[rows])
+        self._scales[rows] = scales.scatter_reduce(1, blocks, moments.abs(), "amax")
+        units = in_units(moments, self._scales[rows].gather(1, blocks))
+        self._codes[rows] = nearest(units, self._book)
 
 
 class StackedSGD:

@@ -18,6 +18,7 @@ from emulator.learning.data.split import hold_out_of_each
 from emulator.learning.data.spread import Partition, TrainingRows, spread
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
+from emulator.learning.model.base_weights import in_precision
 from emulator.learning.model.embeddings import mean_pooled
 from emulator.learning.model.loading import FrozenModel, load_model
 from emulator.learning.model.places import locate
@@ -25,7 +26,7 @@ from emulator.learning.model.tokenizer import load_tokenizer
 from emulator.learning.objective.base import Examples, Learning
 from emulator.objective.base import Objective
 from emulator.objective.classification import Classification
-from emulator.records import Prepared
+from emulator.records import BasePrecision, Prepared
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import Head
 from emulator.shapes.convnet_catalog import builtin_convnet
@@ -42,6 +43,7 @@ def prepare(
     head: Head = "output",
     objective: Objective | None = None,
     device_fraction: float | None = None,
+    base_precision: BasePrecision = "float32",
 ) -> tuple[HostContent, Prepared]:
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
@@ -55,6 +57,7 @@ def prepare(
         head: which linear maps of a new head are trained.
         objective: what is learnt; without, classification.
         device_fraction: share of its rows that each device holds out; without, none does.
+        base_precision: what the frozen weights are stored in.
 
     Raises:
         DataError: model or data cannot be used, the rows do not have what the partition goes by, or there are fewer
@@ -72,7 +75,8 @@ def prepare(
         learning.check(examples.train, place, tokenizer)
         seed = seeds.integer("model_initialisation")
         n_outputs = objective.n_outputs(len(names))
-        return tokenizer, load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
+        frozen = load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
+        return tokenizer, in_precision(frozen, base_precision)
 
     def embeddings() -> NDArray[np.float64]:
         tokenizer, frozen = loaded()

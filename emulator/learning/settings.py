@@ -28,6 +28,8 @@ class NumericSettings:
         precision: of the frozen weights and the activations; adapters, head, loss and optimizer stay in float32. With
             ``tf32`` all numbers are kept in float32, and a GPU multiplies them with 10 bits of their fractions.
         dropout: train with the model's own dropout instead of in evaluation mode.
+        accumulation_steps: in how many passes the batch of a local step is computed.
+        checkpointing: whether layers keep their input alone, and are computed again in the backward pass.
         devices_stacked: at most so many devices share a forward and backward pass.
         eval_shard_size: rows of held-out data whose sums are added up together.
         eval_batch_size: rows in one forward pass of an evaluation.
@@ -41,6 +43,8 @@ class NumericSettings:
     threads: int = 1
     precision: Precision = "float32"
     dropout: bool = False
+    accumulation_steps: int = 1
+    checkpointing: bool = False
     devices_stacked: int = DEVICES_STACKED
     eval_shard_size: int = 256
     eval_batch_size: int = 128

@@ -11,7 +11,7 @@ import numpy as np
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.base import AdapterForm, is_whole_number
 from emulator.protocols.base import RoundProtocol
-from emulator.records import Arrays, Assignment, ClusterView, Group, RoundPlan
+from emulator.records import Arrays, Assignment, ClusterView, Group, RoundPlan, Work
 from emulator.shapes.spec import ModelSpec
 
 MOST_STEPS = 10**6
@@ -60,6 +60,8 @@ def validated(plan: RoundPlan, view: ClusterView, form: AdapterForm, policy_name
         try:
             _check_assignment(device_id, assignment, available, view.n_devices)
             form.check(assignment, view.model)
+            if view.training.savers.checkpointing:
+                _check_checkpointed(form.work(assignment, view.model))
         except ValueError as error:
             raise PlanError(f"{where}, device {_shown(device_id)}: {error}") from None
     _check_groups(plan, where)
@@ -82,6 +84,14 @@ def _check_assignment(device_id: int, assignment: Assignment, available: set[int
             raise ValueError(f"{name} must be a whole number from 1 to {MOST_STEPS}, got {_shown(value)}")
     if not _is_positive(assignment.learning_rate):
         raise ValueError(f"learning_rate must be a positive number, got {_shown(assignment.learning_rate)}")
+
+
+def _check_checkpointed(work: Work) -> None:
+    if work.quantized_layers:
+        raise ValueError(
+            f"{work.quantized_layers} layers are to keep quantized activations, and with training.checkpointing a "
+            "layer keeps none; turn one of the two off"
+        )
 
 
 def _check_groups(plan: RoundPlan, where: str) -> None:

@@ -5,6 +5,14 @@ from emulator.records.evaluations import Evaluation, EvaluationShard, OptionScor
 from emulator.records.jobs import Job, JobKey, Update
 from emulator.records.plans import ANY_DEVICE, Assignment, Group, RoundPlan
 from emulator.records.reports import ActivityKind, DeviceReport, RoundReport, Status
+from emulator.records.savers import (
+    MOMENT_BLOCK,
+    NF4_BLOCK,
+    NO_SAVERS,
+    SCALE_BLOCK,
+    BasePrecision,
+    MemorySavers,
+)
 from emulator.records.training import ADAMW, LocalOptimizer, Schedule, TrainingDefaults
 from emulator.records.views import ClusterView, Prepared
 from emulator.records.work import (
@@ -22,13 +30,18 @@ __all__ = [
     "ACTIVATION_BITS",
     "ADAMW",
     "ANY_DEVICE",
+    "MOMENT_BLOCK",
+    "NF4_BLOCK",
     "NO_ADAPTERS",
+    "NO_SAVERS",
     "QUANTIZATION_GROUP",
+    "SCALE_BLOCK",
     "ActivityKind",
     "Adapter",
     "Adapters",
     "Arrays",
     "Assignment",
+    "BasePrecision",
     "ClusterView",
     "DeviceReport",
     "Evaluation",
@@ -38,6 +51,7 @@ __all__ = [
     "JobKey",
     "LayerAdapters",
     "LocalOptimizer",
+    "MemorySavers",
     "OptionScore",
     "Predictions",
     "Prepared",

@@ -4,18 +4,21 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from emulator.records.savers import NO_SAVERS, MemorySavers
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalOptimizer:
     """How a device changes what it trains by its gradients.
 
     Attributes:
-        name: ``adamw``, or ``sgd``, whose ``momentum`` is 0 where it has none.
+        name: ``adamw``; ``adamw_8bit``, whose moments are kept in eight bits; or ``sgd``, whose ``momentum`` is 0 where
+            it has none.
         max_gradient_norm: to which gradients are clipped; None where they are not.
         proximal_mu: of the term that holds a device to where it began; 0 for none.
     """
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"
     momentum: float = 0.0
     max_gradient_norm: float | None = None
     proximal_mu: float = 0.0
@@ -55,8 +58,8 @@ class TrainingDefaults:
     """The run's settings for local training; policies take them over or deviate on purpose.
 
     ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``, and ``dropout`` whether they train with the
-    model's own dropout, whose masks take memory, and ``optimizer`` how they change what they train; the server knows
-    all of it as it sends the program.
+    model's own dropout, whose masks take memory, ``optimizer`` how they change what they train, and ``savers`` what
+    they do to need less memory; the server knows all of it as it sends the program.
     """
 
     n_steps: int
@@ -66,6 +69,7 @@ class TrainingDefaults:
     dropout: bool = False
     optimizer: LocalOptimizer = ADAMW
     schedule: Schedule = Schedule()
+    savers: MemorySavers = NO_SAVERS
 
     def in_round(self, round_index: int) -> "TrainingDefaults":
         """These settings with the learning rate of a round."""

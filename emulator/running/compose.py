@@ -40,7 +40,13 @@ from emulator.running.inputs import (
 from emulator.running.interruption import Interrupted, StopSignal
 from emulator.running.live.clock import LiveClock
 from emulator.running.live.testbed import LiveTestbed
-from emulator.running.optimizers import check_optimizers, local_optimizer, schedule_of, server_optimizer_of
+from emulator.running.optimizers import (
+    check_optimizers,
+    local_optimizer,
+    savers_of,
+    schedule_of,
+    server_optimizer_of,
+)
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
 from emulator.running.resolve import cluster_of, form_of, policy_of, priced_model
@@ -240,6 +246,7 @@ def _testbed(
             dropout=config.training.dropout,
             optimizer=local_optimizer(config),
             schedule=schedule_of(config),
+            savers=savers_of(config),
         ),
         seeds=seeds,
         facts=facts,

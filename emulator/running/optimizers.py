@@ -1,4 +1,4 @@
-"""What a run asks of optimizers, on devices and on the server, and whether its policy and its model take it."""
+"""What a run asks of optimizers, on devices and on the server, and of savers of memory, and who takes it."""
 
 from emulator.algorithms.server_optimizer import ServerOptimizer
 from emulator.config import Config
@@ -6,7 +6,7 @@ from emulator.errors import ConfigError
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path, policy_class, policy_names
 from emulator.policy.checked import is_mean
-from emulator.records import LocalOptimizer, Schedule
+from emulator.records import LocalOptimizer, MemorySavers, Schedule
 from emulator.shapes.names import ModelName
 
 
@@ -18,6 +18,15 @@ def local_optimizer(config: Config) -> LocalOptimizer:
         momentum=training.momentum,
         max_gradient_norm=training.max_gradient_norm,
         proximal_mu=training.proximal_mu,
+    )
+
+
+def savers_of(config: Config) -> MemorySavers:
+    """What devices do to need less memory."""
+    return MemorySavers(
+        base_precision=config.model.base_precision,
+        checkpointing=config.training.checkpointing,
+        accumulation_steps=config.training.accumulation_steps,
     )
 
 
@@ -54,15 +63,18 @@ def check_optimizers(config: Config, policy: Policy) -> None:
             f"server.optimizer steps to the mean of the updates, and policy {import_path(type(policy))} makes another "
             f"thing of them; leave it out, or choose one of the policies {others}, got {config.server.optimizer!r}"
         )
-    training = config.training
+    training, model = config.training, config.model
     given = {
-        "optimizer": training.optimizer != "adamw",
-        "max_gradient_norm": training.max_gradient_norm is not None,
-        "proximal_mu": training.proximal_mu > 0,
+        "training.optimizer": (training.optimizer, training.optimizer != "adamw"),
+        "training.max_gradient_norm": (training.max_gradient_norm, training.max_gradient_norm is not None),
+        "training.proximal_mu": (training.proximal_mu, training.proximal_mu > 0),
+        "training.accumulation_steps": (training.accumulation_steps, training.accumulation_steps > 1),
+        "training.checkpointing": (training.checkpointing, training.checkpointing),
+        "model.base_precision": (model.base_precision, model.base_precision != "float32"),
     }
-    asked = next((key for key, is_given in given.items() if is_given), None)
-    if asked and ModelName(config.model.train).is_convnet:
+    asked = next((key for key, (_, is_given) in given.items() if is_given), None)
+    if asked and ModelName(model.train).is_convnet:
         raise ConfigError(
-            f"training.{asked} is for transformers; model.train = {config.model.train!r} is a convnet, whose weights "
-            f"are trained by plain SGD: leave it out, got {getattr(training, asked)!r}"
+            f"{asked} is for transformers; model.train = {model.train!r} is a convnet, whose weights are trained by "
+            f"plain SGD: leave it out, got {given[asked][0]!r}"
         )

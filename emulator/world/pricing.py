@@ -19,7 +19,7 @@ class Pricing:
         self.outside_known_range: dict[str, str] = {}
         self._model = model
         self._training = training
-        self._costs = CostModel(model, training.precision, training.optimizer)
+        self._costs = CostModel(model, training.precision, training.optimizer, training.savers)
         self._memory_bytes: dict[Work, int] = {}
         self._in_known_range: dict[str, set[Work]] = {}
 
@@ -31,7 +31,7 @@ class Pricing:
         """What a device needs at the most while it computes ``work``."""
         if work not in self._memory_bytes:
             training = self._training
-            step = step_of(self._model, work, training.precision, training.optimizer)
+            step = step_of(self._model, work, training.precision, training.optimizer, training.savers)
             use = step.memory(dropout=training.dropout)
             self._memory_bytes[work] = use.total_bytes
         return self._memory_bytes[work]
@@ -43,7 +43,8 @@ class Pricing:
         checked = self._in_known_range.setdefault(profile.name, set())
         if work not in checked:
             checked.add(work)
-            if setting := outside_known_range(profile, self._model, work, self._training.precision):
+            training = self._training
+            if setting := outside_known_range(profile, self._model, work, training.precision, training.savers):
                 self.outside_known_range[profile.name] = setting
 
     def top_flop(self, whole: Work, bottom: Work) -> float:

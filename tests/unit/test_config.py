@@ -212,7 +212,7 @@ def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
         ("rounds = 2.5", r"rounds: .*valid integer, got 2\.5"),
         ("rounds = true", r"rounds: .*valid integer, got True"),
         ("seed = -1", r"seed: .*greater than or equal to 0, got -1"),
-        ("training = 3", r"training is a table of settings \(batch_size, .*\), got 3"),
+        ("training = 3", r"training is a table of settings \(accumulation_steps, batch_size, .*\), got 3"),
         ("[data]\ntest_fraction = 1.0", r"data\.test_fraction: .*less than 1, got 1\.0"),
         ('[backend]\nkind = "mpi"', r"backend\.kind: .*'ray' or 'inline' or 'live', got 'mpi'"),
         ("[backend]\nhosts = 2\ndevices_per_actor = 1", r"hosts and backend\.devices_per_actor exclude one another"),

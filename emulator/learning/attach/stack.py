@@ -32,11 +32,13 @@ class ParameterStack:
         self.trained = np.zeros((n_devices, sum(sizes)), dtype=bool)
         self._initial = np.zeros((n_devices, sum(sizes)), dtype=np.float32)
         self._device = device
+        self._written: dict[tuple[int, str], tuple[int, ...]] = {}  # the shapes in which they were
         self._leaves: dict[str, Tensor] = {}
 
     def write(self, row: int, name: str, array: NDArray[np.float32]) -> None:
         """Sets device ``row``'s parameter ``name``; all writing comes before :meth:`upload`."""
         corner = tuple(slice(size) for size in array.shape)
+        self._written[row, name] = array.shape
         self._initial[row, self._columns[name]].reshape(self.shapes[name])[corner] = array
 
     def train(self, row: int, name: str) -> None:
@@ -47,6 +49,24 @@ class ParameterStack:
         """The columns that hold the parameters ``names``, in ascending order, as an index."""
         kept = [np.arange(own.start, own.stop) for name, own in self._columns.items() if name in names]
         return uploaded(np.concatenate([np.zeros(0, np.int64), *kept]), self._device)
+
+    def blocks(self, size: int) -> NDArray[np.int64]:
+        """``(n_devices, n_parameters)``: to which block of ``size`` neighbours each parameter of a device belongs.
+
+        Blocks are those of the arrays that it trains, in its own shapes, so that they do not depend on who shares the
+        stack; they are counted from 1, and what is not trained is in block 0.
+        """
+        numbers = np.zeros(self.trained.shape, dtype=np.int64)
+        n_blocks = [0] * len(numbers)
+        for (row, name), shape in self._written.items():
+            columns = self._columns[name]
+            if not self.trained[row, columns].any():
+                continue
+            own = np.arange(int(np.prod(shape))) // size + 1 + n_blocks[row]
+            corner = tuple(slice(length) for length in shape)
+            numbers[row, columns].reshape(self.shapes[name])[corner] = own.reshape(shape)
+            n_blocks[row] = int(own[-1]) if len(own) else n_blocks[row]
+        return numbers
 
     def upload(self) -> None:
         """Makes the tensors, once everything is written."""
@@ -86,15 +106,16 @@ class ParameterStack:
         """The gradient of ``name`` of all devices, ``(n_devices, *shape)``: a view of :attr:`gradients`."""
         return self._view(self.gradients, name)
 
-    def backward(self, loss: Tensor) -> None:
-        """Writes the gradients of ``loss`` for all active devices."""
+    def backward(self, loss: Tensor, *, adds: bool = False) -> None:
+        """Writes the gradients of ``loss`` for all active devices, or ``adds`` them to what is written."""
         leaves = {name: leaf for name, leaf in self._leaves.items() if leaf.requires_grad}
         if not leaves:
             return
         gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
         for name, gradient in zip(leaves, gradients, strict=True):
             if gradient is not None:
-                self._view(self.gradients, name)[self._active].copy_(gradient)
+                written = self._view(self.gradients, name)[self._active]
+                written.add_(gradient) if adds else written.copy_(gradient)
 
     def _view(self, buffer: Tensor, name: str) -> Tensor:
         return buffer[:, self._columns[name]].view(-1, *self.shapes[name])

@@ -43,8 +43,10 @@ def _pass_transformer(host: DeviceHost, form: AdapterForm, job: Job) -> None:
     adapters.load([job.state], [job.assignment])
     rows = draw_rows(job, host.content.local_rows(job.device_id), Seeds(host.settings.run_seed))
     for step in range(job.assignment.n_steps):
-        batch = host.train_tokens.stacked_batch([rows[step]])
-        adapters.stack.backward(host.below(batch, cut).sum())
+        n_parts = min(host.settings.accumulation_steps, len(rows[step]))
+        for number in range(n_parts):
+            batch = host.train_tokens.stacked_part([rows[step]], number, n_parts)
+            adapters.stack.backward(host.below(batch, cut).sum(), adds=number > 0)
         host.on_step(step)
 
 

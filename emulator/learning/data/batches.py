@@ -1,7 +1,7 @@
 """Which examples a stack of devices sees in each step, as tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ class Batch:
     about tokens; ``before_scored (n_scored,)`` are the places of those in front of them, counted over all rows;
     ``token_types`` tell those of the second text of a pair, for models that ask for it; ``positions (rows, length)``
     are those of tokens in their own text, where several share a row; ``options`` tells of which choice each row is an
-    option. ``index`` has ``rows`` where the model computes.
+    option. ``index`` has ``rows`` where the model computes. ``n_scored (n_devices,)`` are the scored tokens of each
+    device's whole batch, where this is a part of it.
     """
 
     rows: Rows
@@ -40,6 +41,7 @@ class Batch:
     token_types: Tensor | None = None
     positions: Tensor | None = None
     options: OptionRows | None = None
+    n_scored: Tensor | None = None
 
     @property
     def device(self) -> str:
@@ -71,10 +73,31 @@ class ResidentTokens:
 
     def stacked_batch(self, rows: Sequence[Rows]) -> Batch:
         """Joins one batch of rows per device; devices with smaller batches repeat their first row at weight 0."""
+        return self._joined(rows, rows)
+
+    def stacked_part(self, rows: Sequence[Rows], number: int, n_parts: int) -> Batch:
+        """Part ``number`` of ``n_parts`` of what :meth:`stacked_batch` joins; the losses of all add up to those of it.
+
+        The parts of a device are as even as can be, the larger ones first; where it has none left, its first row stands
+        there at weight 0.
+        """
+        batch = self._joined([np.array_split(own, n_parts)[number] for own in rows], rows)
+        if self.data.scored is None:
+            return batch
+        n_scored = np.array([self.data.scored[own, 1:].sum() for own in rows])
+        return replace(batch, n_scored=uploaded(n_scored, self.device))
+
+    def _joined(self, rows: Sequence[Rows], whole: Sequence[Rows]) -> Batch:
+        """``rows`` of each device, of its ``whole`` batch, by whose size they are weighed."""
         width = max(len(own) for own in rows)
-        padded = np.stack([np.pad(own, (0, width - len(own)), constant_values=own[0]) for own in rows]).reshape(-1)
-        counts = np.array([len(own) for own in rows])[:, None]
-        weights = np.where(np.arange(width) < counts, 1 / counts, 0).astype(np.float32).reshape(-1)
+        padded = np.stack(
+            [
+                np.pad(own, (0, width - len(own)), constant_values=of[0]) if len(own) < width else own
+                for own, of in zip(rows, whole, strict=True)
+            ]
+        ).reshape(-1)
+        counts, of_whole = (np.array([len(own) for own in each])[:, None] for each in (rows, whole))
+        weights = np.where(np.arange(width) < counts, 1 / of_whole, 0).astype(np.float32).reshape(-1)
         return self.batch(padded, weights)
 
     def batch(self, rows: Rows, weights: NDArray[np.float32] | None = None) -> Batch:

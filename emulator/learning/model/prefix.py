@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from emulator.learning.data.batches import Batch, ResidentTokens
@@ -78,6 +79,8 @@ class SkippableLayers:
     Attributes:
         around: where set, ``around(layer, hidden, others)`` is entered around the forward pass of every layer;
             ``others`` is what the layer is given beside its input.
+        checkpointing: whether layers keep their input alone for the backward pass, and are computed again in it. It
+            takes the place of ``around``.
     """
 
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel) -> None:
@@ -87,6 +90,7 @@ class SkippableLayers:
         self._given: tuple[int, Tensor] | None = None
         self._wanted: int | None = None
         self.around: Around | None = None
+        self.checkpointing = False
         for index, path in enumerate(frozen.layer_paths()):
             layer: Any = model.get_submodule(path)
             layer.forward = self._skippable(index, layer.forward)
@@ -134,6 +138,12 @@ class SkippableLayers:
                     return hidden_states
                 if index == layer:
                     hidden_states = hidden
+            if self.checkpointing and torch.is_grad_enabled():
+                # Where nothing is dropped out, nothing is drawn that would have to be drawn again.
+                keeps_rng = bool(self._model.training)
+                return checkpoint(
+                    forward, hidden_states, *args, use_reentrant=False, preserve_rng_state=keeps_rng, **kwargs
+                )
             if self.around is None:
                 return forward(hidden_states, *args, **kwargs)
             with self.around(index, hidden_states, (args, kwargs)):

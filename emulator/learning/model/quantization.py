@@ -139,9 +139,9 @@ class ActivationQuantizer:
         self._parameters = {_address(parameter) for parameter in parameters}
         self._keys: Tensor
 
-    def begin_step(self, step: int, n_active: int) -> None:
-        """From now on rows are those of the first ``n_active`` devices in their local step ``step``."""
-        own = [keys[step] for keys in self._all_keys[:n_active]]
+    def begin_pass(self, step: int, n_active: int, number: int = 0, n_parts: int = 1) -> None:
+        """From now on rows are those of the first ``n_active`` devices in part ``number`` of their local ``step``."""
+        own = [np.array_split(keys[step], n_parts)[number] for keys in self._all_keys[:n_active]]
         width = max(len(keys) for keys in own)
         # Rows that fill up a smaller batch weigh nothing, so their numbers do not matter.
         rows = np.concatenate([np.resize(keys, width) for keys in own])

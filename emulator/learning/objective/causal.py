@@ -106,8 +106,10 @@ class CausalLearning(Learning):
 
     def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:
         """A device's loss is the mean over all tokens of its batch that are scored, as transformers has it."""
-        scored = _scored(batch) & (batch.weights > 0)[:, None]
-        n_scored = scored.view(n_devices, -1).sum(dim=1).clamp(min=1)
+        n_scored = batch.n_scored
+        if n_scored is None:
+            n_scored = (_scored(batch) & (batch.weights > 0)[:, None]).view(n_devices, -1).sum(dim=1)
+        n_scored = n_scored.clamp(min=1)
         n_rows, length = batch.input_ids.shape
         weights = (batch.weights > 0).float() / n_scored.repeat_interleave(n_rows // n_devices)
         assert batch.before_scored is not None

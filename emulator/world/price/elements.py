@@ -23,11 +23,14 @@ _ROTATION = 10  # of queries and keys: two products, a sum, halves that are nega
 
 def n_forward_elements(layers: Layers) -> float:
     """Elements read and written by the element-wise operations of a step's forward pass."""
-    n_layers = layers.work.forward_layers
-    n_added = sum(adapter.n_forward_elements for layer in range(n_layers) for adapter in layers.kind(layer))
-    n_elements = n_layers * _layer_forward(layers) + n_added
+    n_elements = _layers_forward(layers, range(layers.work.forward_layers))
     n_elements += _EMBEDDING_FORWARD * layers.model.hidden_size
     return layers.n_tokens * n_elements + _LOSS_FORWARD * layers.n_logits
+
+
+def n_layers_forward_elements(layers: Layers, which: range) -> float:
+    """The same, of some of the layers alone."""
+    return layers.n_tokens * _layers_forward(layers, which)
 
 
 def n_backward_elements(layers: Layers) -> float:
@@ -40,6 +43,12 @@ def n_backward_elements(layers: Layers) -> float:
     for (kind, lowest), count in kinds.items():
         n_elements += count * _layer_backward(layers, kind, lowest=lowest)
     return layers.n_tokens * n_elements + _LOSS_BACKWARD * layers.n_logits
+
+
+def _layers_forward(layers: Layers, which: range) -> float:
+    """Elements for each token of some of the layers, with the adapters that they hold."""
+    n_added = sum(adapter.n_forward_elements for layer in which for adapter in layers.kind(layer))
+    return len(which) * _layer_forward(layers) + n_added
 
 
 def _layer_forward(layers: Layers) -> float:

@@ -14,12 +14,17 @@ from emulator.world.price.layers import Layers
 
 def forward_flop(layers: Layers) -> float:
     """FLOP of the forward pass: every layer with the adapters that it holds, and the head behind the last one."""
-    model, work = layers.model, layers.work
-    matrices_flop = sum(_matrix_flop(layers, name) for name in model.matrices)
-    layers_flop = work.forward_layers * (matrices_flop + 2 * _product_flop(layers))
-    numbers = layers.numbers(range(work.forward_layers))
+    head_flop = 2.0 * _n_head_rows(layers) * n_whole_head(layers.model)
+    return layers_forward_flop(layers, range(layers.work.forward_layers)) + head_flop
+
+
+def layers_forward_flop(layers: Layers, which: range) -> float:
+    """FLOP of the forward pass through some of the layers, with the adapters that they hold."""
+    matrices_flop = sum(_matrix_flop(layers, name) for name in layers.model.matrices)
+    layers_flop = len(which) * (matrices_flop + 2 * _product_flop(layers))
+    numbers = layers.numbers(which)
     adapters_flop = layers.n_tokens * sum(number * adapter.forward_flop for adapter, number in numbers.items())
-    return layers_flop + adapters_flop + 2.0 * _n_head_rows(layers) * n_whole_head(model)
+    return layers_flop + adapters_flop
 
 
 def backward_flop(layers: Layers) -> float:

@@ -9,7 +9,7 @@ query, key, value, softmax, both norms' inputs and the 4 h of GELU's (Korthikant
 
 from collections import Counter
 
-from emulator.records import QUANTIZATION_GROUP, WorkKind
+from emulator.records import QUANTIZATION_GROUP, BasePrecision, WorkKind
 from emulator.world.price.gradient_flow import INPUT_OF
 from emulator.world.price.layers import LayerKind, Layers
 from emulator.world.price.step import FLOAT_BYTES, PLAIN_BYTES, Attention
@@ -34,13 +34,6 @@ def n_trained_parameters(layers: Layers) -> float:
         n_embeddings = model.n_embedding_parameters if layers.trains_embeddings else 0
         return n_head + n_embeddings + work.backward_layers * layers.n_layer_weights
     return n_head + layers.n_adapter_parameters(layers.differentiated)
-
-
-def n_base_parameters(layers: Layers) -> float:
-    """Embeddings, the computed layers at their kept width, and the whole head."""
-    model = layers.model
-    n_head = model.n_head_parameters + model.n_frozen_head_parameters if layers.holds_head else 0
-    return model.n_embedding_parameters + layers.work.forward_layers * layers.n_layer_weights + n_head
 
 
 def quantized_element_bytes(bits: int) -> float:
@@ -70,12 +63,32 @@ def activations_bytes(layers: Layers, precision: str, attention: Attention, drop
     """Bytes that the forward pass keeps for the backward pass."""
     if layers.work.kind is WorkKind.INFERENCE:
         return 0.0
-    n_bytes = _behind_layers_bytes(layers, precision)
+    n_bytes = behind_layers_bytes(layers, precision)
     if layers.work.backward_layers:
-        n_bytes += _layers_bytes(layers, precision, attention, dropout)
+        n_bytes += layers_bytes(layers, layers.differentiated, precision, attention, dropout)
     if layers.trains_embeddings:
         n_bytes += _embeddings_bytes(layers, dropout)
     return n_bytes
+
+
+def checkpointed_bytes(layers: Layers, precision: str, dropout: bool, stored: BasePrecision) -> float:
+    """The same, where a differentiated layer keeps its input alone.
+
+    That is float32, but in a decoder under autocast whose embeddings are stored in bfloat16.
+    """
+    if layers.work.kind is WorkKind.INFERENCE:
+        return 0.0
+    is_half = layers.model.is_decoder and stored != "float32" and precision == "amp"
+    element_bytes = PLAIN_BYTES[precision] if is_half else FLOAT_BYTES
+    n_elements = layers.n_tokens * layers.work.backward_layers * layers.model.hidden_size
+    n_bytes = behind_layers_bytes(layers, precision) + element_bytes * n_elements
+    return n_bytes + _embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
+
+
+def recomputed_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
+    """Bytes that the largest of the differentiated layers keeps while it is computed again for its backward pass."""
+    parts = (range(layer, layer + 1) for layer in layers.differentiated)
+    return max((layers_bytes(layers, part, precision, attention, dropout) for part in parts), default=0.0)
 
 
 def workspace_elements(layers: Layers, attention: Attention) -> float:
@@ -90,11 +103,11 @@ def workspace_elements(layers: Layers, attention: Attention) -> float:
     return max(model.hidden_size + 3 * layers.heads + scores, model.hidden_size + n_channels)
 
 
-def _layers_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
-    """Bytes that the differentiated layers keep for the backward pass; there is at least one."""
+def layers_bytes(layers: Layers, which: range, precision: str, attention: Attention, dropout: bool) -> float:
+    """Bytes that some of the differentiated layers, at least one, keep for the backward pass."""
     model, work = layers.model, layers.work
     end_quantized = layers.first + min(work.quantized_layers, work.backward_layers)
-    kinds = Counter((layers.kind(each), each == layers.first, each < end_quantized) for each in layers.differentiated)
+    kinds = Counter((layers.kind(each), each == layers.first, each < end_quantized) for each in which)
     n_bytes = 0.0
     for (kind, lowest, is_quantized), count in kinds.items():
         kept = _kept_bytes(layers, kind, precision, attention, lowest=lowest, dropout=dropout)
@@ -102,16 +115,16 @@ def _layers_bytes(layers: Layers, precision: str, attention: Attention, dropout:
     n_statistics: float = 2 if model.is_decoder else 4  # one per RMS norm; mean and deviation per layer norm
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
-    n_bytes += work.backward_layers * n_statistics * FLOAT_BYTES
-    numbers = layers.numbers(layers.differentiated)
+    n_bytes += len(which) * n_statistics * FLOAT_BYTES
+    numbers = layers.numbers(which)
     n_bytes += PLAIN_BYTES[precision] * sum(number * adapter.n_kept for adapter, number in numbers.items())
     if model.is_decoder and layers.is_whole:
-        n_bytes += work.backward_layers * 2 * model.hidden_size * PLAIN_BYTES[precision]  # for the norms' weights
+        n_bytes += len(which) * 2 * model.hidden_size * PLAIN_BYTES[precision]  # for the norms' weights
     if dropout and not model.is_decoder:
         n_masked = 2.0 * model.hidden_size  # behind the output map and the feed-forward part
         if attention == "eager":
             n_masked += layers.scores
-        n_bytes += work.backward_layers * n_masked
+        n_bytes += len(which) * n_masked
     return layers.n_tokens * n_bytes
 
 
@@ -167,7 +180,7 @@ def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
     return layers.n_tokens * token_bytes
 
 
-def _behind_layers_bytes(layers: Layers, precision: str) -> float:
+def behind_layers_bytes(layers: Layers, precision: str) -> float:
     """Bytes that a decoder's last norm, the head and the loss over a vocabulary keep."""
     if not layers.holds_head:
         return 0.0

@@ -1,12 +1,14 @@
 """Whether a device's profile is known for a piece of work, or its price is an extrapolation."""
 
 from device_profiles.records import DeviceProfile
-from emulator.records import Work
+from emulator.records import NO_SAVERS, MemorySavers, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step_kinds import step_of
 
 
-def outside_known_range(profile: DeviceProfile, model: ModelSpec, work: Work, precision: str) -> str | None:
+def outside_known_range(
+    profile: DeviceProfile, model: ModelSpec, work: Work, precision: str, savers: MemorySavers = NO_SAVERS
+) -> str | None:
     """The first setting that lies outside the range in which ``profile`` is known, and that range; None inside it.
 
     A profile that states no range is known nowhere.
@@ -18,4 +20,6 @@ def outside_known_range(profile: DeviceProfile, model: ModelSpec, work: Work, pr
         return f"{work.kind.value}, known for {', '.join(known.kinds)}"
     if precision not in known.precisions:
         return f"{precision}, known for {', '.join(known.precisions)}"
-    return step_of(model, work, precision).outside(known)
+    if savers.base_precision != "float32":
+        return f"frozen weights in {savers.base_precision}, known for float32"
+    return step_of(model, work, precision, savers=savers).outside(known)

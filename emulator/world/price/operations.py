@@ -32,10 +32,14 @@ _OUTSIDE_FORWARD, _OUTSIDE_BACKWARD = 12, 6  # embeddings, mask, head and loss
 
 def n_forward_operations(layers: Layers) -> int:
     """Operations of a step's forward pass."""
-    n_layers = layers.work.forward_layers
+    return _OUTSIDE_FORWARD + n_layers_forward_operations(layers, range(layers.work.forward_layers))
+
+
+def n_layers_forward_operations(layers: Layers, which: range) -> int:
+    """The same, of some of the layers alone."""
     per_layer = (_DECODER if layers.model.is_decoder else _ENCODER).forward
-    n_added = sum(adapter.n_forward_operations for layer in range(n_layers) for adapter in layers.kind(layer))
-    return _OUTSIDE_FORWARD + n_layers * per_layer + n_added
+    n_added = sum(adapter.n_forward_operations for layer in which for adapter in layers.kind(layer))
+    return len(which) * per_layer + n_added
 
 
 def n_backward_operations(layers: Layers) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, PowerMode
-from emulator.records import Work, WorkKind
+from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
@@ -47,6 +47,8 @@ class StepPrice:
     model: ModelSpec
     work: Work
     precision: str
+    optimizer: LocalOptimizer
+    savers: MemorySavers
     demand: StepDemand
     time: StepTime
     step_s: Band
@@ -79,13 +81,21 @@ class StepPrice:
 
 
 def price_step(
-    profile: DeviceProfile, mode: PowerMode, model: ModelSpec, work: Work, precision: str, *, dropout: bool = False
+    profile: DeviceProfile,
+    mode: PowerMode,
+    model: ModelSpec,
+    work: Work,
+    precision: str,
+    *,
+    dropout: bool = False,
+    optimizer: LocalOptimizer = ADAMW,
+    savers: MemorySavers = NO_SAVERS,
 ) -> StepPrice:
     """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes.
 
     ``dropout`` says whether the layers drop out, which takes memory.
     """
-    step = step_of(model, work, precision)
+    step = step_of(model, work, precision, optimizer, savers)
     demand = step.demand()
     time = step_time(demand, mode, precision)
     slow, fast = _extremes(profile, mode, precision)
@@ -102,6 +112,8 @@ def price_step(
         model=model,
         work=work,
         precision=precision,
+        optimizer=optimizer,
+        savers=savers,
         demand=demand,
         time=time,
         step_s=Band(time.step_s, fastest_s, slowest_s),
@@ -110,7 +122,7 @@ def price_step(
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
         download_bytes=round(_BYTES_PER_PARAMETER * n_received),
         upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
-        outside=outside_known_range(profile, model, work, precision),
+        outside=outside_known_range(profile, model, work, precision, savers),
         figures=_figures(profile, mode, precision),
     )
 

@@ -1,11 +1,12 @@
 """What a local step asks of a device: the contract that each kind of model fulfils, and the figures it gives."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from device_profiles.records import KnownRange
-from emulator.records import ADAMW, LocalOptimizer, Work
+from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
 from emulator.shapes.spec import ModelSpec
 
 Attention = Literal["eager", "sdpa"]
@@ -40,7 +41,9 @@ class StepDemand:
 
     ``forward_bytes`` and ``backward_bytes`` are weights and their gradients that pass through memory while the device
     computes; ``forward_element_bytes`` and ``backward_element_bytes`` what element-wise operations read and write;
-    ``quantization_bytes`` (once in each direction) and ``optimizer_bytes`` pass while it does nothing else.
+    ``quantization_bytes`` (once in each direction), ``forward_conversion_bytes`` and ``backward_conversion_bytes`` (of
+    weights that are stored in another type than they are computed with) and ``optimizer_bytes`` pass while it does
+    nothing else.
     """
 
     forward_flop: float
@@ -53,6 +56,8 @@ class StepDemand:
     backward_element_bytes: float
     quantization_bytes: float
     optimizer_bytes: float
+    forward_conversion_bytes: float = 0.0
+    backward_conversion_bytes: float = 0.0
 
     @property
     def forward(self) -> "PassDemand":
@@ -63,6 +68,14 @@ class StepDemand:
         return PassDemand(
             self.backward_flop, self.backward_bytes, self.backward_element_bytes, self.n_backward_operations
         )
+
+
+def total_demand(passes: Sequence[StepDemand]) -> StepDemand:
+    """What several passes, at least one, ask for together, one after another."""
+    if len(passes) == 1:
+        return passes[0]
+    total: Any = {each.name: sum(getattr(one, each.name) for one in passes) for each in fields(StepDemand)}
+    return StepDemand(**total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +154,10 @@ class Step(ABC):
 
 @dataclass(frozen=True)
 class ModelStep(Step):
-    """A step, by the model and the work that it belongs to, and by what changes the parameters."""
+    """A step, by the model and the work that it belongs to, and by what changes parameters and saves memory."""
 
     model: ModelSpec
     work: Work
     precision: str = "fp32"
     optimizer: LocalOptimizer = ADAMW
+    savers: MemorySavers = NO_SAVERS

@@ -6,7 +6,8 @@ of the rate that a device's profile gives for whole training steps, unless its l
 A pass takes as long as the slowest of three things that run side by side: the arithmetic, at the profile's rate;
 reading each weight once, at the memory's bandwidth; and dispatching the operations one by one, at the profile's time
 for each. The last two matter for steps of few tokens, where time stops shrinking with the batch (a roofline with a
-floor). To this come, one after another, what quantization and the optimizer move through memory, and the overhead.
+floor). To this come, one after another, what quantization, the conversion of weights and the optimizer move through
+memory, and the overhead, once a step in however many passes its batch is computed.
 
 That is the law ``roofline``, of profiles whose rates are known for whole steps. Where steps of many shapes were timed,
 two others tell more. Both take the rate for that of matrix products alone, and let what element-wise operations touch
@@ -17,7 +18,7 @@ pass through the memory beside the weights. With ``in_turn``, of a CPU, all thre
 from dataclasses import dataclass
 
 from device_profiles.records import PowerMode, StepLaw
-from emulator.records import ADAMW, LocalOptimizer, Work
+from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step import PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
@@ -68,9 +69,16 @@ class StepTime:
 class CostModel:
     """Prices work on one model in one precision (``fp32`` or ``amp``); remembers what it has counted."""
 
-    def __init__(self, model: ModelSpec, precision: str, optimizer: LocalOptimizer = ADAMW) -> None:
+    def __init__(
+        self,
+        model: ModelSpec,
+        precision: str,
+        optimizer: LocalOptimizer = ADAMW,
+        savers: MemorySavers = NO_SAVERS,
+    ) -> None:
         self._model = model
         self._optimizer = optimizer
+        self._savers = savers
         self._precision = precision
         self._counted: dict[Work, StepDemand] = {}
 
@@ -80,7 +88,8 @@ class CostModel:
         if demand is None:
             if len(self._counted) >= _MAX_CACHED:
                 self._counted.clear()
-            demand = self._counted[work] = step_of(self._model, work, self._precision, self._optimizer).demand()
+            step = step_of(self._model, work, self._precision, self._optimizer, self._savers)
+            demand = self._counted[work] = step.demand()
         time = step_time(demand, mode, self._precision)
         n_steps = work.n_steps
         return ComputeCost(
@@ -99,10 +108,11 @@ def price(model: ModelSpec, work: Work, mode: PowerMode, precision: str) -> Comp
 def step_time(demand: StepDemand, mode: PowerMode, precision: str) -> StepTime:
     """The seconds that ``demand`` takes in ``mode``."""
     bandwidth = mode.memory_bytes_per_s
-    quantization_s = demand.quantization_bytes / bandwidth
+    forward_s = (demand.quantization_bytes + demand.forward_conversion_bytes) / bandwidth
+    backward_s = (demand.quantization_bytes + demand.backward_conversion_bytes) / bandwidth
     return StepTime(
-        forward_s=pass_time(demand.forward, mode, precision).together_s(mode.step_law) + quantization_s,
-        backward_s=pass_time(demand.backward, mode, precision).together_s(mode.step_law) + quantization_s,
+        forward_s=pass_time(demand.forward, mode, precision).together_s(mode.step_law) + forward_s,
+        backward_s=pass_time(demand.backward, mode, precision).together_s(mode.step_law) + backward_s,
         overhead_s=mode.step_overhead_s + demand.optimizer_bytes / bandwidth,
     )
 

@@ -1,10 +1,11 @@
 """A step of a transformer, with the adapters of whatever form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from device_profiles.records import KnownRange
 from emulator.records import WorkKind
 from emulator.world.price import elements, flop, kept, operations
+from emulator.world.price.base_weights import BaseWeights
 from emulator.world.price.layers import Layers
 from emulator.world.price.optimizer import held_bytes, moved_bytes
 from emulator.world.price.step import (
@@ -18,6 +19,7 @@ from emulator.world.price.step import (
     MemoryUse,
     ModelStep,
     StepDemand,
+    total_demand,
 )
 
 
@@ -46,45 +48,112 @@ class TransformerStep(ModelStep):
         return self.n_trained_parameters + self.layers.n_adapter_parameters(range(self.layers.first))
 
     def demand(self) -> StepDemand:
-        layers, work, precision = self.layers, self.work, self.precision
-        n_layer = layers.n_layer_weights
-        n_head = flop.n_whole_head(self.model) if layers.holds_head else 0
-        n_trained = self.n_trained_parameters
-        backward_bytes = 0.0
-        if work.kind is not WorkKind.INFERENCE:
-            backward_bytes = BACKWARD_WEIGHT_BYTES[precision] * (work.backward_layers * n_layer + n_head)
-            backward_bytes += FLOAT_BYTES * n_trained * layers.is_whole
-        return StepDemand(
-            forward_flop=self.forward_flop,
-            backward_flop=self.backward_flop,
-            forward_bytes=FORWARD_WEIGHT_BYTES[precision] * (work.forward_layers * n_layer + n_head),
-            backward_bytes=backward_bytes,
-            n_forward_operations=operations.n_forward_operations(layers),
-            n_backward_operations=operations.n_backward_operations(layers),
-            forward_element_bytes=ELEMENT_BYTES[precision] * elements.n_forward_elements(layers),
-            backward_element_bytes=ELEMENT_BYTES[precision] * elements.n_backward_elements(layers),
-            quantization_bytes=kept.quantized_bytes(layers, precision),
-            optimizer_bytes=moved_bytes(self.optimizer) * n_trained,
-        )
+        sizes = self.savers.pass_sizes(self.work.batch_size)
+        passes = [self._of_examples(size)._pass_demand() for size in sizes]
+        optimizer_bytes = moved_bytes(self.optimizer, len(sizes)) * self.n_trained_parameters
+        return replace(total_demand(passes), optimizer_bytes=optimizer_bytes)
 
     def memory(self, *, attention: Attention = "eager", dropout: bool = False) -> MemoryUse:
-        layers = self.layers
-        n_weights = kept.n_base_parameters(layers) + layers.n_adapter_parameters(range(self.work.forward_layers))
-        activations_bytes = kept.activations_bytes(layers, self.precision, attention, dropout)
-        workspace_bytes = layers.n_tokens * kept.workspace_elements(layers, attention) * PLAIN_BYTES[self.precision]
+        largest = self._of_examples(self.savers.pass_sizes(self.work.batch_size)[0])
+        n_adapters = self.layers.n_adapter_parameters(range(self.work.forward_layers))
+        activations_bytes, workspace_bytes, most_kept_bytes = largest._pass_bytes(attention, dropout)
         return MemoryUse(
-            weights_bytes=round(FLOAT_BYTES * n_weights),
+            weights_bytes=round(self._base.held_bytes + FLOAT_BYTES * n_adapters),
             activations_bytes=round(activations_bytes),
             optimizer_bytes=round(held_bytes(self.optimizer) * self.n_trained_parameters),
-            workspace_bytes=round(max(workspace_bytes, kept.loss_workspace_bytes(layers))),
-            allocator_bytes=round(ALLOCATOR_FRACTION * activations_bytes),
+            workspace_bytes=round(workspace_bytes),
+            allocator_bytes=round(ALLOCATOR_FRACTION * most_kept_bytes),
         )
 
+    def _of_examples(self, n_examples: int) -> "TransformerStep":
+        """A step of so many examples, computed in one pass."""
+        if n_examples == self.work.batch_size and self.savers.accumulation_steps == 1:
+            return self
+        work = replace(self.work, batch_size=n_examples)
+        return replace(self, work=work, savers=replace(self.savers, accumulation_steps=1))
+
+    @property
+    def _base(self) -> BaseWeights:
+        return BaseWeights(self.layers, self.precision, self.savers.base_precision)
+
+    def _pass_demand(self) -> StepDemand:
+        """What one forward and backward pass asks for; the optimizer is left out."""
+        layers, precision, base = self.layers, self.precision, self._base
+        computed = range(self.work.forward_layers)
+        conversion = base.conversion(computed, with_head=True)
+        forward = StepDemand(
+            forward_flop=self.forward_flop + conversion.flop,
+            backward_flop=0.0,
+            forward_bytes=base.read_bytes(computed, FORWARD_WEIGHT_BYTES[precision], with_head=True),
+            backward_bytes=0.0,
+            n_forward_operations=operations.n_forward_operations(layers) + conversion.n_operations,
+            n_backward_operations=0,
+            forward_element_bytes=ELEMENT_BYTES[precision] * elements.n_forward_elements(layers),
+            backward_element_bytes=0.0,
+            quantization_bytes=0.0,
+            optimizer_bytes=0.0,
+            forward_conversion_bytes=conversion.n_bytes,
+        )
+        return forward if self.work.kind is WorkKind.INFERENCE else self._with_backward(forward)
+
+    def _with_backward(self, forward: StepDemand) -> StepDemand:
+        layers, precision, base, which = self.layers, self.precision, self._base, self.layers.differentiated
+        conversion = base.conversion(which, with_head=True)
+        backward_bytes = base.read_bytes(which, BACKWARD_WEIGHT_BYTES[precision], with_head=True)
+        demand = replace(
+            forward,
+            backward_flop=self.backward_flop + conversion.flop,
+            backward_bytes=backward_bytes + FLOAT_BYTES * self.n_trained_parameters * layers.is_whole,
+            n_backward_operations=operations.n_backward_operations(layers) + conversion.n_operations,
+            backward_element_bytes=ELEMENT_BYTES[precision] * elements.n_backward_elements(layers),
+            quantization_bytes=kept.quantized_bytes(layers, precision),
+            backward_conversion_bytes=conversion.n_bytes,
+        )
+        return self._with_recomputation(demand) if self.savers.checkpointing else demand
+
+    def _with_recomputation(self, demand: StepDemand) -> StepDemand:
+        """With the forward pass through the differentiated layers, which checkpointing computes once more."""
+        layers, precision, base, which = self.layers, self.precision, self._base, self.layers.differentiated
+        again = base.conversion(which, with_head=False)
+        read_bytes = base.read_bytes(which, FORWARD_WEIGHT_BYTES[precision], with_head=False)
+        n_elements = elements.n_layers_forward_elements(layers, which)
+        return replace(
+            demand,
+            backward_flop=demand.backward_flop + flop.layers_forward_flop(layers, which) + again.flop,
+            backward_bytes=demand.backward_bytes + read_bytes,
+            n_backward_operations=demand.n_backward_operations
+            + operations.n_layers_forward_operations(layers, which)
+            + again.n_operations,
+            backward_element_bytes=demand.backward_element_bytes + ELEMENT_BYTES[precision] * n_elements,
+            backward_conversion_bytes=demand.backward_conversion_bytes + again.n_bytes,
+        )
+
+    def _pass_bytes(self, attention: Attention, dropout: bool) -> tuple[float, float, float]:
+        """What a pass keeps from its forward for its backward pass; what it needs beside; the most it ever keeps.
+
+        With checkpointing the latter is reached in the backward pass: there a layer is whole again, while what the head
+        and the loss kept is gone.
+        """
+        layers, precision, base = self.layers, self.precision, self._base
+        layer_bytes = layers.n_tokens * kept.workspace_elements(layers, attention) * PLAIN_BYTES[precision]
+        layer_bytes += base.converted_bytes
+        loss_bytes = kept.loss_workspace_bytes(layers) + base.converted_head_bytes
+        if not (self.savers.checkpointing and self.work.backward_layers):
+            kept_bytes = kept.activations_bytes(layers, precision, attention, dropout)
+            return kept_bytes, max(layer_bytes, loss_bytes), kept_bytes
+        kept_bytes = kept.checkpointed_bytes(layers, precision, dropout, base.stored)
+        recomputed_bytes = kept.recomputed_bytes(layers, precision, attention, dropout)
+        gone_bytes = kept.behind_layers_bytes(layers, precision)
+        workspace_bytes = max(loss_bytes, recomputed_bytes + layer_bytes - gone_bytes)
+        return kept_bytes, workspace_bytes, kept_bytes + max(0.0, recomputed_bytes - gone_bytes)
+
     def outside(self, known: KnownRange) -> str | None:
-        work, model, n_tokens = self.work, self.model, self.layers.n_tokens
+        work, model = self.work, self.model
+        n_examples = self.savers.pass_sizes(work.batch_size)[0]
+        n_tokens = n_examples * work.seq_len
         if not known.min_step_tokens <= n_tokens <= known.max_step_tokens:
             return (
-                f"batch {work.batch_size} x length {work.seq_len} = {n_tokens} tokens a step, known from "
+                f"batch {n_examples} x length {work.seq_len} = {n_tokens} tokens a step, known from "
                 f"{known.min_step_tokens} to {known.max_step_tokens}"
             )
         if not known.min_model_parameters <= model.n_parameters <= known.max_model_parameters:

@@ -79,6 +79,16 @@ def test_runs_of_a_seed_share_their_content_and_all_runs_of_a_model_its_weights(
     assert twin.settings == first.settings != other.settings
 
 
+def test_weights_that_are_stored_in_another_precision_are_others() -> None:
+    loaded, host = Loaded(), FakeHost("a")
+    whole, _ = loaded.of(batch_run(seed=0), host)
+    low, _ = loaded.of(batch_run(seed=0, model__base_precision="nf4"), host)
+
+    assert whole.weights is not low.weights
+    assert whole.content is not low.content
+    assert [call[3] for call in host.calls] == [True, True]
+
+
 def test_weights_of_a_call_that_failed_are_not_shared() -> None:
     loaded = Loaded()
     cause = DataError("there is no such file")

@@ -10,7 +10,8 @@ import pytest
 import device_profiles
 from emulator.cli.price import PriceRequest, priced, show_price
 from emulator.errors import ConfigError
-from emulator.records import WorkKind
+from emulator.records import LocalOptimizer, MemorySavers, WorkKind
+from emulator.world.price.step_kinds import step_of
 
 REQUEST = PriceRequest(
     device="jetson_tx2",
@@ -91,6 +92,10 @@ def test_options_become_work(changes: dict[str, Any], work: dict[str, Any]) -> N
         ({"targets": "mlp_gate"}, "--targets takes qv, all, or names of roberta-base's matrices"),
         ({"depth": 2, "quantized_layers": 3}, "--quantized-layers must be between 0 and the depth of 2, got 3"),
         ({"activation_bits": 5}, "--activation-bits must be 4 or 8, got 5"),
+        ({"accumulation_steps": 0}, "--accumulation-steps must be at least 1, got 0"),
+        ({"checkpointing": True, "quantized_layers": 3}, "--checkpointing keeps no activations .* got 3"),
+        ({"response": 3}, "roberta-base is a roberta model, which gives no next word"),
+        ({"response": 129}, "--response must be between 1 and the 128 tokens of an example, got 129"),
         ({"full_finetune": True, "inference": True}, "--full-finetune and --inference exclude one another"),
     ],
 )
@@ -132,9 +137,41 @@ def test_of_a_network_the_part_below_the_cut_is_priced() -> None:
     assert (found.work.forward_layers, found.work.kind) == (5, WorkKind.WEIGHTS)
     assert found.download_bytes == found.upload_bytes == 4 * 2_251_584
     show_price(replace(REQUEST, model="alexnet", batch=64), as_json=False)
-    for changes in ({"depth": 3}, {"quantized_layers": 3}, {"cut": 3}, {"width": 0.3}, {"dropout": True}):
+    for changes in (
+        {"depth": 3},
+        {"quantized_layers": 3},
+        {"cut": 3},
+        {"width": 0.3},
+        {"dropout": True},
+        {"checkpointing": True},
+    ):
         with pytest.raises(ConfigError, match=r"is for transformers, got [3T0]"):
             priced(replace(REQUEST, model="alexnet", **changes))
+
+
+def test_savers_of_memory_are_priced_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = replace(REQUEST, base_precision="nf4", checkpointing=True, accumulation_steps=4, optimizer="adamw_8bit")
+    savers = MemorySavers(base_precision="nf4", checkpointing=True, accumulation_steps=4)
+    price, plain = priced(asked), priced(REQUEST)
+    step = step_of(price.model, price.work, "fp32", LocalOptimizer(name="adamw_8bit"), savers)
+    assert price.memory == step.memory()
+    assert price.memory.total_bytes < plain.memory.total_bytes
+    assert price.step_s.value > plain.step_s.value
+    show_price(asked, as_json=False)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "frozen weights in nf4, checkpointing, in 4 passes" in told
+    assert "frozen weights in nf4, known for float32" in told
+    assert "two moments of 8 bits" in told
+    show_price(asked, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["base_precision"], found["checkpointing"], found["accumulation_steps"]) == ("nf4", True, 4)
+
+
+def test_a_causal_language_model_pays_for_the_words_that_it_learns_to_say() -> None:
+    short, long = (priced(replace(REQUEST, model="llama-160m", response=n)) for n in (10, 20))
+    logits = 8 * 10 * 32000
+    # of a logit its share is kept, with three indices of its token
+    assert long.memory.activations_bytes - short.memory.activations_bytes == 4 * logits + 3 * 8 * 80
 
 
 def test_masks_of_dropout_are_kept() -> None:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from emulator.errors import DataError
 from emulator.learning.data.spread import Partition, Scheme
 from emulator.learning.host import HostContent
+from emulator.learning.model.base_weights import in_precision
 from emulator.learning.prepare import DataSource, prepare
 from emulator.records import Prepared
 from tests.unit.learning.tiny_models import save_tiny_model
@@ -61,6 +62,18 @@ def test_every_device_holds_its_part_in_one_run_of_rows(folder: Path) -> None:
         own = content.train.labels[content.local_rows(device)]
         assert np.bincount(own, minlength=3).tolist() == ready.label_histograms[device].tolist()
         assert len(own) == ready.n_examples[device]
+
+
+def test_hosts_are_given_weights_as_devices_restore_them_and_so_is_a_form_that_starts_from_them(folder: Path) -> None:
+    whole, _ = prepared(folder)
+    low, _ = prepared(folder, base_precision="nf4")
+    expected = in_precision(whole.model, "nf4")
+    for name, array in expected.arrays.items():
+        assert np.array_equal(low.model.arrays[name], array)
+    site = (0, "query")
+    [weight] = low.model.weights([site]).values()
+    assert np.array_equal(weight, expected.weights([site])[site])
+    assert not np.array_equal(weight, whole.model.weights([site])[site])
 
 
 def test_texts_and_labels_stay_together(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from emulator.errors import AggregationError, PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.policy.validation import aggregated, check_form, validated
-from emulator.records import ClusterView, Group, RoundPlan, TrainingDefaults
+from emulator.records import ClusterView, Group, MemorySavers, RoundPlan, TrainingDefaults
 from emulator.testing import tiny_model
 
 FORM = LoraForm(ranks=(2, 3, 4, 5))
@@ -133,6 +133,14 @@ def test_groups_must_divide_the_cohort(groups: Any, message: str) -> None:
         validated(plan(0, 1, groups=groups), VIEW, FORM, "mine:Mine")
 
     assert str(caught.value) == f"mine:Mine, {message}"
+
+
+def test_quantized_activations_are_refused_where_a_layer_keeps_none() -> None:
+    view = replace(VIEW, training=replace(VIEW.training, savers=MemorySavers(checkpointing=True)))
+    assert validated(plan(0, 1), view, FORM, "mine") == plan(0, 1)
+    with pytest.raises(PlanError, match=r"mine, round 7, device 1: 2 layers .* with training.checkpointing a layer"):
+        validated(plan(1, quantized_layers=2), view, FORM, "mine")
+    assert validated(plan(1, quantized_layers=2), VIEW, FORM, "mine") == plan(1, quantized_layers=2)
 
 
 def test_groups_that_divide_the_cohort_are_kept() -> None:

@@ -97,6 +97,9 @@ def test_without_training_the_data_do_not_matter() -> None:
         ((*NETWORK, "training.optimizer=sgd"), r"training.optimizer is for transformers; .*'builtin:cnn' is a convnet"),
         ((*NETWORK, "training.proximal_mu=0.1"), r"training.proximal_mu is for transformers"),
         ((*NETWORK, "training.max_gradient_norm=1"), r"training.max_gradient_norm is for transformers"),
+        ((*NETWORK, "training.accumulation_steps=2"), r"training.accumulation_steps is for transformers; .*got 2"),
+        ((*NETWORK, "training.checkpointing=true"), r"training.checkpointing is for transformers; .*got True"),
+        ((*NETWORK, "model.base_precision=nf4"), r"model.base_precision is for transformers; .*got 'nf4'"),
     ],
 )
 def test_optimizers_that_policy_or_model_do_not_take_are_refused(settings: tuple[str, ...], message: str) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from emulator.learning.data.batches import make_batch
 from emulator.learning.data.tokens import TokenData
+from emulator.learning.model.base_weights import StoredWeight, stored
 from emulator.learning.objective.causal import CausalLearning
 from emulator.objective.causal import Causal
-from emulator.records import Adapter, Work, WorkKind
+from emulator.records import NO_SAVERS, Adapter, BasePrecision, MemorySavers, Work, WorkKind
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.spec import ModelSpec
 
@@ -143,13 +146,26 @@ def run_step(
     return _probed(model, lambda: model(**inputs).loss)
 
 
-def run_causal_step(config: Mapping[str, Any], work: Work, response_len: int, attention: str) -> Probe:
-    """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row."""
+def run_causal_step(
+    config: Mapping[str, Any],
+    work: Work,
+    response_len: int,
+    attention: str,
+    savers: MemorySavers = NO_SAVERS,
+    precision: str = "fp32",
+) -> Probe:
+    """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row.
+
+    With ``amp`` the forward pass is that of autocast to bfloat16, which CPUs have.
+    """
     torch.manual_seed(0)
     torch_config = AutoConfig.for_model(**config)
-    model = AutoModelForCausalLM.from_config(torch_config, attn_implementation=attention)
+    model: Any = AutoModelForCausalLM.from_config(torch_config, attn_implementation=attention)
     model.requires_grad_(False)
+    _store(model, savers, precision)
     _attach_lora(model, work)
+    if savers.checkpointing:
+        _checkpoint(model)
     learning = CausalLearning(Causal())
     learning.fit(model)
     ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
@@ -164,10 +180,76 @@ def run_causal_step(config: Mapping[str, Any], work: Work, response_len: int, at
     batch = make_batch(np.arange(work.batch_size), tokens, "cpu", weights)
 
     def loss() -> torch.Tensor:
-        logits = learning.logits(lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, batch)
-        return learning.losses(logits, batch, 1).sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
+            logits = learning.logits(lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, batch)
+        return learning.losses(logits.float(), batch, 1).sum()
 
     return _probed(model, loss)
+
+
+class _Converted(torch.autograd.Function):
+    """``W x`` with a weight that is restored for each product, as QLoRA's kernels do, and never kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: StoredWeight) -> torch.Tensor:
+        ctx.weight = weight
+        return x @ weight.restored().to(x.dtype).T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0] @ ctx.weight.restored().to(gradients[0].dtype), None
+
+
+_converted: Any = _Converted.apply
+
+
+class _ConvertedLinear(nn.Linear):
+    """A frozen map whose weight is stored in few bits."""
+
+    def __init__(self, linear: nn.Linear, precision: BasePrecision, is_half: bool) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.stored, self.is_half = stored(linear.weight.detach(), precision), is_half
+        del self.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = _converted(x.bfloat16() if self.is_half else x, self.stored)
+        return y
+
+
+class _Float(nn.Module):
+    """Gives in float32 what ``module``, stored in bfloat16, gives."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.module(x).float()
+        return y
+
+
+def _store(model: Any, savers: MemorySavers, precision: str) -> None:
+    """Stores the weights of a decoder in few bits: matrices of layers so, the rest in bfloat16."""
+    stores = savers.base_precision
+    if stores == "float32":
+        return
+    is_half = precision == "amp"
+    if stores != "bfloat16" or not is_half:
+        head = model.get_output_embeddings()
+        for path, module in list(model.named_modules()):
+            if isinstance(module, nn.Linear):
+                own = "bfloat16" if module is head else stores
+                if module is not head or not is_half:
+                    put(model, path, _ConvertedLinear(module, own, is_half))
+    model.bfloat16()
+    if not is_half:
+        put(model, "model.embed_tokens", _Float(model.model.embed_tokens))
+
+
+def _checkpoint(model: Any) -> None:
+    model.config.use_cache = False  # a layer that is computed again would add to it once more
+    for layer in model.model.layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def _probed(model: Any, forward_pass: Callable[[], torch.Tensor]) -> Probe:

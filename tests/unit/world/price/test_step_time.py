@@ -11,7 +11,7 @@ import pytest
 from device_profiles.catalog import load_profile
 from device_profiles.records import PowerMode, StepLaw
 from emulator.forms.lora import low_rank_adapters
-from emulator.records import NO_ADAPTERS, LocalOptimizer, Work, WorkKind
+from emulator.records import NO_ADAPTERS, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.shapes.catalog import model_spec, model_spec_from_config
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.layers import Layers
@@ -172,9 +172,9 @@ def test_quantizing_costs_a_pass_over_the_kept_activations_each_way() -> None:
 def test_work_is_counted_once_however_often_it_is_priced(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[Work] = []
 
-    def counting(model: ModelSpec, work: Work, precision: str, optimizer: LocalOptimizer) -> Step:
+    def counting(model: ModelSpec, work: Work, precision: str, optimizer: LocalOptimizer, savers: MemorySavers) -> Step:
         counted.append(work)
-        return step_of(model, work, precision, optimizer)
+        return step_of(model, work, precision, optimizer, savers)
 
     monkeypatch.setattr("emulator.world.price.step_time.step_of", counting)
     costs, works = CostModel(ROBERTA, "fp32"), [lora(depth) for depth in range(13)]
