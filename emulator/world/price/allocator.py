@@ -162,7 +162,8 @@ class GlibcAllocator(Allocator):
     least chunk, so the hole that a tensor left does not fit the next one of its size. And what it cuts off for
     alignment, a chunk of 48 bytes, goes to lists of small chunks that never join with their neighbours while they are
     in use or in the thread's cache: there the small objects lie that PyTorch makes beside each tensor, and keep holes
-    apart. Of these, one is counted for each tensor.
+    apart. Two are counted for each tensor, one in front of it and one behind, by which a dozen settings were met best
+    (2.0 % in the mean; 3.2 % with one).
     """
 
     _PAGE, _TOP_PAD, _LEAST, _GRAIN, _ALIGNMENT = 4 * _KIB, 128 * _KIB, 32, 16, 64
@@ -178,14 +179,14 @@ class GlibcAllocator(Allocator):
         self._threshold, self._trim_threshold = self._FIRST_THRESHOLD, self._FIRST_THRESHOLD
         self._holes = _Holes()
         self._used: dict[int, int] = {}
-        self._objects: dict[int, int] = {}
+        self._objects: dict[int, tuple[int, int]] = {}
         self._cached: dict[int, list[int]] = {}
         self._fast: dict[int, list[int]] = {}
         self._top = self._heap_end = 0  # from the one to the other, the heap is unused
         self._next_mapped = self._MAPPED_FROM
 
     def allocate(self, n_bytes: int) -> int:
-        beside = self._small(self._OBJECT_BYTES)
+        before = self._small(self._OBJECT_BYTES)
         size = self._chunk_bytes(n_bytes)
         address, found = self._chunk(size + self._ALIGNMENT + self._LEAST)
         if address < self._MAPPED_FROM:
@@ -199,18 +200,20 @@ class GlibcAllocator(Allocator):
             if found - size > self._LEAST:
                 self._free_chunk(address + size, found - size)
                 found = size
-        self._used[address], self._objects[address] = found, beside
+        self._used[address] = found
+        self._objects[address] = (before, self._small(self._OBJECT_BYTES))
         return address
 
     def free(self, address: int) -> None:
-        size, beside = self._used.pop(address), self._objects.pop(address)
+        size = self._used.pop(address)
         if address >= self._MAPPED_FROM:
             self._hold(-size)
             if self._threshold < size <= self._HIGHEST_THRESHOLD:
                 self._threshold, self._trim_threshold = size, 2 * size
         else:
             self._free_chunk(address, size)
-        self._free_chunk(beside, self._used.pop(beside))
+        for each in self._objects.pop(address):
+            self._free_chunk(each, self._used.pop(each))
 
     def _small(self, n_bytes: int) -> int:
         """Where a small object lies."""

@@ -7,6 +7,7 @@ from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
+from emulator.world.price.process_memory import held_bytes_of
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import StepTime, pass_time, step_time
@@ -39,7 +40,9 @@ class StepPrice:
     """The price of one local step.
 
     ``download_bytes`` and ``upload_bytes`` are what crosses the network before and after a device's local steps,
-    however many there are. ``outside`` is the first setting outside the range in which the profile is known.
+    however many there are. ``held_bytes`` is what the allocator of the profile holds for the step's tensors, None
+    where it names none or the step cannot be replayed; whether it fits rests on ``memory``, as in a run. ``outside``
+    is the first setting outside the range in which the profile is known.
     """
 
     profile: DeviceProfile
@@ -54,6 +57,7 @@ class StepPrice:
     step_s: Band
     energy_j: Band
     memory: MemoryUse
+    held_bytes: int | None
     usable_memory_bytes: Band
     download_bytes: int
     upload_bytes: int
@@ -63,6 +67,14 @@ class StepPrice:
     @property
     def fits(self) -> bool:
         return self.memory.total_bytes <= self.profile.usable_memory_bytes
+
+    @property
+    def process_bytes(self) -> int | None:
+        """What the process holds at its peak, with its runtime; None where the profile does not say what that is."""
+        runtime_bytes = self.profile.runtime_memory_bytes
+        if runtime_bytes is None:
+            return None
+        return runtime_bytes + (self.memory.total_bytes if self.held_bytes is None else self.held_bytes)
 
     @property
     def forward_limit(self) -> str:
@@ -119,6 +131,7 @@ def price_step(
         step_s=Band(time.step_s, fastest_s, slowest_s),
         energy_j=Band(time.step_s * mode.compute_w, fastest_s * watts[0], slowest_s * watts[1]),
         memory=step.memory(dropout=dropout),
+        held_bytes=held_bytes_of(profile, model, work, precision, dropout=dropout, optimizer=optimizer, savers=savers),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
         download_bytes=round(_BYTES_PER_PARAMETER * n_received),
         upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
@@ -135,6 +148,7 @@ def _figures(profile: DeviceProfile, mode: PowerMode, precision: str) -> tuple[F
         "dispatch_us": mode.dispatch_s * 1e6,
         "compute_w": mode.compute_w,
         "usable_memory_gib": profile.usable_memory_bytes / _MEMORY_UNIT,
+        "runtime_memory_mib": (profile.runtime_memory_bytes or 0) / 2**20,
     }
     return tuple(
         Figure(key=key, value=value, origin=profile.provenance_of(key, mode.name))

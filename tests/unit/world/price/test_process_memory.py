@@ -6,13 +6,15 @@ from itertools import pairwise
 import pytest
 
 from device_profiles.catalog import load_profile
+from device_profiles.records import DeviceProfile
 from emulator.forms.lora import low_rank_adapters
 from emulator.records import ADAMW, NO_SAVERS, MemorySavers, Work, WorkKind
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.allocator import Allocation, Event, Release
 from emulator.world.price.layers import Layers
-from emulator.world.price.process_memory import is_replayed, process_memory, replayed_bytes
+from emulator.world.price.price_bands import StepPrice, price_step
+from emulator.world.price.process_memory import held_bytes_of, is_replayed, replayed_bytes
 from emulator.world.price.step import Attention
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_trace import step_events
@@ -117,14 +119,17 @@ def test_allocators_hold_more_than_tensors_and_more_for_larger_batches(allocator
 def test_a_process_is_its_runtime_and_what_its_allocator_holds() -> None:
     board = load_profile("jetson_tx2")
     one = work(ENCODER)
-    assert process_memory(board, ENCODER, one) is None
+
+    def priced(profile: DeviceProfile) -> StepPrice:
+        return price_step(profile, profile.mode(profile.default_mode), ENCODER, one, "fp32")
+
+    assert (priced(board).held_bytes, priced(board).process_bytes) == (None, None)
     known = replace(board, runtime_memory_bytes=10**9)
-    found = process_memory(known, ENCODER, one)
-    assert found is not None
-    assert found.total_bytes == 10**9 + step_of(ENCODER, one).memory().total_bytes
-    found = process_memory(replace(known, allocator="pytorch_cuda"), ENCODER, one)
-    assert found is not None
-    assert found.total_bytes == 10**9 + replayed_bytes(ENCODER, one, "fp32", "pytorch_cuda")
+    assert priced(known).process_bytes == 10**9 + step_of(ENCODER, one).memory().total_bytes
+    replayed = replayed_bytes(ENCODER, one, "fp32", "pytorch_cuda")
+    found = priced(replace(known, allocator="pytorch_cuda"))
+    assert (found.held_bytes, found.process_bytes) == (replayed, 10**9 + replayed)
+    assert held_bytes_of(replace(known, allocator="pytorch_cuda"), ENCODER, one, dropout=True) is None
 
 
 def test_steps_that_save_memory_are_not_replayed() -> None:
