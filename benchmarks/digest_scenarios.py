@@ -85,6 +85,15 @@ PRESENCE: Settings = {
     "testbed.availability.trace": f"{INPUTS}/presence.parquet",
 }
 
+EACH_ROUND: Settings = {
+    "policy.targets": ["query", "value", "mlp_up"],
+    "policy.steps_between": 1,
+    "policy.carries_scores": False,
+    "policy.sends": "scores",
+    "policy.n_classes": 0,
+    "policy.smallest_leaf": 0.5,
+}
+
 HURRIED = f"{HurriedLora.__module__}:{HurriedLora.__qualname__}"
 
 VARIANTS: Mapping[str, tuple[str, Settings]] = {
@@ -106,7 +115,11 @@ VARIANTS: Mapping[str, tuple[str, Settings]] = {
     "policy/legend-decreasing": ("legend", {"policy.rank_order": "decreasing", "policy.downlink": "tuned"}),
     "policy/legend-uniform": ("legend", {"policy.rank_order": "uniform", "policy.adapt_depth": False}),
     "policy/fedara-fast": ("fedara", {"policy.decline_rounds": 2, "policy.orthogonality": 0.1, "rounds": 5}),
-    "policy/fedspine-fast": ("fedspine", {"policy.pruning_rounds": 2, "policy.first_round": 0, "rounds": 4}),
+    "policy/fedspine-fast": (
+        "fedspine",
+        {"policy.pruning_rounds": 2, "policy.first_round": 0, "policy.steps_between": 2, "rounds": 4},
+    ),
+    "policy/fedspine-each-round": ("fedspine", EACH_ROUND),
     "policy/fedspine-cubic": ("fedspine", {"policy.schedule": "cubic", "policy.importance": "magnitude"}),
     "policy/fedspine-one-shot": ("fedspine", {"policy.schedule": "one_shot", "policy.target_sparsity": 0.3}),
     "policy/flora-ranks": ("flora", {"policy.ranks": [2, 4, 8], "policy.depth": 5}),

@@ -20,11 +20,13 @@ from device_profiles.records import (
     ClusterSpec,
     DeviceProfile,
     KnownRange,
+    PowerLaw,
     PowerMode,
     ServerCapacity,
     StepLaw,
     Thermal,
 )
+from device_profiles.system_file import SystemSpec, read_system
 from device_profiles.tables import (
     ProfileError,
     Table,
@@ -43,13 +45,16 @@ __all__ = [
     "load_cluster",
     "load_link",
     "load_profile",
+    "load_system",
     "profile_names",
     "stretched",
+    "system_names",
 ]
 
 _PROFILES = Path(__file__).parent
 _CLUSTERS = _PROFILES / "clusters"
 _LINKS = _PROFILES / "links"
+_SYSTEMS = _PROFILES / "systems"
 
 GIB = 2**30
 MIB = 2**20
@@ -60,7 +65,9 @@ _OPTIONAL_DEVICE_FIGURES = (_RUNTIME_MEMORY,)
 _KNOWN_RANGE = "known_range"
 _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
-_OPTIONAL_MODE_FIGURES = ("dispatch_us",)
+_ARITHMETIC_W = tuple(f"{precision}_arithmetic_w" for precision in PRECISIONS)
+_POWER_LAW = ("awake_w", *_ARITHMETIC_W, "memory_w")
+_OPTIONAL_MODE_FIGURES = ("dispatch_us", *_POWER_LAW)
 _MODE_SETTINGS = ("step_law",)
 _MODE_FACTS = (
     "cpu_threads",
@@ -98,6 +105,11 @@ def cluster_names() -> tuple[str, ...]:
 def link_names() -> tuple[str, ...]:
     """The built-in links, in alphabetical order."""
     return _names(_LINKS)
+
+
+def system_names() -> tuple[str, ...]:
+    """The built-in systems, in alphabetical order."""
+    return _names(_SYSTEMS)
 
 
 def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> DeviceProfile:
@@ -158,6 +170,13 @@ def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> Link
     path = _find("link", name_or_path, _LINKS, relative_to)
     root, sha256 = read_toml(path)
     return read_link(root, path, sha256)
+
+
+def load_system(name_or_path: str | Path) -> SystemSpec:
+    """Read a system; paths and errors as for :func:`load_profile`."""
+    path = _find("system", name_or_path, _SYSTEMS, None)
+    root, sha256 = read_toml(path)
+    return read_system(root, path, sha256)
 
 
 def load_cluster(name_or_path: str | Path) -> ClusterSpec:
@@ -293,6 +312,7 @@ def _power_mode(table: Table) -> PowerMode:
         idle_w=table.number("idle_w"),
         compute_w=table.number("compute_w"),
         transfer_w=table.number("transfer_w"),
+        power_law=_power_law(table),
         budget_w=table.optional_number("budget_w"),
         cpu=table.text("cpu", default=""),
         cpu_hz=_hz(table.optional_number("cpu_mhz")),
@@ -304,6 +324,22 @@ def _power_mode(table: Table) -> PowerMode:
     table.allow(*_OPTIONAL_MODE_FIGURES, *_MODE_SETTINGS, *_MODE_FACTS)
     table.close()
     return mode
+
+
+def _power_law(table: Table) -> PowerLaw | None:
+    if not any(key in table for key in _POWER_LAW):
+        return None
+    awake_w, idle_w = table.number("awake_w"), table.number("idle_w")
+    if awake_w < idle_w:
+        raise table.error(
+            "awake_w",
+            f"must be at least idle_w, {idle_w:g}, which the board draws at rest, got {awake_w:g}",
+        )
+    return PowerLaw(
+        awake_w=awake_w,
+        arithmetic_w={precision: table.number(key) for precision, key in zip(PRECISIONS, _ARITHMETIC_W, strict=True)},
+        memory_w=table.number("memory_w"),
+    )
 
 
 def _known_range(root: Table, provenance: Mapping[str, Provenance]) -> KnownRange:

@@ -23,6 +23,22 @@ WORK_KINDS = ("adapters", "weights", "inference")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PowerLaw:
+    """What a board draws while it computes, by how busy its parts are.
+
+    ``awake_w`` is drawn by the whole board while it computes at all: clocks up, a CPU core that hands over operations.
+    ``arithmetic_w``, in each of :data:`PRECISIONS`, comes on top where a step is arithmetic alone at the rate that
+    whole steps reach; ``memory_w`` where it is passes through the memory alone. In between both count by the share of
+    the step's time that they would take by themselves (the energy roofline of Choi et al., IPDPS 2013, as used for
+    AGX Orin by Pagoda, arXiv 2509.20189: joules = a FLOP + b bytes + c seconds).
+    """
+
+    awake_w: float
+    arithmetic_w: Mapping[str, float] = field(hash=False)
+    memory_w: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PowerMode:
     """One power mode of a board, under the board's own name and number.
 
@@ -33,9 +49,10 @@ class PowerMode:
     pass: with ``roofline``, the rate is that of whole training steps, element-wise operations included; with ``queued``
     and ``in_turn`` it is that of matrix products alone, and element-wise operations pass through the memory.
     ``idle_w``, ``compute_w`` and ``transfer_w`` are what the whole board draws while it waits, trains, and sends or
-    receives; ``budget_w`` is the cap in the mode's name, None where there is none. ``n_cpu_threads`` is with how many
-    threads it trains if it trains on its CPU, 0 where that is not said. The other fields are facts for readers and play
-    no part in any cost.
+    receives; ``power_law`` splits what it draws while it trains by how busy it is, and is None where that is not known,
+    so that every step draws ``compute_w``. ``budget_w`` is the cap in the mode's name, None where there is none.
+    ``n_cpu_threads`` is with how many threads it trains if it trains on its CPU, 0 where that is not said. The other
+    fields are facts for readers and play no part in any cost.
     """
 
     name: str
@@ -49,6 +66,7 @@ class PowerMode:
     dispatch_s: float = 0.0
     step_law: StepLaw = "roofline"
     n_cpu_threads: int = 0
+    power_law: PowerLaw | None = None
     budget_w: float | None = None
     cpu: str = ""
     cpu_hz: float | None = None
@@ -56,6 +74,21 @@ class PowerMode:
     gpu_hz: float | None = None
     memory_clock_hz: float | None = None
     peak_memory_bytes_per_s: float | None = None
+
+    def computing_w(self, precision: str, arithmetic_share: float, memory_share: float) -> float:
+        """What the board draws in steps that keep arithmetic and memory busy for these shares of their time."""
+        law = self.power_law
+        if law is None:
+            return self.compute_w
+        return law.awake_w + law.arithmetic_w[precision] * arithmetic_share + law.memory_w * memory_share
+
+    @property
+    def compute_range_w(self) -> tuple[float, float]:
+        """The least and the most that the board draws in any step."""
+        law = self.power_law
+        if law is None:
+            return self.compute_w, self.compute_w
+        return law.awake_w, law.awake_w + max(law.arithmetic_w.values()) + law.memory_w
 
     def scaled(self, factors: Mapping[str, float]) -> "PowerMode":
         """This mode on a board that computes ``factors[precision]`` times as fast.

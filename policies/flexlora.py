@@ -86,8 +86,9 @@ class FlexLora(Policy):
         head = {name: array for name, array in state.items() if name.startswith("head.")}
         merged = weighted_coordinate_mean(head, parts)
         weights = [part.weight for part in parts]
+        targets = form.targets_in(state)
         for layer, rank in enumerate(form.ranks):
-            for target in form.targets:
+            for target in targets:
                 name_a, name_b = (adapter_name(layer, target, matrix) for matrix in ("lora_A", "lora_B"))
                 all_b, all_a = ([update.payload[name] for update in updates] for name in (name_b, name_a))
                 change = form.scaling * mean_product(weights, all_b, all_a)

@@ -105,6 +105,9 @@ class Oort(Policy):
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         return self._inner.aggregate(form, state, updates)
 
+    def carried_by(self, device_id: int) -> Arrays:
+        return self._inner.carried_by(device_id)
+
     def aggregate_groups(self, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
         return self._inner.aggregate_groups(state, groups)
 

@@ -58,10 +58,11 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/running/limits", "what is left to this process, by machine and control groups"),
     Room("emulator/shapes/hub", "what the hub is asked, and for how long", _names("errors"), ("huggingface_hub",)),
+    Room("emulator/shapes/gguf_file", "what a GGUF file says of its model", _names("errors"), ("gguf",)),
     Room(
         "emulator/shapes",
         "models without weights: sizes by name, and what lies in their directories",
-        _names("errors shapes/hub /device_profiles/text_files"),
+        _names("errors shapes/gguf_file shapes/hub /device_profiles/text_files"),
     ),
     Room("emulator/records", "what crosses a border: frozen records", _names("shapes")),
     Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),
@@ -270,9 +271,15 @@ FLOORS: tuple[Room, ...] = (
         "emulator/calibration",
         "measures this machine and writes a profile of it",
         _names("errors storage forms running/limits learning/model learning/model/probe records shapes world/price "
-               "/device_profiles"),
+               "/device_profiles /device_profiles/text_files"),
         ("tomli_w",),
         reads_clock=True,
+    ),
+    Room(
+        "emulator/merging",
+        "a run's adapter merged into its base model",
+        _names("errors learning/model results"),
+        ("peft", "transformers"),
     ),
     Room(
         "emulator/importing",
@@ -283,9 +290,9 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/cli",
         "the command line",
-        _names("analysis backends/kinds calibration config errors importing launch storage forms objective observers "
-               "policy records report report/terminal results running shapes sweeps results/version world/price "
-               "/device_profiles /device_profiles/text_files"),
+        _names("analysis backends/kinds calibration config errors importing launch merging storage forms objective "
+               "observers policy records report report/terminal results running shapes sweeps results/version "
+               "world/price /device_profiles /device_profiles/text_files"),
         ("pandas", "pydantic", "rich", "tomli_w", "typer"),
         reads_clock=True,
     ),

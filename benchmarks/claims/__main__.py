@@ -1,102 +1,73 @@
 """Runs the sweeps of the six systems' claims and shows the papers' figures beside the measured ones.
 
-``python -m benchmarks.claims [SYSTEM ...] [--size small|full] [--out FOLDER]``
+    python -m benchmarks.claims [SYSTEM ...] [--size laptop] [--world builtin] [--rates tuned] [--out FOLDER]
+    python -m benchmarks.claims --size gpu --device cuda --world real --model FOLDER --data FILE --test-data FILE
+
+Started again it goes on where it was. ``python -m benchmarks.claims.page`` makes a page of what the folder holds.
 """
 
 import argparse
-import subprocess
 import sys
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.claims.gates import GATES, Gate
-from emulator import load
-from emulator.analysis.comparison import Comparison, compare
-from emulator.analysis.statistics import mean_over_seeds
-from emulator.results.reader import SweepFrames
+from benchmarks.claims.driver import carry_out_or_exit
+from benchmarks.claims.figures import bound, figure, finished, shown, verdict
+from benchmarks.claims.gates import GATES
+from benchmarks.claims.options import add_options, given, n_parallel
+from benchmarks.claims.plan import Group, Setting, groups, own_world, seeds, tuned_rates
+from emulator.errors import ConfigError
 
-HERE = Path(__file__).parent
 SYSTEMS = tuple(dict.fromkeys(gate.system for gate in GATES))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", choices=[*SYSTEMS, []], help="all of them without")
-    parser.add_argument("--size", choices=("small", "full"), default="small")
-    parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="a folder; each sweep has its own in it")
+    parser.add_argument(
+        "--rates", choices=("common", "tuned"), default="common", help="one learning rate for all, or each policy's own"
+    )
+    parser.add_argument("--no-controls", action="store_true", help="leave out what no gate looks at")
+    add_options(parser)
     options = parser.parse_args()
+    settings = {system: setting_of(system, options) for system in options.systems or SYSTEMS}
+    try:
+        plan = [group for system, setting in settings.items() for group in planned(system, setting, options)]
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    failed = carry_out_or_exit(plan, options.out, n_parallel(options))
+    print(table(settings, options.out))
+    sys.exit(1 if failed else 0)
+
+
+def setting_of(system: str, options: argparse.Namespace) -> Setting:
+    """The setting under which a claim is run, in the world that was asked for or its own."""
+    return Setting(world=own_world(system, options.world), size=options.size, rates=options.rates)
+
+
+def planned(system: str, setting: Setting, options: argparse.Namespace) -> list[Group]:
+    """The groups of a claim that were asked for, those that gates look at first and in their order."""
+    found = groups(system, setting, given(options, setting.world), tuned_rates().get(setting.world))
+    own = [gate for gate in GATES if gate.system == system]
+    looked_at = list(dict.fromkeys(label for gate in own for label in (gate.group, gate.baseline)))
+    if options.no_controls:
+        found = [group for group in found if group.label in looked_at]
+    place_of = {label: index for index, label in enumerate(looked_at)}
+    return sorted(found, key=lambda group: place_of.get(group.label, len(looked_at)))
+
+
+def table(settings: Mapping[str, Setting], out: Path) -> str:
+    """A line per gate: what the paper says, what was measured over the seeds, and what is said of it."""
     lines = ["| gate | compared | paper | measured | must | |", "|---|---|---|---|---|---|"]
-    for system in options.systems or SYSTEMS:
-        folder = options.out / f"{system}-{options.size}"
-        sweep = run(system, options.size, folder)
-        lines += [row(gate, sweep) for gate in GATES if gate.system == system]
-    print("\n".join(lines))
-
-
-def run(system: str, size: str, folder: Path) -> SweepFrames:
-    """Run a claim's sweep, or go on where it was; the sweep's folder."""
-    command = [sys.executable, "-m", "emulator.cli", "sweep", str(HERE / f"{system}.toml"), "--out", str(folder)]
-    for key, value in settings(tomllib.loads((HERE / f"{size}.toml").read_text(encoding="utf-8"))):
-        command += ["--set", f"{key}={value}"]
-    status = subprocess.run(command, check=False).returncode
-    if status not in (0, 1):
-        sys.exit(status)
-    sweep = load(folder)
-    assert isinstance(sweep, SweepFrames)
-    return sweep
-
-
-def settings(table: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    """The leaves of a table, by their key paths."""
-    found: list[tuple[str, object]] = []
-    for key, value in table.items():
-        found += settings(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return found
-
-
-def row(gate: Gate, sweep: SweepFrames) -> str:
-    """A gate's line: what the paper says, what was measured over the seeds, and whether the bound is met."""
-    compared = compare(sweep, baseline=gate.baseline)
-    value, shown = difference(gate, compared) if gate.kind == "difference" else ratio(gate, compared)
-    bound = f">= {gate.at_least:g}" if gate.at_least is not None else f"<= {gate.at_most:g}"
-    if value is None:
-        verdict = "cannot be told"
-    else:
-        low, high = gate.at_least, gate.at_most
-        verdict = "met" if (low is None or value >= low) and (high is None or value <= high) else "**missed**"
-    what = f"{gate.what}: {gate.group} and {gate.baseline}"
-    return f"| {gate.key} | {what} | {gate.paper} | {shown} | {bound} | {verdict} |"
-
-
-def ratio(gate: Gate, compared: Comparison) -> tuple[float | None, str]:
-    """The paired geometric mean over seeds with its interval."""
-    groups = compared.groups
-    [found] = groups[(groups["group"] == gate.group) & (groups["metric"] == gate.metric)].to_dict("records")
-    values = [found["ratio"], found["ratio_low"], found["ratio_high"]]
-    if values[0] != values[0]:  # NaN
-        return None, f"{found['n_values']} of {found['n_runs']} seeds have it"
-    if gate.kind == "speed_up":
-        values = [1 / values[0], 1 / values[2], 1 / values[1]]
-    return values[0], _with_interval(values, int(found["n_pairs"]))
-
-
-def difference(gate: Gate, compared: Comparison) -> tuple[float | None, str]:
-    """The paired mean difference over seeds with its interval, in points."""
-    runs = compared.runs
-    by_seed = {name: runs[runs["group"] == name].set_index("seed")[gate.metric] for name in (gate.group, gate.baseline)}
-    points = (100 * (by_seed[gate.group] - by_seed[gate.baseline])).dropna().tolist()
-    estimate = mean_over_seeds(points)
-    if estimate is None:
-        return None, "no seed has both"
-    nan = float("nan")
-    interval = [nan if bound is None else bound for bound in (estimate.low, estimate.high)]
-    return estimate.mean, _with_interval([estimate.mean, *interval], estimate.n)
-
-
-def _with_interval(values: list[float], n: int) -> str:
-    mean, low, high = values
-    interval = "" if low != low else f" ({low:.2f} to {high:.2f})"
-    return f"{mean:.2f}{interval}, n = {n}"
+    for system, setting in settings.items():
+        runs = finished(system, setting, out)
+        for gate in (gate for gate in GATES if gate.system == system):
+            found = figure(gate, runs)
+            said = verdict(gate, found, len(seeds(system)))
+            what = f"{gate.what}: {gate.group} and {gate.baseline}"
+            lines.append(f"| {gate.key} | {what} | {gate.paper} | {shown(gate, found)} | {bound(gate)} | {said} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from emulator.analysis.costs import best_score, quoted_score
+from emulator.analysis.costs import best_score, kind_of_task, quoted_score
 from emulator.analysis.devices import MEMORY_COLUMNS, POWER_COLUMNS, without_power
 from emulator.analysis.members import POLICY, SEED, Member, check_comparable, members_of_runs, members_of_sweep
 from emulator.analysis.metrics import NO_TARGET_NO_BUDGETS, Metric, Question, measure, metrics_of
@@ -86,7 +86,9 @@ def compare(
     ]
     _check_distinct(members, labels, by)
     tables = [None if member.frames is None else member.frames.rounds for member in members]
-    question = replace(question, score=question.score or quoted_score(tables))
+    begun = next((member.frames for member in members if member.frames is not None), None)
+    kind = kind_of_task(begun.info) if begun else None
+    question = replace(question, score=question.score or quoted_score(tables, kind))
     is_target_given = question.target is not None
     if not is_target_given:
         question = replace(question, target=_common_target(members, tables, question.measured_by))

@@ -4,11 +4,12 @@ Scores are columns of the table ``rounds`` such as ``accuracy``; which way they 
 :mod:`emulator.objective.scores`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
-from emulator.objective.scores import QUOTED, SCORES
+from emulator.objective.scores import QUOTED, QUOTED_OF, SCORES
 
 COSTS = ("time_s", "download_bytes", "upload_bytes", "total_bytes", "energy_j")
 """What is spent; the columns of :func:`spent` beside ``round_index``, ``n_rounds`` and the score."""
@@ -104,10 +105,20 @@ def best_score(rounds: pd.DataFrame, score: str = "accuracy") -> float | None:
     return SCORES[score].best(values.tolist()) if len(values) else None
 
 
-def quoted_score(tables: Iterable[pd.DataFrame | None]) -> str:
-    """The score that people quote of such runs: the first of :data:`QUOTED` that one of the tables ``rounds`` has."""
+def quoted_score(tables: Iterable[pd.DataFrame | None], kind: str | None = None) -> str:
+    """The score that people quote of such runs: the first of :data:`QUOTED` that one of the tables ``rounds`` has.
+
+    Where nothing is evaluated it is that of their ``kind`` of task, as in :data:`QUOTED_OF`.
+    """
     known = [rounds for rounds in tables if rounds is not None]
-    return next((name for name in QUOTED if any(rounds[name].notna().any() for rounds in known)), QUOTED[0])
+    unseen = QUOTED_OF.get(kind or "", QUOTED[0])
+    return next((name for name in QUOTED if any(rounds[name].notna().any() for rounds in known)), unseen)
+
+
+def kind_of_task(info: Mapping[str, Any]) -> str | None:
+    """The setting ``task.kind`` of a run with this ``run.json``; None where it does not say."""
+    task = (info.get("config") or {}).get("task") or {}
+    return task.get("kind")
 
 
 def _amounts(row: "pd.Series[float]") -> dict[str, float]:

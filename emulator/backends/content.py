@@ -83,17 +83,16 @@ def check_content(config: Config) -> None:
         check_hub_id(train)
     source = _data_source(config)
     if source.can_be_read_early():
-        rows = _imported(run_objective(config).reader)(source, config.seed).train_rows
-        _check_owned(config, source, rows)
+        read = _imported(run_objective(config).reader)(source, config.seed)
+        _check_owned(config, read.owners, read.train_rows)
 
 
-def _check_owned(config: Config, source: DataSource, rows: Rows) -> None:
+def _check_owned(config: Config, owners: Sequence[str] | None, rows: Rows) -> None:
     """Find what is wrong with a partition that the data bring with them; ``rows`` are those that are trained on."""
-    from emulator.learning.data.owners import read_given, read_owners, whole_owners
+    from emulator.learning.data.owners import read_given, whole_owners
 
     partition, n_devices = config.data.partition, cluster_of(config).n_devices
-    if partition.column is not None:
-        owners = read_owners(source, partition.column, rows)
+    if owners is not None:
         whole_owners(owners, n_devices, partition.min_examples, Seeds(config.seed).rng("partition"))
     if partition.file is not None:
         read_given(partition.file, rows, n_devices, partition.min_examples)
@@ -213,6 +212,7 @@ def _data_source(config: Config) -> DataSource:
         options_column=data.options_column,
         answer_column=data.answer_column,
         label_separator=data.label_separator,
+        owner_column=data.partition.column,
     )
 
 

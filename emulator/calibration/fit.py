@@ -50,7 +50,8 @@ class Fit:
     """What fits best: the figures by the name of :data:`FIGURES`, how far each may be off, and how well steps follow.
 
     ``spread`` is the largest change of a figure, as a share of it, when the steps of one model are left out.
-    ``errors`` are predicted over measured seconds less 1, in the order of the steps.
+    ``errors`` are predicted over measured seconds less 1, in the order of the steps. ``like`` is the known board whose
+    law was scaled to these steps, and empty where all figures are theirs.
     """
 
     law: StepLaw
@@ -60,6 +61,7 @@ class Fit:
     step_overhead_s: float
     spread: dict[str, float]
     errors: tuple[float, ...]
+    like: str = ""
 
     @property
     def mean_error_fraction(self) -> float:

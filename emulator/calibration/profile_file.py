@@ -238,10 +238,15 @@ def _provenance(calibration: Calibration) -> Mapping[str, Any]:
         "source": f"jetbed calibrate on {machine.processor}{threads}, {calibration.software}",
         "date": date.today().isoformat(),
     }
+    how_sure = "how much leaving out the steps of one model moves the figure"
+    fitted = "Fitted"
+    if fit.like:
+        how_sure = "the standard deviation of the factor, of which the others are known to be near"
+        fitted = f"That of {fit.like}, scaled by a factor that was fitted"
     note = (
-        f"Fitted to {len(fit.errors)} training steps in fp32 (the CSV file of the same name), law {fit.law}; priced, "
+        f"{fitted} to {len(fit.errors)} training steps in fp32 (the CSV file of the same name), law {fit.law}; priced, "
         f"they are {fit.mean_error_fraction:.1%} off in the mean and {fit.worst_error_fraction:.1%} at worst. The "
-        "uncertainty is how much leaving out the steps of one model moves the figure."
+        f"uncertainty is {how_sure}."
     )
     found: dict[str, Any] = {}
     for figure, key in KEYS.items():
@@ -256,7 +261,14 @@ def _provenance(calibration: Calibration) -> Mapping[str, Any]:
             continue
         spread = max(fit.spread[figure], _LEAST_SPREAD)
         found[key] = measured | {"note": note, "uncertainty": f"±{100 * spread:.0f} %"}
-    if calibration.amp_flop_per_s is None:
+    if fit.like and calibration.amp_flop_per_s is not None:
+        found["amp_tflop_per_s"] = {
+            "kind": "assumed",
+            "source": f"{fit.like}: no half precision was measured on this machine",
+            "note": "As many times the figure of fp32 as there.",
+            "uncertainty": "×/÷ 1.4",
+        }
+    elif calibration.amp_flop_per_s is None:
         found["amp_tflop_per_s"] = {
             "kind": "assumed",
             "source": "no half precision was measured on this machine",

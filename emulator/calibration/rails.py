@@ -90,11 +90,16 @@ def whole_board(rails: Sequence[Rail]) -> list[Rail]:
     """The rails that together are the board: its total, or all that no other one feeds."""
     if totals := [rail for rail in rails if rail.is_total]:
         return totals
+    labels = whole_board_labels([rail.label for rail in rails])
+    return [rail for rail in rails if rail.label in labels]
+
+
+def whole_board_labels(labels: Sequence[str]) -> list[str]:
+    """The names of rails that together are the board: of its total, or of all that no other one feeds."""
     for name in TOTAL_RAILS:
-        if totals := [rail for rail in rails if rail.label == name]:
-            return totals
-    labels = {rail.label for rail in rails}
-    return [rail for rail in rails if WITHIN_OTHERS.get(rail.label) not in labels]
+        if name in labels:
+            return [name]
+    return [label for label in labels if WITHIN_OTHERS.get(label) not in labels]
 
 
 def names_of(rails: Sequence[Rail]) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from device_profiles.records import AllocatorName
+from device_profiles.catalog import ProfileError, load_profile
+from device_profiles.records import AllocatorName, PowerMode
 from emulator.calibration.fit import MOST_MEAN_ERROR_FRACTION, Fit, FitError, fit_rate, fit_steps
 from emulator.calibration.link import MeasuredLink, measure_link, parse_peer, serve
 from emulator.calibration.machine import Machine, this_machine, this_trainer
@@ -24,12 +25,17 @@ from emulator.calibration.measurement import (
     probed_flop_per_s,
 )
 from emulator.calibration.power import DrawnPower, PowerSensor, find_sensor, sampled
+from emulator.calibration.power_log import power_of_log
 from emulator.calibration.process_peak import process_peak
 from emulator.calibration.profile_file import KEYS, Calibration, PowerFigures, check_out, write_calibration
 from emulator.calibration.step_settings import StepSetting, grid
+from emulator.calibration.transfer import LEAST_SAMPLES, fit_like, samples_like
 from emulator.errors import ConfigError, UserError
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.units import duration
+
+SAMPLES = 12
+"""Settings that are timed with ``--like``, unless another number is given."""
 
 _LINK_S = 5.0
 _IDLE_S = 3.0
@@ -51,7 +57,10 @@ class CalibrationRequest:
     clock: TimedBy
     watts: str | None
     sensor: str | None
+    power_log: Path | None
     peer: str | None
+    like: str | None
+    samples: int | None
 
 
 def serve_link(port: int) -> None:
@@ -79,9 +88,8 @@ def calibrate(request: CalibrationRequest) -> None:
     check_out(request.out, with_link=request.peer is not None)
     if not request.mode.strip():
         raise ConfigError(f"--mode must be a name of at least one letter, got {request.mode!r}")
-    given_watts = parse_watts(request.watts)
-    if given_watts and request.sensor is not None:
-        raise ConfigError(f"--watts and --sensor exclude one another; give one of them, got {request.sensor!r}")
+    known = _known_board(request.like, request.samples)
+    given_watts = _given_watts(request)
     sensor = None if given_watts else find_sensor(chosen=request.sensor)
     peer = None if request.peer is None else parse_peer(request.peer)
     method = timing_method(request.device, request.threads, request.clock, quick=request.quick)
@@ -95,12 +103,21 @@ def calibrate(request: CalibrationRequest) -> None:
         console.print(f"power: {sensor.source}", soft_wrap=True, markup=False)
     runtime_memory_bytes = _runtime_memory_bytes(method)
     idle = _idle(sensor)
+    settings = grid(quick=request.quick)
+    if known:
+        settings = samples_like(known.mode, settings, known.n_samples)
     with sampled(sensor) as drawn:
-        steps = timed(grid(quick=request.quick), method, console)
+        steps = timed(settings, method, console)
     amp_steps: tuple[MeasuredStep, ...] = ()
-    if method.device == "cuda":
-        amp_steps = timed(grid(quick=request.quick)[::_AMP_EVERY], replace(method, precision="amp"), console)
-    fit = fit_steps(steps, "queued" if method.device == "cuda" else "in_turn")
+    amp_flop_per_s = None
+    if known:
+        fit = fit_like(steps, known.mode, known.name)
+        amp_flop_per_s = fit.flop_per_s * known.amp_ratio
+    else:
+        if method.device == "cuda":
+            amp_steps = timed(settings[::_AMP_EVERY], replace(method, precision="amp"), console)
+        fit = fit_steps(steps, "queued" if method.device == "cuda" else "in_turn")
+        amp_flop_per_s = fit_rate(amp_steps, fit) if amp_steps else None
     check_quiet(steps, fit)
     calibration = Calibration(
         title=request.name or machine.name,
@@ -108,7 +125,7 @@ def calibrate(request: CalibrationRequest) -> None:
         machine=machine,
         fit=fit,
         steps=(*steps, *amp_steps),
-        amp_flop_per_s=fit_rate(amp_steps, fit) if amp_steps else None,
+        amp_flop_per_s=amp_flop_per_s,
         power=given_watts or _measured_watts(sensor, idle, drawn),
         n_threads=method.n_threads if method.device == "cpu" else None,
         software=software(method.clock),
@@ -118,6 +135,46 @@ def calibrate(request: CalibrationRequest) -> None:
         allocator=_allocator(method.device),
     )
     _show_result(request, machine, fit, calibration.power, link, write_calibration(request.out, calibration))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _KnownBoard:
+    """A board whose law is transferred to this machine, in one of its modes, by so many timed settings."""
+
+    name: str
+    mode: PowerMode
+    n_samples: int
+
+    @property
+    def amp_ratio(self) -> float:
+        return self.mode.effective_flop_per_s["amp"] / self.mode.effective_flop_per_s["fp32"]
+
+
+def _known_board(like: str | None, samples: int | None) -> _KnownBoard | None:
+    if like is None:
+        if samples is not None:
+            raise ConfigError(f"--samples is for --like PROFILE, whose law that many settings scale; got {samples!r}")
+        return None
+    n_samples = SAMPLES if samples is None else samples
+    if n_samples < LEAST_SAMPLES:
+        raise ConfigError(f"--samples must be at least {LEAST_SAMPLES}, got {n_samples!r}")
+    try:
+        profile = load_profile(like)
+    except ProfileError as error:
+        raise ConfigError(f"--like: {error}") from None
+    mode = profile.mode(profile.default_mode)
+    return _KnownBoard(name=f"{profile.name} [{mode.name}]", mode=mode, n_samples=n_samples)
+
+
+def _given_watts(request: CalibrationRequest) -> PowerFigures | None:
+    """What is read off a meter or out of a log rather than measured here; None without either."""
+    given = {"--watts": request.watts, "--sensor": request.sensor, "--power-log": request.power_log}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise ConfigError(f"{' and '.join(names)} exclude one another; give one of them, got {str(given[names[-1]])!r}")
+    if request.power_log is not None:
+        return power_of_log(request.power_log)
+    return parse_watts(request.watts)
 
 
 def timing_method(device: str | None, threads: int | None, clock: TimedBy, *, quick: bool) -> TimingMethod:

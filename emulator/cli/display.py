@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from emulator.objective.scores import SCORES
 from emulator.observers.base import Progress
 from emulator.report.terminal.units import duration, size
 from emulator.running.live.watching import LiveObserver
@@ -27,6 +28,6 @@ class RunDisplay(LiveObserver):
 
 def facts_of(progress: Progress) -> str:
     """A line about the last round."""
-    accuracy = "" if progress.accuracy is None else f"accuracy {progress.accuracy:.3f}  "
+    score = "" if progress.score is None else f"{SCORES[progress.score_name].title} {progress.score:.3f}  "
     waiting = "" if progress.mean_waiting_s is None else f"waiting {duration(progress.mean_waiting_s)}  "
-    return f"{accuracy}emulated {duration(progress.now_s)}  {waiting}traffic {size(progress.transferred_bytes)}"
+    return f"{score}emulated {duration(progress.now_s)}  {waiting}traffic {size(progress.transferred_bytes)}"

@@ -20,11 +20,14 @@ from device_profiles.catalog import (
     load_cluster,
     load_link,
     load_profile,
+    load_system,
     profile_names,
+    system_names,
 )
 from device_profiles.link_kinds.base import LinkSpec
 from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec, DeviceProfile
+from device_profiles.system_file import SystemSpec
 from emulator.errors import ConfigError, did_you_mean
 from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
 from emulator.report.terminal.console import FittedTable, terminal
@@ -72,7 +75,7 @@ def _policy_facts(name: str) -> dict[str, Any]:
 
 
 def list_devices(name: str | None, as_json: bool) -> None:
-    """Print the devices, clusters and links, or one of them with every figure, its unit and its provenance.
+    """Print the devices, clusters, links and systems, or one of them with every figure, its unit and its provenance.
 
     Raises:
         ConfigError: there is nothing of that name.
@@ -91,37 +94,45 @@ def list_devices(name: str | None, as_json: bool) -> None:
         _show_figures(found.name, asdict(found), found.provenance)
 
 
-def _find(name: str) -> DeviceProfile | ClusterSpec | LinkSpec:
+def _find(name: str) -> DeviceProfile | ClusterSpec | LinkSpec | SystemSpec:
     loaders: dict[str, Any] = {}
     loaders |= dict.fromkeys(profile_names(), load_profile)
     loaders |= dict.fromkeys(cluster_names(), load_cluster)
     loaders |= dict.fromkeys(link_names(), load_link)
+    loaders |= dict.fromkeys(system_names(), load_system)
     try:
         if name in loaders:
-            found: DeviceProfile | ClusterSpec | LinkSpec = loaders[name](name)
+            found: DeviceProfile | ClusterSpec | LinkSpec | SystemSpec = loaders[name](name)
             return found
         if name.endswith(".toml"):
             return _loader_of(name)(name)
     except ProfileError as error:
         raise ConfigError(str(error)) from None
     hint = did_you_mean(name, loaders) or ";"
-    raise ConfigError(f"there is no device, cluster or link {name!r}{hint} there are: {', '.join(loaders)}")
+    raise ConfigError(f"there is no device, cluster, link or system {name!r}{hint} there are: {', '.join(loaders)}")
 
 
-def _loader_of(path: str) -> Callable[[str], DeviceProfile | ClusterSpec | LinkSpec]:
-    """What a file of the user's describes: a link has a kind, a device a table of its own, a cluster neither."""
+def _loader_of(path: str) -> Callable[[str], DeviceProfile | ClusterSpec | LinkSpec | SystemSpec]:
+    """What a file of the user's describes: links and systems have a kind, a device a table, a cluster neither."""
     try:
         keys = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return load_profile  # which says what is wrong with the file
-    return load_link if "kind" in keys else load_profile if "device" in keys else load_cluster
+    if "kind" in keys:
+        return load_system if keys["kind"] == "system" else load_link
+    return load_profile if "device" in keys else load_cluster
 
 
 def _list_all(as_json: bool) -> None:
     profiles = [load_profile(name) for name in profile_names()]
     clusters = [load_cluster(name) for name in cluster_names()]
     if as_json:
-        names = {"devices": profile_names(), "clusters": cluster_names(), "links": link_names()}
+        names = {
+            "devices": profile_names(),
+            "clusters": cluster_names(),
+            "links": link_names(),
+            "systems": system_names(),
+        }
         print(json.dumps(names, indent=2))
         return
     console = terminal()
@@ -136,7 +147,7 @@ def _list_all(as_json: bool) -> None:
     )
     for profile in profiles:
         rates = [mode.effective_flop_per_s["fp32"] / 1e12 for mode in profile.power_modes]
-        watts = [mode.compute_w for mode in profile.power_modes]
+        watts = [each for mode in profile.power_modes for each in mode.compute_range_w]
         table.add_row(
             profile.name,
             f"{profile.memory_bytes / 2**30:g}",
@@ -151,6 +162,7 @@ def _list_all(as_json: bool) -> None:
         table.add_row(cluster.name, ", ".join(f"{entry.count} {entry.device}" for entry in cluster.entries))
     console.print(table)
     console.print(f"links: {', '.join(link_names())}")
+    console.print(f"systems: {', '.join(system_names())}")
     console.print("jetbed devices NAME shows every figure with its unit and where it comes from.")
 
 
@@ -182,7 +194,22 @@ def _show_device(profile: DeviceProfile) -> None:
             f"{mode.transfer_w:.3g}",
         )
     console.print(table)
+    _show_power_laws(console, profile)
     _show_provenance(console, profile.provenance)
+
+
+def _show_power_laws(console: Console, profile: DeviceProfile) -> None:
+    """What each mode draws by how busy a step keeps it, where the profile says so."""
+    laws = {mode.name: mode.power_law for mode in profile.power_modes if mode.power_law}
+    if not laws:
+        return
+    headers = ("awake", "fp32 arithmetic", "amp arithmetic", "memory")
+    table = FittedTable("power law, W", *(Column(name, justify="right") for name in headers), box=box.SIMPLE_HEAD)
+    for name, law in laws.items():
+        parts = (law.awake_w, law.arithmetic_w["fp32"], law.arithmetic_w["amp"], law.memory_w)
+        table.add_row(name, *(f"{watts:.3g}" for watts in parts))
+    console.print(table)
+    console.print("a step draws the first, and of the others as much as it keeps them busy")
 
 
 def _show_cluster(cluster: ClusterSpec) -> None:

@@ -42,6 +42,7 @@ for _command in (
     result_commands.report,
     result_commands.timeline,
     result_commands.compare,
+    result_commands.merge,
     testbed_commands.policies,
     testbed_commands.devices,
     testbed_commands.price,

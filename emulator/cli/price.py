@@ -206,7 +206,7 @@ def _convnet_work(request: PriceRequest, model: ModelSpec) -> Work:
 def _targets(text: str, model: ModelSpec) -> tuple[str, ...]:
     if text == "all":
         return model.matrices
-    names = TARGET_SETS.get(text) or tuple(name.strip() for name in text.split(","))
+    names = model.stored(TARGET_SETS.get(text) or tuple(name.strip() for name in text.split(",")))
     for name in names:
         if name not in model.matrices:
             raise ConfigError(
@@ -244,6 +244,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         "step_flop": price.demand.forward_flop + price.demand.backward_flop,
         "forward_flop": price.demand.forward_flop,
         "backward_flop": price.demand.backward_flop,
+        "compute_w": price.compute_w.value,
+        "compute_w_band": [price.compute_w.low, price.compute_w.high],
         "step_energy_j": price.energy_j.value,
         "step_energy_j_band": [price.energy_j.low, price.energy_j.high],
         "download_bytes": price.download_bytes,
@@ -341,7 +343,7 @@ def _show_costs(console: Console, price: StepPrice) -> None:
     for name, seconds, note in rows:
         table.add_row(name, _seconds(seconds), "", "", note if seconds else "none")
     table.add_row("step", *_cells(price.step_s, _seconds), _flop(demand.forward_flop + demand.backward_flop))
-    table.add_row("energy", *_cells(price.energy_j, _joules), f"at {price.mode.compute_w:g} W")
+    table.add_row("energy", *_cells(price.energy_j, _joules), f"at {price.compute_w.value:.3g} W")
     table.add_row("download", size(price.download_bytes), "", "", "before the local steps, however many")
     table.add_row("upload", size(price.upload_bytes), "", "", "behind them")
     console.print(table)

@@ -1,5 +1,6 @@
 """The commands that show what runs have written."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -45,6 +46,20 @@ def timeline(
     from emulator.cli.timeline import export_timeline
 
     export_timeline(place(run_dir), place(out), rounds)
+
+
+def merge(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a finished run, on this machine.")],
+    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")],
+    base: Annotated[
+        str | None, typer.Option(help="Directory or hub id of the base model, where it is not found by itself.")
+    ] = None,
+) -> None:
+    """Write a run's adapter merged into its base model: a model that needs neither PEFT nor jetbed."""
+    from emulator.merging import write_merged  # with torch
+
+    found = write_merged(run_dir, out, base)
+    typer.echo(f"merged into {found}: {out}")
 
 
 def compare(

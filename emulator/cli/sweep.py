@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Column
 from rich.text import Text
 
+from emulator.objective.scores import SCORES
 from emulator.observers.base import Progress
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import duration
@@ -201,23 +202,29 @@ class _LiveTable:
             Column("run", overflow="ellipsis"),
             Column("", no_wrap=True),
             Column("rounds", justify="right", no_wrap=True),
-            Column("accuracy", justify="right", no_wrap=True),
+            Column(_score_title(progress), justify="right", no_wrap=True),
             Column("emulated", justify="right", no_wrap=True),
             box=box.SIMPLE_HEAD,
         )
         for name in _listed(states):
             state, now = states[name], progress.get(name)
             n_done = state.n_rounds or (now.rounds_done if now else 0)
-            accuracy = f"{now.accuracy:.3f}" if now and now.accuracy is not None else ""
+            score = f"{now.score:.3f}" if now and now.score is not None else ""
             table.add_row(
                 name,
                 Text(state.error or state.status),
                 f"{n_done}/{self._n_rounds[name]}",
-                accuracy,
+                score,
                 duration(now.now_s) if now else "",
             )
         left = _left(self._pace.left_s(states, progress))
         return Group(Text(f"{self._sweep.name}: {_counts(states)}{left}"), table)
+
+
+def _score_title(progress: Mapping[str, Progress]) -> str:
+    """What the scores of the runs are called."""
+    names = {now.score_name for now in progress.values() if now.score is not None}
+    return SCORES[names.pop()].title if len(names) == 1 else "score" if names else "accuracy"
 
 
 def _listed(states: Mapping[str, RunState]) -> list[str]:

@@ -19,7 +19,7 @@ def policies(
 
 
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A device, cluster or link; without it, all of them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A device, cluster, link or system; all without it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """List the devices, clusters and links, or show all figures of one with units and provenance."""
@@ -109,6 +109,14 @@ def calibrate(
         str | None,
         typer.Option(metavar="RAIL,...", help="Power rails to add up, or rapl; without it, those of the whole board."),
     ] = None,
+    power_log: Annotated[
+        Path | None, options.path_option(help="Power out of a log of tegrastats or of jtop's logger.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="PROFILE", help="Scale a known board's law instead of fitting one: quick, less sure."),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="With --like: how many settings are timed; 12 without.")] = None,
     peer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Measure the link to there, too.")] = None,
     serve: Annotated[
         int | None, typer.Option(metavar="PORT", help="Be the peer of another machine; measures nothing here.")
@@ -135,7 +143,10 @@ def calibrate(
                     clock=clock,
                     watts=watts,
                     sensor=sensor,
+                    power_log=power_log,
                     peer=peer,
+                    like=like,
+                    samples=samples,
                 )
             )
 

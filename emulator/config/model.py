@@ -10,7 +10,7 @@ class ModelConfig(Section):
 
     train: NameOrPath = "builtin:tiny-12"
     """What is really trained: builtin:tiny-12, builtin:mini-12, builtin:tiny-llama-12 (which it is for task.kind causal
-    on built-in data), a local directory, or a hub id; or builtin:cnn, on images."""
+    on built-in data), a local directory, a GGUF file, or a hub id; or builtin:cnn, on images."""
     price: NameOrPath = "auto"
     """Whose shapes the devices pay for: a name such as roberta-base or llama-3.2-1b (docs/model-and-data.md lists
     them), a local directory, a hub id, trained (the trained model's own shapes), or auto (roberta-base for

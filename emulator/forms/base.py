@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
+from emulator.shapes.design import FUSED
 from emulator.shapes.spec import ModelSpec
 
 Support = NDArray[np.bool_] | None
@@ -27,6 +28,18 @@ def is_whole_number(value: object) -> bool:
     """Whether ``value`` is an integer, be it Python's or numpy's; a bool counts nothing."""
     # The exact type first: to ask an abstract class takes ten times as long, and every rank of a plan is asked.
     return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
+
+
+def check_stored_apart(targets: Sequence[str], model: ModelSpec) -> None:
+    """Raise ``ValueError`` if the model stores one of ``targets`` together with others; some forms need each apart."""
+    for target in targets:
+        [whole] = model.stored((target,))
+        if whole != target:
+            raise ValueError(
+                f"the policy's adapters are on {target!r} alone, but {model.name} stores {', '.join(FUSED[whole])} as"
+                f" one matrix; give targets = [{whole!r}] if the policy has this setting, otherwise a policy of plain"
+                " LoRA"
+            )
 
 
 @dataclass(frozen=True, slots=True)

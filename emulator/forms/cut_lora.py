@@ -45,7 +45,8 @@ class CutLoraForm(LoraForm, CutForm):
         return super().work(assignment, model)
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        per_rank = sum(model.matrix(target).in_features + model.matrix(target).out_features for target in self.targets)
+        shapes = [model.matrix(target) for target in model.stored(self.targets)]
+        per_rank = sum(shape.in_features + shape.out_features for shape in shapes)
         return BYTES_PER_PARAMETER * per_rank * sum(self.ranks[: self.cut])
 
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
@@ -59,6 +60,11 @@ class CutLoraForm(LoraForm, CutForm):
 
     def check_model(self, model: ModelSpec) -> None:
         super().check_model(model)
+        if model.n_layers < 2:
+            raise ValueError(
+                f"{model.name} cannot be cut: all its layers share one set of weights; give a model whose layers have"
+                " weights of their own"
+            )
         if not is_whole_number(self.cut) or not 1 <= self.cut < model.n_layers:
             raise ValueError(
                 f"cut must be a whole number from 1 to {model.n_layers - 1}, so that layers are left on either side,"

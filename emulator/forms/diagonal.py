@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.forms.base import AdapterForm, Embedded, is_whole_number
+from emulator.forms.base import AdapterForm, Embedded, check_stored_apart, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name, low_rank_adapters
 from emulator.records import Arrays, Assignment, Update, Work
 from emulator.seeds import Seeds
@@ -151,6 +151,7 @@ class DiagonalLoraForm(AdapterForm):
         return _bits_as_bytes(held.n_kept) if held.n_votes and not held.masks else 0
 
     def check_model(self, model: ModelSpec) -> None:
+        check_stored_apart(self.targets, model)
         LoraForm(ranks=(self.rank,) * model.n_layers, targets=self.targets, scaling=self.scaling).check_model(model)
         if not self.initial_deviation > 0:
             raise ValueError(f"initial_deviation must be above 0, got {self.initial_deviation!r}")

@@ -34,7 +34,7 @@ class GatedLoraForm(LoraForm):
         gates = {
             adapter_name(layer, target, GATE): np.zeros((rank, 1), np.float32)
             for layer, rank in enumerate(self.ranks)
-            for target in self.targets
+            for target in model.stored(self.targets)
             if rank
         }
         return {**super().initial(model, seeds), **gates}
@@ -59,7 +59,7 @@ class GatedLoraForm(LoraForm):
                 raise ValueError(f"rank at layer {layer} must be 0 or the server's {whole}, got {rank!r}")
 
     def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
-        return super()._bytes(ranks, model) + BYTES_PER_PARAMETER * len(self.targets) * sum(ranks)
+        return super()._bytes(ranks, model) + BYTES_PER_PARAMETER * len(model.stored(self.targets)) * sum(ranks)
 
 
 def gate_mass(gate: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

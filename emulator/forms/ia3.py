@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.forms.base import check_stored_apart
 from emulator.forms.layerwise import LayerwiseForm
 from emulator.records import Adapter
 from emulator.shapes.spec import ModelSpec
@@ -31,6 +32,9 @@ class Ia3Form(LayerwiseForm):
     def shapes(self, model: ModelSpec) -> Mapping[str, tuple[int, ...]]:
         scaled = {f"{name}.{SCALE}": (model.matrix(name).out_features,) for name in KEYS_AND_VALUES}
         return {**scaled, f"{FEED_FORWARD}.{SCALE}": (model.matrix(FEED_FORWARD).in_features,)}
+
+    def check_model(self, model: ModelSpec) -> None:
+        check_stored_apart(KEYS_AND_VALUES, model)
 
     def drawn(self, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
         """Ones, so that the start changes nothing."""

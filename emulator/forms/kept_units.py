@@ -22,6 +22,11 @@ MATRICES_OF: Mapping[UnitKind, tuple[str, ...]] = {
     "channel": ("mlp_gate", "mlp_up", "mlp_down"),
 }
 """The matrices that lose rows or columns with a unit. What makes a unit's output loses rows, what reads it columns."""
+MAGNITUDE_OF: Mapping[UnitKind, tuple[str, ...]] = {
+    "head": ("query", "key", "value", "attention_output"),
+    "channel": ("mlp_up", "mlp_down"),
+}
+"""Those of them that every model has, by whose pre-trained weights units can be ranked."""
 READERS = ("attention_output", "mlp_down")
 """The matrices that read the output of units: their input is pruned, that of all others their output."""
 
@@ -110,9 +115,21 @@ def score_name(layer: int, kind: UnitKind) -> str:
     return f"layers.{layer}.{kind}_score"
 
 
+def scores_in_state(state: Arrays) -> Arrays | None:
+    """The importance of all units that a server state holds, or None if it has none."""
+    return {name: array for name, array in state.items() if name.endswith("_score")} or None
+
+
 def kind_of(target: str) -> UnitKind:
     """What a matrix is pruned by."""
     return "head" if target in MATRICES_OF["head"] else "channel"
+
+
+def unit_sums(sizes: NDArray[np.float32], target: str, n_units: int) -> Scores:
+    """``(out, in) -> (n_units,)``: what the entries of a matrix add up to over the rows or columns of each unit."""
+    along = sizes.sum(axis=0 if target in READERS else 1, dtype=np.float64)
+    sums: Scores = along.reshape(n_units, -1).sum(axis=1).astype(np.float32)
+    return sums
 
 
 def pruned_to(kept: KeptUnits, scores: Arrays, n_pruned: Mapping[UnitKind, int]) -> KeptUnits:
@@ -171,6 +188,22 @@ def cubic_sparsity(round_index: int, first_round: int, n_rounds: int, target: fl
     """
     progress = min(1.0, max(0.0, (round_index - first_round) / n_rounds))
     return target * (1.0 - (1.0 - progress) ** 3)
+
+
+def stage_of(round_index: int, first_round: int, interval: int) -> int:
+    """How often it was time to prune so far, in ``first_round`` for the first time, then every ``interval`` rounds."""
+    return 0 if round_index < first_round else 1 + (round_index - first_round) // interval
+
+
+def staged_sparsity(round_index: int, first_round: int, interval: int, n_rounds: int, target: float) -> float:
+    """:func:`cubic_sparsity` in stages of ``interval`` rounds: as much as there is to be in a stage's last round."""
+    stage = stage_of(round_index, first_round, interval)
+    return cubic_sparsity(first_round + stage * interval - 1, first_round, n_rounds, target) if stage else 0.0
+
+
+def rounds_of_steps(n_steps: int, steps_per_round: int) -> int:
+    """The least number of rounds in which a device takes ``n_steps`` local steps."""
+    return -(-n_steps // steps_per_round)
 
 
 def n_units_elsewhere(n_left: int, n_whole: int, n_units: int) -> int:

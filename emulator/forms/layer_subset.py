@@ -28,7 +28,7 @@ class LayerSubsetLoraForm(LoraForm):
             forward_layers=len(ranks),
             backward_layers=len(ranks),
             skipped_layers=model.n_layers - len(ranks),
-            adapters=low_rank_adapters(model, self.targets, ranks),
+            adapters=low_rank_adapters(model, model.stored(self.targets), ranks),
         )
 
     def is_trained(self, name: str, assignment: Assignment, model: ModelSpec) -> bool:

@@ -24,6 +24,7 @@ from emulator.records import (
     Work,
 )
 from emulator.seeds import Seeds
+from emulator.shapes.design import as_stored
 from emulator.shapes.spec import ModelSpec
 
 BYTES_PER_PARAMETER = 4  # float32 on the wire
@@ -68,7 +69,7 @@ def adapter_name(layer: int, target: str, matrix: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraForm(AdapterForm):
-    """LoRA on the matrices ``targets`` of each layer.
+    """LoRA on the matrices ``targets`` of each layer; where a model stores some of them as one, on that one.
 
     ``ranks[l]`` is the rank that the server keeps at layer ``l``; a device may hold fewer (the first rows of ``lora_A``
     and columns of ``lora_B``). ``scaling`` is LoRA's alpha / r, the same for every rank, so that the first rows of an
@@ -89,7 +90,7 @@ class LoraForm(AdapterForm):
         arrays: dict[str, NDArray[np.float32]] = {}
         rng = seeds.rng("adapter_initialisation")
         for layer, rank in enumerate(self.ranks):
-            for target in self.targets:
+            for target in model.stored(self.targets):
                 shape = model.matrix(target)
                 bound = shape.in_features**-0.5
                 lora_a = rng.uniform(-bound, bound, (rank, shape.in_features)).astype(np.float32)
@@ -98,11 +99,16 @@ class LoraForm(AdapterForm):
                     arrays[adapter_name(layer, target, "lora_B")] = np.zeros((shape.out_features, rank), np.float32)
         return arrays
 
+    def targets_in(self, state: Arrays) -> tuple[str, ...]:
+        """The matrices that have adapters in a server ``state``: a model may store several of ``targets`` as one."""
+        return as_stored(self.targets, {name.split(".")[2] for name in state if name.startswith("layers.")})
+
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
         held = _lora(assignment)
         payload = {name: array for name, array in state.items() if name.startswith("head.")}
+        targets = self.targets_in(state)
         for layer, rank in enumerate(held.ranks):
-            for target in self.targets if rank else ():
+            for target in targets if rank else ():
                 name_a, name_b = adapter_name(layer, target, "lora_A"), adapter_name(layer, target, "lora_B")
                 payload[name_a] = state[name_a][:rank]
                 payload[name_b] = state[name_b][:, :rank]
@@ -132,7 +138,7 @@ class LoraForm(AdapterForm):
             seq_len=model.seq_len,
             forward_layers=model.n_priced_layers,
             backward_layers=model.priced_depth(held.depth),
-            adapters=low_rank_adapters(model, self.targets, model.by_priced_layer(held.ranks)),
+            adapters=low_rank_adapters(model, model.stored(self.targets), model.by_priced_layer(held.ranks)),
             quantized_layers=model.priced_depth(held.depth) - model.priced_depth(held.depth - held.quantized_layers),
             activation_bits=held.activation_bits,
         )
@@ -146,7 +152,8 @@ class LoraForm(AdapterForm):
         return self._bytes(model.by_priced_layer(held.ranks)[lowest:], model)
 
     def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        per_rank = 0 if self.trains_a else sum(model.matrix(target).in_features for target in self.targets)
+        shapes = [model.matrix(target) for target in model.stored(self.targets)]
+        per_rank = 0 if self.trains_a else sum(shape.in_features for shape in shapes)
         return -BYTES_PER_PARAMETER * per_rank * sum(model.by_priced_layer(_lora(assignment).ranks))
 
     def check_model(self, model: ModelSpec) -> None:
@@ -155,7 +162,7 @@ class LoraForm(AdapterForm):
                 f"targets must be a tuple of at least one of {', '.join(model.matrices)}, got {self.targets!r}"
             )
         for target in self.targets:
-            if target not in model.matrices:
+            if model.stored((target,))[0] not in model.matrices:
                 raise ValueError(f"a target must be one of the model's {', '.join(model.matrices)}, got {target!r}")
         if len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets must name each matrix once, got {self.targets!r}")
@@ -164,7 +171,7 @@ class LoraForm(AdapterForm):
                 f"the form's ranks must be a tuple with one entry for each of {model.n_layers} layers,"
                 f" got {self.ranks!r}"
             )
-        shapes = {target: model.matrix(target) for target in self.targets}
+        shapes = {target: model.matrix(target) for target in model.stored(self.targets)}
         sides = {target: min(shape.in_features, shape.out_features) for target, shape in shapes.items()}
         narrowest = min(sides, key=lambda target: sides[target])
         for layer, rank in enumerate(self.ranks):
@@ -203,6 +210,11 @@ class LoraForm(AdapterForm):
                 f"quantized_layers must be a whole number from 0 to the depth of {assignment.depth},"
                 f" got {n_quantized!r}"
             )
+        if n_quantized and not model.layer_design.fuses_attention:
+            raise ValueError(
+                f"quantized_layers must be 0 for {model.name}: its attention is written out, and groups of what it "
+                f"keeps would reach from one device's tokens into another's, got {n_quantized!r}"
+            )
         if isinstance(bits, bool) or bits not in ACTIVATION_BITS:
             raise ValueError(f"activation_bits must be {' or '.join(map(str, ACTIVATION_BITS))}, got {bits!r}")
         for layer, (rank, most) in enumerate(zip(assignment.ranks, self.ranks, strict=True)):
@@ -210,7 +222,7 @@ class LoraForm(AdapterForm):
                 raise ValueError(f"rank at layer {layer} must be between 0 and the server's {most}, got {rank!r}")
 
     def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
-        n_parameters = _n_rank_parameters(model, self.targets, self.trains_a) * sum(ranks)
+        n_parameters = _n_rank_parameters(model, model.stored(self.targets), self.trains_a) * sum(ranks)
         return BYTES_PER_PARAMETER * (n_parameters + model.n_head_parameters)
 
 

@@ -7,15 +7,17 @@ What is *trained* has indices: which units of the trained model a device keeps. 
 layer, the priced model keeps the same share of its heads and of its channels, rounded to whole ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.forms.base import Embedded
+from emulator.forms.base import Embedded, FrozenWeights, Site
 from emulator.forms.kept_units import (
     KINDS,
+    MAGNITUDE_OF,
     MATRICES_OF,
     READERS,
     KeptUnits,
@@ -23,13 +25,15 @@ from emulator.forms.kept_units import (
     UnitMask,
     kind_of,
     n_units_elsewhere,
+    score_name,
+    unit_sums,
 )
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, low_rank_adapters
-from emulator.records import Arrays, Assignment, TrainingDefaults, Update, Work
+from emulator.records import ANY_DEVICE, Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 
-Importance = Literal["none", "gradient", "magnitude"]
+Importance = Literal["none", "gradient", "magnitude", "taylor"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,12 +41,15 @@ class PrunedLoraAssignment(LoraAssignment):
     """LoRA settings of one device, and the units of the trained model that are left on it.
 
     ``importance`` is the measure by which it scores its units while it trains, and ``smoothing`` the share of the old
-    score in each local step; the scores are reported. ``none`` measures nothing.
+    score in each local step; ``none`` measures nothing. What it sends of the scores follows from ``candidates``: where
+    that is None, a float32 for each unit; else it keeps the scores to itself, and names this share of all units of each
+    kind, the least important first, by their numbers.
     """
 
     kept: KeptUnits
     importance: Importance = "none"
     smoothing: float = 0.9
+    candidates: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +57,36 @@ class PrunedLoraForm(LoraForm):
     """LoRA with the masks of the server's own pruned model, by which the server state is evaluated and exported.
 
     The masks, ``layers.{l}.head_mask`` and ``layers.{l}.channel_mask``, are never shipped: which units a device keeps
-    is said by its assignment, in a bit for each unit.
+    is said by its assignment, in a bit for each unit. Nor is the ``magnitude`` of the pre-trained weights of each unit,
+    which the server state holds if asked to, as ``layers.{l}.head_score`` and ``layers.{l}.channel_score``, ``(n,)``:
+    the sum over its rows or columns of a matrix, divided by the norm over all units, and added up over its matrices.
     """
 
     targets: tuple[str, ...] = ("query", "value", "mlp_up")
+    magnitude: bool = False
 
     attachment: ClassVar[str] = "emulator.learning.attach.pruned_lora:StackedPrunedLora"
     maps_depth: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         kept = KeptUnits.all_of(model.n_layers, model.n_kv_heads, model.intermediate_size)
-        return {**super().initial(model, seeds), **kept.arrays()}
+        unknown = kept.equal_scores() if self.magnitude else {}
+        return {**super().initial(model, seeds), **kept.arrays(), **unknown}
+
+    def sites_at_start(self) -> Sequence[Site]:
+        if not self.magnitude:
+            return ()
+        return tuple(
+            (layer, target) for layer in range(len(self.ranks)) for kind in KINDS for target in MAGNITUDE_OF[kind]
+        )
+
+    def fitted(self, arrays: Arrays, weights: FrozenWeights) -> Arrays:
+        fitted = dict(arrays)
+        for (layer, target), weight in weights.items():
+            name = score_name(layer, kind_of(target))
+            sums = unit_sums(np.abs(weight), target, len(fitted[name]))
+            fitted[name] = fitted[name] + sums / np.linalg.norm(sums)
+        return fitted
 
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
         kept = pruned_assignment(assignment).kept
@@ -112,12 +138,22 @@ class PrunedLoraForm(LoraForm):
         return model.n_layers * -(-(model.n_kv_heads + model.intermediate_size) // 8)
 
     def extra_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        """A float32 score for each unit, from a device that measures."""
-        if pruned_assignment(assignment).importance == "none":
+        """A float32 score for each unit, from a device that measures; of one with candidates their numbers alone."""
+        held = pruned_assignment(assignment)
+        if held.importance == "none" or held.candidates == 0:
             return 0
-        return BYTES_PER_PARAMETER * model.n_layers * (model.n_kv_heads + model.intermediate_size)
+        n_units = [model.n_layers * n for n in n_priced(model).values()]
+        if held.candidates is None:
+            return BYTES_PER_PARAMETER * sum(n_units)
+        # One more, as what is to be gone is rounded to whole units.
+        return sum(min(n, int(held.candidates * n) + 1) * bytes_of_number(n) for n in n_units)
 
     def check_model(self, model: ModelSpec) -> None:
+        if not model.layer_design.has_free_heads:
+            raise ValueError(
+                f"heads cannot be cut out of {model.name}, whose layers compute attention in a way that needs all of"
+                " them; give a model such as BERT, RoBERTa or Llama"
+            )
         super().check_model(model)
         if not self.trains_a:
             raise ValueError("trains_a must be on: importance is estimated from the gradients of both factors")
@@ -136,19 +172,15 @@ class PrunedLoraForm(LoraForm):
                     raise ValueError(f"kept must leave at least one {kind} in layer {layer}, as bytes of 0 and 1")
         if not 0 <= assignment.smoothing < 1:
             raise ValueError(f"smoothing must be at least 0 and below 1, got {assignment.smoothing!r}")
+        if assignment.candidates is not None and not 0 <= assignment.candidates <= 1:
+            raise ValueError(f"candidates must be between 0 and 1, or None, got {assignment.candidates!r}")
         if assignment.importance != "none":
             self._check_measurable(assignment, model)
 
     def _check_measurable(self, assignment: LoraAssignment, model: ModelSpec) -> None:
-        for kind in KINDS:
-            if not set(self.targets) & set(MATRICES_OF[kind]):
-                raise ValueError(
-                    f"importance is measured on matrices with adapters: targets must have one of"
-                    f" {', '.join(MATRICES_OF[kind])} for a {kind}'s, got {self.targets!r}"
-                )
         if assignment.depth < model.n_layers or not all(assignment.ranks):
             raise ValueError(
-                f"importance is measured on adapters that are trained: depth must be {model.n_layers} and every rank"
+                f"importance is measured where adapters are trained: depth must be {model.n_layers} and every rank"
                 f" at least 1, got depth {assignment.depth!r} and ranks {assignment.ranks!r}"
             )
 
@@ -177,6 +209,17 @@ def pruned_lora_assignment(
         depth=model.n_layers,
         kept=kept,
     )
+
+
+def pruned_plan(view: ClusterView, rank: int, kept: KeptUnits) -> RoundPlan:
+    """A flat round in which all devices train one rank on what is ``kept``, the same for all."""
+    template = pruned_lora_assignment(ANY_DEVICE, view.training, view.model, rank, kept)
+    return RoundPlan(assignments={device: replace(template, device_id=device) for device in view.available})
+
+
+def bytes_of_number(n_units: int) -> int:
+    """Whole bytes that tell one of ``n_units`` units from all others."""
+    return max(1, -(-(n_units - 1).bit_length() // 8))
 
 
 def pruned_axis(name: str, kept: KeptUnits) -> tuple[int, UnitMask] | None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.forms.base import Embedded, is_whole_number
+from emulator.forms.base import Embedded, check_stored_apart, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, adapter_name, lora_assignment
 from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, RoundReport, Status, Update
 from emulator.seeds import Seeds
@@ -94,6 +94,10 @@ class ResidualLoraForm(LoraForm):
         whole = sum(model.matrix(target).out_features * model.matrix(target).in_features for _, target in self.sites())
         drawn = self._adapter_bytes(held, model) if self.restarts else 0
         return self._residual_bytes(held, model) - BYTES_PER_PARAMETER * whole - drawn
+
+    def check_model(self, model: ModelSpec) -> None:
+        check_stored_apart(self.targets, model)
+        super().check_model(model)
 
     def check(self, assignment: Assignment, model: ModelSpec) -> None:
         if not isinstance(assignment, ResidualAssignment):

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.forms.base import check_stored_apart
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, adapter_name
 from emulator.records import Adapter, Adapters, Arrays, Assignment, Work
 from emulator.seeds import Seeds
@@ -88,6 +89,7 @@ class SparseStartLoraForm(LoraForm):
         return self._sparse_bytes(model) if held.trains_sparse else super().upload_bytes(held, model)
 
     def check_model(self, model: ModelSpec) -> None:
+        check_stored_apart(self.targets, model)
         super().check_model(model)
         if not 0 < self.density <= 1:
             raise ValueError(f"density must be above 0 and at most 1, got {self.density!r}")

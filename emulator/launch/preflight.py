@@ -331,8 +331,8 @@ def _boards(emulation: Emulation, played: Sequence[_RoundAhead]) -> tuple[BoardP
             n_out_of_memory=max(sum(ledger.status is Status.OUT_OF_MEMORY for ledger in cohort) for cohort in cohorts),
             compute_s=_range([ledger.forward_s + ledger.backward_s for ledger in ledgers]),
             transfer_s=_range([ledger.download_s + ledger.upload_s for ledger in ledgers]),
-            compute_w=_range([mode.compute_w for mode in profile.power_modes]),
-            power_origin=profile.provenance.get("compute_w"),
+            compute_w=_range([watts for mode in profile.power_modes for watts in mode.compute_range_w]),
+            power_origin=profile.provenance.get("awake_w") or profile.provenance.get("compute_w"),
         )
         boards.append(board)
     return tuple(boards)

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -19,9 +19,11 @@ from emulator.learning.attach.base import StackedAdapters
 from emulator.learning.data.batches import Batch, ResidentTokens
 from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData
+from emulator.learning.model.decoder import speed_up_decoder
 from emulator.learning.model.encoder import speed_up
 from emulator.learning.model.loading import FrozenModel
 from emulator.learning.model.prefix import Around, PrefixCache, SkippableLayers
+from emulator.learning.model.uniform import make_uniform
 from emulator.learning.objective.base import Learning
 from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.objective.base import Objective
@@ -74,10 +76,12 @@ class DeviceHost:
         self.model = model.to(settings.device, DTYPES[settings.precision])
         self.learning: Learning = imported(content.objective.learning)(content.objective)
         self.learning.fit(self.model)
+        make_uniform(self.model, content.model)
         speed_up(self.model, content.model)
+        decoder = speed_up_decoder(self.model, content.model)
         self.train_tokens = ResidentTokens(content.train, settings.device)
         self.test_tokens = ResidentTokens(content.test, settings.device)
-        self._layers = SkippableLayers(self.model, content.model)
+        self._layers = SkippableLayers(self.model, content.model, decoder)
         self._layers.checkpointing = settings.checkpointing
         width, budget = self.model.config.hidden_size, settings.prefix_cache_bytes
         # Held-out data comes first: evaluation uses all of it, training a part of its data in each round.
@@ -96,7 +100,8 @@ class DeviceHost:
         """The server ``state`` on the held-out ``rows``. Rows of like length share a batch."""
         adapters = self.attach(form)
         adapters.load([state], assignments=None)
-        data, size = self.content.test, self.settings.eval_batch_size
+        data = self.content.test
+        size = self.learning.rows_at_once(data, self.settings.eval_batch_size)
         ordered = np.array(rows)[np.argsort(data.lengths[rows.start : rows.stop], kind="stable")]
         first_layer, total = adapters.lowest_layer(state), EvaluationShard(0.0, 0, 0)
         with torch.no_grad():
@@ -122,6 +127,8 @@ class DeviceHost:
             first_layer: the lowest layer whose output can differ from the frozen model's; those below it are computed
                 once per sample.
         """
+        if not self._layers.is_fast:
+            batch = replace(batch, unpadded=None)
         layer = min(first_layer, self.content.model.n_layers - 1)
         prefix = self._train_prefix if data is self.content.train else self._test_prefix
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
 from emulator.learning.data.images import load_images, read_image_owners
-from emulator.learning.data.owners import read_owners
 from emulator.learning.data.partition import Rows, label_histograms
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import hold_out_of_each
@@ -19,7 +18,9 @@ from emulator.learning.data.spread import Partition, TrainingRows, spread
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
 from emulator.learning.model.base_weights import in_precision
+from emulator.learning.model.decoder import is_fast_decoder
 from emulator.learning.model.embeddings import mean_pooled
+from emulator.learning.model.encoder import is_fast_encoder
 from emulator.learning.model.loading import FrozenModel, load_model
 from emulator.learning.model.places import locate
 from emulator.learning.model.tokenizer import load_tokenizer
@@ -65,6 +66,8 @@ def prepare(
     """
     seeds, objective = Seeds(run_seed), objective or Classification()
     learning: Learning = imported(objective.learning)(objective)
+    if partition.scheme == "natural":
+        data = replace(data, owner_column=partition.owner_column)
     examples = learning.read(data, run_seed)
     names = examples.label_names
 
@@ -87,7 +90,7 @@ def prepare(
         labels=examples.train_labels,
         has_labels=bool(examples.train_labels.any()),
         source_rows=examples.train_rows,
-        owners=lambda: read_owners(data, partition.owner_column, examples.train_rows),
+        owners=lambda: examples.owners or (),
         embeddings=embeddings,
     )
     # Where the partition does not need it, the model is loaded behind: it may be large, and the data wrong.
@@ -161,7 +164,7 @@ def _prepared(
         n_test_rows=n_test_rows,
         majority_accuracy=examples.majority_accuracy,
         understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
-        remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks),
+        remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks, *_pace_remarks(frozen)),
         own_test_offsets=_offsets(own_sizes, n_test_rows),
     )
 
@@ -188,6 +191,15 @@ def _cut_remarks(cut: Cut, seq_len: int) -> tuple[str, ...]:
     return (
         f"{cut.n_texts_cut} of {cut.n_texts} texts are cut at data.seq_len={seq_len}, which leaves out "
         f"{cut.n_tokens_cut / cut.n_tokens:.0%} of all tokens",
+    )
+
+
+def _pace_remarks(frozen: FrozenModel) -> tuple[str, ...]:
+    if is_fast_decoder(frozen) or is_fast_encoder(frozen.class_name, frozen.config):
+        return ()
+    return (
+        f"training: the layers of {frozen.name!r}, a {frozen.class_name}, are computed by transformers "
+        "as they are, with all padding; it takes longer than other models do",
     )
 
 

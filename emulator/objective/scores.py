@@ -75,8 +75,16 @@ _ALL = (
 SCORES: Mapping[str, Score] = MappingProxyType({score.name: score for score in _ALL})
 """All scores by name."""
 
-QUOTED = ("accuracy", "token_accuracy", "micro_f1", "spearman")
+QUOTED_OF: Mapping[str, str] = MappingProxyType(
+    {
+        "classification": "accuracy",
+        "causal": "token_accuracy",
+        "multi_label": "micro_f1",
+        "regression": "spearman",
+    }
+)
 """What people quote of each kind of task, in the order in which runs are asked for it."""
+QUOTED = tuple(QUOTED_OF.values())
 
 
 def score_named(name: str, where: str) -> Score:

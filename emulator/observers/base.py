@@ -41,7 +41,8 @@ class Progress:
         jobs_done: jobs of the round under way that are trained.
         n_jobs: how many it has; 0 while nothing is trained.
         now_s: emulated seconds at the end of the last round.
-        accuracy: of the last evaluation; None before the first.
+        accuracy: of the last evaluation; None before the first, and in tasks that have none.
+        score, score_name: the same of what people quote of such runs, and which score that is.
         mean_waiting_s: of the last round, over its cohort, in emulated seconds.
         energy_j: of all devices in all rounds.
         transferred_bytes: of all devices in all rounds, down and up.
@@ -54,6 +55,8 @@ class Progress:
     n_jobs: int = 0
     now_s: float = 0.0
     accuracy: float | None = None
+    score: float | None = None
+    score_name: str = "accuracy"
     mean_waiting_s: float | None = None
     energy_j: float = 0.0
     transferred_bytes: int = 0

@@ -81,6 +81,16 @@ class Policy(ABC):
         """Go on with what :meth:`memory` gave, in a fresh policy with the same parameters."""
         vars(self).update(memory)
 
+    def carried_by(self, device_id: int) -> Arrays:
+        """What the device brings to its next job of its own earlier rounds: ``job.carried``, for the task.
+
+        Where a method lets devices keep something, the policy keeps it for them, so that checkpoints have it: it takes
+        it from ``update.reported`` and gives it back here. It costs no traffic but what the form says of it.
+
+        Default: nothing.
+        """
+        return {}
+
     def aggregate(self, form: AdapterForm, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """The server state after ``updates``, which come in the order of device ids.
 

@@ -106,6 +106,15 @@ class CheckedPolicy:
         mean = mean_of(state, added(self._add_up(self.form, state, updates, weights)))
         return policy.finish(self.form, state, mean, updates)
 
+    def carried_by(self, device_id: int) -> Arrays:
+        """What the device has kept of its own earlier rounds.
+
+        Raises:
+            PolicyError: the policy failed.
+        """
+        with self._calling("carried_by", self._round_index):
+            return self._policy.carried_by(device_id)
+
     def aggregate_groups(self, state: Arrays, groups: Sequence[Contribution]) -> Arrays:
         """What the policy makes of the ``groups`` of a round; errors as for :meth:`aggregate`."""
         with self._calling("aggregate_groups", self._round_index):

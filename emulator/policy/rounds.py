@@ -41,6 +41,7 @@ def play_round(
         UserError: nobody can be reached any more, the plan cannot be played, or the policy failed.
     """
     opened = testbed.open_round(round_index, train)
+    opened.carried_by = policy.carried_by
     view = testbed.view(state, policy.declares)
     with timed("plan"):
         plan = policy.plan(view)

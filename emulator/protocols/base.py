@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from emulator.algorithms.aggregation import Contribution
 from emulator.errors import PlanError
@@ -30,6 +30,9 @@ class RoundProtocol(ABC):
     what they do to the round in which they do it. What it keeps of them between rounds must be plain data: every run
     plays a copy of its own.
     """
+
+    exchanges_steps: ClassVar[bool] = False
+    """Whether devices send and await something at every local step, and not only before and after all of them."""
 
     @abstractmethod
     def run_round(self, testbed: Testbed, policy: Aggregator, plan: RoundPlan, state: Arrays) -> Process[Arrays]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from emulator.errors import PlanError
 from emulator.forms.base import AdapterForm
@@ -35,6 +36,7 @@ class CutRounds(RoundProtocol):
     """
 
     merges: bool
+    exchanges_steps: ClassVar[bool] = True
 
     @property
     def task(self) -> str:

@@ -12,13 +12,17 @@ JobKey = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """Training that one device owes. ``state`` is the server state it starts from; jobs of a call share the object."""
+    """Training that one device owes. ``state`` is the server state it starts from; jobs of a call share the object.
+
+    ``carried`` is what it has besides, of its own earlier rounds; see :meth:`~emulator.policy.base.Policy.carried_by`.
+    """
 
     device_id: int
     round_index: int
     inner_round: int
     assignment: Assignment
     state: Arrays
+    carried: Arrays = field(default_factory=dict)
 
     @property
     def key(self) -> JobKey:

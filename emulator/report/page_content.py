@@ -29,13 +29,17 @@ class RunContent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupContent:
-    """The runs of a group that have a round; rounds and settings are those of its first run that is counted."""
+    """The runs of a group that have a round; what is of one run is of its first that is counted.
+
+    ``class_f1`` is F1 of each label in the last round that has it, None for one that does not occur; empty without.
+    """
 
     label: str
     runs: tuple[RunContent, ...]
     shown_run: str
     rounds: list[dict[str, Any]]
     settings: dict[str, Any]
+    class_f1: tuple[float | None, ...] = ()
 
 
 def read_groups(comparison: Comparison, frames_of: FramesOf) -> list[GroupContent]:
@@ -54,7 +58,7 @@ def read_groups(comparison: Comparison, frames_of: FramesOf) -> list[GroupConten
 def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf, score: str) -> GroupContent | None:
     is_any_finished = bool((rows["status"] == "finished").any())
     runs: list[RunContent] = []
-    shown: tuple[str, list[dict[str, Any]], dict[str, Any]] | None = None
+    shown: dict[str, Any] | None = None
     for row in rows.to_dict("records"):
         frames = frames_of(str(row["run"]))
         if frames is None or frames.rounds.empty:
@@ -71,10 +75,20 @@ def _group(label: str, rows: pd.DataFrame, frames_of: FramesOf, score: str) -> G
         if shown is None and is_counted:
             tables = (frames.rounds, frames.devices, frames.activities)
             bars = [round_bars(index, *tables) for index in shown_rounds(frames.rounds)]
-            shown = (str(row["run"]), bars, settings_map(frames.devices))
+            shown = {
+                "shown_run": str(row["run"]),
+                "rounds": bars,
+                "settings": settings_map(frames.devices),
+                "class_f1": _last_class_f1(frames.rounds),
+            }
     if shown is None:
         return None
-    return GroupContent(label=label, runs=tuple(runs), shown_run=shown[0], rounds=shown[1], settings=shown[2])
+    return GroupContent(label=label, runs=tuple(runs), **shown)
+
+
+def _last_class_f1(rounds: pd.DataFrame) -> tuple[float | None, ...]:
+    known = rounds["class_f1"].dropna()
+    return tuple(None if pd.isna(value) else float(value) for value in known.iloc[-1]) if len(known) else ()
 
 
 def page_data(comparison: Comparison, groups: Sequence[GroupContent], majority: float | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The sections of a page, from top to bottom: what is shown, and captions that say what one sees."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import PurePath
 from typing import Any
@@ -47,6 +47,8 @@ class Page:
             if self._comparison.question.target is not None:
                 title = _capital(self._comparison.score.title)
                 made.append(("accuracy", f"{title} and what it costs", self._accuracy()))
+            if any(group.class_f1 for group in self._groups):
+                made.append(("labels", "F1 by label", self._labels()))
             made.append(("round", "A round from inside", self._round()))
             made.append(("waiting", "Waiting", self._waiting()))
             if any(info.get("partition") for info in self._infos.values()):
@@ -62,6 +64,8 @@ class Page:
     def _summary(self) -> str:
         runs = self._comparison.runs
         content = headline_tables(self._comparison) if self._is_comparison else run_facts(self._comparison)
+        if not self._is_comparison and (reason := self._ended_by(str(runs["run"].iloc[0]))):
+            content += paragraph(f"Ended before its last round: {reason}.")
         unfinished = runs.loc[runs["status"] != "finished"]
         if len(unfinished):
             text = (
@@ -88,6 +92,28 @@ class Page:
         return _KEY + self._figures.figure(
             f"<div class='pair'>{plots}</div>", f"{title} over time, rounds, bytes and energy", caption
         )
+
+    def _ended_by(self, run: str) -> str | None:
+        """Why a run ended before its last round; None where it did not."""
+        return self._infos.get(run, {}).get("ended_by")
+
+    def _labels(self) -> str:
+        known = {group.label: dict(self._f1_by_label(group)) for group in self._groups if group.class_f1}
+        labels = dict.fromkeys(label for own in known.values() for label in own)
+        rows: list[list[str | TableCell]] = [
+            [label, *("–" if (f1 := own.get(label)) is None else f"{f1:.3f}" for own in known.values())]
+            for label in labels
+        ]
+        caption = (
+            "F1 on held-out examples, the harmonic mean of precision and recall, after the last round that is "
+            "evaluated; a dash is a label that neither occurs there nor is called."
+            + (" Of the first run of each group." if self._is_comparison else "")
+        )
+        return table(["label", *(known if self._is_comparison else ["F1"])], rows, caption)
+
+    def _f1_by_label(self, group: GroupContent) -> Iterable[tuple[str, float | None]]:
+        names = self._infos[group.shown_run].get("label_names") or range(len(group.class_f1))
+        return zip(map(str, names), group.class_f1, strict=True)
 
     def _round(self) -> str:
         options = "".join(f"<option value='{i}'>{escape(g.label)}</option>" for i, g in enumerate(self._groups))
@@ -218,7 +244,8 @@ class Page:
                 TableCell(str(row["group"]), look="text"),
                 str(row["seed"]),
             ]
-            cells.append(TableCell(str(row["status"]), str(row["error"] or ""), ended))
+            remark = str(row["error"] or self._ended_by(str(row["run"])) or "")
+            cells.append(TableCell(str(row["status"]), remark, ended))
             cells += [shown(name, row[name]) if not pd.isna(row[name]) else "–" for name in figures]
             rows.append([*cells, "–" if wall_s is None else shown("time_s", wall_s)])
         headers = [

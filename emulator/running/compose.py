@@ -15,6 +15,7 @@ from emulator.forms.base import AdapterForm
 from emulator.observers.base import RunObserver
 from emulator.observers.catalog import observers_of
 from emulator.observers.many import Observers
+from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path
 from emulator.policy.checked import CheckedPolicy
 from emulator.records import Arrays, TrainingDefaults
@@ -49,7 +50,7 @@ from emulator.running.optimizers import (
 )
 from emulator.running.pace import PacedClock
 from emulator.running.progress import LiveProgress
-from emulator.running.resolve import cluster_of, form_of, policy_of, priced_model
+from emulator.running.resolve import cluster_of, form_of, policy_of, priced_model, system_of
 from emulator.running.run_info import run_info
 from emulator.running.run_log import RunLog
 from emulator.running.stopping import Stopping
@@ -64,6 +65,7 @@ from emulator.world.devices import Boards, Device
 from emulator.world.network.links import Links
 from emulator.world.network.shared_network import shared_capacity
 from emulator.world.power_modes import PowerModes
+from emulator.world.system import SystemTestbed
 from emulator.world.testbed import Testbed
 
 StartBackend = Callable[[int], Backend]
@@ -94,6 +96,11 @@ def check_settings(config: Config) -> None:
     policy = policy_of(config)
     check_fit(config, policy)
     check_optimizers(config, policy)
+    if system_of(config) and policy.protocol.exchanges_steps:
+        raise ConfigError(
+            f"testbed.system: policy {import_path(type(policy))} exchanges something at every step, which no known "
+            "system does; leave it out, or choose another policy"
+        )
     Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
         check_depth_map(config, policy, form_of(policy, priced_model(config, n_labels=2, trained=None)))
@@ -199,13 +206,20 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     trained = backend.prepared.model if backend else None
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = form_of(policy, priced, trained)
-    make = partial(LiveTestbed, live=backend.live, task=policy.task) if backend and backend.live else Testbed
+    make = _kind_of_testbed(config, policy, backend)
     testbed = _testbed(config, cluster, priced, form, _facts(config, cluster, backend), clock, make)
     state = _initial_state(config, form, backend) if backend else {}
     checked = CheckedPolicy(policy, form)
     if backend:
         checked = CheckedPolicy(policy, form, backend.add_up, server_optimizer_of(config))
     return Emulation(policy=checked, testbed=testbed, backend=backend, initial_state=state)
+
+
+def _kind_of_testbed(config: Config, policy: Policy, backend: Backend | None) -> Callable[..., Testbed]:
+    if backend and backend.live:
+        return partial(LiveTestbed, live=backend.live, task=policy.task)
+    system = system_of(config)
+    return partial(SystemTestbed, system=system) if system else Testbed
 
 
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from device_profiles.catalog import ProfileError, load_cluster, load_link
+from device_profiles.catalog import ProfileError, load_cluster, load_link, load_system
 from device_profiles.records import ClusterSpec
+from device_profiles.system_file import SystemSpec
 from emulator.config import Config
 from emulator.errors import ConfigError, UserError
 from emulator.forms.base import AdapterForm
@@ -41,6 +42,26 @@ def cluster_of(config: Config) -> ClusterSpec:
             raise ConfigError(f"testbed.link: {error}") from None
         cluster = replace(cluster, entries=tuple(replace(entry, link=link) for entry in cluster.entries))
     return cluster.resized(config.testbed.n_devices) if config.testbed.n_devices else cluster
+
+
+def system_of(config: Config) -> SystemSpec | None:
+    """The software of the run's federation; None where messages are known at once and cost their payload.
+
+    Raises:
+        ConfigError: there is no such system, its file is wrong, or the devices of the run are real ones.
+    """
+    name = config.testbed.system
+    if name is None:
+        return None
+    if config.is_live:
+        raise ConfigError(
+            "testbed.system: what a system adds is emulated for emulated devices alone; leave it out, or choose "
+            f"another backend.kind than 'live', got {name!r}"
+        )
+    try:
+        return load_system(name)
+    except ProfileError as error:
+        raise ConfigError(f"testbed.system: {error}") from None
 
 
 def device_speeds(config: Config) -> tuple[float, ...]:
@@ -129,6 +150,7 @@ def input_digests(config: Config, cluster: ClusterSpec) -> dict[str, Any]:
     return {
         "cluster_sha256": cluster.sha256,
         "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
+        **({"system_sha256": system.sha256} if (system := system_of(config)) else {}),
         "availability_trace_sha256": trace_sha256(config.testbed.availability),
         "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
     }

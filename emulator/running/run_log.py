@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import UserError
+from emulator.objective.scores import QUOTED
 from emulator.observers.base import Progress, RoundClosed, RunBegan, RunEnded
 from emulator.observers.many import Observers
 from emulator.records import Evaluation, RoundReport
@@ -237,17 +238,26 @@ class RunLog:
 
     def _tell_round(self, report: RoundReport, rounds: Mapping[str, Sequence[Any]]) -> None:
         before, n_done, evaluation = self._progress.latest, report.round_index + 1, report.evaluation
+        score_name, score = _quoted(evaluation) or (before.score_name, before.score)
         self._progress.tell(
             rounds_done=n_done if n_done % self._writer.rounds_per_part == 0 else before.rounds_done,
             jobs_done=0,
             n_jobs=0,
             now_s=report.end_s,
             accuracy=evaluation.accuracy if evaluation else before.accuracy,
+            score=score,
+            score_name=score_name,
             mean_waiting_s=rounds["mean_waiting_s"][0],
             energy_j=before.energy_j + rounds["energy_j"][0],
             transferred_bytes=before.transferred_bytes + rounds["download_bytes"][0] + rounds["upload_bytes"][0],
             upload_bytes=before.upload_bytes + rounds["upload_bytes"][0],
         )
+
+
+def _quoted(evaluation: Evaluation | None) -> tuple[str, float] | None:
+    """What people quote of such an evaluation, with its name."""
+    values = ((name, getattr(evaluation, name, None)) for name in QUOTED)
+    return next(((name, float(value)) for name, value in values if value is not None), None)
 
 
 def round_tables(closed: OpenRound) -> Tables:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from emulator.errors import ConfigError, did_you_mean
 from emulator.shapes.causal import CausalSpec
 from emulator.shapes.convnet_catalog import convnet_names, convnet_spec
-from emulator.shapes.families import DECODERS, FAMILIES, PRICED_ALONE, TIED, UNFIT, ConfigReader, Shapes
+from emulator.shapes.families import DECODERS, FAMILIES, TIED, UNFIT, ConfigReader, Shapes
+from emulator.shapes.gguf_file import ENDING as GGUF
 from emulator.shapes.hub import looks_like_path, model_files
 from emulator.shapes.model_folder import read_config
 from emulator.shapes.names import ModelName
@@ -39,8 +40,7 @@ def check_family(config: Mapping[str, Any], name: str) -> str:
     Raises:
         ConfigError: its shapes are not known, or adapters cannot be attached to it.
     """
-    known = [family for family in FAMILIES if family not in PRICED_ALONE]
-    return _family_among(known, config, name)
+    return _family_among(family_names(), config, name)
 
 
 def _family_among(known: Sequence[str], config: Mapping[str, Any], name: str) -> str:
@@ -74,6 +74,8 @@ def check_hub_id(name: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
+    if name.endswith(GGUF):
+        raise ConfigError(f"there is no GGUF file {name!r}; give the path of one that is there")
     if looks_like_path(name):
         raise ConfigError(
             f"there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "
@@ -199,4 +201,5 @@ def _layer_sizes(shapes: Shapes) -> dict[str, Any]:
         "gated_mlp": shapes.gated_mlp,
         "n_embedding_parameters": shapes.n_other_parameters,
         "is_decoder": shapes.is_decoder,
+        "design": shapes.design,
     }

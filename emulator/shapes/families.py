@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from emulator.errors import ConfigError
+from emulator.shapes.design import DECODER, ENCODER, LayerDesign
 from emulator.shapes.spec import LinearShape
 
 
@@ -31,6 +32,7 @@ class Shapes:
     is_decoder: bool = False
     gated_mlp: bool = False
     n_pooler_parameters: int = 0
+    design: LayerDesign | None = None
 
 
 class ConfigReader:
@@ -47,8 +49,9 @@ class ConfigReader:
             raise ConfigError(f"model {self._name}: config.json needs {key}, a whole number, got {value!r}")
         return value
 
-    def text(self, key: str) -> str:
+    def text(self, key: str, default: str | None = None) -> str:
         value = self._config.get(key)
+        value = default if value is None else value
         if not isinstance(value, str):
             raise ConfigError(f"model {self._name}: config.json needs {key}, a text, got {value!r}")
         return value
@@ -65,21 +68,29 @@ class ConfigReader:
         value = self._config.get(key) or []
         return [str(each).strip().lower() for each in (value.split("|") if isinstance(value, str) else value)]
 
+    def error(self, needs: str) -> ConfigError:
+        """To be raised where the config.json does not have what its family needs."""
+        return ConfigError(f"model {self._name}: config.json needs {needs}")
+
     def flag(self, key: str, default: bool = False) -> bool:
         value = self._config.get(key)
         return default if value is None else bool(value)
 
 
 def _bert_like(
-    config: ConfigReader, head: Mapping[str, LinearShape], n_reserved_positions: int = 0, n_extra: int = 0
+    config: ConfigReader,
+    head: Mapping[str, LinearShape],
+    n_reserved_positions: int = 0,
+    n_extra: int = 0,
+    embedding_size: int | None = None,
 ) -> Shapes:
     """Word, position and token type embeddings with a norm, then layers with two norms each.
 
     ``n_reserved_positions`` are rows of the position table that no token uses; ``n_extra`` counts parameters that BERT
-    lacks.
+    lacks; ``embedding_size`` is the family's own where the config states none.
     """
     hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    embedding_size = config.integer("embedding_size", hidden_size)
+    embedding_size = config.integer("embedding_size", embedding_size or hidden_size)
     n_positions = config.integer("max_position_embeddings")
     n_rows = config.integer("vocab_size") + n_positions + config.integer("type_vocab_size", 2)
     return Shapes(
@@ -92,7 +103,12 @@ def _bert_like(
         n_other_parameters=(n_rows + 2) * embedding_size + n_extra,
         head=head,
         max_seq_len=n_positions - n_reserved_positions,
+        design=_unless_bert(replace(ENCODER, activation=config.text("hidden_act", "gelu"))),
     )
+
+
+def _unless_bert(design: LayerDesign) -> LayerDesign | None:
+    return None if design == ENCODER else design
 
 
 def _square(size: int) -> LinearShape:
@@ -123,8 +139,10 @@ def _electra(config: ConfigReader, n_labels: int) -> Shapes:
     embedding_size = config.integer("embedding_size", 128)
     output = LinearShape(in_features=hidden_size, out_features=n_labels)
     head = {"classifier.dense": _square(hidden_size), "classifier.out_proj": output}
-    n_projection = (embedding_size + 1) * hidden_size if embedding_size != hidden_size else 0
-    return _bert_like(config, head, n_extra=n_projection)
+    if embedding_size == hidden_size:
+        return _bert_like(config, head)
+    shapes = _bert_like(config, head, n_extra=(embedding_size + 1) * hidden_size)
+    return replace(shapes, design=replace(shapes.design or ENCODER, n_projection_weights=embedding_size * hidden_size))
 
 
 def _distilbert(config: ConfigReader, n_labels: int) -> Shapes:
@@ -156,17 +174,18 @@ def _deberta_v2(config: ConfigReader, n_labels: int) -> Shapes:
     n_absolute = n_positions if config.flag("position_biased_input", True) else 0
     n_rows = config.integer("vocab_size") + n_absolute + config.integer("type_vocab_size", 0)
     n_other = n_rows * embedding_size + 2 * hidden_size
-    n_other += embedding_size * hidden_size if embedding_size != hidden_size else 0
+    n_projection = embedding_size * hidden_size if embedding_size != hidden_size else 0
+    n_other += n_projection
+    products: tuple[str, ...] = ()
+    n_relative = 0
     if config.flag("relative_attention"):
         # -1, the default of either, means that there are none, and as many as positions.
-        n_other += (
-            2
-            * (config.positive("position_buckets") or config.positive("max_relative_positions") or n_positions)
-            * hidden_size
+        n_relative = 2 * (
+            config.positive("position_buckets") or config.positive("max_relative_positions") or n_positions
         )
-        n_own_maps = (
-            0 if config.flag("share_att_key") else sum(name in config.texts("pos_att_type") for name in ("c2p", "p2c"))
-        )
+        n_other += n_relative * hidden_size
+        products = tuple(name for name in ("c2p", "p2c") if name in config.texts("pos_att_type"))
+        n_own_maps = 0 if config.flag("share_att_key") else len(products)
         n_other += n_layers * n_own_maps * _square(hidden_size).n_parameters
         n_other += 2 * hidden_size if "layer_norm" in config.texts("norm_rel_ebd") else 0
     if kernel_size := config.positive("conv_kernel_size"):
@@ -184,6 +203,16 @@ def _deberta_v2(config: ConfigReader, n_labels: int) -> Shapes:
             "classifier": LinearShape(in_features=hidden_size, out_features=n_labels),
         },
         max_seq_len=n_positions,
+        design=LayerDesign(
+            activation=config.text("hidden_act", "gelu"),
+            position_products=products,
+            n_positions=n_relative,
+            shares_position_maps=config.flag("share_att_key"),
+            n_projection_weights=n_projection,
+            n_kept_of_head=2,
+            has_free_heads=False,
+            fuses_attention=False,
+        ),
     )
 
 
@@ -194,7 +223,8 @@ def _mpnet(config: ConfigReader, n_labels: int) -> Shapes:
     n_biases = config.integer("relative_attention_num_buckets", 32) * config.integer("num_attention_heads")
     head = {"classifier.dense": _square(hidden_size), "classifier.out_proj": output}
     # Positions are counted from 2 on, whatever the padding is.
-    return _bert_like(config, head, 2, n_biases - config.integer("type_vocab_size", 2) * hidden_size)
+    shapes = _bert_like(config, head, 2, n_biases - config.integer("type_vocab_size", 2) * hidden_size)
+    return replace(shapes, design=replace(shapes.design or ENCODER, has_free_heads=False, fuses_attention=False))
 
 
 def _decoder(
@@ -269,24 +299,25 @@ def _gemma3(config: ConfigReader, n_labels: int) -> Shapes:
 
 def _phi3(config: ConfigReader, n_labels: int) -> Shapes:
     """Abdin et al. 2024, arXiv 2404.14219: a Llama whose maps that read the same are stored as one."""
-    return _decoder(config, n_labels, n_attention_biases=lambda query, key_value, output: 0)
+    shapes = _decoder(config, n_labels, n_attention_biases=lambda query, key_value, output: 0)
+    return replace(
+        shapes,
+        design=replace(DECODER, fused=("query_key_value", "mlp_gate_up"), has_free_heads=False, reads_parts=False),
+    )
 
 
 def _opt(config: ConfigReader, n_labels: int) -> Shapes:
-    """Zhang et al. 2022, arXiv 2205.01068: biases, norms with biases, learnt positions and a plain MLP.
-
-    What a decoder's layers have no place for is counted with the embeddings.
-    """
+    """Zhang et al. 2022, arXiv 2205.01068: biases, norms with biases, learnt positions and a plain MLP."""
     hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     n_layers, intermediate_size = config.integer("num_hidden_layers"), config.integer("ffn_dim")
     n_positions = config.integer("max_position_embeddings")
     embedding_size = config.integer("word_embed_proj_dim", hidden_size)
     has_last_norm = config.flag("do_layer_norm_before", True) and not config.flag("_remove_final_layer_norm")
     n_other = config.integer("vocab_size") * embedding_size + (n_positions + 2) * hidden_size
-    n_other += 2 * embedding_size * hidden_size * (embedding_size != hidden_size)
-    n_biases = 5 * hidden_size + intermediate_size if config.flag("enable_bias", True) else 0
-    n_norm = 2 * hidden_size if config.flag("layer_norm_elementwise_affine", True) else 0
-    n_other += n_norm * has_last_norm
+    n_projection = 2 * embedding_size * hidden_size if embedding_size != hidden_size else 0
+    n_other += n_projection
+    n_norm_arrays = 2 if config.flag("layer_norm_elementwise_affine", True) else 0
+    n_other += n_norm_arrays * hidden_size * has_last_norm
     return Shapes(
         n_layers=n_layers,
         hidden_size=hidden_size,
@@ -294,11 +325,113 @@ def _opt(config: ConfigReader, n_labels: int) -> Shapes:
         n_kv_heads=n_heads,
         head_size=hidden_size // n_heads,
         intermediate_size=intermediate_size,
-        # A decoder's layers count two norms without biases.
-        n_other_parameters=n_other + n_layers * (n_biases + 2 * n_norm - 2 * hidden_size),
+        n_other_parameters=n_other,
         head={"score": LinearShape(in_features=embedding_size, out_features=n_labels, has_bias=False)},
         max_seq_len=n_positions,
         is_decoder=True,
+        design=LayerDesign(
+            activation=config.text("activation_function", "relu"),
+            has_biases=config.flag("enable_bias", True),
+            n_norm_arrays=n_norm_arrays,
+            norms_first=config.flag("do_layer_norm_before", True),
+            n_projection_weights=n_projection,
+        ),
+    )
+
+
+def _gpt2(config: ConfigReader, n_labels: int) -> Shapes:
+    """Radford et al. 2019: learnt positions, norms with biases, and query, key and value as one map."""
+    hidden_size, n_heads = config.integer("n_embd"), config.integer("n_head")
+    n_positions = config.integer("n_positions")
+    return Shapes(
+        n_layers=config.integer("n_layer"),
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=config.integer("n_inner", 4 * hidden_size),
+        n_other_parameters=(config.integer("vocab_size") + n_positions + 2) * hidden_size,
+        head={"score": LinearShape(in_features=hidden_size, out_features=n_labels, has_bias=False)},
+        max_seq_len=n_positions,
+        is_decoder=True,
+        design=LayerDesign(
+            activation=config.text("activation_function", "gelu_new"),
+            norms_first=True,
+            fused=("query_key_value",),
+            has_free_heads=False,
+        ),
+    )
+
+
+def _modernbert(config: ConfigReader, n_labels: int) -> Shapes:
+    """Warner et al. 2024, arXiv 2412.13663: an encoder with rotary positions, norms first and a gated MLP.
+
+    Biases, which it has none of by default, are counted with the embeddings, and so are the norm of its head and what
+    its first layer lacks: the norm behind the embeddings is that in front of its attention, too.
+    """
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    n_layers, intermediate_size = config.integer("num_hidden_layers"), config.integer("intermediate_size")
+    n_norm_arrays, every = 1 + config.flag("norm_bias"), config.integer("global_attn_every_n_layers", 3)
+    layer_types = config.texts("layer_types") or [
+        "sliding_attention" if layer % max(every, 1) else "full_attention" for layer in range(n_layers)
+    ]
+    n_biases = 4 * hidden_size * config.flag("attention_bias")
+    n_biases += (2 * intermediate_size + hidden_size) * config.flag("mlp_bias")
+    dense = LinearShape(in_features=hidden_size, out_features=hidden_size, has_bias=config.flag("classifier_bias"))
+    return Shapes(
+        n_layers=n_layers,
+        hidden_size=hidden_size,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_size=hidden_size // n_heads,
+        intermediate_size=intermediate_size,
+        n_other_parameters=(config.integer("vocab_size") + 2 * n_norm_arrays) * hidden_size + n_layers * n_biases,
+        head={"head.dense": dense, "classifier": LinearShape(in_features=hidden_size, out_features=n_labels)},
+        max_seq_len=config.integer("max_position_embeddings"),
+        gated_mlp=True,
+        design=LayerDesign(
+            activation=config.text("hidden_activation", "gelu"),
+            has_biases=False,
+            n_norm_arrays=n_norm_arrays,
+            norms_first=True,
+            rotates=True,
+            fused=("query_key_value", "mlp_gate_up"),
+            has_free_heads=False,
+            n_kept_of_head=3,
+            windows=tuple(kind == "sliding_attention" for kind in layer_types),
+        ),
+    )
+
+
+def _albert(config: ConfigReader, n_labels: int) -> Shapes:
+    """Lan et al. 2020, arXiv 1909.11942: BERT with narrow embeddings, whose layers share one set of weights.
+
+    What has weights of its own counts as a layer, and is computed several times in turn.
+    """
+    hidden_size, n_groups = config.integer("hidden_size"), config.integer("num_hidden_groups", 1)
+    n_computed, embedding_size = config.integer("num_hidden_layers"), config.integer("embedding_size", 128)
+    if config.integer("inner_group_num", 1) != 1:
+        raise config.error(f"inner_group_num 1, got {config.integer('inner_group_num')!r}: a group of one layer")
+    if not n_groups or n_computed % n_groups:
+        raise config.error(
+            f"num_hidden_layers a multiple of num_hidden_groups, got {n_computed!r} layers in {n_groups!r} groups"
+        )
+    output = LinearShape(in_features=hidden_size, out_features=n_labels)
+    return replace(
+        _bert_like(
+            config,
+            {"classifier": output},
+            n_extra=(embedding_size + 1) * hidden_size,
+            embedding_size=embedding_size,
+        ),
+        n_layers=n_groups,
+        n_pooler_parameters=_square(hidden_size).n_parameters,
+        design=replace(
+            ENCODER,
+            activation=config.text("hidden_act", "gelu_new"),
+            n_passes=n_computed // n_groups,
+            n_projection_weights=embedding_size * hidden_size,
+        ),
     )
 
 
@@ -312,6 +445,8 @@ FAMILIES: Mapping[str, Callable[[ConfigReader, int], Shapes]] = {
     "electra": _electra,
     "deberta-v2": _deberta_v2,
     "mpnet": _mpnet,
+    "modernbert": _modernbert,
+    "albert": _albert,
     "llama": _decoder,
     "mistral": _mistral,
     "qwen2": _qwen2,
@@ -320,27 +455,19 @@ FAMILIES: Mapping[str, Callable[[ConfigReader, int], Shapes]] = {
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "phi3": _phi3,
+    "gpt2": _gpt2,
     "opt": _opt,
 }
 
-PRICED_ALONE = ("deberta-v2", "mpnet", "phi3")
-"""Families whose shapes are known, but to which adapters cannot be attached."""
-
-DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "opt")
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", "opt")
 """Those of the families that can also be causal language models."""
-TIED = ("gemma", "gemma2", "gemma3_text", "opt")
+TIED = ("gemma", "gemma2", "gemma3_text", "gpt2", "opt")
 """Families whose head is the table of word embeddings unless a config.json says otherwise."""
 
-_ONE_MAP = "they store query, key and value as one matrix, and adapters need one each"
+_ONE_MAP = "they store query, key and value as one matrix in an order of their own"
 UNFIT: Mapping[str, str] = {
-    "albert": "their layers share one set of weights, and adapters need layers of their own",
     "deberta": _ONE_MAP,
-    "deberta-v2": "their maps of query and key take relative positions, too, and adapters expect tokens alone",
-    "gpt2": _ONE_MAP,
     "gpt_neox": _ONE_MAP,
-    "modernbert": _ONE_MAP,
-    "mpnet": "their layers compute attention in a way of their own, into which pruned and quantized maps do not fit",
-    "phi3": _ONE_MAP,
     "gemma3": "they take images, too; give the one that reads text alone (gemma3_text)",
 }
 """Why well-known families cannot be trained."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from device_profiles.text_files import FileError, read_text, user_path
 from emulator.errors import ConfigError, DataError
+from emulator.shapes.gguf_file import ENDING as GGUF
+from emulator.shapes.gguf_file import gguf_config
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 MOST_CONFIG_BYTES = 2**26
@@ -16,20 +18,42 @@ TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.jso
 
 
 def local_folder(name: str) -> Path | None:
-    """The directory that ``name`` means, if there is one."""
+    """The directory that ``name`` means, if there is one; of a GGUF file, that in which it lies."""
     path = user_path(name)
     try:
+        if path.suffix == GGUF and path.is_file():
+            return path.parent
         return path if path.is_dir() else None
     except (OSError, ValueError):  # too long a name, or one with a null byte
         return None
 
 
-def read_config(folder: Path, name: str) -> Mapping[str, Any]:
-    """What the config.json of a model's directory says.
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file that ``name`` means: itself, or the only one of a directory that has no config.json.
 
     Raises:
-        ConfigError: there is none, or it is no JSON object.
+        ConfigError: the directory holds several.
     """
+    folder, path = local_folder(name), user_path(name)
+    if folder is None or folder != path:
+        return path if folder else None
+    files = [] if (folder / "config.json").is_file() else sorted(folder.glob(f"*{GGUF}"))
+    if len(files) > 1:
+        raise ConfigError(
+            f"model {name}: the directory holds {len(files)} GGUF files; give one of them: "
+            f"{', '.join(file.name for file in files)}"
+        )
+    return files[0] if files else None
+
+
+def read_config(folder: Path, name: str) -> Mapping[str, Any]:
+    """What the config.json of a model's directory says, or what a GGUF file says in its place.
+
+    Raises:
+        ConfigError: there is none, it is no JSON object, or the GGUF file cannot be read.
+    """
+    if file := gguf_file(name):
+        return gguf_config(file, name)
     path = folder / "config.json"
     if not path.is_file():
         remedy = "save the model there with save_pretrained"
@@ -50,11 +74,13 @@ def read_config(folder: Path, name: str) -> Mapping[str, Any]:
 
 
 def weight_files(folder: Path, name: str, config: Mapping[str, Any]) -> tuple[Path, ...]:
-    """The files that hold a model's weights: safetensors in its own directory, and nothing else.
+    """The files that hold a model's weights: safetensors in its own directory, or a GGUF file, and nothing else.
 
     Raises:
         DataError: there are none, an index names others, or the directory would have something else loaded.
     """
+    if file := gguf_file(name):
+        return (file,)
     if (folder / "adapter_config.json").exists():
         raise DataError(
             f"model.train: the directory of {name!r} holds an adapter, too, which would be loaded with it; merge it "
@@ -96,7 +122,9 @@ def weight_files(folder: Path, name: str, config: Mapping[str, Any]) -> tuple[Pa
 
 
 def checkpoint_bytes(name: str) -> int:
-    """The size of a model's safetensors in a local directory, which are mapped while it is loaded; else 0."""
+    """The size of a model's files in a local directory, which are mapped while it is loaded; else 0."""
+    if file := gguf_file(name):
+        return file.stat().st_size
     folder = local_folder(name)
     return sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file()) if folder else 0
 
@@ -107,6 +135,10 @@ def check_tokenizer_files(folder: Path, name: str) -> None:
     Raises:
         DataError: there is none.
     """
+    if file := gguf_file(name):
+        if gguf_config(file, name)["has_tokenizer"]:
+            return
+        raise DataError(f"model.train: the GGUF file of {name!r} has no tokenizer in it; give one that has")
     if (folder / "tokenizer.json").is_file() or any((folder / file).is_file() for file in ("vocab.txt", "vocab.json")):
         return
     pieces = [file.name for file in sorted(folder.glob("*.model"))]

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from emulator.shapes.design import DECODER, ENCODER, FUSED, LayerDesign, as_stored
+
 T = TypeVar("T")
 
 MATRICES = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_up", "mlp_down")
@@ -32,6 +34,8 @@ class ModelSpec:
 
     ``n_layers`` are those that depths and ranks are counted by. Where a shallower model is trained in the place of the
     one that is priced, they are the trained one's, and ``deeper_layers`` says how many the priced one has.
+
+    ``design`` says how layers are built where they are not as BERT's or, of a decoder, Llama's.
     """
 
     name: str
@@ -48,6 +52,12 @@ class ModelSpec:
     n_frozen_head_parameters: int = 0
     is_decoder: bool = False
     deeper_layers: int | None = None
+    design: LayerDesign | None = None
+
+    @property
+    def layer_design(self) -> LayerDesign:
+        """How its layers are built."""
+        return self.design or (DECODER if self.is_decoder else ENCODER)
 
     @property
     def n_priced_layers(self) -> int:
@@ -77,7 +87,7 @@ class ModelSpec:
         return tuple(value for value, n in zip(values, times, strict=True) for _ in range(n))
 
     def matrix(self, name: str) -> LinearShape:
-        """Shape of one of :data:`MATRICES` in any layer (layers are alike).
+        """Shape of one of :data:`MATRICES` in any layer (layers are alike), or of several that are stored as one.
 
         Raises:
             KeyError: the model has no such matrix (``mlp_gate`` without a gated MLP).
@@ -96,9 +106,12 @@ class ModelSpec:
                 out_features = self.intermediate_size
             case "mlp_down":
                 in_features = self.intermediate_size
+            case _ if name in FUSED:
+                out_features = sum(self.matrix(part).out_features for part in FUSED[name])
             case _:
                 raise KeyError(name)
-        return LinearShape(in_features=in_features, out_features=out_features, has_bias=not self.is_decoder)
+        has_bias = self.layer_design.has_biases
+        return LinearShape(in_features=in_features, out_features=out_features, has_bias=has_bias)
 
     def kept_features(self, name: str, width_fraction: float) -> tuple[float, float]:
         """Input and output size of a matrix after pruning, which takes heads and feed-forward channels only."""
@@ -114,13 +127,17 @@ class ModelSpec:
 
     @property
     def matrices(self) -> tuple[str, ...]:
-        """The names of :data:`MATRICES` that this model has."""
-        return tuple(name for name in MATRICES if name != "mlp_gate" or self.gated_mlp)
+        """The names of its matrices: those of :data:`MATRICES`, or what it stores in the place of several of them."""
+        return as_stored([name for name in MATRICES if name != "mlp_gate" or self.gated_mlp], self.layer_design.fused)
+
+    def stored(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """The matrices that ``targets`` lie in, each once: those that are stored as one count as this one."""
+        return as_stored(targets, self.matrices)
 
     @property
     def n_layer_parameters(self) -> int:
         """Weights and biases of one layer's linear maps, with its two normalisations."""
-        n_norm = self.hidden_size * (1 if self.is_decoder else 2)
+        n_norm = self.hidden_size * self.layer_design.n_norm_arrays
         return sum(self.matrix(name).n_parameters for name in self.matrices) + 2 * n_norm
 
     @property

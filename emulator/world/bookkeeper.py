@@ -1,6 +1,5 @@
 """Enters what devices do into their ledgers and the log of a round: when it ends, is cut, or the round ends."""
 
-from device_profiles.records import PowerMode
 from emulator.records import ActivityKind, Evaluation, RoundReport
 from emulator.world.battery import Battery
 from emulator.world.clock import Clock
@@ -33,14 +32,15 @@ class Bookkeeper:
         part = ongoing.book(now_s, has_ended, arrived_bytes)
         ledger.add(ongoing, part)
         if part.spent_s > 0 or part.share > 0:
-            self._log(opened, device_id, ongoing.kind, part.n_bytes)
+            watts = ongoing.drawn_w(opened.conditions.modes[device_id])
+            self._log(opened, device_id, ongoing.kind, part.n_bytes, watts)
 
     def enter_wait(self, opened: OpenRound, device_id: int) -> None:
         """The time since the device was last busy, up to now."""
         ledger, now_s = opened.ledgers[device_id], self._clock.now_s
         if now_s > ledger.busy_until_s:
             ledger.waiting_s += now_s - ledger.busy_until_s
-            self._log(opened, device_id, ActivityKind.WAIT, 0)
+            self._wait(opened, device_id)
 
     def close(self, opened: OpenRound, evaluation: Evaluation | None) -> RoundReport:
         """Whoever is not busy has waited until now; what the server has seen of the round."""
@@ -48,7 +48,7 @@ class Bookkeeper:
         for device_id in range(len(opened.ledgers)):
             self.enter_wait(opened, device_id)
             if end_s == opened.start_s:  # in a round of no length, each device has an activity of no length
-                self._log(opened, device_id, ActivityKind.WAIT, 0)
+                self._wait(opened, device_id)
         return RoundReport(
             round_index=opened.round_index,
             start_s=opened.start_s,
@@ -57,10 +57,12 @@ class Bookkeeper:
             evaluation=evaluation,
         )
 
-    def _log(self, opened: OpenRound, device_id: int, kind: ActivityKind, n_bytes: int) -> None:
+    def _wait(self, opened: OpenRound, device_id: int) -> None:
+        self._log(opened, device_id, ActivityKind.WAIT, 0, opened.conditions.modes[device_id].idle_w)
+
+    def _log(self, opened: OpenRound, device_id: int, kind: ActivityKind, n_bytes: int, watts: float) -> None:
         """An activity from where the device's books end until now."""
         end_s = self._clock.now_s
-        watts = drawn_w(opened.conditions.modes[device_id], kind)
         if self._battery:
             *earlier, last = self._battery.draw(device_id, watts, end_s)
             for span in earlier:  # parts of a wait in which the device was on or off
@@ -79,13 +81,6 @@ class Bookkeeper:
             device_id, _inner_round(ledger), kind, ledger.busy_until_s, end_s, n_bytes, watts
         )
         ledger.busy_until_s = end_s
-
-
-def drawn_w(mode: PowerMode, kind: ActivityKind) -> float:
-    """What a board draws in an activity."""
-    if kind is ActivityKind.WAIT:
-        return mode.idle_w
-    return mode.compute_w if kind is ActivityKind.COMPUTE else mode.transfer_w
 
 
 def _inner_round(ledger: Ledger) -> int:

@@ -57,7 +57,7 @@ class Computations:
         factor = opened.jitter.factor(device_id, math.floor(before + ROUNDING))
         switch_s = self._switch_s(opened, device_id, before)
         duration_s = switch_s + (forward_s + backward_s) * factor
-        slowdown = self._slowdown(device_id, mode.compute_w, duration_s)
+        slowdown = self._slowdown(device_id, cost.busy.drawn_w(mode), duration_s)
         factor, switch_s, duration_s = factor * slowdown, switch_s * slowdown, duration_s * slowdown
         ongoing = Ongoing(
             kind=ActivityKind.COMPUTE,
@@ -67,6 +67,7 @@ class Computations:
             forward_s=switch_s + forward_s * factor,
             backward_s=backward_s * factor,
             work_flop=cost.forward_flop * parts.forward + cost.backward_flop * parts.backward,
+            busy=cost.busy,
         )
         drop_share = opened.drop_shares.get(device_id, math.inf)
         fails_s = (drop_share - before) / share * duration_s if before <= drop_share < before + share else None

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from device_profiles.records import PowerMode
 from emulator.records import ActivityKind, DeviceReport, Status, Work
 from emulator.world.clock import Event
 from emulator.world.network.transfers import Transfer
+from emulator.world.price.step_time import BusyShares
 
 MOST_UNDER_WAY = 1 - 2**-20
 """The largest share of an activity under way that is in the books: something is left for what it still takes."""
@@ -59,7 +61,8 @@ class Ongoing:
     """What a device is doing, and how much of it is in the books; it may be cut, or go on beyond the round's end.
 
     ``event`` is when it ends, ``duration_s`` after ``start_s``; that is infinite for a ``transfer`` whose end is not
-    known yet. ``is_live`` where a real device does it, which may take longer than it should.
+    known yet. ``is_live`` where a real device does it, which may take longer than it should. ``busy`` is how busy a
+    computation keeps the board, None where that is not known.
     """
 
     kind: ActivityKind
@@ -74,6 +77,13 @@ class Ongoing:
     booked_share: float = 0.0
     booked_bytes: int = 0
     is_live: bool = False
+    busy: BusyShares | None = None
+
+    def drawn_w(self, mode: PowerMode) -> float:
+        """What a board draws for it in ``mode``."""
+        if self.kind is not ActivityKind.COMPUTE:
+            return mode.transfer_w
+        return self.busy.drawn_w(mode) if self.busy else mode.compute_w
 
     def ends_live(self, now_s: float) -> None:
         """It has taken until ``now_s``, however long it should have taken; what is in the books stays as it is."""

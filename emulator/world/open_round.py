@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from device_profiles.link_kinds.fluctuation import log_normal
 from device_profiles.records import PowerMode
-from emulator.records import Job, RoundPlan, Update
+from emulator.records import Arrays, Job, RoundPlan, Update
 from emulator.seeds import Seeds
 from emulator.world.devices import Boards, Device
 from emulator.world.ledger import ActivityLog, Ledger
@@ -16,6 +16,13 @@ from emulator.world.network.links import Links, Rates
 
 Train = Callable[[Sequence[Job]], Sequence[Update]]
 """Trains jobs for real; updates come in the order of the jobs."""
+
+CarriedBy = Callable[[int], Arrays]
+"""What a device has kept of its own earlier rounds, by its id."""
+
+
+def _nothing_carried(device_id: int) -> Arrays:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class OpenRound:
         jitter: how much faster or slower than its price a piece of work is.
         drop_shares: for devices that will drop out, the share of their work that they get done before.
         train: trains jobs; None in a round that trains nothing.
+        carried_by: what devices bring to their jobs.
         ledgers: what each device has done, by device id.
         activities: all that is in the books.
         available: the devices that could be reached as it began, in ascending order.
@@ -81,6 +89,7 @@ class OpenRound:
     drop_shares: Mapping[int, float]
     train: Train | None
     ledgers: list[Ledger]
+    carried_by: CarriedBy = _nothing_carried
     activities: ActivityLog = field(default_factory=ActivityLog)
     available: tuple[int, ...] = ()
     plan: RoundPlan = field(default_factory=lambda: RoundPlan(assignments={}))

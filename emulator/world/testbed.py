@@ -29,7 +29,7 @@ from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 from emulator.world.availability import Always, Availability, DropOuts
 from emulator.world.battery import Battery
-from emulator.world.bookkeeper import Bookkeeper, drawn_w
+from emulator.world.bookkeeper import Bookkeeper
 from emulator.world.clock import Clock, Event, Process
 from emulator.world.computation import Computations, Fractions
 from emulator.world.devices import Boards, DeviceLost
@@ -269,6 +269,7 @@ class Testbed:
             inner_round=inner_round,
             assignment=assignment,
             state=state,
+            carried=self.round.carried_by(assignment.device_id) if self.resolves else {},
         )
 
     def resolve(self, jobs: Sequence[Job]) -> Sequence[Update]:
@@ -331,7 +332,7 @@ class Testbed:
         """Lose the device when its battery is empty, if it still does the same then."""
         if self._battery is None or self._ongoing.get(device_id) is not ongoing:
             return
-        watts, now_s = drawn_w(self.round.conditions.modes[device_id], ongoing.kind), self.clock.now_s
+        watts, now_s = ongoing.drawn_w(self.round.conditions.modes[device_id]), self.clock.now_s
         again_s = now_s + self._battery.look_again_s
         off_s = self._battery.goes_off_s(device_id, watts, again_s)
         if off_s <= now_s:

@@ -1,7 +1,7 @@
 """The contract between a task and the learning side of an adapter form: the adapters of many devices in one model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +110,10 @@ class StackedAdapters(ABC):
             {name: self.stack.read(values, row, name, shape) for name, shape in shapes.items()}
             for row, shapes in enumerate(self._trained_shapes)
         ]
+
+    def trained_shapes(self, row: int) -> Mapping[str, tuple[int, ...]]:
+        """The arrays that device ``row`` trains, in its own shapes."""
+        return self._trained_shapes[row]
 
     def learning_rates(self, assignments: Sequence[Assignment]) -> Tensor:
         """``(n_devices, n_parameters)``: each device's learning rate, 0 where it does not train.

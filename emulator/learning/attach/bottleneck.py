@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.bottleneck import ARRAYS, DOWN_BIAS, DOWN_WEIGHT, PLACE, UP_BIAS, UP_WEIGHT, BottleneckForm
@@ -70,11 +71,12 @@ class StackedBottleneck(StackedLayerwise):
 class Bottleneck(nn.Module):
     """The adapter of one model behind one of its linear maps, in plain PyTorch."""
 
-    def __init__(self, linear: nn.Linear, width: int) -> None:
+    def __init__(self, linear: nn.Linear | Conv1D, width: int) -> None:
         super().__init__()
+        n_out = linear.nf if isinstance(linear, Conv1D) else linear.out_features
         self.linear = linear
-        self.down = nn.Linear(linear.out_features, width)
-        self.up = nn.Linear(width, linear.out_features)
+        self.down = nn.Linear(n_out, width)
+        self.up = nn.Linear(width, n_out)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.linear(x)

@@ -26,6 +26,11 @@ class StackedModule(nn.Module):
         self.linear = linear
         self.arrays: Mapping[str, Tensor] = {}
 
+    @property
+    def n_devices(self) -> int:
+        """How many devices have adapters here, each with its share of the rows; 1 where none has."""
+        return next((len(array) for array in self.arrays.values()), 1)
+
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.adapted(x, self.arrays) if self.arrays else self.linear(x)
         return y

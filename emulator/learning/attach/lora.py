@@ -13,6 +13,7 @@ from emulator.learning.model.export import save_peft_adapter
 from emulator.learning.model.linear import StackedLowRankLinear
 from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
+from emulator.shapes.design import as_stored
 
 
 class StackedLora(StackedAdapters):
@@ -27,8 +28,9 @@ class StackedLora(StackedAdapters):
         self._trains_a = form.trains_a
         self._linears: dict[tuple[str, str], StackedLowRankLinear] = {}  # names of lora_A and lora_B -> module
         self.array_layers = {}
+        targets = as_stored(form.targets, {target for _, target in frozen.sites})
         for (layer, target), path in frozen.sites.items():
-            if target not in form.targets:
+            if target not in targets:
                 continue
             name_a, name_b = (adapter_name(layer, target, matrix) for matrix in ("lora_A", "lora_B"))
             self.array_layers |= {name_a: layer, name_b: layer}

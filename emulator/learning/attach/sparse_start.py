@@ -26,6 +26,10 @@ class SparselyChangedLinear(StackedLowRankLinear):
         self.positions = torch.zeros(0, dtype=torch.int64)
         self.sparse: Tensor | None = None
 
+    @property
+    def n_devices(self) -> int:
+        return super().n_devices if self.sparse is None else len(self.sparse)
+
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
         if self.sparse is None:

@@ -37,9 +37,13 @@ class ParameterStack:
 
     def write(self, row: int, name: str, array: NDArray[np.float32]) -> None:
         """Sets device ``row``'s parameter ``name``; all writing comes before :meth:`upload`."""
-        corner = tuple(slice(size) for size in array.shape)
         self._written[row, name] = array.shape
-        self._initial[row, self._columns[name]].reshape(self.shapes[name])[corner] = array
+        self.put(self._initial, row, name, array)
+
+    def put(self, values: NDArray[np.float32], row: int, name: str, array: NDArray[np.float32]) -> None:
+        """Writes device ``row``'s ``array`` into ``values`` of this buffer's shape, where parameter ``name`` stands."""
+        corner = tuple(slice(size) for size in array.shape)
+        values[row, self._columns[name]].reshape(self.shapes[name])[corner] = array
 
     def train(self, row: int, name: str) -> None:
         """Lets device ``row`` train parameter ``name``."""

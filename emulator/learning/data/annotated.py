@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DataError
+from emulator.learning.data.owner_column import owners_in, read_source
 from emulator.learning.data.parts import read_parts
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import at_most, hold_out
@@ -76,12 +77,14 @@ class Meaning(Protocol):
 class Annotated:
     """What was read. ``form`` says in words as what, ``columns`` which columns there are; strata are ``(n,)``.
 
-    ``train_rows (n,)`` are the numbers of the training rows in the source's part for training, from 0.
+    ``train_rows (n,)`` are the numbers of the training rows in the source's part for training, from 0, and
+    ``owners (n,)`` who owns them, where a column says so.
     """
 
     train: AnnotatedTexts
     train_strata: NDArray[np.int64]
     train_rows: NDArray[np.int64]
+    owners: tuple[str, ...] | None
     test: AnnotatedTexts
     test_strata: NDArray[np.int64]
     strata: tuple[str, ...]
@@ -126,7 +129,7 @@ def load_annotated(data: DataSource, meaning: Meaning, seed: int) -> Annotated:
         )
     check_columns(data.text_column, data.label_column, data.text_pair_column)
     seeds, where = Seeds(seed), f"data.source: {data.source!r}"
-    parts = read_parts(data.source, _wanted(data), "data.source", data.layout, data.configuration)
+    parts = read_source(data.source, _wanted(data), data.layout, data.configuration, data.owner_column)
     train, test = _part(parts["train"], data, meaning, where), None
     meaning.learn(train, where)
     if data.test_source is not None:
@@ -150,6 +153,7 @@ def load_annotated(data: DataSource, meaning: Meaning, seed: int) -> Annotated:
         train=train.of(train_rows),
         train_strata=strata[train_rows],
         train_rows=kept[train_rows],
+        owners=owners_in(parts["train"], data.owner_column, kept[train_rows], data.source),
         test=test.of(test_rows),
         test_strata=test_strata[test_rows],
         strata=meaning.names(),

@@ -11,6 +11,7 @@ from torch import Tensor
 from emulator.learning.data.options import OptionRows
 from emulator.learning.data.partition import Rows
 from emulator.learning.data.tokens import TokenData, cut_length
+from emulator.learning.data.unpadded import Unpadded, unpadded
 from emulator.learning.upload import uploaded
 from emulator.records import Job
 from emulator.seeds import Seeds
@@ -27,7 +28,8 @@ class Batch:
     ``token_types`` tell those of the second text of a pair, for models that ask for it; ``positions (rows, length)``
     are those of tokens in their own text, where several share a row; ``options`` tells of which choice each row is an
     option. ``index`` has ``rows`` where the model computes. ``n_scored (n_devices,)`` are the scored tokens of each
-    device's whole batch, where this is a part of it.
+    device's whole batch, where this is a part of it; ``unpadded`` tells where tokens stand without the padding, where
+    the loss is about tokens and there is some.
     """
 
     rows: Rows
@@ -42,6 +44,7 @@ class Batch:
     positions: Tensor | None = None
     options: OptionRows | None = None
     n_scored: Tensor | None = None
+    unpadded: Unpadded | None = None
 
     @property
     def device(self) -> str:
@@ -98,10 +101,10 @@ class ResidentTokens:
         ).reshape(-1)
         counts, of_whole = (np.array([len(own) for own in each])[:, None] for each in (rows, whole))
         weights = np.where(np.arange(width) < counts, 1 / of_whole, 0).astype(np.float32).reshape(-1)
-        return self.batch(padded, weights)
+        return self.batch(padded, weights, len(rows))
 
-    def batch(self, rows: Rows, weights: NDArray[np.float32] | None = None) -> Batch:
-        """The given ``rows``, cut to the longest of them."""
+    def batch(self, rows: Rows, weights: NDArray[np.float32] | None = None, n_devices: int = 1) -> Batch:
+        """The given ``rows``, as many for each device, cut to the longest of them."""
         lengths = self.data.lengths[rows]
         length = cut_length(lengths, self.data.input_ids.shape[1])
         index = uploaded(rows, self.device)
@@ -110,6 +113,7 @@ class ResidentTokens:
             mask = torch.arange(length, device=self.device) < self._lengths.index_select(0, index)[:, None]
         if weights is None:
             weights = np.ones(len(rows), dtype=np.float32)
+        before_scored = self._before_scored(rows, length)
         return Batch(
             rows=rows,
             index=index,
@@ -118,18 +122,21 @@ class ResidentTokens:
             labels=self._labels.index_select(0, index),
             weights=uploaded(weights, self.device),
             scored=None if self._scored is None else self._scored[:, :length].index_select(0, index),
-            before_scored=self._before_scored(rows, length),
+            before_scored=None if before_scored is None else uploaded(before_scored, self.device),
             token_types=_numbers(self._token_types, index, length),
             positions=_numbers(self._positions, index, length),
             options=None if self.data.options is None else self.data.options.of(rows),
+            unpadded=None
+            if before_scored is None
+            else unpadded(lengths, length, before_scored, n_devices, self.device),
         )
 
-    def _before_scored(self, rows: Rows, length: int) -> Tensor | None:
+    def _before_scored(self, rows: Rows, length: int) -> NDArray[np.int64] | None:
         if self.data.scored is None:
             return None
         follows = np.zeros((len(rows), length), dtype=bool)
         follows[:, :-1] = self.data.scored[rows, 1:length]
-        return uploaded(np.flatnonzero(follows), self.device)
+        return np.flatnonzero(follows)
 
 
 def _numbers(of_tokens: Tensor | None, index: Tensor, length: int) -> Tensor | None:

@@ -94,6 +94,11 @@ class LabelSetData:
         """``(n,)``, the numbers of the training rows in the source's part for training, from 0."""
         return self.rows.train_rows
 
+    @property
+    def owners(self) -> tuple[str, ...] | None:
+        """``(n,)``, who owns them, where a column says so."""
+        return self.rows.owners
+
 
 def load_label_sets(data: DataSource, seed: int) -> LabelSetData:
     """The texts of ``data`` with their labels.

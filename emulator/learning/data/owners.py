@@ -9,43 +9,12 @@ from numpy.typing import NDArray
 
 from device_profiles.text_files import user_path
 from emulator.errors import DataError, ShortageError
+from emulator.learning.data.owner_column import SETTING, cell_text
 from emulator.learning.data.partition import Rows
-from emulator.learning.data.parts import read_parts
 from emulator.learning.data.reading import read_table
-from emulator.learning.data.source import DataSource
-from emulator.learning.data.tables import Column, FileLayout, MissingColumnError, TextTable, shown
-from emulator.shapes.names import BUILTIN_PREFIX
+from emulator.learning.data.tables import FileLayout, MissingColumnError, TextTable, shown
 
-COLUMN = "data.partition.column"
 FILE = "data.partition.file"
-
-
-def read_owners(data: DataSource, column: Column, rows: NDArray[np.int64]) -> list[str]:
-    """Who owns each of the training ``rows`` of ``data``, which are counted from 0 in its part for training.
-
-    Raises:
-        DataError: there is no such column, or a row has no owner.
-    """
-    if data.source.startswith(BUILTIN_PREFIX):
-        raise DataError(
-            f"{COLUMN}: {data.source!r} has no columns, so that nobody owns its rows; give a file or hub id as "
-            f"data.source, or another data.partition.scheme, got {column!r}"
-        )
-    # With the column of the texts, by which it is told whether the file has a header line.
-    texts = data.text_column if data.response_column is None else data.response_column
-    wanted = [column] if texts == column else [texts, column]
-    try:
-        table = read_parts(data.source, wanted, "data.source", data.layout, data.configuration)["train"]
-    except MissingColumnError as error:
-        raise DataError(f"{error.found}; the column of the owners is set by {COLUMN}") from None
-    cells = [table.values[column][row] for row in rows.tolist()]
-    for row, cell in zip(rows.tolist(), cells, strict=True):
-        if _text(cell) == "":
-            raise DataError(
-                f"data.source: {data.source!r} has an empty owner in {table.place} {table.places[row]} of {column!r}; "
-                "fill it in, or remove such rows"
-            )
-    return [_text(cell) for cell in cells]
 
 
 def whole_owners(owners: Sequence[str], n_devices: int, least: int, rng: np.random.Generator) -> list[Rows]:
@@ -61,7 +30,7 @@ def whole_owners(owners: Sequence[str], n_devices: int, least: int, rng: np.rand
     names, owner_of = np.unique(np.asarray(owners, dtype=object).astype(str), return_inverse=True)
     if len(names) < n_devices:
         raise ShortageError(
-            f"{COLUMN}: {len(names)} owners cannot be shared out among {n_devices} devices, since the rows of one are "
+            f"{SETTING}: {len(names)} owners cannot be shared out among {n_devices} devices, since the rows of one are "
             "never split; use more data or fewer devices (testbed.n_devices)"
         )
     n_rows = np.bincount(owner_of, minlength=len(names))
@@ -165,12 +134,7 @@ def _device_by_row(table: TextTable, where: str, n_devices: int) -> dict[int, in
 
 
 def _whole(cell: Any, where: str, name: str) -> int:
-    text = _text(cell)
+    text = cell_text(cell)
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise DataError(f"{where}: a {name} is a whole number from 0, got {shown(text)!r}")
     return int(text)
-
-
-def _text(cell: Any) -> str:
-    """A cell as text without what surrounds it; empty where it is missing."""
-    return "" if cell is None or (isinstance(cell, float) and cell != cell) else str(cell).strip()

@@ -1,6 +1,7 @@
 """Data sets for language models: plain texts, responses to prompts, chats, or questions with options."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DataError
+from emulator.learning.data.owner_column import check_owned, owners_in, read_source
 from emulator.learning.data.parts import read_parts
 from emulator.learning.data.passage_columns import PassageColumns, Responses, columns_of
 from emulator.learning.data.segments import Row, response_to, shown_parts
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import at_most, hold_out
-from emulator.learning.data.tables import MissingColumnError, TextTable, shown
+from emulator.learning.data.tables import MissingColumnError, shown
 from emulator.learning.data.texts import BUILTIN, BUILTIN_TEST, BUILTIN_TRAIN
 from emulator.seeds import Seeds
 from emulator.shapes.names import BUILTIN_PREFIX
@@ -26,6 +28,7 @@ class PassageData:
     train: tuple[Row, ...]
     test: tuple[Row, ...]
     train_rows: NDArray[np.int64]
+    owners: tuple[str, ...] | None
     what: str
     form: str
     columns: tuple[str, ...]
@@ -55,19 +58,23 @@ def load_passages(data: DataSource, seed: int) -> PassageData:
         DataError: a missing file or column, a cell that cannot be used, no rows, or settings that do not go together.
     """
     seeds = Seeds(seed)
+    check_owned(data.source, data.owner_column)
     if data.source == BUILTIN:
         return _builtin(data.n_train or BUILTIN_TRAIN, data.n_test or BUILTIN_TEST, seeds)
     if data.source.startswith(BUILTIN_PREFIX):
         raise DataError(f"data.source: there is no built-in data set {data.source!r}; there is: {BUILTIN}")
     columns = columns_of(data)
-    parts = _parts(data, data.source, "data.source", columns)
+    with _named(columns):
+        parts = read_source(data.source, columns.wanted, data.layout, data.configuration, data.owner_column)
     train = columns.rows(parts["train"], data.source, "data.source")
     test = next(
         (columns.rows(parts[name], data.source, "data.source") for name in ("test", "validation") if name in parts),
         None,
     )
     if data.test_source is not None:
-        tests = _parts(data, data.test_source, "data.test_source", columns)
+        with _named(columns):
+            key = "data.test_source"
+            tests = read_parts(data.test_source, columns.wanted, key, data.layout, data.configuration)
         test = columns.rows(tests.get("test", tests["train"]), data.test_source, "data.test_source")
     kept = np.arange(len(train))
     if test is None:
@@ -81,6 +88,7 @@ def load_passages(data: DataSource, seed: int) -> PassageData:
         train=tuple(train[row] for row in train_rows),
         test=tuple(test[row] for row in test_rows),
         train_rows=kept[train_rows],
+        owners=owners_in(parts["train"], data.owner_column, kept[train_rows], data.source),
         what=columns.what,
         form=parts["train"].form,
         columns=tuple(str(name) for name in parts["train"].columns),
@@ -97,15 +105,18 @@ def _builtin(n_train: int, n_test: int, seeds: Seeds) -> PassageData:
         train=rows[:n_train],
         test=rows[n_train:],
         train_rows=np.arange(n_train),
+        owners=None,
         what=Responses.what,
         form="built in",
         columns=(),
     )
 
 
-def _parts(data: DataSource, source: str, key: str, columns: PassageColumns) -> Mapping[str, TextTable]:
+@contextmanager
+def _named(columns: PassageColumns) -> Iterator[None]:
+    """Lets the message about a missing column say by which settings ``columns`` are chosen."""
     try:
-        return read_parts(source, columns.wanted, key, data.layout, data.configuration)
+        yield
     except MissingColumnError as error:
         raise DataError(f"{error.found}; columns are set by {columns.settings}") from None
 

@@ -33,6 +33,7 @@ class DataSource:
     options_column: Column | tuple[Column, ...] | None = None
     answer_column: Column | None = None
     label_separator: str = ","
+    owner_column: Column | None = None
 
     def load(self, seed: int) -> TextData:
         """Reads them; ``seed`` is the run's."""
@@ -47,6 +48,7 @@ class DataSource:
             layout=self.layout,
             configuration=self.configuration,
             text_pair_column=self.text_pair_column,
+            owner_column=self.owner_column,
             seed=seed,
         )
 

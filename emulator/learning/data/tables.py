@@ -48,11 +48,11 @@ class TextTable:
 
 
 class MissingColumnError(DataError):
-    """A table does not have a column. ``found`` says so, without the settings by which columns are chosen."""
+    """A table does not have ``column``. ``found`` says so, without the settings by which columns are chosen."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(self, found: str, column: Column | None = None) -> None:
         super().__init__(f"{found}; columns are set by data.text_column and data.label_column")
-        self.found = found
+        self.found, self.column = found, column
 
 
 class CellError(Exception):
@@ -72,7 +72,8 @@ def missing_column(where: str, column: Column, there: Sequence[Column], advice: 
     names = [str(name) for name in there]
     said = ", ".join(shown(name) for name in names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
     hint = did_you_mean(str(column), [name for name in names if len(name) < 100][:1000])
-    return MissingColumnError(f"{where} has no column {column!r}{hint or ';'} it has: {said or 'none'}{advice}")
+    found = f"{where} has no column {column!r}{hint or ';'} it has: {said or 'none'}{advice}"
+    return MissingColumnError(found, column)
 
 
 def shown(text: str, most: int = 40) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
+from emulator.learning.data.owner_column import check_owned, owners_in, read_source
 from emulator.learning.data.parts import read_parts
 from emulator.learning.data.split import at_most, hold_out
 from emulator.learning.data.tables import Column, FileLayout, TextTable, shown
@@ -28,7 +29,7 @@ class TextData:
 
     ``form`` says in words as what the source was read, ``columns`` which columns it has (empty: built in), and
     ``remarks`` what somebody who reads the results should know. ``train_rows (n,)`` are the numbers of the training
-    texts in the source's part for training, from 0.
+    texts in the source's part for training, from 0, and ``owners (n,)`` who owns them, where a column says so.
     """
 
     train_texts: tuple[TextOrPair, ...]
@@ -37,6 +38,7 @@ class TextData:
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
     train_rows: NDArray[np.int64]
+    owners: tuple[str, ...] | None = None
     form: str = "built in"
     columns: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ def load_data(
     layout: FileLayout | None = None,
     configuration: str | None = None,
     text_pair_column: Column | None = None,
+    owner_column: Column | None = None,
     seed: int = 0,
 ) -> TextData:
     """Reads a labelled text data set.
@@ -68,6 +71,7 @@ def load_data(
         layout: of delimited text.
         configuration: which of a hub id's configurations.
         text_pair_column: that of a second text, where pairs are classified.
+        owner_column: says who owns a row of ``source``; without, nobody is asked.
         seed: the run's seed.
 
     Raises:
@@ -75,6 +79,7 @@ def load_data(
             two labels, or labels that are no classes.
     """
     seeds = Seeds(seed)
+    check_owned(source, owner_column)
     if source == BUILTIN:
         return _builtin(n_train or BUILTIN_TRAIN, n_test or BUILTIN_TEST, seeds)
     if source.startswith(BUILTIN_PREFIX):
@@ -85,7 +90,7 @@ def load_data(
     layout = layout or FileLayout()
     pair = () if text_pair_column is None else (text_pair_column,)
     wanted = (text_column, label_column, *pair)
-    parts = read_parts(source, wanted, "data.source", layout, configuration)
+    parts = read_source(source, wanted, layout, configuration, owner_column)
     table = parts["train"]
     train = _labelled(table, wanted, source, "data.source")
     test = _held_out_part(parts, wanted, source) if test_source is None else None
@@ -117,6 +122,7 @@ def load_data(
         test_labels=test_labels,
         label_names=names,
         train_rows=kept_rows[train_rows],
+        owners=owners_in(table, owner_column, kept_rows[train_rows], source),
         form=table.form,
         columns=tuple(str(name) for name in table.columns),
         remarks=remarks_of(train_labels, test_labels, names),

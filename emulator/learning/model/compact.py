@@ -83,8 +83,8 @@ def load_pruned(base: Any, folder: Path) -> nn.Module:
 
 
 def without_masks(state: Arrays) -> Arrays:
-    """The adapters and the head of a server state."""
-    return {name: array for name, array in state.items() if not name.endswith("_mask")}
+    """The adapters and the head of a server state, without what pruning goes by."""
+    return {name: array for name, array in state.items() if not name.endswith(("_mask", "_score"))}
 
 
 def _kept_units(written: Mapping[str, Any]) -> KeptUnits:

@@ -1,6 +1,6 @@
 """Encoder layers for many sequences at once: the same maths as transformers' own, in fewer and larger operations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from emulator.learning.model.attention import first_token_attention, self_attention
-from emulator.learning.model.linear import Map, StackedLowRankLinear, low_rank_map
+from emulator.learning.model.linear import Map
 from emulator.learning.model.loading import FrozenModel
+from emulator.learning.model.maps import LayerMaps
 
 MOST_JOINED_BYTES = 2**20
 """Joining the maps of query, key and value copies their weights, so only narrow layers do it; wide ones gain little."""
@@ -40,6 +41,11 @@ LAYOUTS = {
 """The classifiers of transformers whose layers are computed here. Each of them classifies by its first token."""
 
 
+def is_fast_encoder(class_name: str, config: Mapping[str, Any]) -> bool:
+    """Whether the layers of a model of this class of transformers are computed here."""
+    return class_name in LAYOUTS and not config.get("is_decoder")
+
+
 def speed_up(model: PreTrainedModel, frozen: FrozenModel) -> None:
     """Lets the layers of ``model`` compute as :class:`EncoderLayer`, if it is one of :data:`LAYOUTS`.
 
@@ -66,13 +72,13 @@ class EncoderLayer:
     ) -> None:
         config: Any = model.config
         self._layer, self._is_last = layer, is_last
-        self._places = {target: _place(model, path) for target, path in paths.items()}
+        self._maps = LayerMaps(model, paths)
         self._own_forward: Callable[..., Tensor] = layer.forward
         self._norms = [layer.get_submodule(path) for path in layout.norms]
         self._norm_before = layout.before
         self._n_heads: int = config.num_attention_heads
         self._activation = ACT2FN[config.activation if hasattr(config, "activation") else config.hidden_act]
-        self._joined = _joined([self._module(name) for name in ("query", "key", "value")])
+        self._joined = _joined([self._maps[name] for name in ("query", "key", "value")])
 
     def __call__(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any
@@ -85,46 +91,24 @@ class EncoderLayer:
         norm_1, norm_2 = self._norms
         x = norm_1(hidden_states) if self._norm_before else hidden_states
         context = self._first_token(x, mask) if self._is_last else self._all_tokens(x, mask)
-        mixed = hidden_states[:, : context.shape[1]] + self._module("attention_output")(context)
+        mixed = hidden_states[:, : context.shape[1]] + self._maps["attention_output"](context)
         if not self._norm_before:
             mixed = norm_1(mixed)
-        inner = self._activation(self._module("mlp_up")(norm_2(mixed) if self._norm_before else mixed))
-        y: Tensor = mixed + self._module("mlp_down")(inner)
+        inner = self._activation(self._maps["mlp_up"](norm_2(mixed) if self._norm_before else mixed))
+        y: Tensor = mixed + self._maps["mlp_down"](inner)
         return y if self._norm_before else norm_2(y)
 
     def _all_tokens(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        return self_attention(self._mapped(x, ("query", "key", "value"), self._joined), self._n_heads, mask)
+        return self_attention(self._maps.mapped(x, ("query", "key", "value"), self._joined), self._n_heads, mask)
 
     def _first_token(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        query = self._mapped(x[:, :1], ("query",), None)
+        query = self._maps.mapped(x[:, :1], ("query",), None)
         joined = None
         if self._joined is not None:
             weight, bias = self._joined
             start = len(weight) // 3
             joined = (weight[start:], bias[start:] if bias is not None else None)
-        return first_token_attention(query, self._mapped(x, ("key", "value"), joined), self._n_heads, mask)
-
-    def _mapped(self, x: Tensor, names: Sequence[str], joined: Map | None) -> Tensor:
-        """The named maps of ``x``, side by side."""
-        modules = [self._module(name) for name in names]
-        if not all(type(module) in (nn.Linear, StackedLowRankLinear) for module in modules):
-            return torch.cat([module(x) for module in modules], dim=-1)  # some other form's own way of computing
-        stacked = [module if isinstance(module, StackedLowRankLinear) else None for module in modules]
-        adapters = [module.factors() if module else None for module in stacked]
-        scaling = next((module.scaling for module in stacked if module), 1.0)
-        maps: list[Map] = [joined] if joined is not None else [(module.weight, module.bias) for module in modules]
-        return low_rank_map(x, maps, adapters, scaling)
-
-    def _module(self, name: str) -> Any:
-        """What stands at a site at present: a frozen map, or what a form has put in its place."""
-        parent, attribute = self._places[name]
-        return parent[attribute]
-
-
-def _place(model: PreTrainedModel, path: str) -> tuple[dict[str, Any], str]:
-    """Where a module is registered: looking there costs a tenth of following its path."""
-    parent, _, attribute = path.rpartition(".")
-    return model.get_submodule(parent)._modules, attribute
+        return first_token_attention(query, self._maps.mapped(x, ("key", "value"), joined), self._n_heads, mask)
 
 
 def _joined(linears: Sequence[nn.Linear]) -> Map | None:

@@ -43,7 +43,8 @@ def save(frozen: FrozenModel, model: Any, folder: Path) -> None:
             if isinstance(value, set):  # whose order differs from one process to the next
                 setattr(config, name, sorted(value))
     with silenced_libraries():
-        model.save_pretrained(folder)
+        # Embeddings are never adapted; to find that out for itself, PEFT would look for the base's config.json.
+        model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, in which everything is left to be filled in
     add_labels(frozen, folder)
 
@@ -91,6 +92,7 @@ def to_peft(frozen: FrozenModel, state: Arrays, scaling: float, base: Any = None
         lora_alpha=usual_alpha,
         lora_dropout=0.0,
         target_modules=sorted(ranks),
+        fan_in_fan_out=frozen.is_transposed,
         rank_pattern=unusual,
         alpha_pattern={path: _alpha(scaling * rank) for path, rank in unusual.items()},
     )

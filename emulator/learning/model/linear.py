@@ -1,6 +1,7 @@
 """Linear maps of which every device of a stack has its own part."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -31,6 +32,12 @@ class StackedLowRankLinear(nn.Module):
         """The adapter as it is now."""
         return self.computed() if self.computed is not None else self.adapter
 
+    @property
+    def n_devices(self) -> int:
+        """How many devices have adapters here, each with its share of the rows; 1 where none has."""
+        factors = self.factors()
+        return 1 if factors is None else len(factors[0])
+
     def forward(self, x: Tensor) -> Tensor:
         return low_rank_map(x, [(self.weight, self.bias)], [self.factors()], self.scaling)
 
@@ -56,16 +63,25 @@ def low_rank_map(x: Tensor, maps: Sequence[Map], adapters: Sequence[Adapter | No
 
     Args:
         x: device-major rows, ``(n * rows, ..., in)``.
-        maps: frozen maps. Several may be joined into one; ``adapters`` then still divide its output evenly.
-        adapters: one per part of the output, None where there is none. The parts are of equal width.
+        maps: frozen maps. Several may be joined into one; ``adapters`` then divide its output evenly.
+        adapters: one per part of the output, None where there is none; a part is the output of a map, or of one that
+            was joined.
         scaling: of the adapters.
     """
-    held = [(part, adapter) for part, adapter in enumerate(adapters) if adapter is not None]
+    held = [adapter for adapter in adapters if adapter is not None]
     if not held and len(maps) == 1:
         return F.linear(x, *maps[0])
-    parts = tuple(part for part, _ in held)
-    y: Tensor = _projection(x, maps, len(adapters), parts, scaling, *(t for _, pair in held for t in pair))
+    parts = tuple(columns for columns, adapter in zip(_columns(maps, len(adapters)), adapters, strict=True) if adapter)
+    y: Tensor = _projection(x, maps, parts, scaling, *(factor for pair in held for factor in pair))
     return y
+
+
+def _columns(maps: Sequence[Map], n_parts: int) -> list[slice]:
+    """The columns of each part of the output."""
+    sizes = [len(weight) for weight, _ in maps]
+    if len(maps) != n_parts:
+        sizes = [sum(sizes) // n_parts] * n_parts
+    return [slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)]
 
 
 class _Projection(torch.autograd.Function):
@@ -76,9 +92,9 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, maps: Sequence[Map], n_parts: int, parts: tuple[int, ...], scaling: float, *flat: Tensor
+        ctx: Any, x: Tensor, maps: Sequence[Map], parts: tuple[slice, ...], scaling: float, *flat: Tensor
     ) -> Tensor:
-        ctx.maps, ctx.n_parts, ctx.parts, ctx.scaling = maps, n_parts, parts, scaling
+        ctx.maps, ctx.parts, ctx.scaling = maps, parts, scaling
         rows = x.reshape(-1, x.shape[-1])
         y = _frozen(rows, maps)
         if not parts:
@@ -88,9 +104,7 @@ class _Projection(torch.autograd.Function):
         start = 0
         for part, lora_b in zip(parts, flat[1::2], strict=True):
             own = inner[:, start : start + lora_b.shape[2]]
-            _part(y, part, n_parts, len(lora_a)).baddbmm_(
-                own.transpose(1, 2), lora_b.to(x.dtype).transpose(1, 2), alpha=scaling
-            )
+            _part(y, part, len(lora_a)).baddbmm_(own.transpose(1, 2), lora_b.to(x.dtype).transpose(1, 2), alpha=scaling)
             start += lora_b.shape[2]
         ctx.lora_a = lora_a  # parameters, made anew: no activation that hooks on saved tensors should see
         ctx.save_for_backward(x, inner, *flat[1::2])
@@ -102,7 +116,7 @@ class _Projection(torch.autograd.Function):
         dx = _frozen_backward(dy, ctx.maps) if ctx.needs_input_grad[0] else None
         shape = (*gradients[0].shape[:-1], -1)
         if not ctx.parts:
-            return dx.view(shape) if dx is not None else None, None, None, None, None
+            return dx.view(shape) if dx is not None else None, None, None, None
         x, inner, *all_b = ctx.saved_tensors
         lora_a = ctx.lora_a
         rows = x.reshape(len(lora_a), -1, x.shape[-1])
@@ -111,24 +125,23 @@ class _Projection(torch.autograd.Function):
         start = 0
         for index, (part, lora_b) in enumerate(zip(ctx.parts, all_b, strict=True)):
             rank = slice(start, start + lora_b.shape[2])
-            dy_part = _part(dy, part, ctx.n_parts, len(lora_a))
+            dy_part = _part(dy, part, len(lora_a))
             d_inner[:, rank] = torch.bmm(lora_b.to(x.dtype).transpose(1, 2), dy_part.transpose(1, 2))
-            needed = ctx.needs_input_grad[6 + 2 * index]
+            needed = ctx.needs_input_grad[5 + 2 * index]
             d_b.append(torch.bmm(inner[:, rank], dy_part).transpose(1, 2).float() * ctx.scaling if needed else None)
             start = rank.stop
         if dx is not None:
             dx.view(rows.shape).baddbmm_(d_inner.transpose(1, 2), lora_a, alpha=ctx.scaling)
         d_a: Sequence[Tensor | None] = [None] * len(d_b)
-        if any(ctx.needs_input_grad[5::2]):
+        if any(ctx.needs_input_grad[4::2]):
             d_a = (torch.bmm(d_inner, rows).float() * ctx.scaling).split([b.shape[2] for b in all_b], dim=1)
         pairs = [gradient for pair in zip(d_a, d_b, strict=True) for gradient in pair]
-        return dx.view(shape) if dx is not None else None, None, None, None, None, *pairs
+        return dx.view(shape) if dx is not None else None, None, None, None, *pairs
 
 
-def _part(y: Tensor, part: int, n_parts: int, n_devices: int) -> Tensor:
-    """One of the ``n_parts`` equal parts of the columns of ``y (n * rows, columns)``, as ``(n, rows, width)``."""
-    width = y.shape[1] // n_parts
-    return y.view(n_devices, -1, y.shape[1])[:, :, part * width : (part + 1) * width]
+def _part(y: Tensor, columns: slice, n_devices: int) -> Tensor:
+    """Some of the columns of ``y (n * rows, columns)``, as ``(n, rows, width)``."""
+    return y.view(n_devices, -1, y.shape[1])[:, :, columns]
 
 
 def _frozen(rows: Tensor, maps: Sequence[Map]) -> Tensor:

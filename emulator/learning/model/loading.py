@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
@@ -19,7 +20,7 @@ from emulator.errors import DataError
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.model.places import Place, locate
 from emulator.learning.model.role import CLASSIFIER, Role
-from emulator.learning.model.sites import Sites, find_head, find_sites
+from emulator.learning.model.sites import TRANSPOSED, Sites, find_head, find_sites
 from emulator.records import Arrays
 from emulator.shapes.catalog import Head
 
@@ -61,10 +62,16 @@ class FrozenModel:
     def n_layers(self) -> int:
         return 1 + max(layer for layer, _ in self.sites)
 
+    @property
+    def class_name(self) -> str:
+        """That of its class in transformers."""
+        mapping = _auto_class(self.role)._model_mapping
+        return str(mapping[CONFIG_MAPPING[self.config["model_type"]]].__name__)
+
     def layer_paths(self) -> list[str]:
         """The module paths of the layers, from the input to the output."""
-        queries = [self.sites[layer, "query"] for layer in range(self.n_layers)]
-        return [path[: path.index(f".{layer}.") + len(f".{layer}")] for layer, path in enumerate(queries)]
+        first = {layer: path for (layer, _), path in self.sites.items()}
+        return [path[: path.index(f".{layer}.") + len(f".{layer}")] for layer, path in sorted(first.items())]
 
     def head_arrays(self) -> Arrays:
         """The trained head's initial values, named ``head.<module>.weight`` (out, in) and ``head.<module>.bias``."""
@@ -75,9 +82,15 @@ class FrozenModel:
             if f"{path}.{kind}" in self.arrays
         }
 
+    @property
+    def is_transposed(self) -> bool:
+        """Whether ``arrays`` has the matrices of the layers as ``(in, out)``."""
+        return self.config["model_type"] in TRANSPOSED
+
     def weights(self, sites: Sequence[Site]) -> FrozenWeights:
         """The weights of these matrices, ``(out, in)``; they share the memory of ``arrays``."""
-        return {site: self.arrays[f"{self.sites[site]}.weight"] for site in sites}
+        weights = {site: self.arrays[f"{self.sites[site]}.weight"] for site in sites}
+        return {site: weight.T for site, weight in weights.items()} if self.is_transposed else weights
 
     def build(self) -> PreTrainedModel:
         """The model with these arrays as its weights, shared rather than copied; frozen, in evaluation mode."""
@@ -89,6 +102,7 @@ class FrozenModel:
         missing = model.load_state_dict(_as_tensors(self.arrays), strict=False, assign=True).missing_keys
         if missing:
             model.tie_weights()  # those that are the same as others
+        _let_masks_be_bool(model)
         model.requires_grad_(False)
         frozen: PreTrainedModel = model.eval()
         return frozen
@@ -129,11 +143,14 @@ def load_model(
             f"give an encoder or decoder that {role.auto_class} supports"
         )
     # fork_rng: transformers draws what a checkpoint lacks from torch's global generator.
-    with torch.random.fork_rng(devices=[]), silenced_libraries():
+    # Of a GGUF file transformers draws a progress bar that no setting turns off.
+    bar = redirect_stderr(StringIO()) if place.gguf else nullcontext()
+    with torch.random.fork_rng(devices=[]), silenced_libraries(), bar:
         torch.manual_seed(seed)
         try:
             model, info = auto_class.from_pretrained(
                 str(place.folder),
+                **place.source,
                 config=config,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -154,7 +171,7 @@ def load_model(
     return FrozenModel(
         name=train,
         path=place.base,
-        config=model.config.to_dict(),
+        config={key: value for key, value in model.config.to_dict().items() if key != "quantization_config"},
         arrays={name: tensor.numpy() for name, tensor in _once(model.state_dict()).items()},
         sites=find_sites(model, train),
         head=trained,
@@ -164,6 +181,13 @@ def load_model(
         revision=place.revision,
         stated_padding=stated_padding,
     )
+
+
+def _let_masks_be_bool(model: Any) -> None:
+    """The convolution of some DeBERTas subtracts the mask from 1, which torch refuses of one of truth values."""
+    convolution = getattr(getattr(model.base_model, "encoder", None), "conv", None)
+    if convolution is not None:
+        convolution.register_forward_pre_hook(lambda module, inputs: (*inputs[:2], inputs[2].long()))
 
 
 def _auto_class(role: Role) -> Any:
@@ -183,7 +207,7 @@ def _load_config(place: Place, n_labels: int, role: Role) -> Any:
     classes = {"num_labels": n_labels} if n_labels else {}
     try:
         with silenced_libraries():
-            config = AutoConfig.from_pretrained(str(place.folder), **classes, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(str(place.folder), **place.source, **classes, trust_remote_code=False)
     except Exception as error:  # each transformers configuration checks its values in a way of its own
         raise DataError(
             f"model.train: cannot read the configuration of {place.name!r}: {reason(error)}; correct its config.json"

@@ -1,4 +1,4 @@
-"""Where the files of a model to be trained lie, and that nothing but safetensors of its own would be loaded."""
+"""Where the files of a model to be trained lie, and that nothing but weights of its own would be loaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from emulator.errors import ConfigError, DataError
 from emulator.shapes.catalog import BUILTIN_MODELS, check_family, check_hub_id
 from emulator.shapes.hub import model_files
-from emulator.shapes.model_folder import read_config, weight_files
+from emulator.shapes.model_folder import gguf_file, read_config, weight_files
 from emulator.shapes.names import BUILTIN_PREFIX, ModelName
 
 
@@ -23,6 +23,7 @@ class Place:
         revision: the hub's commit; None for a directory of the user's.
         config: its config.json.
         weight_bytes: the size of its weights on disk.
+        gguf: the name of the GGUF file in the folder that it is loaded from; None for safetensors.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Place:
     revision: str | None
     config: Mapping[str, Any]
     weight_bytes: int
+    gguf: str | None = None
+
+    @property
+    def source(self) -> dict[str, str]:
+        """What transformers is told beside the folder."""
+        return {} if self.gguf is None else {"gguf_file": self.gguf}
 
 
 def locate(train: str) -> Place:
@@ -40,12 +47,13 @@ def locate(train: str) -> Place:
 
     Raises:
         DataError: there is no such model, its config.json cannot be read, its family is not known, or its weights are
-            no safetensors of its own.
+            no safetensors of its own and no GGUF file.
     """
     try:
         folder, base, revision = _found(train)
         config = read_config(folder, train)
         check_family(config, train)
+        file = gguf_file(train)
     except ConfigError as error:
         raise DataError(f"model.train: {error}") from None
     weights = weight_files(folder, train, config)
@@ -55,7 +63,8 @@ def locate(train: str) -> Place:
         base=base,
         revision=revision,
         config=config,
-        weight_bytes=sum(file.stat().st_size for file in weights),
+        weight_bytes=sum(each.stat().st_size for each in weights),
+        gguf=file.name if file else None,
     )
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from emulator.learning.data.batches import Batch, ResidentTokens
 from emulator.learning.data.partition import Rows
+from emulator.learning.model.decoder import DecoderPass, with_padding, without_padding
 from emulator.learning.model.encoder import LAYOUTS
 from emulator.learning.model.loading import FrozenModel
 
@@ -83,8 +84,9 @@ class SkippableLayers:
             takes the place of ``around``.
     """
 
-    def __init__(self, model: PreTrainedModel, frozen: FrozenModel) -> None:
-        self._model = model
+    def __init__(self, model: PreTrainedModel, frozen: FrozenModel, decoder: DecoderPass | None = None) -> None:
+        """``decoder`` is that of :func:`~emulator.learning.model.decoder.speed_up_decoder`."""
+        self._model, self._decoder = model, decoder
         self.dtype: torch.dtype = model.dtype
         self._is_encoder = type(model).__name__ in LAYOUTS and not getattr(model.config, "is_decoder", False)
         self._given: tuple[int, Tensor] | None = None
@@ -97,14 +99,28 @@ class SkippableLayers:
 
     def run(self, batch: Batch, layer: int, hidden: Tensor | None) -> Any:
         """The model's output for ``batch``, from the input ``hidden`` of ``layer`` on, or from the start without."""
-        self._given = (layer, hidden) if hidden is not None else None
+        decoder = self._decoder if self.is_fast else None
+        kept = batch.unpadded if decoder is not None else None
+        self._given = (layer, without_padding(hidden, kept)) if hidden is not None else None
         try:
+            if decoder is not None:
+                return self._model(**decoder.inputs(batch))
             types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
             if batch.positions is not None:  # which alone tell where texts that share a row begin
                 return self._model(input_ids=batch.input_ids, position_ids=batch.positions)
             return self._model(input_ids=batch.input_ids, attention_mask=self._mask(batch), **types)
         finally:
             self._given = None
+            if decoder is not None:
+                decoder.rows = None
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether layers of a decoder compute in the fast way at present, on tokens without padding.
+
+        They do not where dropout is drawn, or where somebody looks at what each row keeps.
+        """
+        return self._decoder is not None and self.around is None and not self._model.training
 
     def _mask(self, batch: Batch) -> Tensor | None:
         """The mask of an encoder as its layers take it, ``(rows, 1, length, length)``.
@@ -119,14 +135,34 @@ class SkippableLayers:
     def input_of(self, layer: int, batch: Batch, *, has_gradients: bool = False) -> Tensor:
         """The input of ``layer``, ``(rows, length, hidden)``."""
         self._wanted = layer
+        around = self.around
         try:
+            if not has_gradients:
+                self.around = None  # what is kept must not depend on who asks
             with torch.set_grad_enabled(has_gradients):
                 self.run(batch, 0, None)
         except _Reached as reached:
-            return reached.hidden
+            kept = batch.unpadded if self.is_fast else None
+            return with_padding(reached.hidden, kept, *batch.input_ids.shape)
         finally:
-            self._wanted = None
+            self._wanted, self.around = None, around
         raise AssertionError(f"the forward pass never came to layer {layer}")
+
+    def _in_this_pass(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """``forward`` as it computes now, also when it is called again after the pass."""
+        decoder = self._decoder
+        if decoder is None:
+            return forward
+        rows = decoder.rows
+
+        def in_this_pass(*args: Any, **kwargs: Any) -> Any:
+            before, decoder.rows = decoder.rows, rows
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                decoder.rows = before
+
+        return in_this_pass
 
     def _skippable(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         def forward_or_skip(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -137,12 +173,13 @@ class SkippableLayers:
                 if index < layer:
                     return hidden_states
                 if index == layer:
-                    hidden_states = hidden
+                    hidden_states, self._given = hidden, None  # a layer may be computed several times in turn
             if self.checkpointing and torch.is_grad_enabled():
                 # Where nothing is dropped out, nothing is drawn that would have to be drawn again.
                 keeps_rng = bool(self._model.training)
+                again = self._in_this_pass(forward)
                 return checkpoint(
-                    forward, hidden_states, *args, use_reentrant=False, preserve_rng_state=keeps_rng, **kwargs
+                    again, hidden_states, *args, use_reentrant=False, preserve_rng_state=keeps_rng, **kwargs
                 )
             if self.around is None:
                 return forward(hidden_states, *args, **kwargs)

@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from emulator.errors import DataError
+from emulator.shapes.design import as_stored
 
 MODULES = {
     "query": ("attention.self.query", "q_proj", "q_lin", "query_proj", "query", "attn.q"),
@@ -17,13 +19,21 @@ MODULES = {
         "self_attn.out_proj",
         "out_lin",
         "self_attn.dense",
+        "attention.dense",
         "attn.o",
+        "attn.c_proj",
+        "attn.Wo",
     ),
+    "query_key_value": ("qkv_proj", "attn.c_attn", "attn.Wqkv"),
     "mlp_gate": ("mlp.gate_proj", "mlp.w1"),
-    "mlp_up": ("intermediate.dense", "up_proj", "ffn.lin1", "fc1", "mlp.w3"),
-    "mlp_down": ("output.dense", "down_proj", "ffn.lin2", "fc2", "mlp.w2"),
+    "mlp_up": ("intermediate.dense", "up_proj", "ffn.lin1", "fc1", "mlp.w3", "mlp.c_fc", "ffn"),
+    "mlp_gate_up": ("gate_up_proj", "mlp.Wi"),
+    "mlp_down": ("output.dense", "down_proj", "ffn.lin2", "fc2", "mlp.w2", "mlp.c_proj", "mlp.Wo", "ffn_output"),
 }
 """Canonical name -> how module paths of published families end, below the layer's number; the longest match wins."""
+
+TRANSPOSED = frozenset(("gpt2",))
+"""Families that keep the matrices of their layers as ``(in, out)``, in modules of their own."""
 
 Sites = Mapping[tuple[int, str], str]
 """(layer from the input, canonical matrix name) -> module path."""
@@ -33,20 +43,20 @@ def find_sites(model: nn.Module, name: str) -> dict[tuple[int, str], str]:
     """Maps every adaptable linear map of ``model``.
 
     Raises:
-        DataError: there are no numbered layers with separate query and value maps, or the layers differ.
+        DataError: there are no numbered layers with maps for query and value, or the layers differ.
     """
     found: dict[str, dict[tuple[int, str], str]] = {}
     for path, module in model.named_modules():
         match = re.fullmatch(r"(.+?)\.(\d+)\.(.+)", path)
-        target = _canonical(match[3]) if match and isinstance(module, nn.Linear) else None
+        target = _canonical(match[3]) if match and isinstance(module, nn.Linear | Conv1D) else None
         if match and target:
             found.setdefault(match[1], {})[int(match[2]), target] = path
     sites = max(found.values(), key=len, default={})
     targets = {target for _, target in sites}
     layers = {layer for layer, _ in sites}
-    if not {"query", "value"} <= targets:
+    if not targets.issuperset(as_stored(("query", "value"), targets)):
         raise DataError(
-            f"model {name!r} ({type(model).__name__}) has no layers with separate linear maps for query and value, so "
+            f"model {name!r} ({type(model).__name__}) has no layers with linear maps for query and value, so "
             "adapters cannot be attached; use a BERT-, RoBERTa-, DistilBERT- or Llama-like model"
         )
     if layers != set(range(len(layers))) or len(sites) != len(layers) * len(targets):

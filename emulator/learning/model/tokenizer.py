@@ -20,7 +20,7 @@ def load_tokenizer(place: Place) -> Any:
     check_tokenizer_files(place.folder, train)
     try:
         with silenced_libraries():
-            tokenizer = AutoTokenizer.from_pretrained(str(place.folder), trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(str(place.folder), **place.source, trust_remote_code=False)
     except Exception as error:  # the parser of tokenizer.json raises nothing more specific
         raise DataError(
             f"model.train: {train!r} has no tokenizer that transformers can load: {reason(error)}; save "

@@ -34,6 +34,7 @@ class Examples:
         read_as: what a user's own data were understood to be, a sentence.
         remarks: what somebody who reads the results should know of them, a sentence each.
         strata: the names of what stands for labels in ``train_labels``; None where these are the labels.
+        owners: ``(n,)``, who owns each training row; None where the source has no column that says so.
     """
 
     train: Sequence[Any]
@@ -47,6 +48,7 @@ class Examples:
     read_as: tuple[str, ...]
     remarks: tuple[str, ...]
     strata: tuple[str, ...] | None = None
+    owners: tuple[str, ...] | None = None
 
     @property
     def names_of_strata(self) -> tuple[str, ...]:
@@ -119,6 +121,10 @@ class Learning(ABC):
     def logits(self, run: Callable[[], Tensor], batch: Batch) -> Tensor:
         """What ``run``, the forward pass over ``batch``, gives for what the loss is about."""
         return run()
+
+    def rows_at_once(self, data: TokenData, most: int) -> int:
+        """How many rows of ``data`` a forward pass without gradients takes, at most ``most``."""
+        return most
 
     @abstractmethod
     def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:

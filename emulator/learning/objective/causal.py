@@ -28,8 +28,11 @@ from emulator.records import EvaluationShard, OptionScore
 from emulator.shapes.causal import CausalSpec
 from emulator.shapes.spec import ModelSpec
 
-PACKED = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"))
+PACKED = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"))
 """Families in which a text that shares a row has been shown to give the logits that it gives by itself."""
+
+MOST_LOGITS = 2**25
+"""Logits of a batch that is evaluated, 128 MiB of them: with large vocabularies, it takes fewer rows than asked for."""
 
 
 class CausalLearning(Learning):
@@ -46,6 +49,7 @@ class CausalLearning(Learning):
             train=passages.train,
             train_labels=np.zeros(len(passages.train), dtype=np.int64),
             train_rows=passages.train_rows,
+            owners=passages.owners,
             test=passages.test,
             test_labels=np.zeros(len(passages.test), dtype=np.int64),
             label_names=(),
@@ -101,8 +105,13 @@ class CausalLearning(Learning):
 
     def logits(self, run: Callable[[], Tensor], batch: Batch) -> Tensor:
         assert batch.before_scored is not None
-        self._head.places = batch.before_scored
+        self._head.places = batch.before_scored if batch.unpadded is None else batch.unpadded.before_scored
         return run()
+
+    def rows_at_once(self, data: TokenData, most: int) -> int:
+        assert data.scored is not None
+        row_logits = int(data.scored.sum(axis=1).mean() * len(self._head.weight))
+        return min(most, max(1, MOST_LOGITS // max(row_logits, 1)))
 
     def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:
         """A device's loss is the mean over all tokens of its batch that are scored, as transformers has it."""
@@ -159,8 +168,8 @@ def _option_scores(
 class ScoredHead(nn.Module):
     """A language model head that is applied only where the token that follows is learnt.
 
-    ``places (n_scored,)`` are those of its tokens, counted over all rows. ``(rows, length, hidden) -> (n_scored,
-    vocabulary)``.
+    ``places (n_scored,)`` are those of its tokens, counted over all that it is given. ``(rows, length, hidden) ->
+    (n_scored, vocabulary)``.
     """
 
     def __init__(self, head: nn.Module) -> None:

@@ -28,6 +28,7 @@ class ClassificationLearning(Learning):
             train=texts.train_texts,
             train_labels=texts.train_labels,
             train_rows=texts.train_rows,
+            owners=texts.owners,
             test=texts.test_texts,
             test_labels=texts.test_labels,
             label_names=texts.label_names,

@@ -34,6 +34,7 @@ class MultiLabelLearning(Learning):
             train=list(zip(rows.train.texts, train, strict=True)),
             train_labels=rows.train_strata,
             train_rows=rows.train_rows,
+            owners=rows.owners,
             test=list(zip(rows.test.texts, test, strict=True)),
             test_labels=rows.test_strata,
             label_names=names,

@@ -30,6 +30,7 @@ class RegressionLearning(Learning):
             train=train,
             train_labels=rows.train_strata,
             train_rows=rows.train_rows,
+            owners=rows.owners,
             test=test,
             test_labels=rows.test_strata,
             label_names=(),

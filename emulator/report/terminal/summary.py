@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emulator.analysis.costs import cost_to_target, quoted_score, spent
+from emulator.analysis.costs import cost_to_target, final_score, kind_of_task, quoted_score, spent
 from emulator.analysis.devices import in_cohort, power_remark
 from emulator.analysis.metrics import Question, measure
 from emulator.objective.scores import SCORES
@@ -43,6 +43,7 @@ class RunSummary:
 
     The figures are those of ``docs/metrics.md``, by ``score``. ``time_to_score_s`` has, for each value of it, the
     emulated time until it is reached. ``score_curve`` has the same times and the score of every evaluated round.
+    ``other_scores`` are those of the last evaluated round, but for ``score`` and what is about single devices.
     ``ended_by`` says why the run ended before its last round. ``wall_s`` of a run that has not ended is what its rounds
     took.
     """
@@ -61,6 +62,7 @@ class RunSummary:
     score: str
     final_score: float | None
     best_score: float | None
+    other_scores: tuple[tuple[str, float], ...]
     majority_accuracy: float | None
     mean_waiting_s: float | None
     download_bytes: int
@@ -84,7 +86,7 @@ def summarise(frames: RunFrames, wanted: Sequence[float] | None = None, score: s
     is better the lower it is has none by default.
     """
     info, rounds, devices = frames.info, frames.rounds, frames.devices
-    score = score or quoted_score([rounds])
+    score = score or quoted_score([rounds], kind_of_task(info))
     metrics = measure(rounds, devices, Question(score=score))
     evaluated = spent(rounds, score).dropna(subset=score)
     majority = info.get("majority_accuracy") if score == "accuracy" else None
@@ -106,6 +108,7 @@ def summarise(frames: RunFrames, wanted: Sequence[float] | None = None, score: s
         score=score,
         final_score=metrics[f"final_{score}"],
         best_score=best,
+        other_scores=_other_scores(rounds, score),
         majority_accuracy=majority,
         mean_waiting_s=metrics["mean_waiting_s"],
         download_bytes=int(metrics["download_bytes"] or 0),
@@ -120,6 +123,12 @@ def summarise(frames: RunFrames, wanted: Sequence[float] | None = None, score: s
         score_curve=tuple(zip(evaluated["time_s"].tolist(), evaluated[score].tolist(), strict=True)),
         profiles=tuple(_profile(str(name), rows) for name, rows in devices.groupby("profile")),
     )
+
+
+def _other_scores(rounds: pd.DataFrame, score: str) -> tuple[tuple[str, float], ...]:
+    names = (name for name in SCORES if name != score and not name.startswith("own_"))
+    known = ((name, final_score(rounds, name)) for name in names)
+    return tuple((name, value) for name, value in known if value is not None)
 
 
 def _round_values(above: float, best: float) -> list[float]:
@@ -205,6 +214,8 @@ def _figures(summary: RunSummary) -> Table:
     if summary.ended_by:
         table.add_row("ended early", in_one_line(summary.ended_by))
     table.add_row(SCORES[summary.score].title, reached_score)
+    if summary.other_scores:
+        table.add_row("", ", ".join(f"{SCORES[name].title} {value:.3f}" for name, value in summary.other_scores))
     if summary.score_curve and (reached or summary.score == "accuracy"):
         table.add_row("reached", ", ".join(reached) or "no multiple of 0.05 above the majority class")
     wall = "" if summary.wall_s is None else f", on the wall {duration(summary.wall_s)} without start-up"

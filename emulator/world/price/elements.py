@@ -9,6 +9,7 @@ and rotations, which PyTorch takes apart into small operations, are sums of thos
 from collections import Counter
 
 from emulator.records import WorkKind
+from emulator.world.price import positions
 from emulator.world.price.gradient_flow import INPUT_OF, GradientFlow
 from emulator.world.price.layers import LayerKind, Layers
 
@@ -18,6 +19,7 @@ _EMBEDDING_FORWARD, _HEAD_BACKWARD = 15, 1  # for each hidden element of a token
 _LOSS_FORWARD, _LOSS_BACKWARD = 2, 4  # for each logit of a vocabulary: read, write; fill, read two, write
 
 _DECODER_NORM_FORWARD, _DECODER_NORM_BACKWARD = 7, 20  # square, mean, two products, and what they come from
+_ACTIVATION_FORWARD, _ACTIVATION_BACKWARD = {"gelu_new": 19}, {"gelu_new": 33}  # of each channel; others: one operation
 _ROTATION = 10  # of queries and keys: two products, a sum, halves that are negated and joined; as many backward
 
 
@@ -56,33 +58,36 @@ def _layer_forward(layers: Layers) -> float:
     model = layers.model
     hidden, channels, scores, heads = model.hidden_size, layers.channels, layers.scores, layers.heads
     kv = heads * model.n_kv_heads / model.n_heads
+    design = model.layer_design
     n_elements = 2 * _SUM * hidden + 4 * _COPY * heads  # both residual sums; heads are laid out for the products
-    if model.is_decoder:
-        rotated = _ROTATION * (heads + kv)
-        norms = 2 * _DECODER_NORM_FORWARD * hidden
-        # the gate and its product; scaling, mask and softmax
-        return n_elements + rotated + norms + (_COPY + _SUM) * channels + 3 * _COPY * scores
-    return n_elements + 2 * _COPY * hidden + _COPY * channels + 2 * _COPY * scores  # norms, GELU, scaling and softmax
+    n_elements += _ROTATION * (heads + kv) * design.rotates
+    n_elements += 2 * hidden * (_DECODER_NORM_FORWARD if design.norm == "rms" else _COPY)
+    n_elements += (_ACTIVATION_FORWARD.get(design.activation, _COPY) + _SUM * model.gated_mlp) * channels
+    n_elements += (2 + model.is_decoder) * _COPY * scores  # scaling, softmax, and a mask of what comes later
+    return n_elements + positions.forward_elements(layers)
 
 
 def _layer_backward(layers: Layers, kind: LayerKind, *, lowest: bool) -> float:
     """Elements for each token of one differentiated layer without what its adapters always touch."""
-    model, flow = layers.model, layers.flow(kind, lowest=lowest)
+    model, flow, design = layers.model, layers.flow(kind, lowest=lowest), layers.model.layer_design
     hidden, channels, scores, heads = model.hidden_size, layers.channels, layers.scores, layers.heads
     kv = heads * model.n_kv_heads / model.n_heads
     n_elements = _gradient_sums(layers, kind, flow)
     n_elements += sum(each.n_input_backward_elements for each in kind if flow.into_adapter(each.place))
     n_elements += _COPY * heads * (flow.query + flow.key + flow.value + flow.context)
     n_elements += (_SUM + _COPY) * scores * flow.scores  # softmax, and the scaling in front of it
-    if model.is_decoder:
-        n_elements += _DECODER_NORM_BACKWARD * hidden * (flow.layer_input + flow.attended)
-        n_elements += 2 * _ROTATION * (heads * flow.query + kv * flow.key)
-        # SiLU, and the products with either side of the gate
-        n_elements += 3 * _SUM * channels * (flow.mlp_gate or flow.mlp_up)
+    # A layer norm reads its input and a gradient, and writes one.
+    norm = _DECODER_NORM_BACKWARD if design.norm == "rms" else _SUM
+    n_elements += norm * hidden * (flow.attended + (flow.layer_input if design.norms_first else 1))
+    n_elements += 2 * _ROTATION * (heads * flow.query + kv * flow.key) * design.rotates
+    active = _ACTIVATION_BACKWARD.get(design.activation, _SUM)
+    if model.gated_mlp:  # and the products with either side of the gate
+        n_elements += (active + 2 * _SUM) * channels * (flow.mlp_gate or flow.mlp_up)
     else:
-        n_elements += _SUM * hidden * (flow.attended + 1)  # a norm reads its input and a gradient, and writes one
-        n_elements += _SUM * channels * flow.mlp_up
-    if layers.is_whole and not model.is_decoder:
+        n_elements += active * channels * flow.mlp_up
+    position_flow = positions.position_flow(layers, flow, [each.place for each in kind])
+    n_elements += positions.backward_elements(layers, position_flow)
+    if layers.is_whole and design.has_biases:
         n_elements += sum(layers.features(name)[1] for name in model.matrices)  # gradients of biases
     return n_elements
 

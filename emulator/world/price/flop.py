@@ -9,21 +9,28 @@ from collections import Counter
 
 from emulator.records import LayerAdapters, WorkKind
 from emulator.shapes.spec import ModelSpec
+from emulator.world.price import positions
 from emulator.world.price.layers import Layers
 
 
 def forward_flop(layers: Layers) -> float:
     """FLOP of the forward pass: every layer with the adapters that it holds, and the head behind the last one."""
     head_flop = 2.0 * _n_head_rows(layers) * n_whole_head(layers.model)
-    return layers_forward_flop(layers, range(layers.work.forward_layers)) + head_flop
+    projection_flop = 2.0 * layers.n_tokens * layers.model.layer_design.n_projection_weights
+    return layers_forward_flop(layers, range(layers.work.forward_layers)) + projection_flop + head_flop
 
 
 def layers_forward_flop(layers: Layers, which: range) -> float:
     """FLOP of the forward pass through some of the layers, with the adapters that they hold."""
     matrices_flop = sum(_matrix_flop(layers, name) for name in layers.model.matrices)
-    layers_flop = len(which) * (matrices_flop + 2 * _product_flop(layers))
+    attention_flop = 2 * _product_flop(layers) + positions.forward_flop(layers)
+    layers_flop = len(which) * (matrices_flop + attention_flop)
     numbers = layers.numbers(which)
     adapters_flop = layers.n_tokens * sum(number * adapter.forward_flop for adapter, number in numbers.items())
+    adapters_flop += sum(
+        positions.adapter_rows(layers, adapter.place) * number * adapter.forward_flop
+        for adapter, number in numbers.items()
+    )
     return layers_flop + adapters_flop
 
 
@@ -56,14 +63,17 @@ def _layer_backward_flop(layers: Layers, adapters: LayerAdapters, lowest: bool) 
     model = layers.model
     flow = layers.flow(tuple(adapter for adapter, _ in adapters), lowest=lowest)
     flop = _product_flop(layers) * (flow.scores + flow.query + flow.key + flow.value)
+    position_flow = positions.position_flow(layers, flow, [adapter.place for adapter, _ in adapters])
+    flop += positions.backward_flop(layers, position_flow)
     flop += sum(_matrix_flop(layers, name) for name in model.matrices if flow.into(name))
     if layers.is_whole:
         return flop + sum(_matrix_flop(layers, name) for name in model.matrices)
-    per_token = 0.0
+    per_token = on_positions = 0.0
     for adapter, number in adapters:
         to_input = adapter.input_backward_flop * flow.into_adapter(adapter.place)
         per_token += number * (adapter.backward_flop + to_input)
-    return flop + layers.n_tokens * per_token
+        on_positions += positions.adapter_rows(layers, adapter.place) * number * adapter.backward_flop
+    return flop + layers.n_tokens * per_token + on_positions
 
 
 def _matrix_flop(layers: Layers, name: str) -> float:

@@ -3,13 +3,17 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from emulator.shapes.design import FUSED
+
 INPUT_OF = {
     "query": "layer_input",
     "key": "layer_input",
     "value": "layer_input",
+    "query_key_value": "layer_input",
     "attention_output": "context",
     "mlp_gate": "attended",
     "mlp_up": "attended",
+    "mlp_gate_up": "attended",
     "mlp_down": "mlp_product",
 }
 """The :class:`GradientFlow` attribute that tells whether the input of a matrix needs a gradient."""
@@ -50,6 +54,7 @@ def gradient_flow(places: Collection[str], layer_input: bool) -> GradientFlow:
 
     A place is a matrix, for what it gives, ``mlp_product`` or ``layer_input``.
     """
+    places = {part for place in places for part in FUSED.get(place, (place,))}
     layer_input = layer_input or "layer_input" in places
     query, key, value = (layer_input or name in places for name in ("query", "key", "value"))
     scores = query or key

@@ -10,6 +10,8 @@ query, key, value, softmax, both norms' inputs and the 4 h of GELU's (Korthikant
 from collections import Counter
 
 from emulator.records import QUANTIZATION_GROUP, BasePrecision, WorkKind
+from emulator.shapes.spec import ModelSpec
+from emulator.world.price import positions
 from emulator.world.price.gradient_flow import INPUT_OF
 from emulator.world.price.layers import LayerKind, Layers
 from emulator.world.price.step import FLOAT_BYTES, PLAIN_BYTES, Attention
@@ -21,6 +23,13 @@ With dropout it is kept before and after. Autocast computes it in float32 and ca
 """
 
 _INDEX_BYTES = 8
+
+_KEPT_BY_ACTIVATION = {"gelu_new": 4}
+"""Elements that an activation keeps of each channel, where they are more than its input.
+
+Written out in Python, GELU's approximation by tanh (Hendrycks and Gimpel 2016, arXiv 1606.08415) keeps the input of the
+cube, the tanh, and both factors of the product.
+"""
 
 
 def n_trained_parameters(layers: Layers) -> float:
@@ -105,20 +114,22 @@ def workspace_elements(layers: Layers, attention: Attention) -> float:
 
 def layers_bytes(layers: Layers, which: range, precision: str, attention: Attention, dropout: bool) -> float:
     """Bytes that some of the differentiated layers, at least one, keep for the backward pass."""
-    model, work = layers.model, layers.work
+    model, work, design = layers.model, layers.work, layers.model.layer_design
+    attention = attention if design.fuses_attention else "eager"
     end_quantized = layers.first + min(work.quantized_layers, work.backward_layers)
     kinds = Counter((layers.kind(each), each == layers.first, each < end_quantized) for each in which)
     n_bytes = 0.0
     for (kind, lowest, is_quantized), count in kinds.items():
         kept = _kept_bytes(layers, kind, precision, attention, lowest=lowest, dropout=dropout)
         n_bytes += count * kept[is_quantized]
-    n_statistics: float = 2 if model.is_decoder else 4  # one per RMS norm; mean and deviation per layer norm
+    n_statistics: float = 2 * _n_statistics(model)
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
+        n_bytes += work.seq_len * PLAIN_BYTES[precision] * _n_windows(layers, which)  # the masks of windows
     n_bytes += len(which) * n_statistics * FLOAT_BYTES
     numbers = layers.numbers(which)
     n_bytes += PLAIN_BYTES[precision] * sum(number * adapter.n_kept for adapter, number in numbers.items())
-    if model.is_decoder and layers.is_whole:
+    if design.norm == "rms" and layers.is_whole:
         n_bytes += len(which) * 2 * model.hidden_size * PLAIN_BYTES[precision]  # for the norms' weights
     if dropout and not model.is_decoder:
         n_masked = 2.0 * model.hidden_size  # behind the output map and the feed-forward part
@@ -126,6 +137,16 @@ def layers_bytes(layers: Layers, which: range, precision: str, attention: Attent
             n_masked += layers.scores
         n_bytes += len(which) * n_masked
     return layers.n_tokens * n_bytes
+
+
+def _n_windows(layers: Layers, which: range) -> int:
+    """How many of these layers differentiate attention within a window."""
+    windows = layers.model.layer_design.windows
+    return sum(
+        windows[each] and layers.flow(layers.kind(each), lowest=each == layers.first).context
+        for each in which
+        if windows
+    )
 
 
 def _kept_bytes(
@@ -142,7 +163,8 @@ def _kept_bytes(
     Without masks and statistics, and without what adapters keep beside the inputs of their matrices. The input of the
     lowest differentiated layer needs no gradient.
     """
-    model, flow = layers.model, layers.flow(kind, lowest=lowest)
+    model, flow, design = layers.model, layers.flow(kind, lowest=lowest), layers.model.layer_design
+    attention = attention if design.fuses_attention else "eager"
     hidden, heads, channels = model.hidden_size, layers.heads, layers.channels
     trained = model.matrices if layers.is_whole else [each.place for each in kind if each.reads_input]
     inputs = {INPUT_OF[name] for name in trained}
@@ -156,20 +178,34 @@ def _kept_bytes(
     elif flow.context:
         grouped = model.n_kv_heads / model.n_heads
         plain += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
+        if "query_key_value" in design.fused:  # a part of what one map gave, which is kept as a whole
+            plain += heads * ((1 + grouped) if design.reads_parts else ("context" in inputs))
     else:
         plain += heads * ("context" in inputs)
     plain += hidden * ("attended" in inputs)
-    plain += channels * ("mlp_product" in inputs)
-    if model.is_decoder:  # norms come before the parts; the gate is kept, up for its gradient, the active gate for up's
-        norm = hidden * (flow.layer_input + flow.attended)
-        plain += channels * (2 * flow.mlp_gate + flow.mlp_up)
-    else:  # norms come behind the parts; the input of the activation is kept
-        norm = hidden * (flow.attended + 1)
-        plain += channels * flow.mlp_up
+    n_active = _KEPT_BY_ACTIVATION.get(design.activation, 1)
+    if design.activation == "relu":  # it keeps what it gives
+        plain += channels * ("mlp_product" in inputs or flow.mlp_up)
+    elif model.gated_mlp:  # beside what the activation keeps: up for the gate's gradient, the active gate for up's
+        plain += channels * ("mlp_product" in inputs)
+        plain += channels * ((n_active + 1) * flow.mlp_gate + flow.mlp_up)
+    else:
+        plain += channels * ("mlp_product" in inputs)
+        plain += channels * n_active * flow.mlp_up
+    norm = hidden * (flow.attended + (flow.layer_input if design.norms_first else 1))
+    position_flow = positions.position_flow(layers, flow, [each.place for each in kind])
+    plain += positions.kept_elements(layers, position_flow)
+    other_bytes = positions.kept_bytes(layers, position_flow)
     softmax_bytes = _SOFTMAX_BYTES[precision][dropout]
     n_bytes = PLAIN_BYTES[precision] * plain + FLOAT_BYTES * norm + sum(softmax_bytes) * softmax
     n_elements = plain + norm + len(softmax_bytes) * softmax
-    return n_bytes, quantized_element_bytes(layers.work.activation_bits) * n_elements
+    quantized_bytes = quantized_element_bytes(layers.work.activation_bits) * n_elements
+    return n_bytes + other_bytes, quantized_bytes + other_bytes
+
+
+def _n_statistics(model: ModelSpec) -> int:
+    """What a norm keeps of a token beside its input: the root mean square, or mean and deviation."""
+    return 1 if model.layer_design.norm == "rms" else 2
 
 
 def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
@@ -181,7 +217,7 @@ def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
 
 
 def behind_layers_bytes(layers: Layers, precision: str) -> float:
-    """Bytes that a decoder's last norm, the head and the loss over a vocabulary keep."""
+    """Bytes that the norm behind the last layer, the head and the loss over a vocabulary keep."""
     if not layers.holds_head:
         return 0.0
     model, work, plain_bytes = layers.model, layers.work, PLAIN_BYTES[precision]
@@ -190,9 +226,13 @@ def behind_layers_bytes(layers: Layers, precision: str) -> float:
     token_bytes = 0
     if model.is_decoder:
         token_bytes = plain_bytes + FLOAT_BYTES * (work.backward_layers > 0)  # inputs of the score and of the norm
-    elif model.n_frozen_head_parameters == 0 or layers.is_whole:
-        token_bytes = plain_bytes  # the head reads the first token, a view that keeps all of them
-    return work.batch_size * model.hidden_size * (work.seq_len * token_bytes + plain_bytes)
+    else:
+        if model.layer_design.norms_first and work.backward_layers:
+            token_bytes += FLOAT_BYTES
+        if model.n_frozen_head_parameters == 0 or layers.is_whole:
+            token_bytes += plain_bytes  # the head reads the first token, a view that keeps all of them
+    n_head = model.layer_design.n_kept_of_head if len(model.head) > 1 else 1
+    return work.batch_size * model.hidden_size * (work.seq_len * token_bytes + n_head * plain_bytes)
 
 
 def _vocabulary_bytes(layers: Layers, precision: str) -> float:
@@ -203,10 +243,10 @@ def _vocabulary_bytes(layers: Layers, precision: str) -> float:
     work, model = layers.work, layers.model
     if work.backward_layers == 0:
         return 0.0
-    n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + 1))  # the norm has a statistic
+    n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + _n_statistics(model)))
     n_rows = work.batch_size * model.n_head_rows(work.seq_len)
     n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
-    if layers.is_whole:  # inputs of the head, and of the norm's weight
+    if layers.is_whole:  # inputs of the head, and of an RMS norm's weight
         n_bytes += PLAIN_BYTES[precision] * model.hidden_size * (n_rows + layers.n_tokens)
     return float(n_bytes)
 

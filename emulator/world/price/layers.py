@@ -1,8 +1,8 @@
 """What all counts of a transformer's step rest on: its layers at the width and with the adapters that a device has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from emulator.records import Adapter, LayerAdapters, Work, WorkKind
+from emulator.records import Adapter, Adapters, LayerAdapters, Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.gradient_flow import GradientFlow, gradient_flow
 
@@ -16,6 +16,32 @@ class Layers:
 
     model: ModelSpec
     work: Work
+
+    @property
+    def in_turn(self) -> "Layers":
+        """As many layers as are computed: one that is computed several times in turn counts as often."""
+        n, work = self.model.layer_design.n_passes, self.work
+        if n == 1:
+            return self
+        adapters = work.adapters
+        model = replace(
+            self.model,
+            n_layers=n * self.model.n_layers,
+            deeper_layers=None if self.model.deeper_layers is None else n * self.model.deeper_layers,
+            design=replace(self.model.layer_design, n_passes=1),
+        )
+        work = replace(
+            work,
+            forward_layers=n * work.forward_layers,
+            backward_layers=n * work.backward_layers,
+            quantized_layers=n * work.quantized_layers,
+            skipped_layers=n * work.skipped_layers,
+            adapters=Adapters(
+                tuple(each for each in adapters.layers for _ in range(n)),
+                tuple(rank for rank in adapters.ranks for _ in range(n)),
+            ),
+        )
+        return Layers(model, work)
 
     @property
     def n_tokens(self) -> int:
@@ -99,9 +125,9 @@ class Layers:
     def flow(self, kind: LayerKind, *, lowest: bool) -> GradientFlow:
         """The flow in a differentiated layer with these adapters: in the lowest one, or in those above it.
 
-        A decoder that is trained whole has a trained norm in front of its lowest layer, too.
+        Where norms come first, a model that is trained whole has a trained norm in front of its lowest layer, too.
         """
-        has_trained_norm = self.model.is_decoder and self.is_whole
+        has_trained_norm = self.model.layer_design.norms_first and self.is_whole
         layer_input = not lowest or has_trained_norm or self.trains_embeddings
         places = self.model.matrices if self.is_whole else tuple(adapter.place for adapter in kind)
         return gradient_flow(places, layer_input)

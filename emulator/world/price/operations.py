@@ -1,6 +1,6 @@
 """How many operations a step hands to the device: what its CPU dispatches, one by one, however little there is to do.
 
-Counted with PyTorch 2 in eager mode on transformers' BERT, RoBERTa and Llama classifiers (a dispatch mode, views left
+Counted with PyTorch 2 in eager mode on transformers' classifiers (a dispatch mode, views left
 out; ``tests/unit/world/test_operations.py`` counts again). Fused kernels and compiled graphs dispatch fewer.
 """
 
@@ -27,6 +27,9 @@ class _LayerOperations:
 
 _ENCODER = _LayerOperations(21, 23, 40, 3, 2)
 _DECODER = _LayerOperations(57, 65, 85, 11, 2)
+_PLAIN_DECODER = _LayerOperations(32, 23, 40, 3, 2)  # GPT-2 and OPT: layer norms, no rotation
+_ROTATED_ENCODER = _LayerOperations(42, 34, 41, 3, 2)  # ModernBERT
+_POSITIONS = _LayerOperations(62, 35, 67, 3, 2)  # DeBERTa with products of positions
 _OUTSIDE_FORWARD, _OUTSIDE_BACKWARD = 12, 6  # embeddings, mask, head and loss
 
 
@@ -37,9 +40,8 @@ def n_forward_operations(layers: Layers) -> int:
 
 def n_layers_forward_operations(layers: Layers, which: range) -> int:
     """The same, of some of the layers alone."""
-    per_layer = (_DECODER if layers.model.is_decoder else _ENCODER).forward
     n_added = sum(adapter.n_forward_operations for layer in which for adapter in layers.kind(layer))
-    return len(which) * per_layer + n_added
+    return len(which) * _of_layer(layers).forward + n_added
 
 
 def n_backward_operations(layers: Layers) -> int:
@@ -47,7 +49,7 @@ def n_backward_operations(layers: Layers) -> int:
     work = layers.work
     if work.kind is WorkKind.INFERENCE:
         return 0
-    layer = _DECODER if layers.model.is_decoder else _ENCODER
+    layer = _of_layer(layers)
     if layers.is_whole:
         return _OUTSIDE_BACKWARD + work.backward_layers * layer.whole_backward
     n_added = sum(adapter.n_backward_operations for each in layers.differentiated for adapter in layers.kind(each))
@@ -58,3 +60,14 @@ def n_backward_operations(layers: Layers) -> int:
             n_lowest = layer.behind_backward + layer.feed_forward_backward * flow.mlp_product
             n_entered -= layer.frozen_backward - n_lowest
     return _OUTSIDE_BACKWARD + n_entered + n_added
+
+
+def _of_layer(layers: Layers) -> _LayerOperations:
+    design = layers.model.layer_design
+    if design.position_products:
+        return _POSITIONS
+    if design.norm == "rms":
+        return _DECODER
+    if design.rotates:
+        return _ROTATED_ENCODER
+    return _PLAIN_DECODER if layers.model.is_decoder else _ENCODER

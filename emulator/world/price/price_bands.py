@@ -10,7 +10,7 @@ from emulator.world.price.known_range import outside_known_range
 from emulator.world.price.process_memory import held_bytes_of
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
-from emulator.world.price.step_time import StepTime, pass_time, step_time
+from emulator.world.price.step_time import BusyShares, StepTime, pass_time, step_time
 from emulator.world.price.uncertainty import bounds
 
 _BYTES_PER_PARAMETER = 4  # float32 on the wire
@@ -41,8 +41,9 @@ class StepPrice:
 
     ``download_bytes`` and ``upload_bytes`` are what crosses the network before and after a device's local steps,
     however many there are. ``held_bytes`` is what the allocator of the profile holds for the step's tensors, None
-    where it names none or the step cannot be replayed; whether it fits rests on ``memory``, as in a run. ``outside``
-    is the first setting outside the range in which the profile is known.
+    where it names none or the step cannot be replayed; whether it fits rests on ``memory``, as in a run. ``compute_w``
+    is what the board draws in the step. ``outside`` is the first setting outside the range in which the profile is
+    known.
     """
 
     profile: DeviceProfile
@@ -55,6 +56,7 @@ class StepPrice:
     demand: StepDemand
     time: StepTime
     step_s: Band
+    compute_w: Band
     energy_j: Band
     memory: MemoryUse
     held_bytes: int | None
@@ -112,7 +114,7 @@ def price_step(
     time = step_time(demand, mode, precision)
     slow, fast = _extremes(profile, mode, precision)
     slowest_s, fastest_s = (step_time(demand, each, precision).step_s for each in (slow, fast))
-    watts = bounds(mode.compute_w, _uncertainty(profile, mode, "compute_w"))
+    watts = _watts(profile, mode, time.busy(precision))
     usable = profile.usable_memory_bytes
     memory_low, memory_high = bounds(usable / _MEMORY_UNIT, _uncertainty(profile, mode, "usable_memory_gib"))
     n_sent, n_received = (
@@ -129,7 +131,8 @@ def price_step(
         demand=demand,
         time=time,
         step_s=Band(time.step_s, fastest_s, slowest_s),
-        energy_j=Band(time.step_s * mode.compute_w, fastest_s * watts[0], slowest_s * watts[1]),
+        compute_w=watts,
+        energy_j=Band(time.step_s * watts.value, fastest_s * watts.low, slowest_s * watts.high),
         memory=step.memory(dropout=dropout),
         held_bytes=held_bytes_of(profile, model, work, precision, dropout=dropout, optimizer=optimizer, savers=savers),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
@@ -140,13 +143,33 @@ def price_step(
     )
 
 
+def _power_figures(mode: PowerMode, precision: str) -> dict[str, float]:
+    """The watts that a price rests on, by their keys: of the power law where the mode has one."""
+    law = mode.power_law
+    if law is None:
+        return {"compute_w": mode.compute_w}
+    arithmetic_w = {f"{precision}_arithmetic_w": law.arithmetic_w[precision]}
+    return {"awake_w": law.awake_w, **arithmetic_w, "memory_w": law.memory_w}
+
+
+def _watts(profile: DeviceProfile, mode: PowerMode, busy: BusyShares) -> Band:
+    """What the board draws while it is so busy; all of its power figures err to the same side."""
+    weights = {"compute_w": 1.0, "awake_w": 1.0, "memory_w": busy.memory}
+    ends = [
+        [weights.get(key, busy.arithmetic) * end for end in bounds(value, _uncertainty(profile, mode, key))]
+        for key, value in _power_figures(mode, busy.precision).items()
+    ]
+    low, high = (sum(each[side] for each in ends) for side in (0, 1))
+    return Band(busy.drawn_w(mode), low, high)
+
+
 def _figures(profile: DeviceProfile, mode: PowerMode, precision: str) -> tuple[Figure, ...]:
     values = {
         f"{precision}_tflop_per_s": mode.effective_flop_per_s[precision] / 1e12,
         "memory_gb_per_s": mode.memory_bytes_per_s / 1e9,
         "step_overhead_ms": mode.step_overhead_s * 1e3,
         "dispatch_us": mode.dispatch_s * 1e6,
-        "compute_w": mode.compute_w,
+        **_power_figures(mode, precision),
         "usable_memory_gib": profile.usable_memory_bytes / _MEMORY_UNIT,
         "runtime_memory_mib": (profile.runtime_memory_bytes or 0) / 2**20,
     }

@@ -28,12 +28,26 @@ _MAX_CACHED = 100_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeCost:
-    """Time and operations of all local steps of a piece of work, before any jitter."""
+    """Time and operations of all local steps of a piece of work, before any jitter, and how busy they keep a board."""
 
     forward_s: float
     backward_s: float
     forward_flop: float
     backward_flop: float
+    busy: "BusyShares"
+
+
+@dataclass(frozen=True, slots=True)
+class BusyShares:
+    """For which share of a step's time a board is busy with arithmetic and with its memory; both may be at once."""
+
+    precision: str
+    arithmetic: float
+    memory: float
+
+    def drawn_w(self, mode: PowerMode) -> float:
+        """What a board draws in ``mode`` while it is so busy."""
+        return mode.computing_w(self.precision, self.arithmetic, self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +69,25 @@ class PassTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepTime:
-    """Seconds of one local step, before any jitter. ``overhead_s`` has the optimizer's passes over its parameters."""
+    """Seconds of one local step, before any jitter. ``overhead_s`` has the optimizer's passes over its parameters.
+
+    ``arithmetic_s`` and ``memory_s`` are what arithmetic and memory of the whole step would take by themselves.
+    """
 
     forward_s: float
     backward_s: float
     overhead_s: float
+    arithmetic_s: float
+    memory_s: float
 
     @property
     def step_s(self) -> float:
         return self.forward_s + self.backward_s + self.overhead_s
+
+    def busy(self, precision: str) -> BusyShares:
+        """How busy a board is in the step."""
+        step_s = self.step_s or 1.0  # a step of no length keeps nothing busy
+        return BusyShares(precision, min(1.0, self.arithmetic_s / step_s), min(1.0, self.memory_s / step_s))
 
 
 class CostModel:
@@ -97,6 +121,7 @@ class CostModel:
             backward_s=n_steps * time.backward_s,
             forward_flop=n_steps * demand.forward_flop,
             backward_flop=n_steps * demand.backward_flop,
+            busy=time.busy(self._precision),
         )
 
 
@@ -108,12 +133,16 @@ def price(model: ModelSpec, work: Work, mode: PowerMode, precision: str) -> Comp
 def step_time(demand: StepDemand, mode: PowerMode, precision: str) -> StepTime:
     """The seconds that ``demand`` takes in ``mode``."""
     bandwidth = mode.memory_bytes_per_s
-    forward_s = (demand.quantization_bytes + demand.forward_conversion_bytes) / bandwidth
-    backward_s = (demand.quantization_bytes + demand.backward_conversion_bytes) / bandwidth
+    forward_moved_s = (demand.quantization_bytes + demand.forward_conversion_bytes) / bandwidth
+    backward_moved_s = (demand.quantization_bytes + demand.backward_conversion_bytes) / bandwidth
+    optimizer_s = demand.optimizer_bytes / bandwidth
+    forward, backward = (pass_time(each, mode, precision) for each in (demand.forward, demand.backward))
     return StepTime(
-        forward_s=pass_time(demand.forward, mode, precision).together_s(mode.step_law) + forward_s,
-        backward_s=pass_time(demand.backward, mode, precision).together_s(mode.step_law) + backward_s,
-        overhead_s=mode.step_overhead_s + demand.optimizer_bytes / bandwidth,
+        forward_s=forward.together_s(mode.step_law) + forward_moved_s,
+        backward_s=backward.together_s(mode.step_law) + backward_moved_s,
+        overhead_s=mode.step_overhead_s + optimizer_s,
+        arithmetic_s=forward.arithmetic_s + backward.arithmetic_s,
+        memory_s=forward.memory_s + backward.memory_s + forward_moved_s + backward_moved_s + optimizer_s,
     )
 
 

@@ -29,15 +29,21 @@ class TransformerStep(ModelStep):
 
     @property
     def layers(self) -> Layers:
+        """The layers as they are held."""
         return Layers(self.model, self.work)
 
     @property
+    def computed(self) -> Layers:
+        """The layers as they are computed, some of them perhaps several times."""
+        return self.layers.in_turn
+
+    @property
     def forward_flop(self) -> float:
-        return flop.forward_flop(self.layers)
+        return flop.forward_flop(self.computed)
 
     @property
     def backward_flop(self) -> float:
-        return flop.backward_flop(self.layers)
+        return flop.backward_flop(self.computed)
 
     @property
     def n_trained_parameters(self) -> float:
@@ -58,7 +64,7 @@ class TransformerStep(ModelStep):
         n_adapters = self.layers.n_adapter_parameters(range(self.work.forward_layers))
         activations_bytes, workspace_bytes, most_kept_bytes = largest._pass_bytes(attention, dropout)
         return MemoryUse(
-            weights_bytes=round(self._base.held_bytes + FLOAT_BYTES * n_adapters),
+            weights_bytes=round(self._held.held_bytes + FLOAT_BYTES * n_adapters),
             activations_bytes=round(activations_bytes),
             optimizer_bytes=round(held_bytes(self.optimizer) * self.n_trained_parameters),
             workspace_bytes=round(workspace_bytes),
@@ -73,18 +79,24 @@ class TransformerStep(ModelStep):
         return replace(self, work=work, savers=replace(self.savers, accumulation_steps=1))
 
     @property
-    def _base(self) -> BaseWeights:
+    def _held(self) -> BaseWeights:
+        """The base model as it is held."""
         return BaseWeights(self.layers, self.precision, self.savers.base_precision)
+
+    @property
+    def _read(self) -> BaseWeights:
+        """The base model as it is computed with."""
+        return BaseWeights(self.computed, self.precision, self.savers.base_precision)
 
     def _pass_demand(self) -> StepDemand:
         """What one forward and backward pass asks for; the optimizer is left out."""
-        layers, precision, base = self.layers, self.precision, self._base
-        computed = range(self.work.forward_layers)
-        conversion = base.conversion(computed, with_head=True)
+        layers, precision, base = self.computed, self.precision, self._read
+        which = range(layers.work.forward_layers)
+        conversion = base.conversion(which, with_head=True)
         forward = StepDemand(
             forward_flop=self.forward_flop + conversion.flop,
             backward_flop=0.0,
-            forward_bytes=base.read_bytes(computed, FORWARD_WEIGHT_BYTES[precision], with_head=True),
+            forward_bytes=base.read_bytes(which, FORWARD_WEIGHT_BYTES[precision], with_head=True),
             backward_bytes=0.0,
             n_forward_operations=operations.n_forward_operations(layers) + conversion.n_operations,
             n_backward_operations=0,
@@ -97,7 +109,7 @@ class TransformerStep(ModelStep):
         return forward if self.work.kind is WorkKind.INFERENCE else self._with_backward(forward)
 
     def _with_backward(self, forward: StepDemand) -> StepDemand:
-        layers, precision, base, which = self.layers, self.precision, self._base, self.layers.differentiated
+        layers, precision, base, which = self.computed, self.precision, self._read, self.computed.differentiated
         conversion = base.conversion(which, with_head=True)
         backward_bytes = base.read_bytes(which, BACKWARD_WEIGHT_BYTES[precision], with_head=True)
         demand = replace(
@@ -113,7 +125,7 @@ class TransformerStep(ModelStep):
 
     def _with_recomputation(self, demand: StepDemand) -> StepDemand:
         """With the forward pass through the differentiated layers, which checkpointing computes once more."""
-        layers, precision, base, which = self.layers, self.precision, self._base, self.layers.differentiated
+        layers, precision, base, which = self.computed, self.precision, self._read, self.computed.differentiated
         again = base.conversion(which, with_head=False)
         read_bytes = base.read_bytes(which, FORWARD_WEIGHT_BYTES[precision], with_head=False)
         n_elements = elements.n_layers_forward_elements(layers, which)
@@ -134,7 +146,7 @@ class TransformerStep(ModelStep):
         With checkpointing the latter is reached in the backward pass: there a layer is whole again, while what the head
         and the loss kept is gone.
         """
-        layers, precision, base = self.layers, self.precision, self._base
+        layers, precision, base = self.computed, self.precision, self._read
         layer_bytes = layers.n_tokens * kept.workspace_elements(layers, attention) * PLAIN_BYTES[precision]
         layer_bytes += base.converted_bytes
         loss_bytes = kept.loss_workspace_bytes(layers) + base.converted_head_bytes

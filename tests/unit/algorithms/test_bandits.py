@@ -60,6 +60,39 @@ def test_discounted_weights_means_and_bounds_by_hand() -> None:
     )
 
 
+def test_plays_side_by_side_are_of_one_age() -> None:
+    played = bandit(discount=0.5, smallest=0.6)
+    played.record_several([((0.5,), 4.0), ((0.2,), 1.0)])
+    played.record_several([((0.9,), 3.0)])
+
+    # weights 1/2, 1/2, 1: at 0.2 below the cut at 0.5; at 0.5 and 0.9 above
+    assert played.statistics() == [(0.5, 1.0), (1.5, pytest.approx((4 / 2 + 3) / 1.5))]
+
+
+def test_one_play_at_a_time_is_the_same_as_batches_of_one() -> None:
+    one, batches = bandit(discount=0.9), bandit(discount=0.9)
+    one_rng, batches_rng = np.random.default_rng(5), np.random.default_rng(5)
+    for _ in range(12):
+        point = one.choose(one_rng)
+        assert batches.choose_several(1, batches_rng) == [point]
+        one.record(point, point[0])
+        batches.record_several([(point, point[0])])
+
+    assert (one.leaves, one.bounds()) == (batches.leaves, batches.bounds())
+
+
+def test_who_plays_beside_others_turns_to_other_leaves() -> None:
+    played = bandit(exploration=1.0, smallest=0.6)
+    for at in (0.5, 0.2, 0.9, 0.8, 0.7):
+        played.record((at,), 1.0)
+
+    # below the cut at 0.5 one play, above it four, all worth 1: by N alone, 3 go below until it is level, then in turn
+    points = played.choose_several(5, np.random.default_rng(0))
+    assert [at < 0.5 for (at,) in points][:3] == [True] * 3
+    assert sum(at < 0.5 for (at,) in points) == 4
+    assert played.statistics() == [(1.0, 1.0), (4.0, 1.0)]  # choosing is no play
+
+
 def test_a_leaf_without_a_play_comes_first() -> None:
     played = bandit()
     played.record((0.6,), 100.0)  # falls into the upper part

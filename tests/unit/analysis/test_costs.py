@@ -1,12 +1,15 @@
 """Costs to a target and accuracy under a budget, against closed forms of runs by hand."""
 
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 
 from emulator.analysis import best_score, cost_to_target, final_score, score_within, spent, total
-from emulator.analysis.costs import quoted_score
+from emulator.analysis.costs import kind_of_task, quoted_score
+from emulator.config.task import TaskConfig
+from emulator.objective.scores import QUOTED_OF
 from emulator.results.reader import load_run
 from tests.made_runs import write_run
 
@@ -136,3 +139,16 @@ def test_runs_are_measured_by_accuracy_or_by_what_people_quote_of_them(rounds: p
     assert quoted_score([rounds, tokens, None]) == "accuracy"
     assert quoted_score([tokens, None]) == "token_accuracy"
     assert quoted_score([None]) == "accuracy"
+
+
+def test_where_nothing_is_evaluated_the_kind_of_task_says_what_is_quoted(rounds: pd.DataFrame) -> None:
+    unseen = rounds.assign(accuracy=float("nan"))
+
+    assert quoted_score([unseen], "causal") == "token_accuracy"
+    assert quoted_score([rounds], "causal") == "accuracy"
+    assert kind_of_task({"config": {"task": {"kind": "causal"}}}) == "causal"
+    assert kind_of_task({"status": "running"}) is None
+
+
+def test_something_is_quoted_of_every_kind_of_task() -> None:
+    assert set(QUOTED_OF) == set(get_args(TaskConfig.model_fields["kind"].annotation))

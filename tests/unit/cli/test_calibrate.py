@@ -1,13 +1,17 @@
 """Mistakes of whoever calibrates or validates end in one sentence before anything is measured."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from device_profiles.catalog import load_profile
 from emulator.calibration import measurement
 from emulator.calibration.fit import fit_steps
+from emulator.calibration.measurement import MeasuredStep, MeasuringProgress, TimingMethod
+from emulator.calibration.step_settings import StepSetting
 from emulator.cli import calibrate, validate
 from emulator.errors import UserError
 from tests.unit.calibration.made_up_steps import made_up_steps
@@ -34,7 +38,10 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
         "clock": "wall",
         "watts": None,
         "sensor": None,
+        "power_log": None,
         "peer": None,
+        "like": None,
+        "samples": None,
     }
     return calibrate.CalibrationRequest(**given | changes)
 
@@ -51,6 +58,12 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
         ({"watts": "nan,5,4"}, "got 'nan,5,4'"),
         ({"sensor": None, "peer": "board"}, "HOST:PORT.*got 'board'"),
         ({"mode": " "}, "--mode must be a name.*got ' '"),
+        ({"samples": 12}, "--samples is for --like PROFILE.*got 12"),
+        ({"like": "jetson_tx2", "samples": 3}, "--samples must be at least 4, got 3"),
+        ({"like": "jetson_tx3"}, "--like: .*did you mean jetson_tx2"),
+        ({"power_log": Path("no.log")}, "--power-log: 'no.log' "),
+        ({"power_log": Path("no.log"), "watts": "1,2,2"}, "--watts and --power-log exclude one another"),
+        ({"sensor": "VDD_IN", "watts": "1,2,2"}, "--watts and --sensor exclude one another"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -102,3 +115,34 @@ def test_a_machine_that_was_too_busy_to_tell_anything_is_refused(
         return
     with pytest.raises(UserError, match=rf"{slow_down:.2f} times.*{error:.0%} off.*try again"):
         calibrate.check_quiet(steps, fit)
+
+
+def test_like_a_known_board_a_dozen_settings_are_timed_and_make_a_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = load_profile("jetson_orin_nano_8gb").mode("15W")
+    figures = (known.effective_flop_per_s["fp32"] / 2, known.memory_bytes_per_s / 2, 2 * known.dispatch_s, 0.02)
+    timed: list[int] = []
+
+    def twice_as_slow(
+        settings: Sequence[StepSetting], method: TimingMethod, show: Callable[[MeasuringProgress], None]
+    ) -> tuple[MeasuredStep, ...]:
+        timed.append(len(settings))
+        return made_up_steps(known.step_law, figures, settings=settings)
+
+    monkeypatch.setattr(calibrate, "measure", twice_as_slow)
+    monkeypatch.setattr(calibrate, "probed_flop_per_s", lambda method: figures[0])
+    out = tmp_path / "board.toml"
+    calibrate.calibrate(request(out=out, like="jetson_orin_nano_8gb", quick=False, watts="3,9,4"))
+
+    assert timed == [12]
+    profile = load_profile(out)
+    mode = profile.mode("default")
+    assert mode.step_law == known.step_law
+    assert mode.effective_flop_per_s["fp32"] == pytest.approx(figures[0], rel=0.02)
+    ratio = known.effective_flop_per_s["amp"] / known.effective_flop_per_s["fp32"]
+    assert mode.effective_flop_per_s["amp"] == pytest.approx(ratio * figures[0], rel=0.02)
+    origin = profile.provenance_of("fp32_tflop_per_s")
+    assert origin.kind == "measured"
+    assert "jetson_orin_nano_8gb [15W], scaled" in origin.note
+    assert profile.provenance_of("amp_tflop_per_s").kind == "assumed"

@@ -94,8 +94,8 @@ def test_what_the_joules_of_a_board_rest_on_is_named(tmp_path: Path) -> None:
     text = said(tmp_path, "training.enabled=false", "testbed.n_devices=80")
     for name in ("jetson_tx2", "jetson_xavier_nx", "jetson_agx_xavier"):
         profile = load_profile(name)
-        watts = [mode.compute_w for mode in profile.power_modes]
-        origin = profile.provenance["compute_w"]
+        watts = [each for mode in profile.power_modes for each in mode.compute_range_w]
+        origin = profile.provenance.get("awake_w") or profile.provenance["compute_w"]
         assert (
             f"{name}: draws {min(watts):g}–{max(watts):g} W while it computes ({origin.kind}: {origin.source})" in text
         )

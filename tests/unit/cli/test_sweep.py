@@ -30,7 +30,7 @@ def states(*of_runs: RunState) -> dict[str, RunState]:
 
 
 def progress(rounds_done: int, jobs_done: int = 0) -> Progress:
-    return Progress(rounds_done=rounds_done, n_rounds=10, jobs_done=jobs_done, n_jobs=8, now_s=90.0, accuracy=0.5)
+    return Progress(rounds_done=rounds_done, n_rounds=10, jobs_done=jobs_done, n_jobs=8, now_s=90.0, score=0.5)
 
 
 @pytest.mark.parametrize(

@@ -381,3 +381,61 @@ def test_a_mode_switch_or_a_temperature_needs_provenance_and_all_its_figures(
 ) -> None:
     with pytest.raises(ProfileError, match=message):
         load_cluster(write_cluster(tmp_path, f'inherits = "jetson80"\n{addition}\n'))
+
+
+LAW = "awake_w = 5\nfp32_arithmetic_w = 6\namp_arithmetic_w = 3.5\nmemory_w = 2\n"
+LAW_KEYS = '"awake_w", "fp32_arithmetic_w", "amp_arithmetic_w", "memory_w"'
+
+
+def with_law(board: Path, law: str, covers: str = LAW_KEYS) -> Path:
+    text = board.read_text(encoding="utf-8")
+    origin = f'\n[provenance.law]\ncovers = [{covers}]\nkind = "assumed"\nsource = "a test"\n' if covers else ""
+    board.write_text(text.replace("transfer_w = ", f"{law}transfer_w = ", 1) + origin, encoding="utf-8")
+    return board
+
+
+def test_a_mode_may_say_what_it_draws_by_how_busy_it_is(board: Path) -> None:
+    mode = load_profile(with_law(board, LAW)).power_modes[0]
+    assert mode.power_law is not None
+    assert mode.computing_w("fp32", 0.0, 0.0) == 5
+    assert mode.computing_w("fp32", 0.5, 0.25) == 5 + 3 + 0.5
+    assert mode.computing_w("amp", 1.0, 0.0) == 8.5
+    assert mode.compute_range_w == (5, 13)
+
+
+def test_a_mode_that_does_not_say_so_draws_the_same_in_every_step(board: Path) -> None:
+    mode = load_profile(board).power_modes[0]
+    assert mode.power_law is None
+    assert mode.computing_w("fp32", 0.0, 0.0) == mode.computing_w("amp", 1.0, 1.0) == mode.compute_w
+    assert mode.compute_range_w == (mode.compute_w, mode.compute_w)
+
+
+@pytest.mark.parametrize(
+    ("law", "covers", "message"),
+    [
+        (LAW.replace("memory_w = 2\n", ""), LAW_KEYS, r"power_mode\[0\].memory_w is missing"),
+        (LAW.replace("awake_w = 5", "awake_w = 1"), LAW_KEYS, r"awake_w must be at least idle_w, 4, .*got 1"),
+        (LAW.replace("memory_w = 2", "memory_w = -2"), LAW_KEYS, r"memory_w must be a number of at least 0, got -2"),
+        (LAW, "", r"has no provenance"),
+    ],
+)
+def test_a_mistake_in_a_power_law_names_the_key(board: Path, law: str, covers: str, message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        load_profile(with_law(board, law, covers))
+
+
+def test_a_board_may_say_what_a_process_holds_beside_its_model(board: Path) -> None:
+    assert (load_profile(board).runtime_memory_bytes, load_profile(board).allocator) == (None, None)
+    more = 'usable_memory_gib = 6\nruntime_memory_mib = 700\nallocator = "pytorch_cuda"'
+    board.write_text(BOARD.replace("usable_memory_gib = 6", more))
+    with pytest.raises(ProfileError, match=r"device.runtime_memory_mib has no provenance"):
+        load_profile(board)
+    known = board.read_text().replace('"idle_w", ', '"idle_w", "runtime_memory_mib", ')
+    board.write_text(known)
+    assert (load_profile(board).runtime_memory_bytes, load_profile(board).allocator) == (700 * 2**20, "pytorch_cuda")
+    board.write_text(known.replace("700", "9000"))
+    with pytest.raises(ProfileError, match=r"runtime_memory_mib must be a number above 0 and at most 8192.0, got 9000"):
+        load_profile(board)
+    board.write_text(known.replace("pytorch_cuda", "jemalloc"))
+    with pytest.raises(ProfileError, match=r"device.allocator must be one of glibc, pytorch_cuda, got 'jemalloc'"):
+        load_profile(board)

@@ -10,7 +10,12 @@ from emulator.forms.kept_units import (
     n_units_elsewhere,
     pruned_to,
     pruned_to_sparsity,
+    rounds_of_steps,
     score_name,
+    scores_in_state,
+    stage_of,
+    staged_sparsity,
+    unit_sums,
 )
 from emulator.records import Arrays
 
@@ -118,3 +123,41 @@ def test_masks_survive_the_server_state() -> None:
 )
 def test_shares_carry_over_to_another_model_as_whole_units(kept: int, total: int, n_units: int, expected: int) -> None:
     assert n_units_elsewhere(kept, total, n_units) == expected
+
+
+def test_it_is_time_to_prune_in_the_first_round_and_after_each_interval() -> None:
+    assert [stage_of(index, first_round=2, interval=3) for index in range(9)] == [0, 0, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_a_stage_prunes_what_the_schedule_has_in_its_last_round() -> None:
+    found = [staged_sparsity(index, first_round=1, interval=2, n_rounds=4, target=0.5) for index in range(7)]
+
+    # the stages are rounds 1 and 2, 3 and 4, 5 and 6; the law in rounds 2, 4 and 6 is at 1/4, 3/4 and 1
+    first, second = 0.5 * (1 - 0.75**3), 0.5 * (1 - 0.25**3)
+    assert found == pytest.approx([0, first, first, second, second, 0.5, 0.5])
+
+
+def test_stages_of_one_round_are_the_cubic_law() -> None:
+    for index in range(9):
+        assert staged_sparsity(index, 2, 1, 5, 0.4) == cubic_sparsity(index, 2, 5, 0.4)
+
+
+@pytest.mark.parametrize(("n_steps", "per_round", "expected"), [(20, 4, 5), (20, 3, 7), (1, 4, 1), (20, 42, 1)])
+def test_steps_are_rounded_up_to_whole_rounds(n_steps: int, per_round: int, expected: int) -> None:
+    assert rounds_of_steps(n_steps, per_round) == expected
+
+
+def test_sums_run_over_the_rows_of_a_unit_or_the_columns_of_what_reads_it() -> None:
+    sizes = np.arange(8, dtype=np.float32).reshape(4, 2)
+
+    assert unit_sums(sizes, "query", 2).tolist() == [0 + 1 + 2 + 3, 4 + 5 + 6 + 7]
+    assert unit_sums(sizes, "mlp_down", 2).tolist() == [0 + 2 + 4 + 6, 1 + 3 + 5 + 7]
+
+
+def test_a_state_has_scores_or_none() -> None:
+    state = {**random_scores(0, 1, 2, 3), "layers.0.head_mask": np.ones(2, np.float32)}
+
+    found = scores_in_state(state)
+    assert found is not None
+    assert set(found) == {"layers.0.head_score", "layers.0.channel_score"}
+    assert scores_in_state({"layers.0.head_mask": np.ones(2, np.float32)}) is None

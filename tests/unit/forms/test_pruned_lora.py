@@ -8,12 +8,20 @@ import pytest
 
 from emulator.algorithms.aggregation import contributions, weighted_coordinate_mean
 from emulator.forms.kept_units import KeptUnits
-from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm, priced_units, width_fraction
+from emulator.forms.pruned_lora import (
+    PrunedLoraAssignment,
+    PrunedLoraForm,
+    bytes_of_number,
+    priced_units,
+    pruned_plan,
+    width_fraction,
+)
 from emulator.records import Arrays, Update
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
-from emulator.testing import tiny_model
+from emulator.testing import small_testbed, tiny_model
 from emulator.testing.small_world import tiny_state
+from policies.fedspine import FedSpine
 
 MODEL = tiny_model(2)  # width 16, 2 heads of 8, 32 channels
 EVERY = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
@@ -147,6 +155,7 @@ def test_the_server_starts_with_the_whole_network() -> None:
         ({"kept": KeptUnits(heads=(b"\1\1",), channels=(b"\1" * 32,))}, "each of 2 layers which heads are left"),
         ({"kept": KeptUnits(heads=(b"\1\1", b"\0\0"), channels=(b"\1",) * 2)}, "at least one head in layer 1"),
         ({"kept": KeptUnits(heads=(b"\1",) * 2, channels=(b"\1\2",) * 2)}, "at least one channel in layer 0"),
+        ({"candidates": 1.5}, r"candidates must be between 0 and 1, or None, got 1\.5"),
         ({"smoothing": 1.0}, r"smoothing must be at least 0 and below 1, got 1\.0"),
         ({"importance": "gradient", "depth": 1}, "depth must be 2 and every rank at least 1, got depth 1"),
     ],
@@ -156,8 +165,75 @@ def test_impossible_assignments_are_refused(changes: dict[str, Any], message: st
         PrunedLoraForm(ranks=(4, 4)).check(replace(settings(whole(MODEL)), **changes), MODEL)
 
 
-def test_importance_needs_an_adapter_for_each_kind_of_unit() -> None:
+def test_candidates_cost_their_numbers_and_nothing_where_there_are_none() -> None:
     form = PrunedLoraForm(ranks=(4, 4), targets=("query", "value"))
+    silent = settings(whole(MODEL), importance="gradient", candidates=0.0)
+    quarter = replace(silent, candidates=0.25)
+    roberta = replace(tiny_model(12), hidden_size=768, n_heads=12, n_kv_heads=12, head_size=64, intermediate_size=3072)
 
-    with pytest.raises(ValueError, match=r"mlp_down for a channel's, got \('query', 'value'\)"):
-        form.check(settings(whole(MODEL), importance="gradient"), MODEL)
+    assert form.extra_upload_bytes(silent, MODEL) == 0
+    # a quarter of 4 heads and of 64 channels, and one more of each, a byte each
+    assert form.extra_upload_bytes(quarter, MODEL) == (1 + 1) + (16 + 1)
+    # of 144 heads a byte each, of 36864 channels two
+    assert form.extra_upload_bytes(quarter, roberta) == (36 + 1) + 2 * (9216 + 1)
+    assert form.extra_upload_bytes(replace(quarter, importance="none"), MODEL) == 0
+
+
+def test_no_more_units_are_named_than_there_are() -> None:
+    every = settings(whole(MODEL), importance="gradient", candidates=1.0)
+
+    assert PrunedLoraForm(ranks=(4, 4)).extra_upload_bytes(every, MODEL) == 4 + 64
+
+
+@pytest.mark.parametrize(("n_units", "expected"), [(1, 1), (2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 3)])
+def test_a_number_takes_as_few_bytes_as_tell_units_apart(n_units: int, expected: int) -> None:
+    assert bytes_of_number(n_units) == expected
+
+
+def test_magnitudes_are_the_normalised_sums_over_the_matrices_of_a_unit() -> None:
+    form = PrunedLoraForm(ranks=(4, 4), targets=("query", "value"), magnitude=True)
+    rng = np.random.default_rng(0)
+    weights = {
+        (layer, target): rng.standard_normal(
+            (MODEL.matrix(target).out_features, MODEL.matrix(target).in_features)
+        ).astype(np.float32)
+        for layer, target in form.sites_at_start()
+    }
+
+    fitted = form.fitted(form.initial(MODEL, Seeds(0)), weights)
+
+    up = np.abs(weights[1, "mlp_up"]).sum(axis=1)
+    down = np.abs(weights[1, "mlp_down"]).sum(axis=0)
+    expected = up / np.linalg.norm(up) + down / np.linalg.norm(down)
+    assert fitted["layers.1.channel_score"] == pytest.approx(expected, rel=1e-6)
+    rows = [np.abs(weights[0, target]).reshape(2, -1).sum(axis=1) for target in ("query", "key", "value")]
+    columns = np.abs(weights[0, "attention_output"]).reshape(16, 2, 8).sum(axis=(0, 2))
+    assert fitted["layers.0.head_score"] == pytest.approx(
+        sum(one / np.linalg.norm(one) for one in [*rows, columns]), rel=1e-6
+    )
+
+
+def test_magnitudes_are_never_shipped() -> None:
+    form = PrunedLoraForm(ranks=(4, 4), targets=("query", "value"), magnitude=True)
+    state = tiny_state(form, MODEL, Seeds(0))
+
+    assert any(name.endswith("_score") for name in state)
+    assert not any(name.endswith("_score") for name in form.project(state, settings(whole(MODEL))))
+
+
+def test_without_being_asked_for_nobody_looks_at_the_weights() -> None:
+    form = PrunedLoraForm(ranks=(4, 4))
+
+    assert form.sites_at_start() == ()
+    assert not any(name.endswith("_score") for name in form.initial(MODEL, Seeds(0)))
+
+
+def test_a_plan_for_all_gives_each_device_the_same_model() -> None:
+    view = small_testbed(FedSpine(), n_devices=3, n_layers=2).view()
+
+    plan = pruned_plan(view, 3, FIRST_HEAD)
+
+    assert {device: one.device_id for device, one in plan.assignments.items()} == {0: 0, 1: 1, 2: 2}
+    for one in plan.assignments.values():
+        assert isinstance(one, PrunedLoraAssignment)
+        assert (one.kept, one.ranks) == (FIRST_HEAD, (3, 3))

@@ -34,6 +34,6 @@ def host_and_reloaded_logits(
     with torch.no_grad():
         ours = host.logits(batch, content.test)
         theirs = reloaded(folder / "base", folder / "adapter")(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()
         ).logits
     return ours, theirs

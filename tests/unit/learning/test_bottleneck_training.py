@@ -135,7 +135,7 @@ def test_a_model_rebuilt_from_the_files_gives_the_hosts_logits(family: str, head
     with torch.no_grad():
         ours = host.logits(batch, content.test)
         theirs = load_bottleneck(base, tmp_path / "adapter")(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()
         ).logits
     assert torch.allclose(ours, theirs, atol=1e-5)
     files = {path.name: path.stat().st_mode for path in (tmp_path / "adapter").iterdir()}

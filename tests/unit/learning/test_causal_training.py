@@ -16,8 +16,10 @@ from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
+from emulator.learning.model.decoder import is_fast_decoder
 from emulator.learning.model.export import peft_name, save_peft_adapter, to_peft
 from emulator.learning.model.places import locate
+from emulator.learning.objective import causal
 from emulator.learning.objective.causal import CausalLearning
 from emulator.learning.prepare import prepare
 from emulator.learning.settings import NumericSettings
@@ -25,7 +27,8 @@ from emulator.objective.causal import Causal
 from emulator.records import Arrays, Job, Prepared
 from emulator.seeds import Seeds
 from emulator.shapes.causal import CausalSpec
-from tests.unit.learning.tiny_decoders import FAMILIES, save_tiny_decoder, write_rows
+from emulator.shapes.design import as_stored
+from tests.unit.learning.tiny_decoders import FAMILIES, OTHERS, save_tiny_decoder, write_rows
 
 TASK = "emulator.learning.tasks.local:train_adapter"
 SETTINGS = NumericSettings(run_seed=7, weight_decay=0.05)
@@ -55,9 +58,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> HostContent:
 def server_state(content: HostContent, form: LoraForm = FORM) -> Arrays:
     """Random adapters, B not zero."""
     rng, state = np.random.default_rng(5), {}
-    for (layer, target), path in content.model.sites.items():
-        if target in form.targets:
-            out_features, in_features = content.model.arrays[f"{path}.weight"].shape
+    targets = as_stored(form.targets, {target for _, target in content.model.sites})
+    for (layer, target), weight in content.model.weights(list(content.model.sites)).items():
+        if target in targets:
+            out_features, in_features = weight.shape
             for name, shape in (("lora_A", (4, in_features)), ("lora_B", (out_features, 4))):
                 state[f"layers.{layer}.{target}.{name}"] = rng.normal(0, 0.2, shape).astype(np.float32)
     return state
@@ -123,6 +127,7 @@ def check_against_peft(content: HostContent, work: Sequence[Job]) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_as_with_peft(family: str, tmp_path: Path) -> None:
     content, _ = prepared(family, tmp_path)
+    assert is_fast_decoder(content.model) == (family not in OTHERS)
     check_against_peft(content, jobs(server_state(content), depth=[3, 2, 3]))
 
 
@@ -174,9 +179,11 @@ def test_the_perplexity_of_plain_texts_is_that_of_transformers(tmp_path: Path) -
     assert evaluation.perplexity == pytest.approx(np.exp(total / n_tokens), rel=1e-5)
 
 
-def test_an_exported_adapter_gives_the_runs_own_evaluation(content: HostContent, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "gpt2", "phi3"])
+def test_an_exported_adapter_gives_the_runs_own_evaluation(family: str, tmp_path: Path) -> None:
     from peft import AutoPeftModelForCausalLM
 
+    content, _ = prepared(family, tmp_path)
     state = server_state(content)
     save_peft_adapter(content.model, state, FORM.scaling, tmp_path / "adapter")
     model = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
@@ -186,7 +193,7 @@ def test_an_exported_adapter_gives_the_runs_own_evaluation(content: HostContent,
     assert not (tmp_path / "adapter" / "labels.json").exists()
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if not family.startswith("opt")])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if not family.startswith(("opt", "gpt2"))])
 def test_texts_that_share_a_row_are_learnt_as_by_themselves(family: str, tmp_path: Path) -> None:
     apart, _ = prepared(family, tmp_path)
     together, described = prepared(family, tmp_path, Causal(packs=True))
@@ -239,3 +246,42 @@ def test_responses_alone_are_priced(content: HostContent, tmp_path: Path) -> Non
     assert abs(described.model.response_len - mean) <= 0.5
     assert described.model.head == {}
     assert described.label_histograms.tolist() == [[12], [12], [12]]
+
+
+def test_layers_below_the_lowest_adapter_are_computed_once(content: HostContent) -> None:
+    form = replace(FORM, ranks=(0, 0, 4))
+    state = {name: array for name, array in server_state(content).items() if name.startswith("layers.2.")}
+    work = jobs(state, ranks=[(0, 0, 4)] * 3, depth=[1, 1, 1], n_steps=[4, 2, 3])
+    within, without = DeviceHost(content, SETTINGS), DeviceHost(content, replace(SETTINGS, prefix_cache_bytes=0))
+    for one, other in zip(within.train(TASK, form, work), without.train(TASK, form, work), strict=True):
+        assert max(np.abs(one.payload[name] - other.payload[name]).max() for name in other.payload) < 1e-6
+    assert (within.prefix()[0], without.prefix()[0]) == (2, 0)
+
+
+def test_dropout_is_drawn_by_the_layers_of_transformers(content: HostContent) -> None:
+    host = DeviceHost(content, replace(SETTINGS, dropout=True))
+    plain = DeviceHost(content, SETTINGS)
+    work = jobs(server_state(content))  # of a model whose configuration drops nothing
+    for one, other in zip(host.train(TASK, FORM, work), plain.train(TASK, FORM, work), strict=True):
+        assert max(np.abs(one.payload[name] - other.payload[name]).max() for name in other.payload) < 1e-5
+
+
+def test_what_is_kept_in_few_bits_is_kept_of_the_layers_of_transformers(content: HostContent) -> None:
+    quantized = [
+        replace(job, assignment=replace(job.assignment, quantized_layers=1)) for job in jobs(server_state(content))
+    ]
+    host, other = DeviceHost(content, SETTINGS), DeviceHost(content, SETTINGS)
+    other._layers._decoder = None  # as a model that is left to transformers
+    for one, two in zip(host.train(TASK, FORM, quantized), other.train(TASK, FORM, quantized), strict=True):
+        assert all(np.array_equal(one.payload[name], array) for name, array in two.payload.items())
+
+
+def test_large_vocabularies_are_evaluated_in_fewer_rows(content: HostContent, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = DeviceHost(content, SETTINGS)
+    assert content.test.scored is not None
+    row_logits = content.test.scored.sum(axis=1).mean() * content.model.config["vocab_size"]
+    assert host.learning.rows_at_once(content.test, 128) == 128
+    whole = host.evaluate(FORM, {}, range(4))
+    monkeypatch.setattr(causal, "MOST_LOGITS", int(2.5 * row_logits))
+    assert host.learning.rows_at_once(content.test, 128) == 2
+    assert host.evaluate(FORM, {}, range(4)).loss_sum == pytest.approx(whole.loss_sum, rel=1e-6)

@@ -17,7 +17,7 @@ from emulator.seeds import Seeds
 from emulator.shapes.catalog import model_spec_from_config
 from tests.unit.learning.exported import host_and_reloaded_logits
 from tests.unit.learning.test_stacked_training import SETTINGS
-from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, SEQ_LEN, tiny_content
+from tests.unit.learning.tiny_models import APART, N_LABELS, SEQ_LEN, tiny_content
 
 TASK = "emulator.learning.tasks.local:train_adapter"
 FORM = Ia3Form()
@@ -70,7 +70,7 @@ def trained_by_peft(content: HostContent, job: Job) -> Arrays:
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", APART)
 def test_a_stack_of_devices_trains_as_peft_does_one_at_a_time(family: str, depth: int, tmp_path: Path) -> None:
     content = tiny_content(family, tmp_path)
     state = server_state(content)
@@ -84,7 +84,7 @@ def test_a_stack_of_devices_trains_as_peft_does_one_at_a_time(family: str, depth
         assert max(np.abs(update.payload[name] - state[name]).max() for name in expected) > 1e-3
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", APART)
 def test_the_exported_adapter_gives_the_hosts_logits(family: str, tmp_path: Path) -> None:
     content = tiny_content(family, tmp_path / "base")
     state = server_state(content)

@@ -18,7 +18,7 @@ from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Job
 from tests.unit.learning.one_at_a_time import train_on
 from tests.unit.learning.test_stacked_training import server_state
-from tests.unit.learning.tiny_models import CONFIGS, tiny_content
+from tests.unit.learning.tiny_models import PRUNABLE, tiny_content
 
 TASK = "emulator.learning.tasks.importance:train_and_score"
 SETTINGS = NumericSettings(run_seed=7, weight_decay=0.05)
@@ -78,7 +78,7 @@ def compact_base(content: HostContent, kept: KeptUnits) -> Any:
     return base
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", PRUNABLE)
 def test_devices_train_as_on_the_smaller_network_alone(family: str, tmp_path: Path) -> None:
     content = tiny_content(family, tmp_path)
     targets = (*EVERY, "mlp_gate") if family == "llama" else EVERY
@@ -131,7 +131,7 @@ def test_pruned_rows_are_neither_trained_nor_sent_back(content: HostContent) -> 
         assert not stack.leaf(name)[0].reshape(2, 8, 4)[torch.from_numpy(~mask)].any()
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", PRUNABLE)
 def test_the_server_state_is_evaluated_as_its_pruned_network(family: str, tmp_path: Path) -> None:
     content = tiny_content(family, tmp_path)
     state = state_of(content, FORM, kept_of(content, 0.5, 5))

@@ -20,7 +20,7 @@ from emulator.shapes.catalog import model_spec_from_config
 from tests.unit.learning import one_at_a_time
 from tests.unit.learning.exported import host_and_reloaded_logits
 from tests.unit.learning.test_stacked_training import SETTINGS, TASK, server_state
-from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, SEQ_LEN, tiny_content
+from tests.unit.learning.tiny_models import APART, N_LABELS, SEQ_LEN, tiny_content
 
 TARGETS = ("query", "value", "mlp_down")
 PLAIN = LoraForm(ranks=(3, 3, 3), targets=TARGETS, scaling=1.5)
@@ -66,7 +66,7 @@ def as_plain(given: Job) -> Job:
     return replace(given, assignment=LoraAssignment(**settings), state=kept)
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", APART)
 def test_training_beside_a_residual_is_training_on_changed_weights(family: str, tmp_path: Path) -> None:
     content = tiny_content(family, tmp_path)
     state = {**server_state(content, PLAIN), **residuals(content)}

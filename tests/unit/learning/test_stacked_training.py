@@ -12,6 +12,7 @@ from emulator.forms.lora import LoraAssignment, LoraForm
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.settings import NumericSettings
 from emulator.records import Arrays, Job, LocalOptimizer, Update
+from emulator.shapes.design import as_stored
 from tests.unit.learning import one_at_a_time
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
@@ -30,8 +31,8 @@ def server_state(content: HostContent, form: LoraForm) -> Arrays:
     rng = np.random.default_rng(5)
     state = dict(content.model.head_arrays())
     for layer, rank in enumerate(form.ranks):
-        for target in form.targets if rank else ():
-            out_features, in_features = content.model.arrays[f"{content.model.sites[layer, target]}.weight"].shape
+        for target in as_stored(form.targets, {target for _, target in content.model.sites}) if rank else ():
+            out_features, in_features = content.model.weights([(layer, target)])[layer, target].shape
             for name, shape in (("lora_A", (rank, in_features)), ("lora_B", (out_features, rank))):
                 state[f"layers.{layer}.{target}.{name}"] = rng.normal(0, 0.2, shape).astype(np.float32)
     return state

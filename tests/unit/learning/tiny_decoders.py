@@ -17,12 +17,16 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }
+OTHERS = ("gpt2", "phi3")
+"""Those of them whose layers are transformers' own: query, key and value are one matrix."""
 FAMILIES = {
     "llama": ("LlamaConfig", {"tie_word_embeddings": False}),
     "llama-tied": ("LlamaConfig", {"tie_word_embeddings": True}),
     "mistral": ("MistralConfig", {"sliding_window": None}),
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3Config", {"head_dim": 8}),
+    "gpt2": ("GPT2Config", {"n_inner": 64}),
+    "phi3": ("Phi3Config", {}),
     "opt": ("OPTConfig", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
     "opt-narrow": ("OPTConfig", {"ffn_dim": 64, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "gemma2": ("Gemma2Config", {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16}),

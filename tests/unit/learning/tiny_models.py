@@ -4,15 +4,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification as AutoClassifier
 from transformers import (
+    AlbertConfig,
     BertConfig,
     CamembertConfig,
+    DebertaV2Config,
     DistilBertConfig,
+    GPT2Config,
     LlamaConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    Phi3Config,
     RobertaConfig,
     RobertaPreLayerNormConfig,
 )
+from transformers import AutoModelForSequenceClassification as AutoClassifier
 
 from emulator.learning.data.tokens import TokenData
 from emulator.learning.host import HostContent
@@ -28,6 +34,14 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": SEQ_LEN + 2,
     "pad_token_id": 0,
 }
+RELATIVE: dict[str, Any] = {
+    "relative_attention": True,
+    "position_buckets": 4,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
 CONFIGS = {
     "bert": BertConfig(**SHAPE),
     "roberta": RobertaConfig(**SHAPE),
@@ -37,7 +51,22 @@ CONFIGS = {
     ),
     "camembert": CamembertConfig(**SHAPE),
     "llama": LlamaConfig(**SHAPE, num_key_value_heads=1),
+    "mpnet": MPNetConfig(**SHAPE),
+    "deberta-v3": DebertaV2Config(**SHAPE, **RELATIVE, share_att_key=True),
+    "deberta-v2": DebertaV2Config(**SHAPE, **RELATIVE, share_att_key=False, conv_kernel_size=3),
+    "gpt2": GPT2Config(
+        vocab_size=VOCABULARY, n_embd=16, n_inner=32, n_layer=3, n_head=2, n_positions=SEQ_LEN, pad_token_id=0
+    ),
+    "phi3": Phi3Config(**SHAPE, num_key_value_heads=1),
+    "modernbert": ModernBertConfig(
+        **SHAPE, local_attention=8, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2
+    ),
+    "albert": AlbertConfig(**{**SHAPE, "num_hidden_layers": 6}, num_hidden_groups=3, embedding_size=4),
 }
+APART = [family for family in CONFIGS if family not in ("gpt2", "phi3", "modernbert")]
+"""Families that store query, key and value each by itself."""
+PRUNABLE = [family for family in APART if family not in ("mpnet", "deberta-v2", "deberta-v3")]
+"""Families out of whose layers heads can be cut."""
 
 
 def save_tiny_model(family: str, folder: Any) -> str:

@@ -1,5 +1,6 @@
-"""FedSpine: pruning is cumulative, controls end at the target, and the common network follows the devices."""
+"""FedSpine: pruning is cumulative, controls end at the target, and the common model follows the devices."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -7,56 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emulator.algorithms.bandits import PartitionBandit
 from emulator.errors import ConfigError
 from emulator.forms.kept_units import KeptUnits, cubic_sparsity
-from emulator.forms.pruned_lora import PrunedLoraAssignment
 from emulator.policy.catalog import build_policy
-from emulator.records import Job, Status, Update
-from emulator.testing import PlayedRound, SmallTestbed, small_testbed, tiny_model
-from emulator.testing.trouble import Trouble, no_trouble
-from policies.fedspine import FedSpine, reward
-
-N_HEADS, N_CHANNELS = 4 * 2, 4 * 32  # of the tiny model on four layers
+from emulator.records import Status
+from emulator.testing import small_testbed, tiny_model
+from policies.fedspine import UNSEEN, FedSpine, reward
+from tests.unit.policies.pruned_rounds import N_CHANNELS, N_HEADS, n_pruned, only_shrinks, scoring, settings
 
 
-def scoring(policy: FedSpine, trouble: Trouble = no_trouble, n_devices: int = 3) -> SmallTestbed:
-    """A testbed whose devices report random scores where they are asked to measure."""
-    small = small_testbed(policy, n_devices=n_devices, trouble=trouble, reports=scored)
-    small.state = {**small.state, **KeptUnits.whole({}, tiny_model(4)).arrays()}  # made-up states have made-up masks
-    return small
-
-
-def scored(job: Job, update: Update) -> Update:
-    own = update.assignment
-    assert isinstance(own, PrunedLoraAssignment)
-    if own.importance == "none":
-        return update
-    rng = np.random.default_rng((job.round_index, update.device_id))
-    reported = {name: rng.random(a.shape).astype(np.float32) for name, a in own.kept.equal_scores().items()}
-    metrics = {"train_loss": 2.0 / (1 + job.round_index), "adapter_importance": float(1 + update.device_id)}
-    return replace(update, reported=reported, metrics=metrics)
-
-
-def settings(played: PlayedRound, device: int = 0) -> PrunedLoraAssignment:
-    found = played.plan.assignments[device]
-    assert isinstance(found, PrunedLoraAssignment)
-    return found
-
-
-def n_pruned(kept: KeptUnits) -> tuple[int, int]:
-    return kept.n_pruned("head"), kept.n_pruned("channel")
-
-
+@pytest.mark.parametrize("steps_between", [1, 6])
 @pytest.mark.parametrize("schedule", ["bandit", "cubic", "one_shot"])
-def test_kept_sets_only_shrink_and_end_at_exactly_the_target(schedule: Any) -> None:
-    rounds = scoring(FedSpine(schedule=schedule, pruning_rounds=4)).play(20)
+def test_kept_sets_only_shrink_and_end_at_exactly_the_target(schedule: Any, steps_between: int) -> None:
+    rounds = scoring(FedSpine(schedule=schedule, pruning_rounds=4, steps_between=steps_between)).play(20)
 
     for device in range(3):
         kept = [settings(played, device).kept for played in rounds]
-        for before, after in pairwise(kept):
-            for kind in ("head", "channel"):
-                for old, new in zip(before.masks(kind), after.masks(kind), strict=True):
-                    assert not (new & ~old).any()
+        assert all(only_shrinks(before, after) for before, after in pairwise(kept))
         assert n_pruned(kept[0]) == (0, 0)
         assert n_pruned(kept[-1]) == (N_HEADS // 2, N_CHANNELS // 2)
     common = KeptUnits.in_state(rounds[-1].after)
@@ -65,7 +34,7 @@ def test_kept_sets_only_shrink_and_end_at_exactly_the_target(schedule: Any) -> N
 
 
 def test_the_cubic_control_follows_its_schedule_with_one_rank_for_all() -> None:
-    rounds = scoring(FedSpine(schedule="cubic", pruning_rounds=4, rank=5)).play(7)
+    rounds = scoring(FedSpine(schedule="cubic", pruning_rounds=4, rank=5, steps_between=1)).play(7)
 
     for index, played in enumerate(rounds):
         expected = round(cubic_sparsity(index, 1, 4, 0.5) * N_CHANNELS)
@@ -88,7 +57,7 @@ def test_devices_prune_by_their_own_scores_and_measure_until_they_are_done() -> 
 
 
 def test_the_bandit_gives_devices_ranks_and_increments_of_their_own() -> None:
-    rounds = scoring(FedSpine(min_rank=2, max_rank=6)).play(6)
+    rounds = scoring(FedSpine(min_rank=2, max_rank=6, steps_between=1)).play(6)
 
     assert settings(rounds[0]).ranks == (8,) * 4  # nobody has been scored yet
     ranks = {settings(played, device).ranks[0] for played in rounds[1:] for device in range(3)}
@@ -107,13 +76,103 @@ def test_a_device_that_was_never_scored_is_not_pruned() -> None:
     assert n_pruned(settings(rounds[1], 1).kept)[1] == 64
 
 
+def test_twenty_local_steps_lie_between_two_prunings() -> None:
+    rounds = scoring(FedSpine(schedule="cubic", pruning_rounds=20)).play(24)  # of two local steps each
+
+    gone = [n_pruned(settings(played).kept)[1] for played in rounds]
+    # in rounds 1, 11 and 21, each as much as the schedule has in the last round before the next
+    first, second = (round(cubic_sparsity(at, 1, 20, 0.5) * N_CHANNELS) for at in (10, 20))
+    assert gone == [0] + [first] * 10 + [second] * 10 + [64] * 3
+
+
+def test_adapters_are_on_the_matrices_of_those_that_do_not_prune() -> None:
+    assert FedSpine().form(tiny_model(4)).targets == ("query", "value")
+
+
+def test_scores_go_on_from_those_of_earlier_rounds() -> None:
+    policy = FedSpine(steps_between=40, first_round=5, smoothing=0.9)
+    rounds = scoring(policy, n_devices=1).play(2)
+
+    [first], [second] = (played.updates for played in rounds)
+    name = "layers.2.channel_score"
+    memory = 0.9**2  # of two steps
+    expected = memory * first.reported[name] + (1 - memory) * second.reported[name]
+    assert policy.memory()["_pruning"].scores[0][name] == pytest.approx(expected)  # type: ignore[attr-defined]
+
+
+def test_a_device_names_what_may_go_in_the_round_before_it_is_pruned() -> None:
+    rounds = scoring(FedSpine(schedule="cubic", pruning_rounds=4, steps_between=6)).play(5)  # pruned in 1 and in 4
+    named = [settings(played).candidates for played in rounds]
+    sent = [played.report.devices[0].upload_bytes for played in rounds]
+
+    first = cubic_sparsity(3, 1, 4, 0.5)
+    assert named == [pytest.approx(first), 0.0, 0.0, pytest.approx(0.5 - first), 0.0]
+    # one more of each kind than that share of 8 heads and 128 channels, a byte each
+    assert sent[3] - sent[2] == int((0.5 - first) * N_HEADS) + 1 + int((0.5 - first) * N_CHANNELS) + 1
+    assert sent[1] == sent[2]
+
+
+def test_who_sends_all_scores_sends_them_in_each_round_until_it_is_done() -> None:
+    dear, cheap = (
+        scoring(FedSpine(schedule="one_shot", first_round=2, sends=sends)).play(4)  # type: ignore[arg-type]
+        for sends in ("scores", "candidates")
+    )
+
+    more = [
+        a.report.devices[0].upload_bytes - b.report.devices[0].upload_bytes for a, b in zip(dear, cheap, strict=True)
+    ]
+    named = int(0.5 * N_HEADS) + 1 + int(0.5 * N_CHANNELS) + 1
+    assert more == [4 * (N_HEADS + N_CHANNELS), 4 * (N_HEADS + N_CHANNELS) - named, 0, 0]
+
+
+def weights(bandits: Any) -> dict[int, float]:
+    """The plays of each bandit, discounted."""
+    assert isinstance(bandits, Mapping)
+    found = {}
+    for number, bandit in bandits.items():
+        assert isinstance(bandit, PartitionBandit)
+        found[number] = sum(weight for weight, _ in bandit.statistics())
+    return found
+
+
+def test_devices_of_a_class_share_a_bandit() -> None:
+    policy = FedSpine(n_classes=3, discount=0.5, steps_between=1)
+    scoring(policy, n_devices=6).play(4)  # two devices of each of three speeds
+
+    # all of them play in rounds 1, 2 and 3, and those of a round are one batch
+    assert weights(policy.memory()["_bandits"]) == dict.fromkeys(range(3), 2 * (1 + 0.5 + 0.25))
+
+
+def test_without_classes_each_device_has_a_bandit_of_its_own() -> None:
+    policy = FedSpine(n_classes=0, discount=0.5, steps_between=1)
+    scoring(policy, n_devices=4).play(3)
+
+    assert weights(policy.memory()["_bandits"]) == dict.fromkeys(range(4), 1.5)
+
+
+def test_a_device_of_unknown_speed_plays_apart() -> None:
+    policy = FedSpine(first_round=0)
+    small_testbed(policy, n_devices=2, trains=False).play(1)
+
+    assert list(weights(policy.memory()["_bandits"])) == [UNSEEN]
+
+
+def test_an_action_holds_until_the_next_pruning_and_each_round_of_it_is_rewarded() -> None:
+    policy = FedSpine(steps_between=6, n_classes=0, discount=1.0)
+    rounds = scoring(policy, n_devices=1).play(7)  # pruned in rounds 1 and 4
+
+    ranks = [settings(played).ranks[0] for played in rounds]
+    assert ranks == [8, *[ranks[1]] * 3, *[ranks[4]] * 3]
+    assert weights(policy.memory()["_bandits"]) == {0: 6.0}
+
+
 def test_without_training_as_much_is_pruned() -> None:
-    small = small_testbed(FedSpine(schedule="cubic", pruning_rounds=2), n_devices=2, trains=False)
+    small = small_testbed(FedSpine(schedule="cubic", pruning_rounds=2, steps_between=1), n_devices=2, trains=False)
 
     assert [n_pruned(settings(played).kept)[1] for played in small.play(5)] == [0, 0, 56, 64, 64]
 
 
-def test_no_target_leaves_the_network_whole_and_measures_nothing() -> None:
+def test_no_target_leaves_the_model_whole_and_measures_nothing() -> None:
     rounds = scoring(FedSpine(schedule="cubic", target_sparsity=0.0)).play(3)
 
     assert {settings(played).kept for played in rounds} == {KeptUnits.whole({}, tiny_model(4))}
@@ -160,6 +219,7 @@ def test_pruning_makes_rounds_cheaper() -> None:
     ("given", "message"),
     [
         ({"target_sparsity": 1.0}, r"target_sparsity .* less than 1, got 1\.0"),
+        ({"steps_between": 0}, r"steps_between .* greater than or equal to 1, got 0"),
         ({"pruning_rounds": 0}, r"pruning_rounds .* greater than or equal to 1, got 0"),
         ({"min_rank": 9, "max_rank": 8}, "max_rank must be at least min_rank, 9, got 8"),
         ({"discount": 0.0}, r"discount .* greater than 0, got 0\.0"),

@@ -48,8 +48,13 @@ def write_run(
     error: str | None = None,
     config: dict[str, Any] | None = None,
     round_s: float = ROUND_S,
+    class_f1: Sequence[float | None] | None = None,
+    info: dict[str, Any] | None = None,
 ) -> Path:
-    """A run with a round for each accuracy; waiting takes what a longer round leaves."""
+    """A run with a round for each accuracy; waiting takes what a longer round leaves.
+
+    Each round has the same ``class_f1``; ``info`` is more of ``run.json``.
+    """
     writer = RunWriter(folder)
     data = {"source": "made-up", "partition": {"scheme": "iid"}}
     whole = {"rounds": len(accuracy), "seed": seed, "data": data, "policy": {"path": policy}} | (config or {})
@@ -68,6 +73,7 @@ def write_run(
             "versions": {"jetbed": "0"},
             "profile_sha256": {FAST: "f" * 64, SLOW: "5" * 64},
             "cluster_sha256": "c" * 64,
+            **(info or {}),
         }
     )
     for round_index, reached in enumerate(accuracy):
@@ -76,7 +82,8 @@ def write_run(
         devices = [_device(round_index, device, start_s, round_s) for device in range(4)]
         writer.write("activities", columns("activities", activities))
         writer.write("devices", columns("devices", devices))
-        writer.write("rounds", columns("rounds", [_round(round_index, devices, start_s, round_s, reached)]))
+        row = _round(round_index, devices, start_s, round_s, reached)
+        writer.write("rounds", columns("rounds", [row | {"class_f1": class_f1}]))
     if status == "running":
         writer.flush()
     else:

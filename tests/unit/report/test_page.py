@@ -140,6 +140,27 @@ def test_a_page_can_be_about_another_score(make_run: MakeRun) -> None:
     assert "loss 0.310, after 2 rounds" in text
 
 
+def test_the_page_says_why_a_run_ended_before_its_last_round(make_run: MakeRun) -> None:
+    early = make_run("early", info={"ended_by": "stop_at.accuracy = 0.8 is reached: 0.81"})
+    other = make_run("other", seed=1)
+
+    said = "stop_at.accuracy = 0.8 is reached: 0.81"
+    assert f"Ended before its last round: {said}." in read(page_of(early)).text
+    assert f"finished{said}" in read(page_of(early, other)).text
+    assert "Ended before" not in read(page_of(other)).text
+
+
+def test_f1_is_shown_by_label_where_it_is_logged(make_run: MakeRun) -> None:
+    calm = make_run("calm", class_f1=[0.25, None], info={"label_names": ["yes", "no"]})
+    brisk = make_run("brisk", policy="brisk", class_f1=[0.5, 0.75], info={"label_names": ["yes", "no"]})
+    alone, both = read(page_of(calm)), read(page_of(calm, brisk))
+
+    assert "yes0.250\nno–" in alone.text.partition("F1 by label")[2]
+    assert "labelcalmbrisk\nyes0.2500.500\nno–0.750" in both.text
+    assert "labels" in both.ids
+    assert "labels" not in read(page_of(make_run("without"))).ids
+
+
 def test_a_run_without_training_has_no_section_on_accuracy(make_run: MakeRun) -> None:
     page = page_of(make_run("run", accuracy=[float("nan")] * 2))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from emulator.cli.display import facts_of
 from emulator.observers.many import Observers
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
@@ -41,11 +42,13 @@ class Played:
         self._n_rounds = 0
 
     def round(self, accuracy: float | None, outside: dict[str, str] | None = None) -> None:
+        self.evaluated(None if accuracy is None else Evaluation(accuracy=accuracy, loss=1.0, n_examples=4), outside)
+
+    def evaluated(self, evaluation: Evaluation | None, outside: dict[str, str] | None = None) -> None:
         self.log.begin_round()
         state = {"w": np.zeros(1, np.float32)}
         opened = play_round(self.testbed, self._policy, self._n_rounds, state, None, self.log.timed).opened
         self._n_rounds += 1
-        evaluation = None if accuracy is None else Evaluation(accuracy=accuracy, loss=1.0, n_examples=4)
         report = self.testbed.close_round(evaluation)
         self.log.write_round(report, round_tables(opened), [], outside or {})
 
@@ -87,8 +90,19 @@ def test_progress_keeps_the_last_accuracy_and_adds_up_the_costs(tmp_path: Path) 
     first, second = played.told
     assert (first.rounds_done, second.rounds_done) == (1, 2)
     assert (second.accuracy, second.now_s) == (0.5, played.testbed.clock.now_s)
+    assert (second.score_name, second.score) == ("accuracy", 0.5)
     assert second.energy_j == 2 * first.energy_j
     assert second.transferred_bytes == 2 * first.transferred_bytes > 0
+
+
+def test_progress_has_what_people_quote_of_a_run_without_accuracy(tmp_path: Path) -> None:
+    played = Played(tmp_path / "run")
+    played.evaluated(Evaluation(accuracy=None, loss=1.0, n_examples=4, perplexity=2.7, token_accuracy=0.25))
+    played.round(None)
+
+    for told in played.told:
+        assert (told.accuracy, told.score_name, told.score) == (None, "token_accuracy", 0.25)
+    assert facts_of(played.told[0]).startswith("token accuracy 0.250  emulated ")
 
 
 def test_a_round_is_told_as_done_once_its_part_is_on_disk(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ _SIZES = {
 }
 _GROUPED = _SIZES | {"num_key_value_heads": 2}
 _OPT = {key: size for key, size in _SIZES.items() if key != "intermediate_size"} | {"ffn_dim": 96}
+_GPT2 = {"n_embd": 48, "n_layer": 3, "n_head": 4, "vocab_size": 111, "n_positions": 66, "pad_token_id": 0}
+_WORDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
 _RELATIVE = {
     "relative_attention": True,
     "position_buckets": 8,
@@ -72,6 +74,20 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "gemma2": {"model_type": "gemma2", **_GROUPED, "head_dim": 16},
     "gemma3_text": {"model_type": "gemma3_text", **_GROUPED, "head_dim": 16},
     "phi3": {"model_type": "phi3", **_GROUPED, "pad_token_id": 0},
+    "gpt2": {"model_type": "gpt2", **_GPT2},
+    "gpt2 with narrow channels": {"model_type": "gpt2", **_GPT2, "n_inner": 40},
+    "modernbert": {"model_type": "modernbert", **_SIZES, **_WORDS},
+    "modernbert with biases": {
+        "model_type": "modernbert",
+        **_SIZES,
+        **_WORDS,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "norm_bias": True,
+        "classifier_bias": True,
+    },
+    "albert": {"model_type": "albert", **_SIZES, "embedding_size": 16},
+    "albert in groups": {"model_type": "albert", **_SIZES, "num_hidden_layers": 6, "num_hidden_groups": 3},
     "opt": {"model_type": "opt", **_OPT},
     "opt with narrow embeddings": {
         "model_type": "opt",

@@ -1,10 +1,15 @@
 """Activities go into the books in parts that add up to the whole; ledgers of a new round begin empty."""
 
+from dataclasses import replace
+
 import pytest
 
+from device_profiles.catalog import load_profile
+from device_profiles.records import PowerLaw
 from emulator.records import ActivityKind, Status, Work
 from emulator.world.clock import Event
 from emulator.world.ledger import Ledger, Ongoing, Part, opened_ledgers
+from emulator.world.price.step_time import BusyShares
 
 
 def computation() -> Ongoing:
@@ -70,3 +75,13 @@ def test_who_is_busy_brings_along_what_it_was_asked_for_and_nothing_that_it_did(
     assert idle == Ledger(busy_until_s=6.0)
     assert busy == Ledger(busy_until_s=6.0, status=Status.OK, work=work, peak_memory_bytes=7)
     assert (busy.report(1).n_steps, busy.report(1).batch_size, busy.report(1).download_bytes) == (3, 2, 0)
+
+
+def test_a_computation_draws_by_how_busy_it_keeps_the_board_and_a_transfer_does_not() -> None:
+    law = PowerLaw(awake_w=3.0, arithmetic_w={"fp32": 4.0, "amp": 2.0}, memory_w=1.0)
+    mode = replace(load_profile("jetson_tx2").mode("MAXN"), compute_w=9.0, transfer_w=5.0, power_law=law)
+    busy = BusyShares("fp32", arithmetic=0.5, memory=0.25)
+    working = Ongoing(kind=ActivityKind.COMPUTE, start_s=0.0, duration_s=4.0, event=Event(), busy=busy)
+    assert working.drawn_w(mode) == 3.0 + 2.0 + 0.25
+    assert working.drawn_w(replace(mode, power_law=None)) == 9.0
+    assert Ongoing(kind=ActivityKind.UPLOAD, start_s=0.0, duration_s=4.0, event=Event()).drawn_w(mode) == 5.0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_profiles.records import Thermal
+from device_profiles.records import PowerLaw, Thermal
 from emulator.forms.lora import LoraForm, lora_assignment
 from emulator.policy.catalog import build_policy
 from emulator.records import ClusterView, Evaluation, Job, Status, TrainingDefaults, Update, Work
@@ -380,3 +380,15 @@ def test_a_round_in_which_no_mode_is_drawn_switches_none() -> None:
     assert [bool(modes.switched(round_index)) for round_index in range(7)] == [*[False] * 3, True, False, False, True]
     before, after = modes.indices(2), modes.indices(3)
     assert modes.switched(3) == {device for device in range(50) if before[device] != after[device]}
+
+
+def test_a_computation_draws_by_how_busy_it_keeps_a_board_that_has_a_power_law() -> None:
+    testbed = opened(n_devices=1)
+    this = testbed.round
+    law = PowerLaw(awake_w=3.0, arithmetic_w={"fp32": 4.0, "amp": 2.0}, memory_w=1.0)
+    mode = replace(this.conditions.modes[0], power_law=law, effective_flop_per_s={"fp32": 1e3, "amp": 1e3})
+    this.conditions = replace(this.conditions, modes=(mode,))
+    arithmetic_s = price(MODEL, WORK, mode, "fp32").forward_s + price(MODEL, WORK, mode, "fp32").backward_s - 3 * 2.0
+    testbed.clock.run(run(testbed))
+    computing_j = 3.0 * (arithmetic_s + 6.0) + 4.0 * arithmetic_s  # the 2 s of each step keep nothing busy
+    assert this.ledgers[0].energy_j == pytest.approx(computing_j + TRANSFER_W * (2.0 + 0.5))

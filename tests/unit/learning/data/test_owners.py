@@ -1,6 +1,7 @@
 """Partitions that the data bring: owners stay whole, and what a file says holds."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import DataError, ShortageError
-from emulator.learning.data.owners import read_given, read_owners, whole_owners
+from emulator.learning.data import parts
+from emulator.learning.data.owner_column import owners_in, read_source
+from emulator.learning.data.owners import read_given, whole_owners
+from emulator.learning.data.reading import read_table
 from emulator.learning.data.source import DataSource
+from emulator.learning.data.tables import Column, FileLayout, TextTable
+from emulator.learning.host import imported
+from emulator.objective.base import Objective
+from emulator.objective.causal import Causal
+from emulator.objective.classification import Classification
+from emulator.objective.multi_label import MultiLabel
+from emulator.objective.regression import Regression
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -56,34 +67,63 @@ def table(path: Path, **columns: list[object]) -> str:
     return str(path)
 
 
+def read_owners(
+    source: str, column: Column, rows: list[int], texts: Column = "text", labels: Column = "label"
+) -> object:
+    found = read_source(source, (texts, labels), FileLayout(), None, column)
+    return owners_in(found["train"], column, np.array(rows), source)
+
+
 def test_owners_are_those_of_the_rows_that_are_trained_on(tmp_path: Path) -> None:
     source = table(tmp_path / "a.csv", text=list("abcd"), label=[0, 1, 0, 1], who=["x", "y", "z", "x"])
-    assert read_owners(DataSource(source=source), "who", np.array([3, 1])) == ["x", "y"]
+    assert read_owners(source, "who", [3, 1]) == ("x", "y")
 
 
 def test_owners_may_be_found_by_number_where_texts_are(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("one,0,x\ntwo,1,y\n")
-    data = DataSource(source=str(tmp_path / "a.csv"), text_column=0, label_column=1)
-    assert read_owners(data, 2, np.array([0, 1])) == ["x", "y"]
+    source = str(tmp_path / "a.csv")
+    assert read_owners(source, 2, [0, 1], 0, 1) == ("x", "y")
     with pytest.raises(DataError, match="both columns by name, or both by number"):
-        read_owners(data, "who", np.array([0, 1]))
+        read_owners(source, "who", [0, 1], 0, 1)
 
 
 def test_an_empty_owner_says_its_line(tmp_path: Path) -> None:
     source = table(tmp_path / "a.csv", text=list("abc"), label=[0, 1, 0], who=["x", " ", "z"])
     with pytest.raises(DataError, match="has an empty owner in line 3 of 'who'"):
-        read_owners(DataSource(source=source), "who", np.arange(3))
+        read_owners(source, "who", [0, 1, 2])
 
 
 def test_a_missing_column_is_told_with_its_setting(tmp_path: Path) -> None:
     source = table(tmp_path / "a.csv", text=list("ab"), label=[0, 1], user=["x", "y"])
     with pytest.raises(DataError, match=r"no column 'users'; did you mean user\?.* set by data.partition.column"):
-        read_owners(DataSource(source=source), "users", np.arange(2))
+        read_owners(source, "users", [0, 1])
 
 
 def test_built_in_texts_have_no_owners() -> None:
     with pytest.raises(DataError, match=r"data.partition.column: 'builtin:intents' has no columns"):
-        read_owners(DataSource(source="builtin:intents"), "user", np.arange(2))
+        DataSource(source="builtin:intents", owner_column="user").load(0)
+
+
+@pytest.mark.parametrize(
+    "objective", [Classification(), MultiLabel(), Regression(), Causal()], ids=lambda one: one.kind
+)
+def test_owners_come_with_the_texts_and_the_source_is_read_once(
+    objective: Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"text": [f"text {row}" for row in range(40)], "label": [row % 4 for row in range(40)]}
+    source = table(tmp_path / "a.csv", **rows, who=[f"owner {row}" for row in range(40)])
+    opened: list[str] = []
+
+    def counted(path: Path, *arguments: Any) -> TextTable:
+        opened.append(path.name)
+        return read_table(path, *arguments)
+
+    monkeypatch.setattr(parts, "read_table", counted)
+    data = DataSource(source=source, owner_column="who", n_train=20)
+    read = imported(objective.learning)(objective).read(data, seed=3)
+    assert opened == ["a.csv"]
+    assert len(read.train_rows) == 20
+    assert read.owners == tuple(f"owner {row}" for row in read.train_rows)
 
 
 def test_a_file_gives_rows_to_devices_by_their_number_in_the_source(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from emulator.learning.attach.pruned_lora import StackedPrunedLora
 from emulator.learning.data.batches import make_batch
 from emulator.learning.model.compact import compact_model, load_pruned
 from tests.unit.learning.test_pruned_training import FORM, kept_of, state_of
-from tests.unit.learning.tiny_models import CONFIGS, N_LABELS, tiny_content
+from tests.unit.learning.tiny_models import N_LABELS, PRUNABLE, tiny_content
 
 WIDTH, HEAD_SIZE = 16, 8
 
@@ -21,7 +21,7 @@ def n_parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", PRUNABLE)
 def test_parameters_fall_as_the_closed_form_says(family: str, tmp_path: Path) -> None:
     content = tiny_content(family, tmp_path)
     kept = kept_of(content, 0.5, 5)

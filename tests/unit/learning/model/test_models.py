@@ -25,6 +25,20 @@ HEADS = {
     "roberta-prelayernorm": (["classifier.out_proj"], ["classifier.dense", "classifier.out_proj"]),
     "distilbert": (["classifier"], ["pre_classifier", "classifier"]),
     "llama": (["score"], ["score"]),
+    "mpnet": (["classifier.out_proj"], ["classifier.dense", "classifier.out_proj"]),
+    "deberta-v3": (["classifier"], ["pooler.dense", "classifier"]),
+    "deberta-v2": (["classifier"], ["pooler.dense", "classifier"]),
+    "gpt2": (["score"], ["score"]),
+    "phi3": (["score"], ["score"]),
+    "modernbert": (["classifier"], ["head.dense", "classifier"]),
+    "albert": (["classifier"], ["classifier"]),
+}
+USUAL = {"query", "key", "value", "attention_output", "mlp_up", "mlp_down"}
+TARGETS = {
+    "llama": USUAL | {"mlp_gate"},
+    "gpt2": {"query_key_value", "attention_output", "mlp_up", "mlp_down"},
+    "phi3": {"query_key_value", "attention_output", "mlp_gate_up", "mlp_down"},
+    "modernbert": {"query_key_value", "attention_output", "mlp_gate_up", "mlp_down"},
 }
 
 
@@ -32,10 +46,7 @@ HEADS = {
 def test_sites_and_heads_of_every_family(family: str, tmp_path: Path) -> None:
     folder = save_tiny_model(family, tmp_path)
     output, full = (load_model(folder, N_LABELS, seed=0, head=head) for head in ("output", "full"))  # type: ignore[arg-type]
-    targets = {"query", "key", "value", "attention_output", "mlp_up", "mlp_down"}
-    if family == "llama":
-        targets |= {"mlp_gate"}
-    assert set(output.sites) == {(layer, target) for layer in range(3) for target in targets}
+    assert set(output.sites) == {(layer, target) for layer in range(3) for target in TARGETS.get(family, USUAL)}
     assert (list(output.head), list(full.head)) == HEADS[family]
     assert all(name.startswith("head.") for name in full.head_arrays())
 

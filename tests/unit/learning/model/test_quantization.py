@@ -1,7 +1,7 @@
 """Quantized activations: right on average, small while they are held, and the same whoever shares the pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from emulator.learning.settings import NumericSettings
 from emulator.learning.tasks.local import train_adapter
 from emulator.records import Arrays, Job
 from emulator.shapes.catalog import model_spec_from_config
+from emulator.shapes.design import as_stored
 from emulator.world.price.memory import peak_memory
 from tests.unit.learning.tiny_models import CONFIGS, tiny_content
 
@@ -107,9 +108,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> HostContent:
 def server_state(content: HostContent, form: LoraForm) -> Arrays:
     rng = np.random.default_rng(5)
     state = dict(content.model.head_arrays())
-    for (layer, target), path in content.model.sites.items():
-        if target in form.targets:
-            out_features, in_features = content.model.arrays[f"{path}.weight"].shape
+    targets = as_stored(form.targets, {target for _, target in content.model.sites})
+    for (layer, target), weight in content.model.weights(list(content.model.sites)).items():
+        if target in targets:
+            out_features, in_features = weight.shape
             for name, shape in (
                 ("lora_A", (form.ranks[layer], in_features)),
                 ("lora_B", (out_features, form.ranks[layer])),
@@ -195,21 +197,37 @@ SETTINGS_BY_DEVICE = [
 ]
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+WRITTEN_OUT = ("mpnet", "deberta-v2", "deberta-v3")
+"""Families whose attention keeps keys with tokens last, so that groups would reach into other rows."""
+
+
+@pytest.mark.parametrize("family", WRITTEN_OUT)
+def test_activations_of_attention_that_is_written_out_are_not_quantized(family: str, tmp_path: Path) -> None:
+    config = tiny_content(family, tmp_path).model.config
+    model = model_spec_from_config(config, n_labels=3, seq_len=8, name=family, head="output")
+    plain = LoraAssignment(device_id=0, n_steps=1, batch_size=1, learning_rate=1e-3, ranks=(4, 4, 4), depth=3)
+    FORM.check(plain, model)
+    with pytest.raises(ValueError, match=f"quantized_layers must be 0 for {family}: its attention is written out"):
+        FORM.check(replace(plain, quantized_layers=1), model)
+
+
+@pytest.mark.parametrize("family", [family for family in CONFIGS if family not in WRITTEN_OUT])
 def test_devices_that_differ_train_as_if_alone(family: str, tmp_path: Path) -> None:
     # torch computes a decoder's attention in another way where nothing is padded, and then keeps other tensors.
-    content = tiny_content(family, tmp_path, n_devices=5, full=family == "llama")
+    content = tiny_content(family, tmp_path, n_devices=5, full=family in ("llama", "gpt2", "phi3"))
     state = server_state(content, FORM)
     jobs = [job(state, device, **changes) for device, changes in enumerate(SETTINGS_BY_DEVICE)]
     host = DeviceHost(content, SETTINGS)
     parts = stacks(jobs, devices_stacked=4)
     assert sorted(len(part) for part in parts) == [1, 1, 3]
     together = {update.device_id: update.payload for part in parts for update in host.train(train_adapter, FORM, part)}
+    # A layer that is computed again and again rounds its own rounding.
+    most = 1e-5 if family == "albert" else 1e-6
     for one in jobs:
         [alone] = host.train(train_adapter, FORM, [one])
         assert set(alone.payload) == set(together[one.device_id])
         for name, array in alone.payload.items():
-            np.testing.assert_allclose(together[one.device_id][name], array, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(together[one.device_id][name], array, rtol=0, atol=most)
 
 
 def wide_content(folder: Path) -> tuple[HostContent, dict[str, Any]]:

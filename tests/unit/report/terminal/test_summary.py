@@ -137,6 +137,25 @@ def test_a_device_type_that_was_never_in_the_cohort_has_no_means(frames: RunFram
     assert row.split()[1:7] == ["1", "0", "–", "–", "–", "–"]
 
 
+def test_a_run_that_is_not_evaluated_lacks_the_score_of_its_kind_of_task(frames: RunFrames) -> None:
+    rounds = frames.rounds.assign(accuracy=float("nan"), loss=float("nan"))
+    causal = frames.replaced(rounds=rounds, info=frames.info | {"config": {"task": {"kind": "causal"}}})
+
+    lines = [line.split() for line in rendered(causal).splitlines()]
+    assert ["token", "accuracy", "not", "evaluated"] in lines
+    assert not any(line[:1] == ["accuracy"] for line in lines)
+
+
+def test_the_other_scores_of_the_last_evaluated_round_are_shown(frames: RunFrames) -> None:
+    # After round 1 nothing was evaluated.
+    rounds = frames.rounds.assign(loss=[2.0, float("nan"), 1.25], mcc=[0.1, float("nan"), 0.5], own_score_mean=0.4)
+    run = frames.replaced(rounds=rounds)
+
+    assert summarise(run).other_scores == (("loss", 1.25), ("mcc", 0.5))
+    assert "loss 1.250, Matthews correlation 0.500" in rendered(run)
+    assert ("accuracy", 0.75) in summarise(run, score="mcc").other_scores
+
+
 def test_a_run_without_accuracy_is_summed_up_by_what_people_quote_of_it(frames: RunFrames) -> None:
     rounds = frames.rounds.assign(accuracy=float("nan"), spearman=[0.1, 0.4, 0.31], mse=[3.0, 1.0, 2.0])
     run = frames.replaced(rounds=rounds)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.pytorch_utils import Conv1D
 
 from emulator.learning.data.batches import make_batch
 from emulator.learning.data.tokens import TokenData
@@ -36,6 +37,16 @@ _SIZES = {
     "max_position_embeddings": 130,
 }
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+_RELATIVE = {
+    "relative_attention": True,
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "pooler_dropout": 0.0,
+}
+_WORDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
 
 CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "bert": {"model_type": "bert"} | _SIZES | _NO_DROPOUT,
@@ -54,18 +65,43 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
         "seq_classif_dropout": 0.0,
     },
     "llama": {"model_type": "llama"} | _SIZES | {"num_key_value_heads": 2, "intermediate_size": 160, "pad_token_id": 0},
+    "mpnet": {"model_type": "mpnet"} | _SIZES | _NO_DROPOUT,
+    "camembert": {"model_type": "camembert"} | _SIZES | _NO_DROPOUT,
+    "deberta-v3": {"model_type": "deberta-v2", "share_att_key": True} | _SIZES | _NO_DROPOUT | _RELATIVE,
+    "deberta-v2": {"model_type": "deberta-v2", "share_att_key": False} | _SIZES | _NO_DROPOUT | _RELATIVE,
+    "modernbert": {"model_type": "modernbert", "local_attention": 16} | _SIZES | _WORDS | {"intermediate_size": 160},
+    "albert": {"model_type": "albert", "embedding_size": 32}
+    | _SIZES
+    | _NO_DROPOUT
+    | {"num_hidden_layers": 2 * N_LAYERS, "num_hidden_groups": N_LAYERS, "classifier_dropout_prob": 0.0},
+    "gpt2": {
+        "model_type": "gpt2",
+        "n_embd": 64,
+        "n_layer": N_LAYERS,
+        "n_head": 4,
+        "vocab_size": 100,
+        "n_positions": 128,
+        "pad_token_id": 0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+    },
+    "phi3": {"model_type": "phi3"} | _SIZES | {"num_key_value_heads": 4, "intermediate_size": 160, "pad_token_id": 0},
+    "opt": {"model_type": "opt", "ffn_dim": 256, "dropout": 0.0, "pad_token_id": 0} | _SIZES,
     "gemma": {"model_type": "gemma"} | _SIZES | {"num_key_value_heads": 1, "head_dim": 24, "pad_token_id": 0},
 }
 
 # Canonical matrix name -> module paths, below a layer, in any of these families.
 _MODULES = {
-    "query": r"(attention\.self\.query|q_proj|q_lin)",
-    "key": r"(attention\.self\.key|k_proj|k_lin)",
-    "value": r"(attention\.self\.value|v_proj|v_lin)",
-    "attention_output": r"(attention\.output\.dense|o_proj|out_lin)",
+    "query": r"(attention\.self\.query|q_proj|q_lin|self\.query_proj|attention\.query|attn\.q)",
+    "key": r"(attention\.self\.key|k_proj|k_lin|self\.key_proj|attention\.key|attn\.k)",
+    "value": r"(attention\.self\.value|v_proj|v_lin|self\.value_proj|attention\.value|attn\.v)",
+    "attention_output": r"(attention\.(output\.)?dense|o_proj|out_proj|out_lin|attn\.(o|Wo|c_proj))",
+    "query_key_value": r"(qkv_proj|Wqkv|c_attn)",
     "mlp_gate": r"gate_proj",
-    "mlp_up": r"(intermediate\.dense|up_proj|lin1)",
-    "mlp_down": r"(?<!attention\.)(output\.dense|down_proj|lin2)",
+    "mlp_up": r"(intermediate\.dense|(?<!gate_)up_proj|lin1|fc1|c_fc|\.ffn)",
+    "mlp_gate_up": r"(gate_up_proj|Wi)",
+    "mlp_down": r"(?<!attention\.)(output\.dense|down_proj|lin2|fc2|mlp\.Wo|mlp\.c_proj|ffn_output)",
 }
 
 
@@ -109,11 +145,12 @@ class _OperationCounter(TorchDispatchMode):
 
 
 class _Lora(nn.Module):
-    def __init__(self, base: nn.Linear, rank: int) -> None:
+    def __init__(self, base: nn.Linear | Conv1D, rank: int) -> None:
         super().__init__()
         self.base = base
-        self.lora_a = nn.Linear(base.in_features, rank, bias=False)
-        self.lora_b = nn.Linear(rank, base.out_features, bias=False)
+        sizes = (base.nx, base.nf) if isinstance(base, Conv1D) else (base.in_features, base.out_features)
+        self.lora_a = nn.Linear(sizes[0], rank, bias=False)
+        self.lora_b = nn.Linear(rank, sizes[1], bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.base(x) + 2.0 * self.lora_b(self.lora_a(x))
@@ -290,11 +327,15 @@ def _is_trained_whole(name: str, work: Work) -> bool:
     return work.backward_layers == N_LAYERS or not re.search(r"embed|\bnorm\.", name)
 
 
-def adapted_maps(model: nn.Module, work: Work) -> Iterator[tuple[str, nn.Linear, Adapter, int]]:
+def adapted_maps(model: nn.Module, work: Work) -> Iterator[tuple[str, Any, Adapter, int]]:
     """The linear maps of differentiated layers that ``work`` adapts: path, map, adapter and its number."""
     for path, module in list(model.named_modules()):
         layer = re.search(r"\.(\d+)\.(.+)$", path)
-        if layer is None or not isinstance(module, nn.Linear) or int(layer[1]) < N_LAYERS - work.backward_layers:
+        if (
+            layer is None
+            or not isinstance(module, nn.Linear | Conv1D)
+            or int(layer[1]) < N_LAYERS - work.backward_layers
+        ):
             continue
         for adapter, number in work.adapters.at(int(layer[1])):
             matrix = "mlp_down" if adapter.place == "mlp_product" else adapter.place

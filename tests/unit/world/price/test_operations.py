@@ -12,7 +12,13 @@ ALL = ("query", "key", "value", "attention_output", "mlp_up", "mlp_down")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "llama", "gemma"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("bert", "roberta", "distilbert", "llama", "gemma"),
+        *("deberta-v2", "deberta-v3", "modernbert", "gpt2", "phi3", "opt"),
+    ],
+)
 @pytest.mark.parametrize(
     ("targets", "depth", "kind"),
     [
@@ -36,7 +42,7 @@ def test_operations_are_those_that_pytorch_dispatches(
         seq_len=32,
         forward_layers=N_LAYERS,
         backward_layers=depth,
-        adapters=low_rank_adapters(model, targets, (0,) * (N_LAYERS - depth) + (4,) * depth),
+        adapters=low_rank_adapters(model, model.stored(targets), (0,) * (N_LAYERS - depth) + (4,) * depth),
         kind=kind,
     )
     probe = run_step(family, work)

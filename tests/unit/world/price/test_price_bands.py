@@ -6,7 +6,7 @@ import pytest
 
 from device_profiles.catalog import load_profile
 from device_profiles.provenance import Provenance
-from device_profiles.records import DeviceProfile, KnownRange, PowerMode
+from device_profiles.records import DeviceProfile, KnownRange, PowerLaw, PowerMode
 from emulator.forms.lora import LoraForm, lora_assignment, low_rank_adapters
 from emulator.records import NO_ADAPTERS, TrainingDefaults, Work, WorkKind
 from emulator.shapes.catalog import model_spec
@@ -122,3 +122,32 @@ def test_what_does_not_fit_and_what_is_not_known_is_said() -> None:
     large = price_step(profile, MODE, ROBERTA, replace(WORK, batch_size=64), "fp32")
     assert not large.fits
     assert large.outside == "batch 64 x length 128 = 8192 tokens a step, known from 1 to 1024"
+
+
+def test_a_board_with_a_power_law_draws_by_how_busy_the_step_keeps_it() -> None:
+    law = PowerLaw(awake_w=4, arithmetic_w={"fp32": 6, "amp": 3}, memory_w=2)
+    mode = replace(MODE, memory_bytes_per_s=1e10, power_law=law)
+    demand = step_of(ROBERTA, WORK).demand()
+    compute_s = (demand.forward_flop + demand.backward_flop) / 1e12
+    moved_s = (demand.forward_bytes + demand.backward_bytes + demand.optimizer_bytes) / 1e10
+    step_s = compute_s + 0.010 + demand.optimizer_bytes / 1e10  # both passes wait for arithmetic
+    for precision, arithmetic_w in (("fp32", 6), ("amp", 3)):
+        if precision == "amp":
+            amp = step_of(ROBERTA, WORK, "amp").demand()
+            moved_s = (amp.forward_bytes + amp.backward_bytes + amp.optimizer_bytes) / 1e10
+        found = price_step(board({}), mode, ROBERTA, WORK, precision)
+        expected_w = 4 + arithmetic_w * compute_s / step_s + 2 * moved_s / step_s
+        assert found.compute_w.value == pytest.approx(expected_w, rel=1e-9)
+        assert found.energy_j.value == pytest.approx(expected_w * found.step_s.value)
+
+
+def test_the_band_of_energy_has_the_uncertainty_of_each_part_of_the_power_law() -> None:
+    law = PowerLaw(awake_w=4, arithmetic_w={"fp32": 6, "amp": 3}, memory_w=2)
+    profile = board({"awake_w": "±10 %", "fp32_arithmetic_w": "×/÷ 1.5", "memory_w": "×/÷ 2", "compute_w": "×/÷ 9"})
+    mode = replace(MODE, power_law=law)
+    busy = price_step(profile, mode, ROBERTA, WORK, "fp32").time.busy("fp32")
+    found = price_step(profile, mode, ROBERTA, WORK, "fp32")
+    low_w = 3.6 + 4 * busy.arithmetic + 1 * busy.memory
+    high_w = 4.4 + 9 * busy.arithmetic + 4 * busy.memory
+    assert (found.compute_w.low, found.compute_w.high) == pytest.approx((low_w, high_w))
+    assert found.energy_j.high == pytest.approx(high_w * found.step_s.high)

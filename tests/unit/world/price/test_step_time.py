@@ -282,7 +282,22 @@ ALL = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_up", "mlp_d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "llama"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bert",
+        "roberta",
+        "distilbert",
+        "mpnet",
+        "deberta-v2",
+        "deberta-v3",
+        "modernbert",
+        "albert",
+        "llama",
+        "gpt2",
+        "phi3",
+    ],
+)
 @pytest.mark.parametrize(
     ("targets", "depth"),
     [
@@ -308,7 +323,7 @@ def test_flop_are_what_pytorch_counts(family: str, targets: tuple[str, ...], dep
         backward_layers=depth,
         adapters=low_rank_adapters(
             model,
-            tuple(target for target in targets if target in model.matrices),
+            tuple(target for target in model.stored(targets) if target in model.matrices),
             (0,) * (N_LAYERS - depth) + (4,) * depth,
         ),
     )

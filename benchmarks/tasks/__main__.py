@@ -1,0 +1,56 @@
+"""``python -m benchmarks.tasks [--model NAME=FOLDER ...] [--data NAME=FOLDER ...] [--only WORD ...] [--out FOLDER]``
+
+Writes the page ``benchmarks/tasks.md`` (minutes on one core), or goes on where it was. Each ``--model`` is a directory
+of transformers, each ``--data`` one with ``train.tsv`` and ``test.tsv``: a sentence and a label of 0 or 1 to a line,
+without a header. Every such model learns every such data set: single sentences, and pairs that are made of them (which
+of two is the more positive?). Exit status 1 where something is not equal or does not learn.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.tasks.cells import Cell, given_cells, made_up_cells
+from benchmarks.tasks.page import line_of, page
+from benchmarks.tasks.runs import carry_out
+
+PAGE = Path(__file__).parents[1] / "tasks.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=named, action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--data", type=named, action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--only", nargs="+", default=[], help="the cells whose name contains one of these")
+    parser.add_argument("--out", type=Path, default=Path("runs/tasks"), help="the folder of all runs")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    options = parser.parse_args()
+    cells = chosen(dict(options.model), dict(options.data), options.only)
+    lines = []
+    for cell in cells:
+        begun_s = time.process_time()
+        lines.append(line_of(carry_out(cell, options.out)))
+        apart, scores = lines[-1].apart, " -> ".join(f"{score:.3f}" for score in lines[-1].scores)
+        print(f"{cell.name}: {apart:.1e} apart, {scores} ({time.process_time() - begun_s:.1f} s)", flush=True)
+    options.page.write_text(page(lines), encoding="utf-8")
+    print(f"wrote {options.page}")
+    sys.exit(not all(line.is_equal and line.learns for line in lines))
+
+
+def named(text: str) -> tuple[str, Path]:
+    """``NAME=FOLDER`` of the command line."""
+    name, _, folder = text.partition("=")
+    if not name or not Path(folder).is_dir() or not folder:
+        raise argparse.ArgumentTypeError(f"give NAME=FOLDER with a folder that there is, got {text!r}")
+    return name, Path(folder)
+
+
+def chosen(models: dict[str, Path], data: dict[str, Path], words: list[str]) -> list[Cell]:
+    """The cells whose name contains one of ``words``; all without."""
+    cells = [*made_up_cells(), *given_cells(models, data)]
+    return [cell for cell in cells if not words or any(word in cell.name for word in words)]
+
+
+if __name__ == "__main__":
+    main()

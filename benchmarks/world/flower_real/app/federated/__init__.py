@@ -1,0 +1,1 @@
+"""The application that Flower runs: LoRA on the rows of the common workload."""

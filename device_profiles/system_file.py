@@ -1,0 +1,78 @@
+"""What the software of a federation adds to each round: how often its processes look for news, and what they do beside.
+
+A file of a system is TOML with all figures of :class:`SystemSpec`, each with its provenance.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device_profiles.provenance import Provenance
+from device_profiles.tables import Table, provenance_table, read_provenance, require_provenance
+
+FIGURES = (
+    "device_poll_s",
+    "server_poll_s",
+    "launch_s",
+    "reply_s",
+    "message_bytes",
+    "bytes_per_payload_byte",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemSpec:
+    """A system for federated learning, as its users wait for it.
+
+    Attributes:
+        name: of the file.
+        device_poll_s: a device without work asks the server for some every so many seconds; 0 where it is told.
+        server_poll_s: a server that waits looks for answers every so many seconds; 0 where it is told.
+        launch_s: from when a device has all of a message until it begins to train: a process to start, what to import.
+        reply_s: from when it has trained until its answer begins to travel.
+        message_bytes: what travels in each direction beside the payload.
+        bytes_per_payload_byte: what a byte of the payload becomes on its way.
+        provenance: by the file's key.
+        sha256: the digest of the file.
+    """
+
+    name: str
+    device_poll_s: float
+    server_poll_s: float
+    launch_s: float
+    reply_s: float
+    message_bytes: int
+    bytes_per_payload_byte: float
+    provenance: Mapping[str, Provenance] = field(hash=False, repr=False, default_factory=dict)
+    sha256: str = field(repr=False, default="")
+
+    def wire_bytes(self, n_bytes: int) -> int:
+        """What travels for a payload of ``n_bytes``."""
+        return round(n_bytes * self.bytes_per_payload_byte) + self.message_bytes
+
+
+def read_system(root: Table, path: Path, sha256: str) -> SystemSpec:
+    """The system of the file at ``path``; ``root`` is its table and ``sha256`` its digest.
+
+    Raises:
+        ProfileError: a key, type, figure or provenance is wrong.
+    """
+    root.text("kind", allowed=["system"])
+    provenance = read_provenance(provenance_table(root), FIGURES)
+    require_provenance(root, FIGURES, provenance)
+    figures = {key: root.number(key, most=1e9) for key in FIGURES}
+    if figures["bytes_per_payload_byte"] == 0:
+        raise root.error("bytes_per_payload_byte", "must be above 0, got 0")
+    spec = SystemSpec(
+        name=path.stem,
+        device_poll_s=figures["device_poll_s"],
+        server_poll_s=figures["server_poll_s"],
+        launch_s=figures["launch_s"],
+        reply_s=figures["reply_s"],
+        message_bytes=round(figures["message_bytes"]),
+        bytes_per_payload_byte=figures["bytes_per_payload_byte"],
+        provenance=provenance,
+        sha256=sha256,
+    )
+    root.close()
+    return spec

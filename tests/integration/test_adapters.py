@@ -1,0 +1,214 @@
+"""Adapters that runs leave behind load elsewhere, and there give what the run itself evaluated."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+
+import emulator
+from emulator.backends.content import load_content
+from emulator.config import load_config, parse_setting
+from emulator.learning.host import HostContent
+from emulator.policy.catalog import policy_names
+from tests.command_line import in_process
+from tests.integration.conftest import SMALL, small_run
+from tests.integration.test_task_kinds import write_rows
+from tests.unit.learning.tiny_decoders import save_tiny_decoder
+from tests.unit.learning.tiny_decoders import write_rows as write_answers
+
+NOT_OF_PEFT = {
+    "fedadapter": "bottleneck adapters behind the feed-forward part",
+    "fedpeft": "the same",
+    "fedspine": "a pruned model, of which the adapter is a part",
+}
+"""Policies whose adapters PEFT alone does not evaluate as the run did, and what they train."""
+
+
+@pytest.fixture(scope="session")
+def content() -> HostContent:
+    """Model and held-out rows of the small runs."""
+    made, _ = load_content(load_config(None, [parse_setting(text) for text in SMALL]), 8)
+    assert isinstance(made, HostContent)
+    return made
+
+
+def batches(content: HostContent) -> Iterator[dict[str, torch.Tensor]]:
+    """The held-out rows as transformers takes them, with labels."""
+    data, size = content.test, 40
+    for start in range(0, len(data.lengths), size):
+        ids = torch.from_numpy(data.input_ids[start : start + size].astype(np.int64))
+        mask = torch.arange(ids.shape[1]) < torch.from_numpy(data.lengths[start : start + size])[:, None]
+        batch = {"input_ids": ids, "attention_mask": mask.long()}
+        if data.scored is None:
+            yield {**batch, "labels": torch.from_numpy(data.labels[start : start + size])}
+        else:
+            is_scored = torch.from_numpy(data.scored[start : start + size])
+            yield {**batch, "labels": ids.masked_fill(~is_scored, -100)}
+
+
+@torch.no_grad()
+def evaluated(model: Any, content: HostContent) -> tuple[float, float]:
+    """Mean loss and accuracy on the held-out rows; of tokens where those are learnt."""
+    loss, n_right, n = 0.0, 0, 0
+    for batch in batches(content):
+        out = model.eval()(**batch)
+        logits, labels = out.logits, batch["labels"]
+        if content.test.scored is not None:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        counted = labels != -100
+        n_now = int(counted.sum()) if labels.dim() == 1 or content.test.scored is not None else len(labels)
+        loss += float(out.loss) * n_now
+        if not labels.is_floating_point():
+            n_right += int((logits.argmax(dim=-1) == labels)[counted].sum())
+        n += n_now
+    return loss / n, n_right / n
+
+
+def small_policies() -> list[str]:
+    return [name for name in policy_names() if name not in NOT_OF_PEFT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", small_policies())
+def test_the_adapter_of_every_policy_gives_the_runs_own_evaluation(
+    name: str, inline_runs: dict[str, Path], content: HostContent
+) -> None:
+    run = inline_runs[name]
+    if not (run / "adapter" / "adapter_config.json").exists():
+        pytest.skip("it trains weights of its own, which are no adapter")
+    names = json.loads((run / "adapter" / "labels.json").read_text())
+    model = peft.AutoPeftModelForSequenceClassification.from_pretrained(
+        run / "adapter", num_labels=len(names), id2label=dict(enumerate(names)), dtype=torch.float32
+    )
+    last = emulator.load(run).rounds.iloc[-1]
+    loss, accuracy = evaluated(model, content)
+    assert accuracy == last["accuracy"]
+    assert loss == pytest.approx(last["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOT_OF_PEFT)
+def test_what_peft_does_not_know_is_not_said_to_be_its_own(name: str, inline_runs: dict[str, Path]) -> None:
+    adapter = inline_runs[name] / "adapter"
+    stated = json.loads((adapter / "adapter_config.json").read_text())
+    assert "peft_type" not in stated or (adapter / "kept_units.json").exists()
+
+
+def task_settings(kind: str, folder: Path) -> dict[str, Any]:
+    given = {
+        "task.kind": kind,
+        "policy.path": "fedlora",
+        "rounds": 2,
+        "testbed.n_devices": 2,
+        "backend.kind": "inline",
+        "model.price": "trained",
+        "training.learning_rate": 1e-2,
+    }
+    if kind == "causal":
+        model = save_tiny_decoder("llama", folder / "model")
+        columns = {"data.prompt_column": "prompt", "data.response_column": "response", "data.seq_len": 64}
+        return given | columns | {"model.train": model, "data.source": write_answers(folder / "rows.jsonl", 40)}
+    return given | {"data.source": write_rows(folder / "rows.jsonl", kind, 80)}
+
+
+AUTO = {
+    "multi_label": (
+        peft.AutoPeftModelForSequenceClassification,
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+    ),
+    "regression": (peft.AutoPeftModelForSequenceClassification, {"num_labels": 1}),
+    "causal": (peft.AutoPeftModelForCausalLM, {}),
+}
+
+
+@pytest.mark.parametrize("kind", AUTO)
+def test_the_adapter_of_every_kind_of_task_gives_the_runs_own_loss(kind: str, tmp_path: Path) -> None:
+    given = task_settings(kind, tmp_path)
+    run = emulator.emulate(given, tmp_path / "run")
+    content, _ = load_content(load_config(None, list(given.items())), 2)
+    assert isinstance(content, HostContent)
+    auto, settings = AUTO[kind]
+    loss, accuracy = evaluated(
+        auto.from_pretrained(tmp_path / "run" / "adapter", dtype=torch.float32, **settings), content
+    )
+    assert loss == pytest.approx(run.rounds["loss"].iloc[-1], abs=1e-5)
+    if kind == "causal":
+        assert accuracy == run.rounds["token_accuracy"].iloc[-1]
+    merged = tmp_path / "merged"
+    answer = in_process("merge", str(tmp_path / "run"), "--out", str(merged))
+    assert answer.returncode == 0, answer.stderr
+    role = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModelForSequenceClassification
+    assert evaluated(role.from_pretrained(merged), content)[0] == pytest.approx(loss, abs=1e-5)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and a run on it, whose configuration has a relative path, after both have moved."""
+    before, after = tmp_path_factory.mktemp("before"), tmp_path_factory.mktemp("after") / "project"
+    shutil.copytree(Path(emulator.__file__).parent / "learning" / "builtin" / "tiny-12", before / "models" / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(before)
+        small_run(Path("runs/one"), rounds=1, overrides=(*SMALL, "model.train=models/mine", "model.price=trained"))
+    shutil.move(before, after)
+    return after
+
+
+def test_a_merged_model_needs_neither_peft_nor_jetbed_and_finds_its_base_after_a_move(
+    moved: Path, content: HostContent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # from anywhere
+    answer = in_process("merge", str(moved / "runs" / "one"), "--out", str(tmp_path / "merged"))
+    assert answer.returncode == 0, answer.stderr
+    assert str(moved / "models" / "mine") in answer.stdout
+
+    model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    run = emulator.load(moved / "runs" / "one")
+    assert list(model.config.id2label.values()) == run.info["label_names"]
+    assert model.config.problem_type == "single_label_classification"
+    loss, accuracy = evaluated(model, content)
+    assert accuracy == run.rounds["accuracy"].iloc[-1]
+    assert loss == pytest.approx(run.rounds["loss"].iloc[-1], abs=1e-5)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "merged")  # type: ignore[no-untyped-call]
+    assert tokenizer.pad_token_id == model.config.pad_token_id is not None
+    assert not list(tmp_path.glob(".jetbed-*"))
+
+
+def test_a_base_model_that_is_gone_is_asked_for(moved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(moved / "runs" / "one", run)
+    lost = in_process("merge", str(run), "--out", str(tmp_path / "merged"))
+    assert lost.returncode == 2
+    assert "say with --base where it is now" in lost.stderr
+    assert not (tmp_path / "merged").exists()
+    other = in_process("merge", str(run), "--out", str(tmp_path / "merged"), "--base", "builtin:tiny-llama-12")
+    assert other.returncode == 2
+    assert "does not fit the base model" in other.stderr
+    found = in_process("merge", str(run), "--out", str(tmp_path / "merged"), "--base", str(moved / "models" / "mine"))
+    assert found.returncode == 0, found.stderr
+
+
+def test_what_cannot_be_merged_is_said_in_one_sentence(moved: Path, tmp_path: Path) -> None:
+    def said(run: Path, out: Path = tmp_path / "out") -> str:
+        answer = in_process("merge", str(run), "--out", str(out))
+        assert answer.returncode == 2
+        return answer.stderr
+
+    run = tmp_path / "run"
+    shutil.copytree(moved / "runs" / "one", run)
+    assert "must be a new or empty folder" in said(run, run)
+    (run / "adapter" / "kept_units.json").write_text("{}")
+    assert "belongs to a pruned model" in said(run)
+    (run / "adapter" / "kept_units.json").unlink()
+    (run / "adapter" / "adapter_config.json").write_text("{}")
+    assert "of a form that PEFT does not know" in said(run)
+    shutil.rmtree(run / "adapter")
+    assert "there is no adapter" in said(run)
+    assert "not the folder of a run" in said(tmp_path)
+    assert not (tmp_path / "out").exists()

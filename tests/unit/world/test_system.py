@@ -1,0 +1,113 @@
+"""What a system adds to a round: who polls when, launches and packs, and what travels beside the payload."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from device_profiles.system_file import SystemSpec
+from emulator.forms.lora import LoraForm
+from emulator.policy.checked import CheckedPolicy
+from emulator.policy.rounds import play_round
+from emulator.records import RoundReport, Status
+from emulator.seeds import Seeds
+from emulator.testing import exact_testbed, tiny_model
+from emulator.world.availability import DropOuts
+from emulator.world.clock import Process
+from emulator.world.devices import DeviceLost
+from emulator.world.system import SystemTestbed
+from policies.fedlora import FedLora
+
+SYSTEM = SystemSpec(
+    name="slow",
+    device_poll_s=3.0,
+    server_poll_s=3.0,
+    launch_s=4.0,
+    reply_s=0.5,
+    message_bytes=1000,
+    bytes_per_payload_byte=1.5,
+)
+AT_ONCE = SystemSpec(
+    name="none",
+    device_poll_s=0.0,
+    server_poll_s=0.0,
+    launch_s=0.0,
+    reply_s=0.0,
+    message_bytes=0,
+    bytes_per_payload_byte=1.0,
+)
+MODEL = tiny_model()
+FORM = LoraForm(ranks=(2,) * MODEL.n_layers)
+POLICY = FedLora(rank=2)
+PAYLOAD_BYTES = 4 * sum(array.size for array in FORM.initial(MODEL, Seeds(0)).values()) + 4 * MODEL.n_head_parameters
+WIRE_BYTES = round(1.5 * PAYLOAD_BYTES) + 1000
+
+
+def rounds(system: SystemSpec | None, n_rounds: int, *, fails: bool = False) -> list[RoundReport]:
+    """Rounds of one device whose step takes 2 s, and each of whose transfers takes 2 s for ``WIRE_BYTES``."""
+    testbed = exact_testbed(
+        FORM,
+        MODEL,
+        step_s=[2.0],
+        download_bytes_per_s=[WIRE_BYTES / 2],
+        upload_bytes_per_s=[WIRE_BYTES / 2],
+        drop_outs=DropOuts(1, float(fails), Seeds(0)),
+        **({"make": partial(SystemTestbed, system=system)} if system else {}),
+    )
+    state, reports = FORM.initial(MODEL, Seeds(0)), []
+    for round_index in range(n_rounds):
+        play_round(testbed, CheckedPolicy(POLICY, FORM), round_index, state, None)
+        reports.append(testbed.close_round())
+    return reports
+
+
+def test_a_round_lasts_until_the_server_looks_for_answers_again() -> None:
+    first, second = rounds(SYSTEM, 2)
+    # Download 0 to 2, launch to 6, a step to 8, packing to 8.5, upload to 10.5; the server looks at 0, 3, .. 12.
+    assert (first.start_s, first.end_s) == (0.0, 12.0)
+    # The device polls at 10.5 and 13.5: 13.5 to 15.5, 19.5, 21.5, 22, 24; the server looks at 12, 15, .. 24.
+    assert (second.start_s, second.end_s) == (12.0, 24.0)
+
+
+def test_what_travels_is_more_than_the_payload() -> None:
+    device = rounds(SYSTEM, 1)[0].devices[0]
+    assert (device.download_bytes, device.upload_bytes) == (WIRE_BYTES, WIRE_BYTES)
+    assert (device.download_s, device.compute_s, device.upload_s) == (2.0, 2.0, 2.0)
+
+
+def test_what_a_device_does_not_do_itself_is_waiting() -> None:
+    for report in rounds(SYSTEM, 3):
+        device = report.devices[0]
+        busy_s = device.download_s + device.compute_s + device.upload_s
+        assert device.waiting_s == pytest.approx(report.end_s - report.start_s - busy_s)
+
+
+def test_a_system_that_adds_nothing_changes_nothing() -> None:
+    assert rounds(AT_ONCE, 3) == rounds(None, 3)
+
+
+def test_a_device_that_fails_while_it_computes_is_lost_and_comes_back() -> None:
+    for report in rounds(SYSTEM, 2, fails=True):
+        assert report.devices[0].status is Status.DROPPED
+        assert report.devices[0].upload_bytes == 0
+
+
+def test_a_device_that_is_lost_while_it_waits_does_not_go_on() -> None:
+    testbed = exact_testbed(
+        FORM,
+        MODEL,
+        step_s=[2.0],
+        download_bytes_per_s=[WIRE_BYTES / 2],
+        upload_bytes_per_s=[WIRE_BYTES / 2],
+        make=partial(SystemTestbed, system=replace(SYSTEM, launch_s=100.0)),
+    )
+    testbed.open_round(0)
+    event = testbed.download(0, PAYLOAD_BYTES)
+    testbed.lose(0, Status.LATE)
+
+    def wait() -> Process[None]:
+        yield event
+
+    with pytest.raises(DeviceLost):
+        testbed.clock.run(wait())
+    assert testbed.close_round().devices[0].download_bytes == 0
