@@ -10,10 +10,12 @@ from device_profiles.link_kinds.base import BYTES_PER_S_PER_MBIT_PER_S, LinkSpec
 from device_profiles.link_kinds.catalog import read_link
 from device_profiles.provenance import Provenance
 from device_profiles.records import (
+    ALLOCATOR_NAMES,
     PRECISIONS,
     STEP_LAWS,
     WORK_KINDS,
     AccessPoints,
+    AllocatorName,
     ClusterEntry,
     ClusterSpec,
     DeviceProfile,
@@ -55,8 +57,11 @@ _LINKS = _PROFILES / "links"
 _SYSTEMS = _PROFILES / "systems"
 
 GIB = 2**30
+MIB = 2**20
 
 _DEVICE_FIGURES = ("memory_gib", "usable_memory_gib")
+_RUNTIME_MEMORY, _ALLOCATOR = "runtime_memory_mib", "allocator"
+_OPTIONAL_DEVICE_FIGURES = (_RUNTIME_MEMORY,)
 _KNOWN_RANGE = "known_range"
 _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
@@ -124,8 +129,9 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
             if value in values[:index]:
                 raise mode_tables[index].error(key, f"is already the {key} of another mode, got {value!r}")
     mode_keys = (*_MODE_FIGURES, *_OPTIONAL_MODE_FIGURES, *_MODE_FACTS)
-    provenance = read_provenance(provenance_table(root), (*_DEVICE_FIGURES, *mode_keys, _KNOWN_RANGE), groups=names)
-    require_provenance(device, _DEVICE_FIGURES, provenance)
+    device_keys = (*_DEVICE_FIGURES, *_OPTIONAL_DEVICE_FIGURES)
+    provenance = read_provenance(provenance_table(root), (*device_keys, *mode_keys, _KNOWN_RANGE), groups=names)
+    require_provenance(device, [key for key in device_keys if key in device or key in _DEVICE_FIGURES], provenance)
     for table, name in zip(mode_tables, names, strict=True):
         figures = [key for key in mode_keys if key in table and f"{name}.{key}" not in provenance]
         require_provenance(table, figures, provenance)
@@ -138,6 +144,8 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
         power_modes=modes,
         default_mode=device.text("default_mode", allowed=names),
         known_range=_known_range(root, provenance) if _KNOWN_RANGE in root else None,
+        runtime_memory_bytes=_runtime_memory_bytes(device, memory_gib),
+        allocator=_allocator(device),
         provenance=provenance,
         sha256=sha256,
     )
@@ -145,6 +153,16 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
     root.allow(_KNOWN_RANGE)
     root.close()
     return profile
+
+
+def _runtime_memory_bytes(device: Table, memory_gib: float) -> int | None:
+    if _RUNTIME_MEMORY not in device:
+        return None
+    return round(device.number(_RUNTIME_MEMORY, positive=True, most=memory_gib * GIB / MIB) * MIB)
+
+
+def _allocator(device: Table) -> AllocatorName | None:
+    return cast(AllocatorName, device.text(_ALLOCATOR, allowed=ALLOCATOR_NAMES)) if _ALLOCATOR in device else None
 
 
 def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> LinkSpec:

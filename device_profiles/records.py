@@ -14,6 +14,10 @@ StepLaw = Literal["roofline", "queued", "in_turn"]
 STEP_LAWS: tuple[str, ...] = get_args(StepLaw)
 """How the parts of a pass add up; :func:`emulator.world.price.step_time.step_time` says what each law is."""
 
+AllocatorName = Literal["glibc", "pytorch_cuda"]
+ALLOCATOR_NAMES: tuple[str, ...] = get_args(AllocatorName)
+"""Whose rules place a training process's tensors; see :mod:`emulator.world.price.allocator`."""
+
 WORK_KINDS = ("adapters", "weights", "inference")
 """What a step may train: adapters, the weights of whole layers (full fine-tuning), nothing."""
 
@@ -123,9 +127,11 @@ class DeviceProfile:
     """A kind of board.
 
     ``memory_bytes`` is the nameplate; ``usable_memory_bytes`` is what a training process may fill, after carve-outs,
-    operating system and CUDA context. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by mode and
-    key, such as ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``known_range`` is None where the
-    file states none. ``sha256`` is the file's digest.
+    operating system and CUDA context. ``runtime_memory_bytes`` is what a training process holds before any model,
+    such as libraries and CUDA context, beside the usable memory and not of it, and ``allocator`` who places its
+    tensors; None where the file does not say. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by
+    mode and key, such as ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``known_range`` is None
+    where the file states none. ``sha256`` is the file's digest.
     """
 
     name: str
@@ -135,6 +141,8 @@ class DeviceProfile:
     power_modes: tuple[PowerMode, ...]
     default_mode: str
     known_range: KnownRange | None = None
+    runtime_memory_bytes: int | None = None
+    allocator: AllocatorName | None = None
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 

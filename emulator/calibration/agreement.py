@@ -14,7 +14,11 @@ from emulator.world.price.price_bands import price_step
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """A timed step beside its price. ``outside`` is the first setting outside the profile's known range."""
+    """A timed step beside its price. ``outside`` is the first setting outside the profile's known range.
+
+    ``predicted_memory_bytes`` is what the profile's allocator holds for it, or, where the profile names none, the
+    tensors and a share of them.
+    """
 
     step: MeasuredStep
     predicted_s: float
@@ -35,11 +39,13 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overall:
-    """Errors over all timed settings, without their signs."""
+    """Errors over all timed settings, without their signs; of memory None where none was measured."""
 
     n_settings: int
     mean_error_fraction: float
     worst_error_fraction: float
+    mean_memory_error_fraction: float | None
+    worst_memory_error_fraction: float | None
 
 
 def agreements_of(profile: DeviceProfile, mode: PowerMode, steps: Sequence[MeasuredStep]) -> tuple[Agreement, ...]:
@@ -47,11 +53,12 @@ def agreements_of(profile: DeviceProfile, mode: PowerMode, steps: Sequence[Measu
     found = []
     for step in steps:
         price = price_step(profile, mode, step.setting.model, step.setting.work, step.precision)
+        held_bytes = price.held_bytes
         found.append(
             Agreement(
                 step=step,
                 predicted_s=price.step_s.value,
-                predicted_memory_bytes=price.memory.total_bytes,
+                predicted_memory_bytes=price.memory.total_bytes if held_bytes is None else held_bytes,
                 outside=price.outside,
             )
         )
@@ -61,8 +68,13 @@ def agreements_of(profile: DeviceProfile, mode: PowerMode, steps: Sequence[Measu
 def overall(agreements: Sequence[Agreement]) -> Overall:
     """The errors together; there is at least one step."""
     errors = [abs(each.error_fraction) for each in agreements]
+    of_memory = [abs(each.memory_error_fraction) for each in agreements if each.memory_error_fraction is not None]
     return Overall(
-        n_settings=len(errors), mean_error_fraction=sum(errors) / len(errors), worst_error_fraction=max(errors)
+        n_settings=len(errors),
+        mean_error_fraction=sum(errors) / len(errors),
+        worst_error_fraction=max(errors),
+        mean_memory_error_fraction=sum(of_memory) / len(of_memory) if of_memory else None,
+        worst_memory_error_fraction=max(of_memory, default=None),
     )
 
 

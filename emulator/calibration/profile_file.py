@@ -12,7 +12,8 @@ from typing import Any
 
 import tomli_w
 
-from device_profiles.catalog import GIB, load_link, load_profile
+from device_profiles.catalog import GIB, MIB, load_link, load_profile
+from device_profiles.records import AllocatorName
 from emulator.calibration.fit import Fit
 from emulator.calibration.link import MeasuredLink
 from emulator.calibration.machine import Machine
@@ -49,7 +50,11 @@ class PowerFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """All that a profile is made of. ``amp_flop_per_s`` is None where half precision was not measured."""
+    """All that a profile is made of.
+
+    ``amp_flop_per_s`` is None where half precision was not measured, ``runtime_memory_bytes`` where that was not, and
+    ``allocator`` where it is none whose rules are known.
+    """
 
     title: str
     mode_name: str
@@ -62,6 +67,8 @@ class Calibration:
     software: str
     link: MeasuredLink | None
     peer: str
+    runtime_memory_bytes: int | None = None
+    allocator: AllocatorName | None = None
 
 
 def check_out(path: Path, *, with_link: bool) -> None:
@@ -135,13 +142,18 @@ def profile_text(calibration: Calibration) -> str:
     }
     if calibration.n_threads is not None:
         mode["cpu_threads"] = calibration.n_threads
+    device: dict[str, Any] = {
+        "title": calibration.title,
+        "memory_gib": _rounded_down(machine.memory_bytes / GIB),
+        "usable_memory_gib": _rounded_down(machine.available_memory_bytes / GIB),
+        "default_mode": calibration.mode_name,
+    }
+    if calibration.runtime_memory_bytes is not None:
+        device["runtime_memory_mib"] = round(calibration.runtime_memory_bytes / MIB)
+    if calibration.allocator is not None:
+        device["allocator"] = calibration.allocator
     content = {
-        "device": {
-            "title": calibration.title,
-            "memory_gib": _rounded_down(machine.memory_bytes / GIB),
-            "usable_memory_gib": _rounded_down(machine.available_memory_bytes / GIB),
-            "default_mode": calibration.mode_name,
-        },
+        "device": device,
         "power_mode": [mode],
         "known_range": _known_range(calibration),
         "provenance": _provenance(calibration),
@@ -270,6 +282,12 @@ def _provenance(calibration: Calibration) -> Mapping[str, Any]:
         **measured,
         "note": f"{machine.memory_source}, while PyTorch was loaded and before any model was.",
     }
+    if calibration.runtime_memory_bytes is not None:
+        found["runtime_memory_mib"] = measured | {
+            "note": "Resident set of a process behind imports and a first small step, whose tensors are gone; shared "
+            "libraries are counted in full.",
+            "uncertainty": f"±{100 * _LEAST_SPREAD:.0f} %",
+        }
     found["watts"] = {
         "covers": ["idle_w", "compute_w", "transfer_w"],
         "kind": power.kind,

@@ -1,5 +1,6 @@
 """``jetbed calibrate``: measures this machine and writes a profile that can be used like any other."""
 
+import platform
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from device_profiles.catalog import ProfileError, load_profile
-from device_profiles.records import PowerMode
+from device_profiles.records import AllocatorName, PowerMode
 from emulator.calibration.fit import MOST_MEAN_ERROR_FRACTION, Fit, FitError, fit_rate, fit_steps
 from emulator.calibration.link import MeasuredLink, measure_link, parse_peer, serve
 from emulator.calibration.machine import Machine, this_machine, this_trainer
@@ -25,10 +26,11 @@ from emulator.calibration.measurement import (
 )
 from emulator.calibration.power import DrawnPower, PowerSensor, find_sensor, sampled
 from emulator.calibration.power_log import power_of_log
+from emulator.calibration.process_peak import process_peak
 from emulator.calibration.profile_file import KEYS, Calibration, PowerFigures, check_out, write_calibration
 from emulator.calibration.step_settings import StepSetting, grid
 from emulator.calibration.transfer import LEAST_SAMPLES, fit_like, samples_like
-from emulator.errors import ConfigError
+from emulator.errors import ConfigError, UserError
 from emulator.report.terminal.console import terminal
 from emulator.report.terminal.units import duration
 
@@ -99,6 +101,7 @@ def calibrate(request: CalibrationRequest) -> None:
     machine = this_machine(method.device)
     if sensor is not None:
         console.print(f"power: {sensor.source}", soft_wrap=True, markup=False)
+    runtime_memory_bytes = _runtime_memory_bytes(method)
     idle = _idle(sensor)
     settings = grid(quick=request.quick)
     if known:
@@ -128,6 +131,8 @@ def calibrate(request: CalibrationRequest) -> None:
         software=software(method.clock),
         link=link,
         peer=request.peer or "",
+        runtime_memory_bytes=runtime_memory_bytes,
+        allocator=_allocator(method.device),
     )
     _show_result(request, machine, fit, calibration.power, link, write_calibration(request.out, calibration))
 
@@ -302,6 +307,21 @@ class _Display:
         if not self._console.is_terminal and tenths > self._tenths:
             self._tenths = tenths
             self._console.print(f"{progress.n_done}/{progress.n_visits}  {left}")
+
+
+def _runtime_memory_bytes(method: TimingMethod) -> int | None:
+    """What a training process holds beside its model; None on a GPU, or where the system does not say."""
+    if method.device != "cpu":
+        return None
+    with suppress(UserError):
+        return process_peak(n_threads=method.n_threads).runtime_bytes
+    return None
+
+
+def _allocator(device: str) -> AllocatorName | None:
+    if device == "cuda":
+        return "pytorch_cuda"
+    return "glibc" if platform.libc_ver()[0] == "glibc" else None
 
 
 def _idle(sensor: PowerSensor | None) -> DrawnPower:

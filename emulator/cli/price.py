@@ -258,6 +258,10 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
             "optimizer": memory.optimizer_bytes,
             "workspace": memory.workspace_bytes,
         },
+        "runtime_memory_bytes": price.profile.runtime_memory_bytes,
+        "allocator": price.profile.allocator,
+        "held_memory_bytes": price.held_bytes,
+        "process_memory_bytes": price.process_bytes,
         "usable_memory_bytes": round(price.usable_memory_bytes.value),
         "usable_memory_bytes_band": [
             round(price.usable_memory_bytes.low),
@@ -356,6 +360,11 @@ def _show_memory(console: Console, price: StepPrice) -> None:
     verdict = "fits" if price.fits else "DOES NOT FIT"
     around = f" ({size(usable.low)} to {size(usable.high)})" if usable.low < usable.high else ""
     table.add_row("together", size(memory.total_bytes), f"{verdict} into {size(usable.value)} usable{around}")
+    if price.held_bytes is not None:
+        table.add_row("held", size(price.held_bytes), f"by the allocator ({price.profile.allocator}), replayed")
+    if price.process_bytes is not None:
+        runtime = size(price.profile.runtime_memory_bytes or 0)
+        table.add_row("process", size(price.process_bytes), f"with {runtime} of the runtime")
     console.print(table)
 
 

@@ -108,6 +108,11 @@ def _show(console: Console, what: str, agreements: tuple[Agreement, ...]) -> Non
         f"{errors.n_settings} settings that are in no grid: error {errors.mean_error_fraction:.1%} in the mean, "
         f"{errors.worst_error_fraction:.1%} at worst",
     )
+    if errors.mean_memory_error_fraction is not None:
+        console.print(
+            f"memory beyond the runtime's: error {errors.mean_memory_error_fraction:.1%} in the mean, "
+            f"{errors.worst_memory_error_fraction:.1%} at worst",
+        )
 
 
 def _as_plain(profile: DeviceProfile, mode: PowerMode, agreements: tuple[Agreement, ...]) -> dict[str, Any]:

@@ -160,6 +160,30 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch|transformers|peft")
 
 
+def resident_bytes() -> int:
+    """What this process holds at present; what was freed is given back first.
+
+    Raises:
+        OSError: the system does not say.
+    """
+    gc.collect()
+    with _without_os_errors():
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return _told_bytes("VmRSS")
+
+
+def peak_resident_bytes() -> int:
+    """The most that this process held, since its start or since a bench asked anew; errors as above."""
+    return _told_bytes("VmHWM")
+
+
+def _told_bytes(key: str) -> int:
+    n_bytes = _status_bytes(key)
+    if n_bytes is None:
+        raise OSError(f"this system does not say what a process holds: there is no {key} in {_STATUS}")
+    return n_bytes
+
+
 def _is_trained(name: str, work: Work) -> bool:
     """Whether a parameter is trained: of an adapter or the output map; with full fine-tuning, more."""
     if work.kind is WorkKind.INFERENCE:

@@ -7,6 +7,7 @@ from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
+from emulator.world.price.process_memory import held_bytes_of
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import BusyShares, StepTime, pass_time, step_time
@@ -39,8 +40,10 @@ class StepPrice:
     """The price of one local step.
 
     ``download_bytes`` and ``upload_bytes`` are what crosses the network before and after a device's local steps,
-    however many there are. ``compute_w`` is what the board draws in the step. ``outside`` is the first setting outside
-    the range in which the profile is known.
+    however many there are. ``held_bytes`` is what the allocator of the profile holds for the step's tensors, None
+    where it names none or the step cannot be replayed; whether it fits rests on ``memory``, as in a run. ``compute_w``
+    is what the board draws in the step. ``outside`` is the first setting outside the range in which the profile is
+    known.
     """
 
     profile: DeviceProfile
@@ -56,6 +59,7 @@ class StepPrice:
     compute_w: Band
     energy_j: Band
     memory: MemoryUse
+    held_bytes: int | None
     usable_memory_bytes: Band
     download_bytes: int
     upload_bytes: int
@@ -65,6 +69,14 @@ class StepPrice:
     @property
     def fits(self) -> bool:
         return self.memory.total_bytes <= self.profile.usable_memory_bytes
+
+    @property
+    def process_bytes(self) -> int | None:
+        """What the process holds at its peak, with its runtime; None where the profile does not say what that is."""
+        runtime_bytes = self.profile.runtime_memory_bytes
+        if runtime_bytes is None:
+            return None
+        return runtime_bytes + (self.memory.total_bytes if self.held_bytes is None else self.held_bytes)
 
     @property
     def forward_limit(self) -> str:
@@ -122,6 +134,7 @@ def price_step(
         compute_w=watts,
         energy_j=Band(time.step_s * watts.value, fastest_s * watts.low, slowest_s * watts.high),
         memory=step.memory(dropout=dropout),
+        held_bytes=held_bytes_of(profile, model, work, precision, dropout=dropout, optimizer=optimizer, savers=savers),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
         download_bytes=round(_BYTES_PER_PARAMETER * n_received),
         upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
@@ -158,6 +171,7 @@ def _figures(profile: DeviceProfile, mode: PowerMode, precision: str) -> tuple[F
         "dispatch_us": mode.dispatch_s * 1e6,
         **_power_figures(mode, precision),
         "usable_memory_gib": profile.usable_memory_bytes / _MEMORY_UNIT,
+        "runtime_memory_mib": (profile.runtime_memory_bytes or 0) / 2**20,
     }
     return tuple(
         Figure(key=key, value=value, origin=profile.provenance_of(key, mode.name))

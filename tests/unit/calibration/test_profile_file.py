@@ -36,6 +36,8 @@ CALIBRATION = Calibration(
     software="a test",
     link=MeasuredLink(download_bytes_per_s=2e6, upload_bytes_per_s=1e6, latency_s=0.005, seconds=5),
     peer="there:7000",
+    runtime_memory_bytes=400 * 2**20,
+    allocator="glibc",
 )
 
 
@@ -49,8 +51,9 @@ def test_what_is_written_is_a_profile_with_provenance(tmp_path: Path) -> None:
     assert found == pytest.approx(FIGURES, rel=2e-3)
     assert (mode.step_law, mode.n_cpu_threads, mode.compute_w) == ("in_turn", 4, 9.5)
     assert (profile.memory_bytes, profile.usable_memory_bytes) == (8 * GIB, 6 * GIB)
+    assert (profile.runtime_memory_bytes, profile.allocator) == (400 * 2**20, "glibc")
     for key in ("fp32_tflop_per_s", "memory_gb_per_s", "dispatch_us", "step_overhead_ms", "usable_memory_gib",
-                "compute_w", "known_range"):  # fmt: skip
+                "compute_w", "known_range", "runtime_memory_mib"):  # fmt: skip
         assert profile.provenance_of(key, "15W").kind == "measured"
     assert profile.provenance_of("amp_tflop_per_s").kind == "assumed"
     assert profile.known_range is not None

@@ -27,7 +27,8 @@ def test_every_setting_has_a_line_that_fits_a_terminal(capsys: pytest.CaptureFix
     assert lines[0] == "jetson_tx2 [MAXN] against this"
     assert sum(" 50 " in line for line in lines) == 25
     assert not any("…" in line for line in lines)
-    assert lines[-1].startswith("25 settings that are in no grid: error ")
+    assert lines[-2].startswith("25 settings that are in no grid: error ")
+    assert lines[-1].startswith("memory beyond the runtime's: error ")
 
 
 def test_scripts_get_each_setting_and_the_errors_together() -> None:
