@@ -163,6 +163,15 @@ class DeviceHost:
         finally:
             self._layers.around = None
 
+    @contextmanager
+    def row_by_row(self) -> Iterator[None]:
+        """Within the block, layers are given whole rows, so that what is seen of them can be told apart by example."""
+        self._layers.by_rows = True
+        try:
+            yield
+        finally:
+            self._layers.by_rows = False
+
     def prefix(self) -> tuple[int, int]:
         """How many layers below the lowest adapter are not computed again, and the bytes that are kept instead."""
         caches = (self._train_prefix, self._test_prefix)

@@ -26,7 +26,10 @@ from tests.unit.learning.tiny_decoders import write_rows as write_answers
 NOT_OF_PEFT = {
     "fedadapter": "bottleneck adapters behind the feed-forward part",
     "fedpeft": "the same",
-    "fedspine": "a pruned model, of which the adapter is a part",
+    **dict.fromkeys(
+        ("fedspine", "oneshot_pruning", "magnitude_pruning", "uniform_pruning", "taylor_pruning"),
+        "a pruned model, of which the adapter is a part",
+    ),
 }
 """Policies whose adapters PEFT alone does not evaluate as the run did, and what they train."""
 

@@ -82,6 +82,7 @@ class SkippableLayers:
             ``others`` is what the layer is given beside its input.
         checkpointing: whether layers keep their input alone for the backward pass, and are computed again in it. It
             takes the place of ``around``.
+        by_rows: whether somebody looks at what becomes of each row, which must not be joined with others then.
     """
 
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel, decoder: DecoderPass | None = None) -> None:
@@ -93,6 +94,7 @@ class SkippableLayers:
         self._wanted: int | None = None
         self.around: Around | None = None
         self.checkpointing = False
+        self.by_rows = False
         for index, path in enumerate(frozen.layer_paths()):
             layer: Any = model.get_submodule(path)
             layer.forward = self._skippable(index, layer.forward)
@@ -120,7 +122,8 @@ class SkippableLayers:
 
         They do not where dropout is drawn, or where somebody looks at what each row keeps.
         """
-        return self._decoder is not None and self.around is None and not self._model.training
+        is_looked_at = self.around is not None or self.by_rows
+        return self._decoder is not None and not is_looked_at and not self._model.training
 
     def _mask(self, batch: Batch) -> Tensor | None:
         """The mask of an encoder as its layers take it, ``(rows, 1, length, length)``.

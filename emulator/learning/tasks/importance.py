@@ -20,6 +20,7 @@ count. There are three measures:
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -72,7 +73,8 @@ class ScoredTraining(LocalTraining):
         for (layer, kind), reader in readers.items():
             reader.first_order = partial(self._take_first_order, layer, kind)
         try:
-            return super().run()
+            with self.host.row_by_row() if readers else nullcontext():
+                return super().run()
         finally:
             for reader in readers.values():
                 reader.first_order = None
