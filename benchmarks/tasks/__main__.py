@@ -28,7 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     cells = chosen(dict(options.model), dict(options.data), options.only)
     if not cells:
-        parser.error(f"no cell has one of {', '.join(options.only)} in its name; one is {made_up_cells()[0].name!r}")
+        parser.error(f"no cell has one of {', '.join(options.only)} in its name; one is {next(made_up_cells()).name!r}")
     lines = []
     for cell in cells:
         begun_s = time.process_time()
