@@ -260,6 +260,10 @@ def _names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob("*.toml")))
 
 
+def _built_in(names: tuple[str, ...]) -> str:
+    return f"built-in are {', '.join(names)}" if names else "none is built in"
+
+
 def _find(what: str, name_or_path: str | Path, folder: Path, relative_to: Path | None) -> Path:
     """The file of a built-in name, or the path itself, which is told by its ``.toml`` or a separator."""
     text = str(name_or_path)
@@ -270,13 +274,12 @@ def _find(what: str, name_or_path: str | Path, folder: Path, relative_to: Path |
         except (OSError, ValueError):  # too long a name, or one with a null byte
             is_there = False
         if not is_there:
-            raise ProfileError(f"there is no {what} at {str(path)!r}; built-in are {', '.join(_names(folder))}")
+            raise ProfileError(f"there is no {what} at {str(path)!r}; {_built_in(_names(folder))}")
         return path
     names = _names(folder)
     if text not in names:
         raise ProfileError(
-            f"{text!r} is not a {what}{did_you_mean(text, names)}; built-in are {', '.join(names)}; or give the path "
-            "of a TOML file"
+            f"{text!r} is not a {what}{did_you_mean(text, names)}; {_built_in(names)}; or give the path of a TOML file"
         )
     return folder / f"{text}.toml"
 

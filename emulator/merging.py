@@ -4,18 +4,25 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
+from safetensors import SafetensorError, safe_open
 
 from emulator.errors import ConfigError, DataError, UserError
-from emulator.learning.model.loading import reason, silenced_libraries
-from emulator.learning.model.places import locate
-from emulator.learning.model.role import CLASSIFIER, LANGUAGE_MODEL, MULTI_LABEL_CLASSIFIER, REGRESSOR
+from emulator.learning.model.base_weights import in_precision
+from emulator.learning.model.loading import load_model, reason, silenced_libraries
+from emulator.learning.model.places import Place, locate
+from emulator.learning.model.role import CLASSIFIER, LANGUAGE_MODEL, MULTI_LABEL_CLASSIFIER, REGRESSOR, Role
 from emulator.results.info import read_info
+from emulator.shapes.gguf_file import ENDING as GGUF
 
 ADAPTER, ADAPTER_CONFIG, KEPT_UNITS = "adapter", "adapter_config.json", "kept_units.json"
+ADAPTER_WEIGHTS, BASE = "adapter_model.safetensors", "base_model_name_or_path"
 ROLES = {
     "classification": CLASSIFIER,
     "multi_label": MULTI_LABEL_CLASSIFIER,
@@ -23,20 +30,22 @@ ROLES = {
     "causal": LANGUAGE_MODEL,
 }
 """By the setting ``task.kind``."""
+_REMEDY = "copy the run again, whole"
 
 
 def write_merged(run: Path, out: Path, base: str | None = None) -> str:
     """Writes the merged model and its tokenizer into the folder ``out``; returns where the base model was found.
 
-    Its configuration has the names of the labels and the kind of problem. ``base`` is a directory or a hub id. Without
-    it the base model is where it was, or else, as when everything has moved, where the run's configuration says from
-    here, from the run's folder, or from one of those around it.
+    Its configuration has the names of the labels and the kind of problem. Where the run stored its frozen weights in
+    fewer bits, the merged model has them as they were computed with. ``base`` is a directory, a GGUF file or a hub id.
+    Without it the base model is where it was, or else, as when everything has moved, where the run's configuration says
+    from here, from the run's folder, or from one of those around it.
 
     Raises:
         UserError: there is no run, adapter or base model, or the adapter cannot be merged.
     """
     info = read_info(run)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out must be a new or empty folder, got {str(out)!r}")
     stated = _adapter_config(run)
     found = _base(run, info, stated, base)
@@ -46,8 +55,8 @@ def write_merged(run: Path, out: Path, base: str | None = None) -> str:
         folder = Path(scratch) / "merged"
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        os.replace(folder, out)
-    return found
+        os.replace(folder, out.resolve())  # a link to an empty folder stays one
+    return str(found.folder / (found.gguf or ""))
 
 
 def _adapter_config(run: Path) -> dict[str, Any]:
@@ -57,8 +66,11 @@ def _adapter_config(run: Path) -> dict[str, Any]:
             f"there is no adapter in {str(run)!r}; a run leaves one when it has finished and something was trained"
         )
     file = folder / ADAPTER_CONFIG
-    stated: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if "peft_type" not in stated:
+    try:
+        stated: Any = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{file}: is not valid JSON: {error}; {_REMEDY}") from None
+    if not isinstance(stated, dict) or "peft_type" not in stated:
         raise UserError(
             f"the adapter in {str(folder)!r} is of a form that PEFT does not know, so that it cannot be merged; use it "
             "as docs/model-and-data.md says"
@@ -68,40 +80,48 @@ def _adapter_config(run: Path) -> dict[str, Any]:
             f"the adapter in {str(folder)!r} belongs to a pruned model, whose layers differ in size, which "
             "transformers cannot save; emulator.learning.model.compact.load_pruned makes it"
         )
+    if not isinstance(stated.get(BASE), str):
+        raise UserError(f"{file}: {BASE} must be a text, got {stated.get(BASE)!r}; {_REMEDY}")
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder / ADAPTER_WEIGHTS}: cannot be read: {reason(error)}; {_REMEDY}") from None
     return stated
 
 
-def _base(run: Path, info: dict[str, Any], stated: dict[str, Any], given: str | None) -> str:
+def _base(run: Path, info: dict[str, Any], stated: dict[str, Any], given: str | None) -> Place:
     """The base model: what is ``given``, or the first that there is of where it may be."""
     if given is not None:
         try:
-            return str(locate(given).folder)
+            return locate(given)
         except DataError as error:
             raise ConfigError(f"--base: {str(error).removeprefix('model.train: ')}") from None
     for name in _where_it_may_be(run, info, stated):
         try:
-            return str(locate(name).folder)
+            return locate(name)
         except DataError:
             continue
     raise UserError(
-        f"the base model of {str(run)!r} is not where it was, {stated['base_model_name_or_path']!r}; say with --base "
-        "where it is now"
+        f"the base model of {str(run)!r} is not where it was, {stated[BASE]!r}; say with --base where it is now"
     )
 
 
 def _where_it_may_be(run: Path, info: dict[str, Any], stated: dict[str, Any]) -> Iterator[str]:
     trained = str(((info.get("config") or {}).get("model") or {}).get("train") or info.get("trained_model"))
-    if Path(stated["base_model_name_or_path"]).is_absolute() and Path(stated["base_model_name_or_path"]).is_dir():
-        yield stated["base_model_name_or_path"]
+    # A folder may hold several GGUF files, or one beside the model that it was made of.
+    file = Path(trained).name if trained.endswith(GGUF) else ""
+    if Path(stated[BASE]).is_absolute() and Path(stated[BASE]).is_dir():
+        yield str(Path(stated[BASE]) / file)
     if trained.startswith("builtin:"):
         yield trained
     elif not Path(trained).is_absolute():
         yield from (str(folder / trained) for folder in (Path.cwd(), run.absolute(), *run.absolute().parents))
-    if not Path(stated["base_model_name_or_path"]).is_absolute():
-        yield stated["base_model_name_or_path"]
+    if not Path(stated[BASE]).is_absolute():
+        yield stated[BASE]
 
 
-def _merged(adapter: Path, base: str, info: dict[str, Any]) -> tuple[Any, Any]:
+def _merged(adapter: Path, base: Place, info: dict[str, Any]) -> tuple[Any, Any]:
     """The merged model, and its tokenizer."""
     from peft import PeftModel  # slow to import
 
@@ -113,19 +133,35 @@ def _merged(adapter: Path, base: str, info: dict[str, Any]) -> tuple[Any, Any]:
     if names:
         settings |= {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     auto: Any = getattr(transformers, role.auto_class)
+    folder, source = str(base.folder), base.source
+    # Of a GGUF file transformers draws a progress bar that no setting turns off.
+    bar = redirect_stderr(StringIO()) if base.gguf else nullcontext()
     try:
-        with silenced_libraries():
+        with silenced_libraries(), bar:
             model = auto.from_pretrained(
-                base, trust_remote_code=False, use_safetensors=True, dtype="float32", **settings
+                folder, trust_remote_code=False, use_safetensors=True, dtype="float32", **source, **settings
             )
+            _restore(model, base, role, info)
             merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-            tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **source)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"the adapter in {str(adapter)!r} does not fit the base model {base!r}: {reason(error)}; say with --base "
-            "which one it was trained on"
+            f"the adapter in {str(adapter)!r} does not fit the base model {base.base!r}: {reason(error)}; say with "
+            "--base which one it was trained on"
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     merged.config.pad_token_id = tokenizer.pad_token_id  # by which decoders find the last token of a text
     return merged, tokenizer
+
+
+def _restore(model: Any, base: Place, role: Role, info: dict[str, Any]) -> None:
+    """Gives the model the frozen weights that the run computed with, which it may have stored in fewer bits."""
+    if base.gguf:
+        # Its weights are numbers of four bytes by now, yet transformers would refuse to save it.
+        model.hf_quantizer = None
+        del model.config.quantization_config
+    precision = ((info.get("config") or {}).get("model") or {}).get("base_precision", "float32")
+    if precision != "float32":
+        frozen = in_precision(load_model(base, model.config.num_labels, seed=0, role=role), precision)
+        model.load_state_dict({name: torch.tensor(each) for name, each in frozen.arrays.items()}, strict=False)

@@ -278,8 +278,8 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/merging",
         "a run's adapter merged into its base model",
-        _names("errors learning/model results"),
-        ("peft", "transformers"),
+        _names("errors learning/model results shapes/gguf_file"),
+        ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
         "emulator/importing",

@@ -24,17 +24,20 @@ def main() -> None:
     parser.add_argument("--data", type=named, action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--only", nargs="+", default=[], help="the cells whose name contains one of these")
     parser.add_argument("--out", type=Path, default=Path("runs/tasks"), help="the folder of all runs")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--page", type=Path, help="the page to write; with --only, one in --out without it")
     options = parser.parse_args()
     cells = chosen(dict(options.model), dict(options.data), options.only)
+    if not cells:
+        parser.error(f"no cell has one of {', '.join(options.only)} in its name; one is {next(made_up_cells()).name!r}")
     lines = []
     for cell in cells:
         begun_s = time.process_time()
         lines.append(line_of(carry_out(cell, options.out)))
         apart, scores = lines[-1].apart, " -> ".join(f"{score:.3f}" for score in lines[-1].scores)
         print(f"{cell.name}: {apart:.1e} apart, {scores} ({time.process_time() - begun_s:.1f} s)", flush=True)
-    options.page.write_text(page(lines), encoding="utf-8")
-    print(f"wrote {options.page}")
+    written = options.page or (options.out / PAGE.name if options.only else PAGE)
+    written.write_text(page(lines), encoding="utf-8")
+    print(f"wrote {written}")
     sys.exit(not all(line.is_equal and line.learns for line in lines))
 
 

@@ -5,7 +5,6 @@ import json
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -28,6 +27,7 @@ from device_profiles.link_kinds.base import LinkSpec
 from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec, DeviceProfile
 from device_profiles.system_file import SystemSpec
+from device_profiles.text_files import user_path
 from emulator.errors import ConfigError, did_you_mean
 from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
 from emulator.report.terminal.console import FittedTable, terminal
@@ -109,13 +109,16 @@ def _find(name: str) -> DeviceProfile | ClusterSpec | LinkSpec | SystemSpec:
     except ProfileError as error:
         raise ConfigError(str(error)) from None
     hint = did_you_mean(name, loaders) or ";"
-    raise ConfigError(f"there is no device, cluster, link or system {name!r}{hint} there are: {', '.join(loaders)}")
+    raise ConfigError(
+        f"there is no device, cluster, link or system {name!r}{hint} there are: {', '.join(loaders)}; "
+        "or give the path of a TOML file"
+    )
 
 
 def _loader_of(path: str) -> Callable[[str], DeviceProfile | ClusterSpec | LinkSpec | SystemSpec]:
     """What a file of the user's describes: links and systems have a kind, a device a table, a cluster neither."""
     try:
-        keys = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        keys = tomllib.loads(user_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return load_profile  # which says what is wrong with the file
     if "kind" in keys:
@@ -162,7 +165,8 @@ def _list_all(as_json: bool) -> None:
         table.add_row(cluster.name, ", ".join(f"{entry.count} {entry.device}" for entry in cluster.entries))
     console.print(table)
     console.print(f"links: {', '.join(link_names())}")
-    console.print(f"systems: {', '.join(system_names())}")
+    if system_names():
+        console.print(f"systems: {', '.join(system_names())}")
     console.print("jetbed devices NAME shows every figure with its unit and where it comes from.")
 
 

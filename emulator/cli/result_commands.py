@@ -49,10 +49,11 @@ def timeline(
 
 
 def merge(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a finished run, on this machine.")],
-    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")],
+    run_dir: Annotated[Path, options.path_argument(help="The folder of a finished run, on this machine.")],
+    out: Annotated[Path, options.path_option(help="The folder to write, new or empty.")],
     base: Annotated[
-        str | None, typer.Option(help="Directory or hub id of the base model, where it is not found by itself.")
+        str | None,
+        typer.Option(help="Directory, GGUF file or hub id of the base model, where it is not found."),
     ] = None,
 ) -> None:
     """Write a run's adapter merged into its base model: a model that needs neither PEFT nor jetbed."""

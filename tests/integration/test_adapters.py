@@ -151,6 +151,23 @@ def test_the_adapter_of_every_kind_of_task_gives_the_runs_own_loss(kind: str, tm
     assert evaluated(role.from_pretrained(merged), content)[0] == pytest.approx(loss, abs=1e-5)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("kind", ["multi_label", "causal"])
+def test_a_merged_model_has_the_frozen_weights_that_the_run_computed_with(kind: str, tmp_path: Path) -> None:
+    given = task_settings(kind, tmp_path) | {"model.base_precision": "nf4"}
+    run = emulator.emulate(given, tmp_path / "run")
+    content, _ = load_content(load_config(None, list(given.items())), 2)
+    assert isinstance(content, HostContent)
+    auto, settings = AUTO[kind]
+    on_float32 = auto.from_pretrained(tmp_path / "run" / "adapter", dtype=torch.float32, **settings)
+    loss = run.rounds["loss"].iloc[-1]
+    assert evaluated(on_float32, content)[0] != pytest.approx(loss, abs=1e-4)
+    answer = in_process("merge", str(tmp_path / "run"), "--out", str(tmp_path / "merged"))
+    assert answer.returncode == 0, answer.stderr
+    role = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModelForSequenceClassification
+    merged = role.from_pretrained(tmp_path / "merged")  # type: ignore[attr-defined]
+    assert evaluated(merged, content)[0] == pytest.approx(loss, abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and a run on it, whose configuration has a relative path, after both have moved."""
@@ -215,3 +232,39 @@ def test_what_cannot_be_merged_is_said_in_one_sentence(moved: Path, tmp_path: Pa
     assert "there is no adapter" in said(run)
     assert "not the folder of a run" in said(tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("adapter_config.json", b"{", "adapter_config.json: is not valid JSON"),
+        ("adapter_config.json", b"\xff", "adapter_config.json: is not valid JSON"),
+        ("adapter_config.json", b'{"peft_type": "LORA"}', "base_model_name_or_path must be a text, got None"),
+        ("adapter_model.safetensors", b"cut", "adapter_model.safetensors: cannot be read"),
+        ("adapter_model.safetensors", None, "adapter_model.safetensors: cannot be read"),
+    ],
+)
+def test_a_damaged_adapter_is_told_by_its_file(
+    moved: Path, tmp_path: Path, file: str, content: bytes | None, message: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(moved / "runs" / "one", run)
+    damaged = run / "adapter" / file
+    if content is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(content)
+    answer = in_process("merge", str(run), "--out", str(tmp_path / "out"))
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_merged_model_goes_to_a_folder_of_this_machine_alone(moved: Path, tmp_path: Path) -> None:
+    run = str(moved / "runs" / "one")
+    url = in_process("merge", run, "--out", "s3://bucket/merged", cwd=tmp_path)
+    assert (url.returncode, "not a URL" in url.stderr) == (2, True)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    dangling = in_process("merge", run, "--out", str(tmp_path / "dangling"))
+    assert (dangling.returncode, "must be a new or empty folder" in dangling.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["dangling"]

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from benchmarks.tasks import __main__ as command
 from benchmarks.tasks import rows
 from benchmarks.tasks.cells import TASKS, Cell, made_up_cells
 from benchmarks.tasks.families import DECODERS, ENCODERS
@@ -65,3 +66,14 @@ def test_rows_that_are_made_up_follow_from_the_seed() -> None:
     made = rows.pair(np.random.default_rng(0))
     degrees = [rows.DEGREES.index(made[text].split()[-1]) for text in ("text", "other")]
     assert made["label"] == ("first" if degrees[0] > degrees[1] else "second")
+
+
+def test_cells_that_are_not_there_are_refused_before_a_page_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tasks", "--only", "nowhere", "--page", str(tmp_path / "page.md")])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert "no cell has one of nowhere in its name" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,8 @@
 """What a board draws by how busy it is stands beside its other figures, where its profile says so."""
 
+from pathlib import Path
+
+import device_profiles
 from tests.command_line import in_process
 
 
@@ -12,3 +15,19 @@ def test_the_parts_of_a_power_law_are_shown_by_mode() -> None:
 
 def test_a_board_of_one_constant_has_no_such_table() -> None:
     assert "power law" not in in_process("devices", "jetson_tx2").stdout
+
+
+def test_a_file_is_shown_for_what_it_is_however_it_is_named(tmp_path: Path) -> None:
+    link = tmp_path / "mine.toml"
+    link.write_bytes((Path(device_profiles.__file__).parent / "links" / "constant-8mbit.toml").read_bytes())
+    shown = [in_process("devices", each) for each in (str(link), f"file://{link}")]
+    assert [(each.returncode, each.stderr) for each in shown] == [(0, "")] * 2
+    assert "download_mbit_per_s" in shown[0].stdout
+    assert shown[0].stdout == shown[1].stdout
+
+
+def test_what_there_is_not_is_answered_with_what_can_be_given() -> None:
+    answer = in_process("devices", "mine.txt")
+    assert answer.returncode == 2
+    assert "'mine.txt'; there are: jetson_agx_orin_32gb" in answer.stderr
+    assert "or give the path of a TOML file" in answer.stderr

@@ -51,6 +51,11 @@ def test_a_run_can_be_told_from_one_with_another_system(path: Path) -> None:
     assert "system_sha256" not in input_digests(Config(), cluster_of(Config()))
 
 
+def test_a_name_that_is_no_system_is_answered_with_what_can_be_given() -> None:
+    with pytest.raises(ConfigError, match=r"^testbed.system: 'mine' is not a system; .*give the path of a TOML file$"):
+        system_of(config(Path("mine")))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

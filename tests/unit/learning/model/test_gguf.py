@@ -67,6 +67,17 @@ def test_a_run_trains_on_it(folder: Path, tmp_path: Path) -> None:
     adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "run" / "adapter", gguf_file="tiny.gguf")
     assert any(parameter.abs().max() > 0 for name, parameter in adapted.named_parameters() if "lora_B" in name)
 
+    # The folder may hold a second file by now.
+    (folder / "gguf" / "other.gguf").write_bytes(b"GGUF")
+    try:
+        merged = in_process("merge", str(tmp_path / "run"), "--out", str(tmp_path / "merged"))
+    finally:
+        (folder / "gguf" / "other.gguf").unlink()
+    assert merged.returncode == 0, merged.stderr
+    found = load_model(str(tmp_path / "merged"), 0, seed=1, role=LANGUAGE_MODEL)
+    expected = adapted.merge_and_unload().state_dict()
+    assert all(np.allclose(found.arrays[name], expected[name], atol=1e-6) for name in found.arrays)
+
 
 def test_several_files_in_a_directory_are_told_apart_by_name(folder: Path, tmp_path: Path) -> None:
     for name in ("a.gguf", "b.gguf"):
