@@ -15,7 +15,8 @@ FIGURES = (
     "server_poll_s",
     "launch_s",
     "reply_s",
-    "message_bytes",
+    "download_message_bytes",
+    "upload_message_bytes",
     "bytes_per_payload_byte",
 )
 
@@ -30,7 +31,8 @@ class SystemSpec:
         server_poll_s: a server that waits looks for answers every so many seconds; 0 where it is told.
         launch_s: from when a device has all of a message until it begins to train: a process to start, what to import.
         reply_s: from when it has trained until its answer begins to travel.
-        message_bytes: what travels in each direction beside the payload.
+        download_message_bytes: what travels to a device beside the payload.
+        upload_message_bytes: what travels from it beside its payload, its asking for news included.
         bytes_per_payload_byte: what a byte of the payload becomes on its way.
         provenance: by the file's key.
         sha256: the digest of the file.
@@ -41,14 +43,19 @@ class SystemSpec:
     server_poll_s: float
     launch_s: float
     reply_s: float
-    message_bytes: int
+    download_message_bytes: int
+    upload_message_bytes: int
     bytes_per_payload_byte: float
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False, default_factory=dict)
     sha256: str = field(repr=False, default="")
 
-    def wire_bytes(self, n_bytes: int) -> int:
-        """What travels for a payload of ``n_bytes``."""
-        return round(n_bytes * self.bytes_per_payload_byte) + self.message_bytes
+    def download_bytes(self, n_bytes: int) -> int:
+        """What travels to a device for a payload of ``n_bytes``."""
+        return round(n_bytes * self.bytes_per_payload_byte) + self.download_message_bytes
+
+    def upload_bytes(self, n_bytes: int) -> int:
+        """What travels from a device for a payload of ``n_bytes``."""
+        return round(n_bytes * self.bytes_per_payload_byte) + self.upload_message_bytes
 
 
 def read_system(root: Table, path: Path, sha256: str) -> SystemSpec:
@@ -69,7 +76,8 @@ def read_system(root: Table, path: Path, sha256: str) -> SystemSpec:
         server_poll_s=figures["server_poll_s"],
         launch_s=figures["launch_s"],
         reply_s=figures["reply_s"],
-        message_bytes=round(figures["message_bytes"]),
+        download_message_bytes=round(figures["download_message_bytes"]),
+        upload_message_bytes=round(figures["upload_message_bytes"]),
         bytes_per_payload_byte=figures["bytes_per_payload_byte"],
         provenance=provenance,
         sha256=sha256,

@@ -95,8 +95,8 @@ class TestbedConfig(Section):
     link: NameOrPath | None = None
     """A built-in link (see jetbed devices) or a TOML file for all devices; without it, each has that of its cluster."""
     system: NameOrPath | None = None
-    """The software of the federation, whose polling, launching and packing take time and bytes: a TOML file. Without
-    it, messages are known at once and cost their payload."""
+    """The software of the federation, whose polling, launching and packing take time and bytes: a built-in system (see
+    jetbed devices) or a TOML file. Without it, messages are known at once and cost their payload."""
     n_devices: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
     """How many devices, in the cluster's proportions; without it, the cluster as it is."""
     compute_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0

@@ -48,7 +48,7 @@ class SystemTestbed(Testbed):
         yield from self._wait_until(device_id, _next_poll_s(polls_from_s, self._system.device_poll_s, self.clock.now_s))
         if self._asked.get(device_id) is not asked:
             raise DeviceLost(device_id)
-        wire_bytes = self._system.wire_bytes(n_bytes)
+        wire_bytes = self._system.download_bytes(n_bytes)
         yield super().download(device_id, wire_bytes, begins_inner_round=begins_inner_round)
 
     def _compute(self, device_id: int, work: Work, forward_fraction: float, backward_fraction: float) -> Process[None]:
@@ -57,7 +57,7 @@ class SystemTestbed(Testbed):
 
     def _upload(self, device_id: int, n_bytes: int) -> Process[None]:
         yield from self._wait_until(device_id, self.clock.now_s + self._system.reply_s)
-        yield super().upload(device_id, self._system.wire_bytes(n_bytes))
+        yield super().upload(device_id, self._system.upload_bytes(n_bytes))
         self._polls_from_s[device_id] = self.clock.now_s
         yield self.clock.at(_next_poll_s(self.round.start_s, self._system.server_poll_s, self.clock.now_s))
 

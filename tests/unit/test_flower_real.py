@@ -41,6 +41,7 @@ def test_a_turn_is_read_from_what_its_own_device_said_around_its_training() -> N
 def test_what_the_system_adds_is_a_mean_over_all_rounds_but_the_first() -> None:
     assert federation().launch_s() == pytest.approx(6.0)
     assert federation().reply_s() == pytest.approx(0.5)
+    assert federation().server_poll_s() == pytest.approx(3.0)
 
 
 def test_errors_are_those_of_the_emulation() -> None:

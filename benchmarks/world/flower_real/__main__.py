@@ -5,8 +5,8 @@
 Flower's SuperLink, and a SuperNode for each device in a network namespace of its own, train LoRA on the rows of a small
 model. Their emulation knows three things, none of which comes from the run that it is compared with: the profile of
 this machine (``jetbed calibrate``, or ``--profile``), the rates of the links, and what Flower adds to a round, measured
-in another federation, without steps and with links that nothing holds back (or ``--system``). A device of slowness k
-computes for a share 1/k of the time and rests else, so that more devices than cores can be had.
+in another federation, of one step a round and with links that nothing holds back (or ``--system``). A device of
+slowness k computes for a share 1/k of the time and rests else, so that more devices than cores can be had.
 
 Needs root, namespaces and ``tc`` (iproute2), and a machine that does nothing else. ``--flower-python`` is the python of
 an environment with ``flwr``, torch, transformers and peft, beside which Flower's programs lie. The first round is left
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -83,19 +84,22 @@ def calibrated(path: Path) -> Path:
 
 
 def measured_system(python: Path, workload: Workload, slowness: Sequence[float], folder: Path) -> Path:
-    """What Flower adds, as a file, from rounds in which nothing is computed and no link is held back."""
-    empty = carry_out(python, workload, slowness, None, 4, 0)
-    n_messages = len(slowness) * len(empty.rounds)
-    beside = [sum(empty.down_bytes) / n_messages, sum(empty.up_bytes) / n_messages]
+    """What Flower adds, as a file, from rounds in which hardly anything is computed and no link is held back."""
+    # One step, since arrays that have not changed are not sent back.
+    quiet = carry_out(python, workload, slowness, None, 4, 1)
+    n_messages = len(slowness) * len(quiet.rounds)
+    payload = payload_bytes(workload)
     figures = {
         "device_poll_s": POLL_S,
-        "server_poll_s": POLL_S,
-        "launch_s": round(empty.launch_s(), 3),
-        "reply_s": round(empty.reply_s(), 3),
-        "message_bytes": max(0, round(mean(beside) - payload_bytes(workload))),
+        "server_poll_s": round(quiet.server_poll_s(), 3),
+        "launch_s": round(quiet.launch_s(), 3),
+        "reply_s": round(quiet.reply_s(), 3),
+        "download_message_bytes": max(0, round(sum(quiet.down_bytes) / n_messages - payload)),
+        "upload_message_bytes": max(0, round(sum(quiet.up_bytes) / n_messages - payload)),
         "bytes_per_payload_byte": 1.0,
     }
-    origin = {"kind": "measured", "source": "a federation without steps on this machine", "date": "", "covers": []}
+    source = "a federation of one step a round on this machine, whose links nothing held back"
+    origin = {"kind": "measured", "source": source, "date": date.today().isoformat(), "covers": []}
     path = folder / "flower.toml"
     provenance = {"all": {**origin, "covers": list(figures)}}
     path.write_text(tomli_w.dumps({"kind": "system", **figures, "provenance": provenance}))

@@ -62,6 +62,10 @@ class Federation:
     down_bytes: tuple[int, ...]
     up_bytes: tuple[int, ...]
 
+    def server_poll_s(self) -> float:
+        """How often the server looks for answers: a sleep of :data:`POLL_S`, and what asking takes."""
+        return mean(each.length_s / round(each.length_s / POLL_S) for each in self.rounds[1:])
+
     def launch_s(self) -> float:
         """From when a device has its message until it trains: mean over devices and rounds after the first."""
         return mean(turn.start_s - turn.received_s for each in self.rounds[1:] for turn in each.turns)

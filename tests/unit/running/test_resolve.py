@@ -15,11 +15,15 @@ device_poll_s = 3
 server_poll_s = 3
 launch_s = 4.5
 reply_s = 0.5
-message_bytes = 1000
+download_message_bytes = 1000
+upload_message_bytes = 300
 bytes_per_payload_byte = 1.25
 
 [provenance.all]
-covers = ["device_poll_s", "server_poll_s", "launch_s", "reply_s", "message_bytes", "bytes_per_payload_byte"]
+covers = [
+    "device_poll_s", "server_poll_s", "launch_s", "reply_s",
+    "download_message_bytes", "upload_message_bytes", "bytes_per_payload_byte",
+]
 kind = "assumed"
 source = "none"
 date = "2026-11-28"
@@ -40,7 +44,8 @@ def _path(tmp_path: Path) -> Path:
 def test_a_file_says_what_a_system_adds(path: Path) -> None:
     system = system_of(config(path))
     assert system is not None
-    assert (system.name, system.launch_s, system.wire_bytes(4000)) == ("slow", 4.5, 6000)
+    assert (system.name, system.launch_s) == ("slow", 4.5)
+    assert (system.download_bytes(4000), system.upload_bytes(4000)) == (6000, 5300)
     assert system_of(Config()) is None
 
 

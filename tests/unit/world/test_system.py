@@ -24,7 +24,8 @@ SYSTEM = SystemSpec(
     server_poll_s=3.0,
     launch_s=4.0,
     reply_s=0.5,
-    message_bytes=1000,
+    download_message_bytes=1000,
+    upload_message_bytes=500,
     bytes_per_payload_byte=1.5,
 )
 AT_ONCE = SystemSpec(
@@ -33,24 +34,25 @@ AT_ONCE = SystemSpec(
     server_poll_s=0.0,
     launch_s=0.0,
     reply_s=0.0,
-    message_bytes=0,
+    download_message_bytes=0,
+    upload_message_bytes=0,
     bytes_per_payload_byte=1.0,
 )
 MODEL = tiny_model()
 FORM = LoraForm(ranks=(2,) * MODEL.n_layers)
 POLICY = FedLora(rank=2)
 PAYLOAD_BYTES = 4 * sum(array.size for array in FORM.initial(MODEL, Seeds(0)).values()) + 4 * MODEL.n_head_parameters
-WIRE_BYTES = round(1.5 * PAYLOAD_BYTES) + 1000
+DOWN_BYTES, UP_BYTES = (round(1.5 * PAYLOAD_BYTES) + beside for beside in (1000, 500))
 
 
 def rounds(system: SystemSpec | None, n_rounds: int, *, fails: bool = False) -> list[RoundReport]:
-    """Rounds of one device whose step takes 2 s, and each of whose transfers takes 2 s for ``WIRE_BYTES``."""
+    """Rounds of one device whose step takes 2 s, and each of whose transfers takes 2 s."""
     testbed = exact_testbed(
         FORM,
         MODEL,
         step_s=[2.0],
-        download_bytes_per_s=[WIRE_BYTES / 2],
-        upload_bytes_per_s=[WIRE_BYTES / 2],
+        download_bytes_per_s=[DOWN_BYTES / 2],
+        upload_bytes_per_s=[UP_BYTES / 2],
         drop_outs=DropOuts(1, float(fails), Seeds(0)),
         **({"make": partial(SystemTestbed, system=system)} if system else {}),
     )
@@ -71,7 +73,7 @@ def test_a_round_lasts_until_the_server_looks_for_answers_again() -> None:
 
 def test_what_travels_is_more_than_the_payload() -> None:
     device = rounds(SYSTEM, 1)[0].devices[0]
-    assert (device.download_bytes, device.upload_bytes) == (WIRE_BYTES, WIRE_BYTES)
+    assert (device.download_bytes, device.upload_bytes) == (DOWN_BYTES, UP_BYTES)
     assert (device.download_s, device.compute_s, device.upload_s) == (2.0, 2.0, 2.0)
 
 
@@ -97,8 +99,8 @@ def test_a_device_that_is_lost_while_it_waits_does_not_go_on() -> None:
         FORM,
         MODEL,
         step_s=[2.0],
-        download_bytes_per_s=[WIRE_BYTES / 2],
-        upload_bytes_per_s=[WIRE_BYTES / 2],
+        download_bytes_per_s=[DOWN_BYTES / 2],
+        upload_bytes_per_s=[UP_BYTES / 2],
         make=partial(SystemTestbed, system=replace(SYSTEM, launch_s=100.0)),
     )
     testbed.open_round(0)
