@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 FUSED: Mapping[str, tuple[str, ...]] = {
@@ -64,5 +65,11 @@ DECODER = LayerDesign(activation="silu", has_biases=False, norm="rms", n_norm_ar
 
 def as_stored(targets: Sequence[str], stored: Collection[str]) -> tuple[str, ...]:
     """``targets``, with the fused matrix in the place of its parts where that is what is ``stored``; each once."""
+    return _as_stored(tuple(targets), tuple(stored))
+
+
+@cache
+def _as_stored(targets: tuple[str, ...], stored: tuple[str, ...]) -> tuple[str, ...]:
+    """Asked for each device and round."""
     whole = {part: fused for fused, parts in FUSED.items() if fused in stored for part in parts}
     return tuple(dict.fromkeys(whole.get(target, target) for target in targets))
