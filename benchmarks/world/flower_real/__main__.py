@@ -19,6 +19,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import mean
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a new folder for the profile, the system and the emulated run")
     options = parser.parse_args()
     link = Link(down_mbit_per_s=options.down_mbit, up_mbit_per_s=options.up_mbit)
-    workload = Workload(**{**_fields(WORKLOAD), "n_devices": len(options.slowness)})
+    workload = replace(WORKLOAD, n_devices=len(options.slowness))
     with tempfile.TemporaryDirectory() as name:
         folder = options.keep or Path(name)
         folder.mkdir(exist_ok=True)
@@ -173,10 +174,6 @@ def compared(real: Federation, emulated: pd.DataFrame) -> Iterator[str]:
 
 def _error(emulated: float, real: float) -> str:
     return f"{emulated / real - 1:+.1%}"
-
-
-def _fields(workload: Workload) -> dict[str, Any]:
-    return {name: getattr(workload, name) for name in workload.__dataclass_fields__}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from emulator.world.availability import DropOuts
 from emulator.world.clock import Process
 from emulator.world.devices import DeviceLost
 from emulator.world.system import SystemTestbed
+from emulator.world.testbed import Testbed
 from policies.fedlora import FedLora
 
 SYSTEM = SystemSpec(
@@ -45,9 +46,9 @@ PAYLOAD_BYTES = 4 * sum(array.size for array in FORM.initial(MODEL, Seeds(0)).va
 DOWN_BYTES, UP_BYTES = (round(1.5 * PAYLOAD_BYTES) + beside for beside in (1000, 500))
 
 
-def rounds(system: SystemSpec | None, n_rounds: int, *, fails: bool = False) -> list[RoundReport]:
-    """Rounds of one device whose step takes 2 s, and each of whose transfers takes 2 s."""
-    testbed = exact_testbed(
+def one_device(system: SystemSpec | None, *, fails: bool = False) -> Testbed:
+    """A device whose step takes 2 s, and each of whose transfers takes 2 s with :data:`SYSTEM`."""
+    return exact_testbed(
         FORM,
         MODEL,
         step_s=[2.0],
@@ -56,6 +57,10 @@ def rounds(system: SystemSpec | None, n_rounds: int, *, fails: bool = False) -> 
         drop_outs=DropOuts(1, float(fails), Seeds(0)),
         **({"make": partial(SystemTestbed, system=system)} if system else {}),
     )
+
+
+def rounds(system: SystemSpec | None, n_rounds: int, *, fails: bool = False) -> list[RoundReport]:
+    testbed = one_device(system, fails=fails)
     state, reports = FORM.initial(MODEL, Seeds(0)), []
     for round_index in range(n_rounds):
         play_round(testbed, CheckedPolicy(POLICY, FORM), round_index, state, None)
@@ -95,14 +100,7 @@ def test_a_device_that_fails_while_it_computes_is_lost_and_comes_back() -> None:
 
 
 def test_a_device_that_is_lost_while_it_waits_does_not_go_on() -> None:
-    testbed = exact_testbed(
-        FORM,
-        MODEL,
-        step_s=[2.0],
-        download_bytes_per_s=[DOWN_BYTES / 2],
-        upload_bytes_per_s=[UP_BYTES / 2],
-        make=partial(SystemTestbed, system=replace(SYSTEM, launch_s=100.0)),
-    )
+    testbed = one_device(replace(SYSTEM, launch_s=100.0))
     testbed.open_round(0)
     event = testbed.download(0, PAYLOAD_BYTES)
     testbed.lose(0, Status.LATE)
