@@ -28,6 +28,8 @@ RENEW_S = 5.0
 """How often an owner's file is written anew."""
 DEAD_AFTER_S = 30.0
 """An owner that has not done so for this long is dead."""
+_OWNS = b"owner"
+"""What an owner's file holds; the file of one that only asks whether there is an owner is empty."""
 
 
 @contextmanager
@@ -111,7 +113,8 @@ class _Owner:
         while others := self._others():
             # Not there while it waits, so that two who wait do not wait for each other.
             self._file.unlink(missing_ok=True)
-            if any(modified_s > seen.get(name, modified_s) for name, modified_s in others.items()):
+            renewed = (name for name, modified_s in others.items() if modified_s > seen.get(name, modified_s))
+            if any(self._is_owner(name) for name in renewed):
                 raise UserError(
                     "another process is writing into this folder; wait for its end, or choose another: "
                     f"{str(self._folder)!r}"
@@ -120,10 +123,18 @@ class _Owner:
                 tell(f"another process has been writing here; it is given {DEAD_AFTER_S:.0f} s to show that it lives")
             seen = others | seen
             time.sleep(RENEW_S / 4 * (1 + random.random()))
+        self._write(_OWNS)
+
+    def _is_owner(self, name: str) -> bool:
+        """Whether that file is of one that has the folder: two that ask do not refuse each other."""
+        try:
+            return (self._folder / name).read_bytes() == _OWNS
+        except FileNotFoundError:
+            return False
 
     def _others(self) -> dict[str, float]:
         """Who else is alive, and when it said so, by the clock of the storage; the files of the dead are removed."""
-        self._write()
+        self._write(b"")
         now_s = self._file.modified_s()
         alive: dict[str, float] = {}
         for other in self._folder.glob(f"{OWNER_PREFIX}*"):
@@ -144,15 +155,15 @@ class _Owner:
                 if not self._file.exists():
                     self.is_lost = True
                     return
-                self._write()
+                self._write(_OWNS)
 
     def release(self) -> None:
         self._is_over.set()
         with suppress(OSError):
             self._file.unlink(missing_ok=True)
 
-    def _write(self) -> None:
+    def _write(self, content: bytes) -> None:
         try:
-            self._file.write_bytes(b"")
+            self._file.write_bytes(content)
         except OSError as error:
             raise unwritable(self._folder, "results", error) from error

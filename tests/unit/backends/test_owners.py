@@ -48,6 +48,25 @@ def test_the_folder_of_one_that_has_died_is_taken_after_a_while_and_cleaned(fold
     assert len(said) == 1
 
 
+def test_one_that_only_asks_refuses_nobody(folder: RemotePath) -> None:
+    other, asks = folder / f"{OWNER_PREFIX}other", threading.Event()
+
+    def ask() -> None:
+        while not asks.wait(0.01):
+            other.write_bytes(b"")
+        other.unlink()
+
+    def go(text: str) -> None:
+        threading.Timer(1.0, asks.set).start()
+
+    other.write_bytes(b"")
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with owned(folder, go):
+        assert asks.is_set()
+    asking.join()
+
+
 def test_who_lost_the_folder_is_told(folder: RemotePath) -> None:
     def lose() -> None:
         with owned(folder, pytest.fail):
