@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
 from emulator.shapes.design import DECODER, ENCODER, FUSED, LayerDesign, as_stored
@@ -128,7 +129,7 @@ class ModelSpec:
     @property
     def matrices(self) -> tuple[str, ...]:
         """The names of its matrices: those of :data:`MATRICES`, or what it stores in the place of several of them."""
-        return as_stored([name for name in MATRICES if name != "mlp_gate" or self.gated_mlp], self.layer_design.fused)
+        return _matrices(self.gated_mlp, self.layer_design.fused)
 
     def stored(self, targets: Sequence[str]) -> tuple[str, ...]:
         """The matrices that ``targets`` lie in, each once: those that are stored as one count as this one."""
@@ -172,3 +173,9 @@ class ModelSpec:
     def with_seq_len(self, seq_len: int) -> "ModelSpec":
         """The same model, used at another sequence length (tokens)."""
         return replace(self, seq_len=seq_len)
+
+
+@cache
+def _matrices(gated_mlp: bool, fused: tuple[str, ...]) -> tuple[str, ...]:
+    """Asked for each device and round."""
+    return as_stored([name for name in MATRICES if name != "mlp_gate" or gated_mlp], fused)
