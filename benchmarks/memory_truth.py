@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from emulator.calibration.process_peak import ProcessPeak, ProcessSetting, process_peak
-from emulator.world.price.process_memory import replayed_bytes
-from emulator.world.price.step_kinds import step_of
+from emulator.world.price.memory import peak_memory
 
 _MIB = 2**20
 _SEED = 20
@@ -101,23 +100,22 @@ def unseen() -> list[ProcessSetting]:
 def row_of(setting: ProcessSetting, runtime_bytes: int, measured: ProcessPeak) -> Mapping[str, str]:
     """Measured and priced MiB of a setting, and the errors of the priced ones."""
     model, work = setting.model, setting.work
-    memory = step_of(model, work).memory()
-    held_bytes = replayed_bytes(model, work, "fp32", "glibc")
-    tensors_bytes = memory.total_bytes - memory.allocator_bytes
-    error = (runtime_bytes + held_bytes) / measured.peak_bytes - 1
-    error_by_share = (runtime_bytes + memory.total_bytes) / measured.peak_bytes - 1
+    memory = peak_memory(model, work, "fp32", allocator="glibc")
+    priced_bytes = runtime_bytes + memory.total_bytes
+    error = priced_bytes / measured.peak_bytes - 1
+    error_by_tensors = (priced_bytes - memory.allocator_bytes) / measured.peak_bytes - 1
     return {
         "model": f"{setting.config['model_type']} {setting.config['num_hidden_layers']} x {model.hidden_size}",
         "trained": setting.kind if setting.kind != "adapters" else f"{setting.depth}, {setting.rank} {setting.targets}",
         "batch": f"{setting.batch_size} x {setting.seq_len}",
         "runtime": f"{runtime_bytes / _MIB:.0f}",
         "weights": f"{memory.weights_bytes / _MIB:.0f}",
-        "tensors": f"{tensors_bytes / _MIB:.0f}",
-        "fragments": f"{(held_bytes - tensors_bytes) / _MIB:.0f}",
-        "priced": f"{(runtime_bytes + held_bytes) / _MIB:.0f}",
+        "tensors": f"{(memory.total_bytes - memory.allocator_bytes) / _MIB:.0f}",
+        "fragments": f"{memory.allocator_bytes / _MIB:.0f}",
+        "priced": f"{priced_bytes / _MIB:.0f}",
         "measured": f"{measured.peak_bytes / _MIB:.0f}",
         "error": f"{error:+.1%}",
-        "error_by_share": f"{error_by_share:+.1%}",
+        "error_by_tensors": f"{error_by_tensors:+.1%}",
     }
 
 
@@ -136,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if len(rows) == 1:
             print(" | ".join(rows[0]))
         print(" | ".join(rows[-1].values()), flush=True)
-    for name in ("error", "error_by_share"):
+    for name in ("error", "error_by_tensors"):
         errors = [abs(float(row[name].rstrip("%"))) for row in rows]
         print(f"{name}: {sum(errors) / len(errors):.1f} % in the mean, {max(errors):.1f} % at worst, of {len(errors)}")
     if options.csv:

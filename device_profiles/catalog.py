@@ -161,8 +161,8 @@ def _runtime_memory_bytes(device: Table, memory_gib: float) -> int | None:
     return round(device.number(_RUNTIME_MEMORY, positive=True, most=memory_gib * GIB / MIB) * MIB)
 
 
-def _allocator(device: Table) -> AllocatorName | None:
-    return cast(AllocatorName, device.text(_ALLOCATOR, allowed=ALLOCATOR_NAMES)) if _ALLOCATOR in device else None
+def _allocator(device: Table) -> AllocatorName:
+    return cast(AllocatorName, device.text(_ALLOCATOR, allowed=ALLOCATOR_NAMES, default="pytorch_cuda"))
 
 
 def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> LinkSpec:

@@ -128,8 +128,8 @@ class DeviceProfile:
 
     ``memory_bytes`` is the nameplate; ``usable_memory_bytes`` is what a training process may fill, after carve-outs,
     operating system and CUDA context. ``runtime_memory_bytes`` is what a training process holds before any model,
-    such as libraries and CUDA context, beside the usable memory and not of it, and ``allocator`` who places its
-    tensors; None where the file does not say. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by
+    such as libraries and CUDA context, beside the usable memory and not of it, None where the file does not say;
+    ``allocator`` is who places its tensors. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by
     mode and key, such as ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``known_range`` is None
     where the file states none. ``sha256`` is the file's digest.
     """
@@ -142,7 +142,7 @@ class DeviceProfile:
     default_mode: str
     known_range: KnownRange | None = None
     runtime_memory_bytes: int | None = None
-    allocator: AllocatorName | None = None
+    allocator: AllocatorName = "pytorch_cuda"
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 

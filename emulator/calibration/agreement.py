@@ -16,8 +16,7 @@ from emulator.world.price.price_bands import price_step
 class Agreement:
     """A timed step beside its price. ``outside`` is the first setting outside the profile's known range.
 
-    ``predicted_memory_bytes`` is what the profile's allocator holds for it, or, where the profile names none, the
-    tensors and a share of them.
+    ``predicted_memory_bytes`` is what the profile's allocator holds for it.
     """
 
     step: MeasuredStep
@@ -53,12 +52,11 @@ def agreements_of(profile: DeviceProfile, mode: PowerMode, steps: Sequence[Measu
     found = []
     for step in steps:
         price = price_step(profile, mode, step.setting.model, step.setting.work, step.precision)
-        held_bytes = price.held_bytes
         found.append(
             Agreement(
                 step=step,
                 predicted_s=price.step_s.value,
-                predicted_memory_bytes=price.memory.total_bytes if held_bytes is None else held_bytes,
+                predicted_memory_bytes=price.memory.total_bytes,
                 outside=price.outside,
             )
         )

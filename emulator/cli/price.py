@@ -260,7 +260,6 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         },
         "runtime_memory_bytes": price.profile.runtime_memory_bytes,
         "allocator": price.profile.allocator,
-        "held_memory_bytes": price.held_bytes,
         "process_memory_bytes": price.process_bytes,
         "usable_memory_bytes": round(price.usable_memory_bytes.value),
         "usable_memory_bytes_band": [
@@ -354,18 +353,23 @@ def _show_memory(console: Console, price: StepPrice) -> None:
     table = FittedTable("peak memory", Column("", justify="right"), "", box=box.SIMPLE_HEAD)
     table.add_row("weights", size(memory.weights_bytes), "")
     table.add_row("activations", size(memory.activations_bytes), "kept for the backward pass")
-    table.add_row("allocator", size(memory.allocator_bytes), "held beyond them")
     table.add_row("optimizer", size(memory.optimizer_bytes), _OPTIMIZER_NOTES[price.optimizer.name])
     table.add_row("working set", size(memory.workspace_bytes), "of the largest layer, or of the loss")
+    beyond = f"held beyond them ({price.profile.allocator}), by a replay"
+    if memory.allocator_bytes < 0:
+        beyond = f"less, as they are not all at their most at once ({price.profile.allocator}, by a replay)"
+    table.add_row("allocator", _signed_size(memory.allocator_bytes), beyond)
     verdict = "fits" if price.fits else "DOES NOT FIT"
     around = f" ({size(usable.low)} to {size(usable.high)})" if usable.low < usable.high else ""
     table.add_row("together", size(memory.total_bytes), f"{verdict} into {size(usable.value)} usable{around}")
-    if price.held_bytes is not None:
-        table.add_row("held", size(price.held_bytes), f"by the allocator ({price.profile.allocator}), replayed")
     if price.process_bytes is not None:
         runtime = size(price.profile.runtime_memory_bytes or 0)
         table.add_row("process", size(price.process_bytes), f"with {runtime} of the runtime")
     console.print(table)
+
+
+def _signed_size(n_bytes: int) -> str:
+    return size(n_bytes) if n_bytes >= 0 else f"-{size(-n_bytes)}"
 
 
 def _show_origins(console: Console, price: StepPrice, device: str) -> None:

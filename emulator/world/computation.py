@@ -41,9 +41,10 @@ class Computations:
 
     def fits(self, opened: OpenRound, device_id: int, work: Work) -> bool:
         """Whether the device has the memory that ``work`` needs; its ledger keeps the most that it was asked for."""
-        ledger = opened.ledgers[device_id]
-        ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, self.pricing.peak_memory_bytes(work))
-        return ledger.peak_memory_bytes <= opened.devices[device_id].profile.usable_memory_bytes
+        ledger, profile = opened.ledgers[device_id], opened.devices[device_id].profile
+        needed_bytes = self.pricing.peak_memory_bytes(work, profile.allocator)
+        ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, needed_bytes)
+        return ledger.peak_memory_bytes <= profile.usable_memory_bytes
 
     def begin(self, opened: OpenRound, device_id: int, work: Work, parts: Fractions) -> tuple[Ongoing, float | None]:
         """The computation, and how many seconds after its start the device drops out of it, if it does."""

@@ -7,7 +7,7 @@ from device_profiles.records import DeviceProfile, PowerMode
 from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
-from emulator.world.price.process_memory import held_bytes_of
+from emulator.world.price.memory import peak_memory
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import BusyShares, StepTime, pass_time, step_time
@@ -40,10 +40,9 @@ class StepPrice:
     """The price of one local step.
 
     ``download_bytes`` and ``upload_bytes`` are what crosses the network before and after a device's local steps,
-    however many there are. ``held_bytes`` is what the allocator of the profile holds for the step's tensors, None
-    where it names none or the step cannot be replayed; whether it fits rests on ``memory``, as in a run. ``compute_w``
-    is what the board draws in the step. ``outside`` is the first setting outside the range in which the profile is
-    known.
+    however many there are. ``memory`` is what the allocator of the profile holds for the step; whether it fits rests
+    on it, as in a run. ``compute_w`` is what the board draws in the step. ``outside`` is the first setting outside the
+    range in which the profile is known.
     """
 
     profile: DeviceProfile
@@ -59,7 +58,6 @@ class StepPrice:
     compute_w: Band
     energy_j: Band
     memory: MemoryUse
-    held_bytes: int | None
     usable_memory_bytes: Band
     download_bytes: int
     upload_bytes: int
@@ -76,7 +74,7 @@ class StepPrice:
         runtime_bytes = self.profile.runtime_memory_bytes
         if runtime_bytes is None:
             return None
-        return runtime_bytes + (self.memory.total_bytes if self.held_bytes is None else self.held_bytes)
+        return runtime_bytes + self.memory.total_bytes
 
     @property
     def forward_limit(self) -> str:
@@ -133,8 +131,15 @@ def price_step(
         step_s=Band(time.step_s, fastest_s, slowest_s),
         compute_w=watts,
         energy_j=Band(time.step_s * watts.value, fastest_s * watts.low, slowest_s * watts.high),
-        memory=step.memory(dropout=dropout),
-        held_bytes=held_bytes_of(profile, model, work, precision, dropout=dropout, optimizer=optimizer, savers=savers),
+        memory=peak_memory(
+            model,
+            work,
+            precision,
+            allocator=profile.allocator,
+            dropout=dropout,
+            optimizer=optimizer,
+            savers=savers,
+        ),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
         download_bytes=round(_BYTES_PER_PARAMETER * n_received),
         upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),

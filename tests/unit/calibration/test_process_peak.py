@@ -8,7 +8,7 @@ from benchmarks.memory_truth import decoder, encoder, unseen
 from emulator.calibration.process_peak import ProcessSetting, process_peak
 from emulator.errors import UserError
 from emulator.records import WorkKind
-from emulator.world.price.process_memory import replayed_bytes
+from emulator.world.price.memory import peak_memory
 from emulator.world.price.step_kinds import step_of
 
 
@@ -47,7 +47,7 @@ def test_a_process_holds_its_runtime_and_more_for_a_model() -> None:
     assert large.peak_bytes - large.runtime_bytes > memory.weights_bytes + memory.activations_bytes
     assert large.peak_bytes > small.peak_bytes
     if platform.libc_ver()[0] == "glibc" and platform.libc_ver()[1] < "2.38":  # whose rules are replayed
-        held_bytes = replayed_bytes(one.model, one.work, "fp32", "glibc")
+        held_bytes = peak_memory(one.model, one.work, "fp32", allocator="glibc").total_bytes
         assert large.runtime_bytes + held_bytes == pytest.approx(large.peak_bytes, rel=0.1)
 
 

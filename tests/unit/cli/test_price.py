@@ -11,7 +11,7 @@ import device_profiles
 from emulator.cli.price import PriceRequest, priced, show_price
 from emulator.errors import ConfigError
 from emulator.records import LocalOptimizer, MemorySavers, WorkKind
-from emulator.world.price.step_kinds import step_of
+from emulator.world.price.memory import peak_memory
 
 REQUEST = PriceRequest(
     device="jetson_tx2",
@@ -153,8 +153,8 @@ def test_savers_of_memory_are_priced_and_told(capsys: pytest.CaptureFixture[str]
     asked = replace(REQUEST, base_precision="nf4", checkpointing=True, accumulation_steps=4, optimizer="adamw_8bit")
     savers = MemorySavers(base_precision="nf4", checkpointing=True, accumulation_steps=4)
     price, plain = priced(asked), priced(REQUEST)
-    step = step_of(price.model, price.work, "fp32", LocalOptimizer(name="adamw_8bit"), savers)
-    assert price.memory == step.memory()
+    optimizer = LocalOptimizer(name="adamw_8bit")
+    assert price.memory == peak_memory(price.model, price.work, "fp32", optimizer=optimizer, savers=savers)
     assert price.memory.total_bytes < plain.memory.total_bytes
     assert price.step_s.value > plain.step_s.value
     show_price(asked, as_json=False)

@@ -100,7 +100,7 @@ def test_a_hot_board_takes_longer_for_all_parts_of_its_work() -> None:
 
 
 def test_work_fits_up_to_the_last_byte_and_the_ledger_keeps_what_it_needs() -> None:
-    needed = computations(one_device()).pricing.peak_memory_bytes(WORK)
+    needed = computations(one_device()).pricing.peak_memory_bytes(WORK, "pytorch_cuda")
 
     for memory_bytes, expected in ((needed, True), (needed - 1, False)):
         opened = one_device(memory_bytes=memory_bytes)
