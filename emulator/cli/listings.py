@@ -78,7 +78,7 @@ def _policy_facts(name: str) -> dict[str, Any]:
 
 
 def list_devices(name: str | None, as_json: bool) -> None:
-    """Print the devices, clusters, links, systems and swaps, or one of them with every figure, its unit and its provenance.
+    """Print the devices, clusters, links, systems and swaps, or one of them with every figure, its unit and provenance.
 
     Raises:
         ConfigError: there is nothing of that name.
@@ -123,7 +123,7 @@ def _find(name: str) -> _Described:
 
 
 def _loader_of(path: str) -> Callable[[str], _Described]:
-    """What a file of the user's describes: links, systems and swaps have a kind, a device a table, a cluster neither."""
+    """What a file of the user's describes: links, systems and swaps have a kind, devices a table, clusters neither."""
     try:
         keys = tomllib.loads(user_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,11 @@
-"""What a local step needs at its peak: what the allocator of its board holds for weights, activations and the rest."""
+"""What a local step needs at its peak: what the allocator of its board holds for weights, activations and the rest.
+
+Loading has no peak of its own, on boards whose CPU and GPU share their memory neither. Weights are mapped from their
+file, so that the host's pages of them count as free, and ``Module.to`` moves one tensor after another, in the order of
+the layers, and lets go of the host's (``Module._apply`` in ``torch/nn/modules/module.py``): the embeddings, the largest,
+are first. Whoever reads a file whole before that needs its size once more. Page-locked copies of batches are some
+kilobytes of numbers.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +19,7 @@ from emulator.world.price.allocator import Allocator, CachingAllocator, Event, G
 from emulator.world.price.convnet import ConvNetStep
 from emulator.world.price.convnet_trace import convnet_events
 from emulator.world.price.layers import Layers
-from emulator.world.price.step import FLOAT_BYTES, Attention, MemoryUse
+from emulator.world.price.step import Attention, MemoryUse
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_trace import StepOptions, step_events
 
@@ -50,20 +57,7 @@ def _peak_memory(model: ModelSpec, work: Work, allocator: AllocatorName, options
     use = step.memory(attention=options.attention, dropout=options.dropout)
     holder = ALLOCATORS[allocator]()
     replay(tensor_events(model, work, options), holder)
-    loading_bytes = _loading_bytes(model, use) if allocator == "pytorch_cuda" else 0
-    return replace(use, allocator_bytes=max(holder.peak_bytes, loading_bytes) - use.total_bytes)
-
-
-def _loading_bytes(model: ModelSpec, use: MemoryUse) -> int:
-    """What a board whose CPU and GPU share their memory holds while weights are copied from the one to the other.
-
-    ``Module.to`` moves one tensor after another and lets go of the host's (``torch/nn/modules/module.py``,
-    ``Module._apply``); the file is mapped, so that its pages count as free. At the end all weights lie on the GPU, and
-    the largest tensor on the host as well: the embeddings, or a layer of a convnet. Whoever reads a file whole before
-    needs its size once more. Page-locked buffers of batches are left out: a batch is some kilobytes of numbers.
-    """
-    layers = [layer.n_parameters for layer in model.layers] if isinstance(model, ConvNetSpec) else []
-    return use.weights_bytes + FLOAT_BYTES * max([model.n_embedding_parameters, *layers])
+    return replace(use, allocator_bytes=holder.peak_bytes - use.total_bytes)
 
 
 def tensor_events(model: ModelSpec, work: Work, options: StepOptions) -> list[Event]:
