@@ -195,6 +195,7 @@ def step_row(step: MeasuredStep) -> Mapping[str, Any]:
     setting = step.setting
     demand = step_of(setting.model, setting.work, step.precision).demand()
     return {
+        "model": "decoder" if setting.is_decoder else "encoder",
         "hidden_size": setting.hidden_size,
         "n_layers": setting.n_layers,
         "depth": setting.depth,

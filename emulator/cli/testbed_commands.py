@@ -164,7 +164,10 @@ def validate(
     ),
     device: Annotated[str | None, typer.Option(help="cpu or cuda; as the profile says without.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; as the profile says without.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings, and no processes.")] = False,
+    settings: Annotated[
+        int | None, typer.Option(help="How many settings, two in five of them decoders; 25 without.")
+    ] = None,
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
@@ -183,6 +186,7 @@ def validate(
                 device=device,
                 threads=threads,
                 quick=quick,
+                settings=settings,
                 clock=clock,
                 csv=options.given_place(csv),
             ),

@@ -2,8 +2,8 @@
 
 Loading has no peak of its own, on boards whose CPU and GPU share their memory neither. Weights are mapped from their
 file, so that the host's pages of them count as free, and ``Module.to`` moves one tensor after another, in the order of
-the layers, and lets go of the host's (``Module._apply`` in ``torch/nn/modules/module.py``): the embeddings, the largest,
-are first. Whoever reads a file whole before that needs its size once more. Page-locked copies of batches are some
+the layers, and lets go of the host's (``Module._apply`` in ``torch/nn/modules/module.py``): first the embeddings, which
+are the largest. Whoever reads a file whole before that needs its size once more. Page-locked copies of batches are some
 kilobytes of numbers.
 """
 

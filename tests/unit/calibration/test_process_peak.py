@@ -4,8 +4,9 @@ import platform
 
 import pytest
 
-from benchmarks.memory_truth import decoder, encoder, unseen
+from benchmarks.memory_truth import unseen
 from emulator.calibration.process_peak import ProcessSetting, process_peak
+from emulator.calibration.step_settings import decoder_config, encoder_config
 from emulator.errors import UserError
 from emulator.records import WorkKind
 from emulator.world.price.memory import peak_memory
@@ -13,7 +14,7 @@ from emulator.world.price.step_kinds import step_of
 
 
 def setting(model_type: str = "roberta", **changes: object) -> ProcessSetting:
-    config = dict(encoder(128, 2)) | {"model_type": model_type}
+    config = dict(encoder_config(128, 2)) | {"model_type": model_type}
     given = {"depth": 2, "rank": 8, "targets": "qv", "batch_size": 8, "seq_len": 64}
     return ProcessSetting(config=config, **(given | changes))  # type: ignore[arg-type]
 
@@ -34,7 +35,7 @@ def test_unseen_settings_are_twenty_and_of_every_kind() -> None:
     for each in settings:
         assert 256 <= each.batch_size * each.seq_len <= 4096
         assert step_of(each.model, each.work).memory().total_bytes > 0
-    assert decoder(256, 2)["num_key_value_heads"] == 2
+    assert decoder_config(256, 2)["num_key_value_heads"] == 2
 
 
 @pytest.mark.slow
