@@ -1,6 +1,5 @@
 """``jetbed calibrate``: measures this machine and writes a profile that can be used like any other."""
 
-import platform
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -318,10 +317,9 @@ def _runtime_memory_bytes(method: TimingMethod) -> int | None:
     return None
 
 
-def _allocator(device: str) -> AllocatorName | None:
-    if device == "cuda":
-        return "pytorch_cuda"
-    return "glibc" if platform.libc_ver()[0] == "glibc" else None
+def _allocator(device: str) -> AllocatorName:
+    """Whose rules place tensors; glibc's stand for those of other systems' libraries, too."""
+    return "pytorch_cuda" if device == "cuda" else "glibc"
 
 
 def _idle(sensor: PowerSensor | None) -> DrawnPower:

@@ -282,6 +282,7 @@ def _testbed(
 def _facts(config: Config, cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:
     facts: dict[str, Sequence[Any]] = {
         "memory_bytes": [entry.profile.usable_memory_bytes for entry in cluster.entry_by_device],
+        "allocator": [entry.profile.allocator for entry in cluster.entry_by_device],
         "flop_per_s": [
             profile.mode(profile.default_mode).effective_flop_per_s[config.testbed.precision]
             for profile in (entry.profile for entry in cluster.entry_by_device)

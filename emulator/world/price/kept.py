@@ -76,7 +76,7 @@ def activations_bytes(layers: Layers, precision: str, attention: Attention, drop
     if layers.work.backward_layers:
         n_bytes += layers_bytes(layers, layers.differentiated, precision, attention, dropout)
     if layers.trains_embeddings:
-        n_bytes += _embeddings_bytes(layers, dropout)
+        n_bytes += embeddings_bytes(layers, dropout)
     return n_bytes
 
 
@@ -91,7 +91,7 @@ def checkpointed_bytes(layers: Layers, precision: str, dropout: bool, stored: Ba
     element_bytes = PLAIN_BYTES[precision] if is_half else FLOAT_BYTES
     n_elements = layers.n_tokens * layers.work.backward_layers * layers.model.hidden_size
     n_bytes = behind_layers_bytes(layers, precision) + element_bytes * n_elements
-    return n_bytes + _embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
+    return n_bytes + embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
 
 
 def recomputed_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
@@ -208,7 +208,7 @@ def _n_statistics(model: ModelSpec) -> int:
     return 1 if model.layer_design.norm == "rms" else 2
 
 
-def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
+def embeddings_bytes(layers: Layers, dropout: bool) -> float:
     """Bytes that trained embeddings keep: the tokens' numbers and, in an encoder, the input of their norm."""
     token_bytes = _INDEX_BYTES
     if not layers.model.is_decoder:

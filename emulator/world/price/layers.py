@@ -98,6 +98,15 @@ class Layers:
         n_matrices = sum(model.matrix(name).n_parameters for name in model.matrices)
         return n_matrices * self.work.width_fraction + model.n_layer_parameters - n_matrices
 
+    @property
+    def n_layer_others(self) -> float:
+        """Parameters of a layer that are in no matrix: biases and norms."""
+        n_in_matrices = 0.0
+        for name in self.model.matrices:
+            n_in, n_out = self.features(name)
+            n_in_matrices += n_in * n_out
+        return self.n_layer_weights - n_in_matrices
+
     def features(self, name: str) -> tuple[float, float]:
         """Input and output size of a matrix."""
         return self.model.kept_features(name, self.work.width_fraction)

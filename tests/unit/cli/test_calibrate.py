@@ -97,6 +97,7 @@ def test_a_mistake_in_what_is_validated_is_one_sentence(changes: dict[str, Any],
         "device": "cpu",
         "threads": 1,
         "quick": True,
+        "settings": None,
         "clock": "wall",
         "csv": None,
     }
