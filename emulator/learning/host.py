@@ -129,6 +129,8 @@ class DeviceHost:
         """
         if not self._layers.is_fast:
             batch = replace(batch, unpadded=None)
+        if self._attached is not None:
+            batch = self._attached[1].given(batch)
         layer = min(first_layer, self.content.model.n_layers - 1)
         prefix = self._train_prefix if data is self.content.train else self._test_prefix
 

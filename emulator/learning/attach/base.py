@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.stack import ParameterStack
+from emulator.learning.data.batches import Batch
 from emulator.learning.model.linear import StackedHeadLinear
 from emulator.learning.model.loading import FrozenModel
 from emulator.learning.upload import uploaded
@@ -51,6 +52,10 @@ class StackedAdapters(ABC):
         Devices that differ in this must not share a stack: see :attr:`~emulator.records.Assignment.stack_key`.
         """
         return range(0), 8
+
+    def given(self, batch: Batch) -> Batch:
+        """``batch`` as the model is given it; a form that adds tokens puts them in front of its rows."""
+        return batch
 
     @abstractmethod
     def connect(self) -> None:

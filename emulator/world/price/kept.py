@@ -244,7 +244,7 @@ def _vocabulary_bytes(layers: Layers, precision: str) -> float:
     if work.backward_layers == 0:
         return 0.0
     n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + _n_statistics(model)))
-    n_rows = work.batch_size * model.n_head_rows(work.seq_len)
+    n_rows = layers.n_head_rows
     n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
     if layers.is_whole:  # inputs of the head, and of an RMS norm's weight
         n_bytes += PLAIN_BYTES[precision] * model.hidden_size * (n_rows + layers.n_tokens)

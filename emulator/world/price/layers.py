@@ -79,7 +79,14 @@ class Layers:
     @property
     def n_logits(self) -> int:
         """Logits of all words of a vocabulary, for all tokens that are scored; a few classes count as none."""
-        return self.work.batch_size * self.model.n_logits(self.work.seq_len) if self.holds_head else 0
+        work = self.work
+        return work.batch_size * self.model.n_logits(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
+
+    @property
+    def n_head_rows(self) -> int:
+        """Rows that the head is applied to."""
+        work = self.work
+        return work.batch_size * self.model.n_head_rows(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
 
     @property
     def is_whole(self) -> bool:
