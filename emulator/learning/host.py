@@ -116,6 +116,7 @@ class DeviceHost:
             if self._attached is not None:
                 self._attached[1].detach()
             self._attached = (form, imported(form.attachment)(self.model, self.content.model, form))
+            self._layers.virtual_keys = self._attached[1].virtual_keys
         return self._attached[1]
 
     def logits(self, batch: Batch, data: TokenData, first_layer: int = 0) -> Tensor:

@@ -43,6 +43,16 @@ class TestPrompts(PolicyConformance):
         return FedPeft(adapter="prompt", n_virtual_tokens=4)
 
 
+class TestPrefixes(PolicyConformance):
+    def policy(self) -> Policy:
+        return FedPeft(adapter="prefix", n_virtual_tokens=4)
+
+
+class TestProjectedPrefixes(PolicyConformance):
+    def policy(self) -> Policy:
+        return FedPeft(adapter="prefix", n_virtual_tokens=4, projection_size=6)
+
+
 class TestFedBottleneck(PolicyConformance):
     def policy(self) -> Policy:
         return FedBottleneck()

@@ -13,6 +13,7 @@ from emulator.learning.attach.stack import ParameterStack
 from emulator.learning.data.batches import Batch
 from emulator.learning.model.linear import StackedHeadLinear
 from emulator.learning.model.loading import FrozenModel
+from emulator.learning.model.prefix import VirtualKeys
 from emulator.learning.upload import uploaded
 from emulator.records import Arrays, Assignment
 
@@ -27,10 +28,13 @@ class StackedAdapters(ABC):
         stack: the parameters of all devices, with their gradients.
         array_layers: the names of all adapter arrays that a payload may hold, in order from the input to the output,
             with the layer of each. Set by the form.
+        virtual_keys: gives, for a number of rows, the keys and values that stand in front of theirs in every layer, as
+            transformers takes them; None for a form that has none.
     """
 
     stack: ParameterStack
     array_layers: dict[str, int]
+    virtual_keys: VirtualKeys | None = None
 
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel, form: AdapterForm) -> None:
         """Puts stacked modules into ``model``; a form's own ``__init__`` adds those of its adapters."""

@@ -6,12 +6,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.forms.prompt_tuning import EMBEDDING, PromptTuningForm
 from emulator.learning.attach.base import StackedAdapters
 from emulator.learning.data.batches import Batch
-from emulator.learning.data.virtual_tokens import with_virtual_tokens
+from emulator.learning.data.virtual_tokens import check_one_text_a_row, with_virtual_tokens
 from emulator.learning.model.export import save, with_adapters
 from emulator.learning.model.loading import FrozenModel
 from emulator.records import Arrays, Assignment
@@ -67,16 +66,8 @@ class StackedPrompt(StackedAdapters):
         return True
 
     def given(self, batch: Batch) -> Batch:
-        """With the virtual tokens in front of each row.
-
-        Raises:
-            ConfigError: several texts share a row, of which only the first would have them.
-        """
-        if batch.positions is not None:
-            raise ConfigError(
-                "data.packing: virtual tokens stand in front of one text; leave it out, or choose adapters that add no"
-                " tokens"
-            )
+        """With the virtual tokens in front of each row."""
+        check_one_text_a_row(batch)
         longer, self._embedding.places = with_virtual_tokens(batch, self._n_virtual_tokens, self._filler_id)
         return longer
 

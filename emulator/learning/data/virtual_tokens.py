@@ -6,8 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emulator.errors import ConfigError
 from emulator.learning.data.batches import Batch
 from emulator.learning.data.unpadded import Unpadded
+
+
+def check_one_text_a_row(batch: Batch) -> None:
+    """Raise ``ConfigError`` where several texts share a row, of which only the first would have virtual tokens."""
+    if batch.positions is not None:
+        raise ConfigError(
+            "data.packing: virtual tokens stand in front of one text; leave it out, or choose adapters that add no"
+            " tokens"
+        )
 
 
 def with_virtual_tokens(batch: Batch, n_virtual_tokens: int, filler_id: int) -> tuple[Batch, Tensor]:

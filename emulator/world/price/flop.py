@@ -85,7 +85,7 @@ def _matrix_flop(layers: Layers, name: str) -> float:
 def _product_flop(layers: Layers) -> float:
     """FLOP of one of a layer's two products in attention, query keyᵀ and softmax times value: 2 b s² h."""
     model, work = layers.model, layers.work
-    return 2.0 * work.batch_size * work.seq_len**2 * model.n_heads * model.head_size * work.width_fraction
+    return 2.0 * layers.n_tokens * layers.n_keys * model.n_heads * model.head_size * work.width_fraction
 
 
 def _n_head_weights(model: ModelSpec) -> list[int]:

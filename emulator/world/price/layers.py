@@ -60,7 +60,12 @@ class Layers:
     @property
     def scores(self) -> float:
         """A row of attention for each head."""
-        return self.model.n_heads * self.work.width_fraction * self.work.seq_len
+        return self.model.n_heads * self.work.width_fraction * self.n_keys
+
+    @property
+    def n_keys(self) -> int:
+        """Keys that a token of a row attends to, in a decoder those behind it among them, too."""
+        return self.work.seq_len + self.work.n_virtual_keys
 
     @property
     def first(self) -> int:

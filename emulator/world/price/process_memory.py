@@ -40,7 +40,9 @@ def is_replayed(model: ModelSpec, work: Work, optimizer: LocalOptimizer, savers:
 
     Adapters lie beside matrices.
     """
-    is_plain = not isinstance(model, ConvNetSpec) and savers == NO_SAVERS and work.quantized_layers == 0
+    is_plain = (
+        not isinstance(model, ConvNetSpec) and savers == NO_SAVERS and work.quantized_layers == work.n_virtual_keys == 0
+    )
     return is_plain and optimizer == ADAMW and set(work.adapters.places) <= set(model.matrices)
 
 
