@@ -112,6 +112,9 @@ class Work:
     pruning left. Below a cut, ``forward_layers`` is less than the model's and there is no head. Inference has no
     ``backward_layers``.
 
+    ``n_virtual_tokens`` of the ``seq_len`` tokens stand in front of the text, and the loss is about none of them.
+    ``n_virtual_keys`` keys and values stand in front of those of the tokens in every layer.
+
     A device whose model is the priced one without some of its layers says how many in ``skipped_layers``; layers then
     count among the ``forward_layers`` that it has.
     """
@@ -127,3 +130,5 @@ class Work:
     width_fraction: float = 1.0
     kind: WorkKind = WorkKind.ADAPTERS
     skipped_layers: int = 0
+    n_virtual_tokens: int = 0
+    n_virtual_keys: int = 0

@@ -36,6 +36,8 @@ class ModelSpec:
     ``n_layers`` are those that depths and ranks are counted by. Where a shallower model is trained in the place of the
     one that is priced, they are the trained one's, and ``deeper_layers`` says how many the priced one has.
 
+    ``max_seq_len`` is to how many tokens its positions reach; None where that is not known.
+
     ``design`` says how layers are built where they are not as BERT's or, of a decoder, Llama's.
     """
 
@@ -54,6 +56,7 @@ class ModelSpec:
     is_decoder: bool = False
     deeper_layers: int | None = None
     design: LayerDesign | None = None
+    max_seq_len: int | None = None
 
     @property
     def layer_design(self) -> LayerDesign:
@@ -152,8 +155,11 @@ class ModelSpec:
         frozen = self.n_embedding_parameters + self.n_priced_layers * self.n_layer_parameters
         return frozen + self.n_frozen_head_parameters + self.n_head_parameters
 
-    def n_head_rows(self, seq_len: int) -> int:
-        """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one."""
+    def n_head_rows(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
+        """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one.
+
+        ``n_virtual_tokens`` of the ``seq_len`` stand in front of the text.
+        """
         return seq_len if self.is_decoder else 1
 
     @property
@@ -161,7 +167,7 @@ class ModelSpec:
         """Weights that the frozen part of the head multiplies a row with."""
         return self.n_frozen_head_parameters
 
-    def n_logits(self, seq_len: int) -> int:
+    def n_logits(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
         """Logits of an example where their number matters; those of a few classes do not."""
         return 0
 

@@ -169,15 +169,18 @@ def _kept_bytes(
     trained = model.matrices if layers.is_whole else [each.place for each in kind if each.reads_input]
     inputs = {INPUT_OF[name] for name in trained}
     plain = softmax = 0.0
+    keys = layers.n_keys / layers.work.seq_len  # for each token, virtual ones among them
     plain += hidden * ("layer_input" in inputs)
     if attention == "eager":
         # A product keeps each factor for the gradient of the other; grouped keys and values are repeated for all heads.
-        plain += heads * (flow.key + flow.query + flow.scores)  # query, key, value
+        plain += heads * (flow.key + (flow.query + flow.scores) * keys)  # query, key, value
         plain += heads * ("context" in inputs)
         softmax += flow.context * layers.scores
     elif flow.context:
         grouped = model.n_kv_heads / model.n_heads
-        plain += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
+        plain += heads * (
+            2 + 2 * grouped * keys
+        )  # query, key, value, and the context, which is the output map's input too
         if "query_key_value" in design.fused:  # a part of what one map gave, which is kept as a whole
             plain += heads * ((1 + grouped) if design.reads_parts else ("context" in inputs))
     else:
@@ -244,7 +247,7 @@ def _vocabulary_bytes(layers: Layers, precision: str) -> float:
     if work.backward_layers == 0:
         return 0.0
     n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + _n_statistics(model)))
-    n_rows = work.batch_size * model.n_head_rows(work.seq_len)
+    n_rows = layers.n_head_rows
     n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
     if layers.is_whole:  # inputs of the head, and of an RMS norm's weight
         n_bytes += PLAIN_BYTES[precision] * model.hidden_size * (n_rows + layers.n_tokens)

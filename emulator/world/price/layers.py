@@ -60,7 +60,12 @@ class Layers:
     @property
     def scores(self) -> float:
         """A row of attention for each head."""
-        return self.model.n_heads * self.work.width_fraction * self.work.seq_len
+        return self.model.n_heads * self.work.width_fraction * self.n_keys
+
+    @property
+    def n_keys(self) -> int:
+        """Keys that a token of a row attends to, in a decoder those behind it among them, too."""
+        return self.work.seq_len + self.work.n_virtual_keys
 
     @property
     def first(self) -> int:
@@ -79,7 +84,14 @@ class Layers:
     @property
     def n_logits(self) -> int:
         """Logits of all words of a vocabulary, for all tokens that are scored; a few classes count as none."""
-        return self.work.batch_size * self.model.n_logits(self.work.seq_len) if self.holds_head else 0
+        work = self.work
+        return work.batch_size * self.model.n_logits(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
+
+    @property
+    def n_head_rows(self) -> int:
+        """Rows that the head is applied to."""
+        work = self.work
+        return work.batch_size * self.model.n_head_rows(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
 
     @property
     def is_whole(self) -> bool:

@@ -190,6 +190,7 @@ def run_causal_step(
     attention: str,
     savers: MemorySavers = NO_SAVERS,
     precision: str = "fp32",
+    attach: Attach | None = None,
 ) -> Probe:
     """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row.
 
@@ -200,7 +201,7 @@ def run_causal_step(
     model: Any = AutoModelForCausalLM.from_config(torch_config, attn_implementation=attention)
     model.requires_grad_(False)
     _store(model, savers, precision)
-    _attach_lora(model, work)
+    (attach or _attach_lora)(model, work)
     if savers.checkpointing:
         _checkpoint(model)
     learning = CausalLearning(Causal())
