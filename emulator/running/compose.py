@@ -229,6 +229,8 @@ def _kind_of_testbed(config: Config, policy: Policy, backend: Backend | None) ->
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:
     """Adapters and head before the first round."""
     arrays = form.initial(backend.prepared.model, Seeds(config.seed))
+    if form.holds_weights:
+        arrays = backend.own_arrays(list(arrays))
     if sites := form.sites_at_start():
         arrays = form.fitted(arrays, backend.weights(sites))
     return {**arrays, **backend.prepared.head}

@@ -202,4 +202,5 @@ def _layer_sizes(shapes: Shapes) -> dict[str, Any]:
         "n_embedding_parameters": shapes.n_other_parameters,
         "is_decoder": shapes.is_decoder,
         "design": shapes.design,
+        "n_layer_extras": shapes.n_layer_extras,
     }
