@@ -50,10 +50,10 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
 
 
 def _shapes(priced: ModelSpec) -> dict[str, Any]:
-    """The shapes as plain data; what only some models have (more layers than are trained, layers of their own design)
-    is said of those."""
+    """The shapes as plain data; what only some models have (more layers than are trained, layers of their own design
+    or with more in them) is said of those."""
     shapes = {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}}
-    return {key: value for key, value in shapes.items() if value is not None}
+    return {key: value for key, value in shapes.items() if value is not None and (key, value) != ("n_layer_extras", 0)}
 
 
 def _partition(config: Config, label_counts: NDArray[np.int64], cluster: ClusterSpec) -> dict[str, Any]:

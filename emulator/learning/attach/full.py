@@ -104,9 +104,8 @@ class TrainedWeights(StackedAdapters):
             own = torch.split(self.stack.leaf(name)[0], [shape.numel() for shape, _ in places_of_all])
             for values, (shape, places) in zip(own, places_of_all, strict=True):
                 for module, parameter in places:
-                    given = self._given[module, parameter]
-                    assert given is not None
-                    module._parameters[parameter] = values.view(shape).to(given.dtype)
+                    held: Any = module._parameters  # whose type allows leaves alone
+                    held[parameter] = values.view(shape).to(held[parameter].dtype)
 
     @staticmethod
     def export(frozen: FrozenModel, form: AdapterForm, state: Arrays, folder: Path) -> None:
