@@ -33,6 +33,9 @@ class ModelSpec:
     ``head`` holds the linear maps of the classification head that are trained and shipped with the adapters;
     ``n_frozen_head_parameters`` counts the rest of the head.
 
+    ``n_embedding_parameters`` counts all that is of neither head nor the matrices and two norms of layers; of it,
+    ``n_layer_extras`` lie in each layer.
+
     ``n_layers`` are those that depths and ranks are counted by. Where a shallower model is trained in the place of the
     one that is priced, they are the trained one's, and ``deeper_layers`` says how many the priced one has.
 
@@ -57,6 +60,7 @@ class ModelSpec:
     deeper_layers: int | None = None
     design: LayerDesign | None = None
     max_seq_len: int | None = None
+    n_layer_extras: int = 0
 
     @property
     def layer_design(self) -> LayerDesign:

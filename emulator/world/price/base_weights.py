@@ -140,7 +140,7 @@ class BaseWeights:
     def _n_low_head(self) -> int:
         """Weights of the head that are in few bits: it multiplies with them, be they the embeddings or its own."""
         layers = self.layers
-        is_low = self._is_low and layers.holds_head and not layers.is_whole
+        is_low = self._is_low and layers.holds_head and not layers.trains_whole_head
         return layers.model.n_frozen_head_weights if is_low else 0
 
     @property

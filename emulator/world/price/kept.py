@@ -40,8 +40,9 @@ def n_trained_parameters(layers: Layers) -> float:
     n_head = model.n_head_parameters if layers.holds_head else 0
     if layers.is_whole:
         n_head += model.n_frozen_head_parameters if layers.holds_head else 0
-        n_embeddings = model.n_embedding_parameters if layers.trains_embeddings else 0
-        return n_head + n_embeddings + work.backward_layers * layers.n_layer_weights
+        n_extras = work.backward_layers * model.n_layer_extras
+        n_others = model.n_embedding_parameters if layers.trains_embeddings else n_extras
+        return n_head + n_others + work.backward_layers * layers.n_layer_weights
     return n_head + layers.n_adapter_parameters(layers.differentiated)
 
 
@@ -249,8 +250,10 @@ def _vocabulary_bytes(layers: Layers, precision: str) -> float:
     n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + _n_statistics(model)))
     n_rows = layers.n_head_rows
     n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
-    if layers.is_whole:  # inputs of the head, and of an RMS norm's weight
-        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * (n_rows + layers.n_tokens)
+    if layers.trains_whole_head:
+        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * n_rows  # its input
+    if layers.trains_embeddings and model.layer_design.norm == "rms":
+        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * layers.n_tokens  # what the last norm's weight scales
     return float(n_bytes)
 
 

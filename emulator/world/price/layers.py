@@ -96,12 +96,17 @@ class Layers:
     @property
     def is_whole(self) -> bool:
         """Whether layers are trained whole."""
-        return self.work.kind is WorkKind.WEIGHTS
+        return self.work.kind in (WorkKind.WEIGHTS, WorkKind.LAYERS)
 
     @property
     def trains_embeddings(self) -> bool:
         """Whether the embeddings are trained, as full fine-tuning does that leaves no layer frozen."""
-        return self.is_whole and self.work.backward_layers == self.work.forward_layers
+        return self.work.kind is WorkKind.WEIGHTS and self.work.backward_layers == self.work.forward_layers
+
+    @property
+    def trains_whole_head(self) -> bool:
+        """Whether the part of the head is trained that adapters leave frozen; it may be the table of embeddings."""
+        return self.is_whole and (self.model.n_frozen_head_parameters > 0 or self.trains_embeddings)
 
     @property
     def n_layer_weights(self) -> float:

@@ -238,9 +238,10 @@ def test_activations_are_what_pytorch_keeps(
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "llama"])
+@pytest.mark.parametrize("kind", [WorkKind.WEIGHTS, WorkKind.LAYERS])
 @pytest.mark.parametrize(("depth", "batch_size", "seq_len"), [(3, 4, 32), (2, 2, 64), (1, 2, 128)])
 def test_full_fine_tuning_keeps_what_pytorch_keeps(
-    family: str, attention: str, depth: int, batch_size: int, seq_len: int
+    family: str, attention: str, kind: WorkKind, depth: int, batch_size: int, seq_len: int
 ) -> None:
     from tests.unit.world.price.autograd_probe import N_LAYERS, priced, run_step
 
@@ -250,7 +251,7 @@ def test_full_fine_tuning_keeps_what_pytorch_keeps(
         seq_len=seq_len,
         forward_layers=N_LAYERS,
         backward_layers=depth,
-        kind=WorkKind.WEIGHTS,
+        kind=kind,
     )
     use = peak_memory(priced(family, "full"), work, "fp32", attention="eager" if attention == "eager" else "sdpa")
     probe = run_step(family, work, "full", attention)
