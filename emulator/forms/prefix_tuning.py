@@ -38,7 +38,9 @@ class PrefixTuningForm(VirtualTokensForm):
     def shapes(self, model: ModelSpec) -> Mapping[str, tuple[int, ...]]:
         width, units = model.matrix("key").out_features, self.projection_size
         if units is None:
-            own = {f"prefix.{name}": (self.n_virtual_tokens, width) for name in KEYS_AND_VALUES}
+            own: dict[str, tuple[int, ...]] = {
+                f"prefix.{name}": (self.n_virtual_tokens, width) for name in KEYS_AND_VALUES
+            }
             shared: dict[str, tuple[int, ...]] = {}
         else:
             own = {"prefix.output_weight": (2 * width, units), "prefix.output_bias": (2 * width,)}
