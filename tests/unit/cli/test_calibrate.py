@@ -59,7 +59,16 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
         ({"sensor": None, "peer": "board"}, "HOST:PORT.*got 'board'"),
         ({"mode": " "}, "--mode must be a name.*got ' '"),
         ({"samples": 12}, "--samples is for --like PROFILE.*got 12"),
-        ({"like": "jetson_tx2", "samples": 3}, "--samples must be at least 4, got 3"),
+        ({"like": "jetson_tx2", "samples": 3}, "--samples must be between 4 and the 10 settings .*, got 3; leave out"),
+        (
+            {"like": "jetson_tx2", "samples": 11},
+            "--samples must be between 4 and the 10 settings .*, got 11; leave out",
+        ),
+        (
+            {"like": "device_profiles/systems/flower-1.42.toml"},
+            "--like: .*flower-1.42.toml is no .*, but a system; give",
+        ),
+        ({"like": "device_profiles/clusters/jetson80.toml"}, "--like: .*jetson80.toml is no .*, but a cluster; give"),
         ({"like": "jetson_tx3"}, "--like: .*did you mean jetson_tx2"),
         ({"power_log": Path("no.log")}, "--power-log: 'no.log' "),
         ({"power_log": Path("no.log"), "watts": "1,2,2"}, "--watts and --power-log exclude one another"),
