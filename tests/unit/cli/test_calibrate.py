@@ -16,6 +16,8 @@ from emulator.cli import calibrate, validate
 from emulator.errors import UserError
 from tests.unit.calibration.made_up_steps import made_up_steps
 
+PROFILES = Path(__file__).parents[3] / "device_profiles"
+
 
 @pytest.fixture(autouse=True)
 def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +67,10 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
             "--samples must be between 4 and the 10 settings .*, got 11; leave out",
         ),
         (
-            {"like": "device_profiles/systems/flower-1.42.toml"},
+            {"like": f"{PROFILES}/systems/flower-1.42.toml"},
             "--like: .*flower-1.42.toml is no .*, but a system; give",
         ),
-        ({"like": "device_profiles/clusters/jetson80.toml"}, "--like: .*jetson80.toml is no .*, but a cluster; give"),
+        ({"like": f"{PROFILES}/clusters/jetson80.toml"}, "--like: .*jetson80.toml is no .*, but a cluster; give"),
         ({"like": "jetson_tx3"}, "--like: .*did you mean jetson_tx2"),
         ({"power_log": Path("no.log")}, "--power-log: 'no.log' "),
         ({"power_log": Path("no.log"), "watts": "1,2,2"}, "--watts and --power-log exclude one another"),
