@@ -130,6 +130,10 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
     """
     path = _find("device profile", name_or_path, _PROFILES, relative_to)
     root, sha256 = read_toml(path)
+    if "device" not in root and (is_what := _other_kind(root)):
+        raise ProfileError(
+            f"{path} is no device profile, but {is_what}; give a device that 'jetbed devices' lists, or the file of one"
+        )
     device = root.table("device")
     mode_tables = root.tables("power_mode")
     modes = tuple(_power_mode(table) for table in mode_tables)
@@ -176,6 +180,14 @@ def _memory_bytes(device: Table, key: str, memory_gib: float) -> int | None:
 
 def _allocator(device: Table) -> AllocatorName:
     return cast(AllocatorName, device.text(_ALLOCATOR, allowed=ALLOCATOR_NAMES, default="pytorch_cuda"))
+
+
+def _other_kind(root: Table) -> str:
+    """What a file describes that describes no device; empty where that cannot be told."""
+    if "kind" in root:
+        kind = root.text("kind")
+        return f"a {kind}" if kind in ("system", "swap") else f"a link of kind {kind!r}"
+    return "a cluster" if "entries" in root or "inherits" in root else ""
 
 
 def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> LinkSpec:

@@ -15,7 +15,7 @@ StepLaw = Literal["roofline", "queued", "in_turn"]
 STEP_LAWS: tuple[str, ...] = get_args(StepLaw)
 """How the parts of a pass add up; :func:`emulator.world.price.step_time.step_time` says what each law is."""
 
-AllocatorName = Literal["glibc", "pytorch_cuda"]
+AllocatorName = Literal["glibc", "glibc_2_39", "pytorch_cuda"]
 ALLOCATOR_NAMES: tuple[str, ...] = get_args(AllocatorName)
 """Whose rules place a training process's tensors; see :mod:`emulator.world.price.allocator`."""
 

@@ -15,7 +15,14 @@ from device_profiles.records import AllocatorName
 from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
 from emulator.shapes.convnet import ConvNetSpec
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.allocator import Allocator, CachingAllocator, Event, GlibcAllocator, replay
+from emulator.world.price.allocator import (
+    Allocator,
+    CachingAllocator,
+    Event,
+    GlibcAllocator,
+    NewerGlibcAllocator,
+    replay,
+)
 from emulator.world.price.convnet import ConvNetStep
 from emulator.world.price.convnet_trace import convnet_events
 from emulator.world.price.layers import Layers
@@ -25,7 +32,11 @@ from emulator.world.price.step_trace import StepOptions, step_events
 
 __all__ = ["ALLOCATORS", "AllocatorName", "peak_memory", "tensor_events"]
 
-ALLOCATORS: Mapping[AllocatorName, type[Allocator]] = {"glibc": GlibcAllocator, "pytorch_cuda": CachingAllocator}
+ALLOCATORS: Mapping[AllocatorName, type[Allocator]] = {
+    "glibc": GlibcAllocator,
+    "glibc_2_39": NewerGlibcAllocator,
+    "pytorch_cuda": CachingAllocator,
+}
 """By the name that a profile has for it."""
 
 _N_REMEMBERED = 4096  # prices of steps, some kilobytes each: more than a run asks for
