@@ -38,9 +38,9 @@ class PrefixTuningForm(VirtualTokensForm):
     def shapes(self, model: ModelSpec) -> Mapping[str, tuple[int, ...]]:
         width, units = model.matrix("key").out_features, self.projection_size
         if units is None:
-            own: dict[str, tuple[int, ...]] = {
-                f"prefix.{name}": (self.n_virtual_tokens, width) for name in KEYS_AND_VALUES
-            }
+            own: dict[str, tuple[int, ...]] = dict.fromkeys(
+                (f"prefix.{name}" for name in KEYS_AND_VALUES), (self.n_virtual_tokens, width)
+            )
             shared: dict[str, tuple[int, ...]] = {}
         else:
             own = {"prefix.output_weight": (2 * width, units), "prefix.output_bias": (2 * width,)}
@@ -78,8 +78,8 @@ class PrefixTuningForm(VirtualTokensForm):
     def _adapter(self, place: str, model: ModelSpec) -> Adapter:
         """Keys or values of one layer: copied for each row, joined with those of the tokens, and their gradients added.
 
-        Products with them are counted with attention, and so is what it keeps of them. As PEFT computes it, a
-        projection is computed for each row.
+        Products with them are counted with attention, and so is what it keeps of them. Those of an encoder's tokens are
+        laid out anew in any case. As PEFT computes it, a projection is computed for each row.
         """
         width, units = model.matrix(place).out_features, self.projection_size
         share = self.n_virtual_tokens / model.seq_len
@@ -89,7 +89,7 @@ class PrefixTuningForm(VirtualTokensForm):
             n_parameters=width * (self.n_virtual_tokens if units is None else units + 1),
             forward_flop=product,
             backward_flop=2 * product,  # of the map and of what it reads
-            n_forward_elements=2 * width * (1 + share) + 2 * share * width,
+            n_forward_elements=4 * share * width + 2 * width * model.is_decoder,
             n_backward_elements=4 * share * width,
             n_forward_operations=2,
             n_backward_operations=2,

@@ -13,11 +13,14 @@ ARGUMENTS = ("cache", "past_key_values")
 """What transformers calls it, the newer name first."""
 
 
-class _KeysInFront(DynamicLayer):  # type: ignore[misc]
+class _KeysInFront(DynamicLayer):  # type: ignore[no-untyped-call]
     """Those of one layer. Nothing is added to them, so that a layer may be computed twice."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.values, self.is_initialized = keys, values, True
         self.dtype, self.device = keys.dtype, keys.device
 
@@ -27,7 +30,7 @@ class _KeysInFront(DynamicLayer):  # type: ignore[misc]
 
 def in_front(layers: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
     """``layers`` are keys and values of each, ``(rows, heads, n, head_size)``."""
-    cache = DynamicCache()  # type: ignore[no-untyped-call]
+    cache = DynamicCache()
     cache.layers = [_KeysInFront(keys, values) for keys, values in layers]
     return cache
 

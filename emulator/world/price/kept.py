@@ -126,7 +126,7 @@ def layers_bytes(layers: Layers, which: range, precision: str, attention: Attent
     n_statistics: float = 2 * _n_statistics(model)
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
-        n_bytes += work.seq_len * PLAIN_BYTES[precision] * _n_windows(layers, which)  # the masks of windows
+        n_bytes += layers.n_keys * PLAIN_BYTES[precision] * _n_masked(layers, which)
     n_bytes += len(which) * n_statistics * FLOAT_BYTES
     numbers = layers.numbers(which)
     n_bytes += PLAIN_BYTES[precision] * sum(number * adapter.n_kept for adapter, number in numbers.items())
@@ -140,8 +140,10 @@ def layers_bytes(layers: Layers, which: range, precision: str, attention: Attent
     return layers.n_tokens * n_bytes
 
 
-def _n_windows(layers: Layers, which: range) -> int:
-    """How many of these layers differentiate attention within a window."""
+def _n_masked(layers: Layers, which: range) -> int:
+    """How many of these layers keep a mask of attention: within a window, or back to virtual keys."""
+    if layers.model.is_decoder and layers.work.n_virtual_keys:
+        return len(which)
     windows = layers.model.layer_design.windows
     return sum(
         windows[each] and layers.flow(layers.kind(each), lowest=each == layers.first).context
@@ -178,7 +180,8 @@ def _kept_bytes(
         plain += heads * ("context" in inputs)
         softmax += flow.context * layers.scores
     elif flow.context:
-        grouped = model.n_kv_heads / model.n_heads
+        is_repeated = layers.work.n_virtual_keys > 0 and model.n_kv_heads > 1  # behind a mask, for all heads
+        grouped = 1.0 if is_repeated else model.n_kv_heads / model.n_heads
         plain += heads * (
             2 + 2 * grouped * keys
         )  # query, key, value, and the context, which is the output map's input too
