@@ -64,6 +64,7 @@ def evaluated(model: Any, content: HostContent) -> tuple[float, float]:
         out = model.eval()(**batch)
         logits, labels = out.logits, batch["labels"]
         if content.test.scored is not None:
+            logits = logits[:, -labels.shape[1] :]  # behind a prompt, which has some too
             logits, labels = logits[:, :-1], labels[:, 1:]
         counted = labels != -100
         n_now = int(counted.sum()) if labels.dim() == 1 or content.test.scored is not None else len(labels)
