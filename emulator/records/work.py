@@ -16,6 +16,7 @@ class WorkKind(StrEnum):
 
     ADAPTERS = "adapters"
     WEIGHTS = "weights"  # full fine-tuning: the differentiated layers whole, the head; at full depth everything
+    LAYERS = "layers"  # the same, but for embeddings and what else is of no layer, which stay frozen at any depth
     INFERENCE = "inference"  # a forward pass and nothing else
 
 

@@ -49,13 +49,13 @@ def save(frozen: FrozenModel, model: Any, folder: Path) -> None:
     add_labels(frozen, folder)
 
 
-def add_labels(frozen: FrozenModel, folder: Path) -> None:
-    """Writes ``labels.json`` beside an adapter, where there are classes.
+def add_labels(frozen: FrozenModel, folder: Path, config: str = "adapter_config.json") -> None:
+    """Writes ``labels.json`` beside what is exported, where there are classes.
 
     Whoever may read its configuration may then read the weights, too.
     """
     for file in folder.glob("*.safetensors"):
-        shutil.copymode(folder / "adapter_config.json", file)  # safetensors makes files for their owner alone
+        shutil.copymode(folder / config, file)  # safetensors makes files for their owner alone
     if not frozen.role.has_classes:
         return
     names = [str(name) for _, name in sorted((int(index), name) for index, name in frozen.config["id2label"].items())]

@@ -98,7 +98,7 @@ def _n_head_backward(layers: Layers) -> int:
     model = layers.model
     trained = _n_head_weights(model)
     frozen = [model.n_frozen_head_weights] if model.n_frozen_head_weights else []
-    if layers.is_whole:
+    if layers.trains_whole_head:
         trained, frozen = frozen + trained, []
     if layers.work.backward_layers == 0:
         return sum(trained) + sum(trained[1:])  # nothing in front of the first trained map needs a gradient

@@ -40,8 +40,9 @@ def n_trained_parameters(layers: Layers) -> float:
     n_head = model.n_head_parameters if layers.holds_head else 0
     if layers.is_whole:
         n_head += model.n_frozen_head_parameters if layers.holds_head else 0
-        n_embeddings = model.n_embedding_parameters if layers.trains_embeddings else 0
-        return n_head + n_embeddings + work.backward_layers * layers.n_layer_weights
+        n_extras = work.backward_layers * model.n_layer_extras
+        n_others = model.n_embedding_parameters if layers.trains_embeddings else n_extras
+        return n_head + n_others + work.backward_layers * layers.n_layer_weights
     return n_head + layers.n_adapter_parameters(layers.differentiated)
 
 
@@ -76,7 +77,7 @@ def activations_bytes(layers: Layers, precision: str, attention: Attention, drop
     if layers.work.backward_layers:
         n_bytes += layers_bytes(layers, layers.differentiated, precision, attention, dropout)
     if layers.trains_embeddings:
-        n_bytes += _embeddings_bytes(layers, dropout)
+        n_bytes += embeddings_bytes(layers, dropout)
     return n_bytes
 
 
@@ -91,7 +92,7 @@ def checkpointed_bytes(layers: Layers, precision: str, dropout: bool, stored: Ba
     element_bytes = PLAIN_BYTES[precision] if is_half else FLOAT_BYTES
     n_elements = layers.n_tokens * layers.work.backward_layers * layers.model.hidden_size
     n_bytes = behind_layers_bytes(layers, precision) + element_bytes * n_elements
-    return n_bytes + _embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
+    return n_bytes + embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
 
 
 def recomputed_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
@@ -214,7 +215,7 @@ def _n_statistics(model: ModelSpec) -> int:
     return 1 if model.layer_design.norm == "rms" else 2
 
 
-def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
+def embeddings_bytes(layers: Layers, dropout: bool) -> float:
     """Bytes that trained embeddings keep: the tokens' numbers and, in an encoder, the input of their norm."""
     token_bytes = _INDEX_BYTES
     if not layers.model.is_decoder:
@@ -252,8 +253,10 @@ def _vocabulary_bytes(layers: Layers, precision: str) -> float:
     n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + _n_statistics(model)))
     n_rows = layers.n_head_rows
     n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
-    if layers.is_whole:  # inputs of the head, and of an RMS norm's weight
-        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * (n_rows + layers.n_tokens)
+    if layers.trains_whole_head:
+        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * n_rows  # its input
+    if layers.trains_embeddings and model.layer_design.norm == "rms":
+        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * layers.n_tokens  # what the last norm's weight scales
     return float(n_bytes)
 
 
