@@ -23,6 +23,8 @@ from emulator.shapes.gguf_file import ENDING as GGUF
 
 ADAPTER, ADAPTER_CONFIG, KEPT_UNITS = "adapter", "adapter_config.json", "kept_units.json"
 MODEL_CONFIG = "config.json"
+VIRTUAL_TOKENS = ("PROMPT_TUNING", "PREFIX_TUNING")
+"""What PEFT calls forms that add to what a model reads, and to none of its weights."""
 ADAPTER_WEIGHTS, BASE = "adapter_model.safetensors", "base_model_name_or_path"
 ROLES = {
     "classification": CLASSIFIER,
@@ -80,6 +82,11 @@ def _adapter_config(run: Path) -> dict[str, Any]:
         raise UserError(
             f"the adapter in {str(folder)!r} is of a form that PEFT does not know, so that it cannot be merged; use it "
             "as docs/model-and-data.md says"
+        )
+    if stated["peft_type"] in VIRTUAL_TOKENS:
+        raise UserError(
+            f"the adapter in {str(folder)!r} adds virtual tokens, which are no part of any weight, so that it cannot "
+            "be merged; load it beside its base model with PEFT"
         )
     if (folder / KEPT_UNITS).is_file():
         raise UserError(

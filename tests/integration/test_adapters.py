@@ -65,6 +65,7 @@ def evaluated(model: Any, content: HostContent) -> tuple[float, float]:
         out = model.eval()(**batch)
         logits, labels = out.logits, batch["labels"]
         if content.test.scored is not None:
+            logits = logits[:, -labels.shape[1] :]  # behind a prompt, which has some too
             logits, labels = logits[:, :-1], labels[:, 1:]
         counted = labels != -100
         n_now = int(counted.sum()) if labels.dim() == 1 or content.test.scored is not None else len(labels)
@@ -150,6 +151,25 @@ def test_the_adapter_of_every_kind_of_task_gives_the_runs_own_loss(kind: str, tm
     assert answer.returncode == 0, answer.stderr
     role = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModelForSequenceClassification
     assert evaluated(role.from_pretrained(merged), content)[0] == pytest.approx(loss, abs=1e-5)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("adapter", ["prompt", "prefix"])
+@pytest.mark.parametrize("kind", ["multi_label", "causal"])
+def test_virtual_tokens_give_the_runs_own_loss_and_are_no_weights(kind: str, adapter: str, tmp_path: Path) -> None:
+    if (kind, adapter) == ("multi_label", "prefix"):
+        pytest.skip("PEFT 0.21 does not find how transformers 5.24 calls what is in front of a classifier's keys")
+    own = {"policy.path": "fedpeft", "policy.adapter": adapter, "policy.n_virtual_tokens": 4, "data.seq_len": 28}
+    given = task_settings(kind, tmp_path) | own
+    run = emulator.emulate(given, tmp_path / "run")
+    content, _ = load_content(load_config(None, list(given.items())), 2)
+    assert isinstance(content, HostContent)
+    auto, settings = AUTO[kind]
+    model = auto.from_pretrained(tmp_path / "run" / "adapter", dtype=torch.float32, **settings)
+    assert evaluated(model, content)[0] == pytest.approx(run.rounds["loss"].iloc[-1], abs=1e-5)
+    answer = in_process("merge", str(tmp_path / "run"), "--out", str(tmp_path / "merged"))
+    assert answer.returncode == 2
+    assert "virtual tokens, which are no part of any weight" in answer.stderr
+    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize("settings", [{}, {"policy.embeddings": True}, {"policy.depth": 1}])
