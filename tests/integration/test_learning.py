@@ -6,33 +6,23 @@ from pathlib import Path
 import pytest
 
 import emulator
-from emulator.policy.catalog import build_policy, policy_names
-from emulator.testing import tiny_model
 from tests.integration.conftest import sweep_of
+from tests.ways import ways_to_learn
 
 pytestmark = pytest.mark.slow
 
 LEARNING = (
-    "testbed.n_devices=8",
+    "testbed.n_devices=4",
     "data.n_train=1600",
     "data.n_test=300",
     "training.local_steps=12",
     "training.learning_rate=3e-3",
 )
-"""Enough training to tell whether a policy learns at all: 8 devices with 200 examples each."""
+"""Enough training to tell whether a policy learns at all: 4 devices with 400 examples each."""
 
 SLOW_STARTERS = {"fedadapter": 12, "slora": 7}
 """Rounds of policies that begin with less than a whole form: the first grows it by trials, the second's is sparse for
 five rounds."""
-
-
-def ways_to_learn() -> list[str]:
-    """Policies of which no earlier one has task, form and protocol alike; the others learn through the same code."""
-    found: dict[tuple[str, type, type], str] = {}
-    for name in policy_names():
-        policy = build_policy(name, {})
-        found.setdefault((policy.task, type(policy.form(tiny_model(4))), type(policy.protocol)), name)
-    return list(found.values())
 
 
 @pytest.fixture(scope="module")

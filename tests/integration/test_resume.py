@@ -20,12 +20,12 @@ from emulator.config import Config, load_config
 from emulator.errors import UserError
 from emulator.launch.execute import config_to_resume, execute
 from emulator.observers.base import Progress, RunBegan, RunObserver
-from emulator.policy.catalog import policy_names
 from emulator.results import verify
 from emulator.results.reader import load_run
 from emulator.storage.claims import Claim
 from tests.command_line import in_process
 from tests.command_line import settings as settings_of
+from tests.ways import ways_to_run
 
 TROUBLE = {
     "rounds": 4,
@@ -105,7 +105,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", policy_names())
+@pytest.mark.parametrize("policy", ways_to_run())
 def test_a_run_that_died_twice_has_the_bytes_of_one_that_did_not(
     policy: str, undisturbed: Callable[[str], Path], tmp_path: Path
 ) -> None:
