@@ -54,7 +54,7 @@ def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(
     ray_cluster: RayCluster, tmp_path: Path, backend: str
 ) -> None:
     """Once the first round is reported, the second one waits for half as many seconds as it is long: about five."""
-    arguments = ("--backend", backend, "--set", "pace=realtime(2)")
+    arguments = ("--backend", backend, "--hosts", "1", "--set", "pace=realtime(2)")
     status, reported, _ = stop_after_round(
         1, tmp_path / "run", signal.SIGINT, *arguments, environment=ray_cluster.environment
     )
