@@ -1,15 +1,18 @@
 """Ways in which policies differ where it matters to whatever carries them out, and a policy for each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from emulator.policy.base import Policy
 from emulator.policy.catalog import build_policy, policy_names
 from emulator.testing import tiny_model
 
 
-def ways_to_learn() -> list[str]:
-    """Policies of which no earlier one has task, form and protocol alike; the others learn through the same code."""
-    return _first_of_each(lambda policy: ())
+def ways_to_learn(last: Collection[str] = ()) -> list[str]:
+    """Policies of which no earlier one has task, form and protocol alike; the others learn through the same code.
+
+    Those of ``last`` come behind all others.
+    """
+    return _first_of_each(lambda policy: (), last)
 
 
 def ways_to_run() -> list[str]:
@@ -21,9 +24,9 @@ def ways_to_run() -> list[str]:
     return _first_of_each(lambda policy: (type(policy).aggregate is Policy.aggregate,))
 
 
-def _first_of_each(more: Callable[[Policy], tuple[object, ...]]) -> list[str]:
+def _first_of_each(more: Callable[[Policy], tuple[object, ...]], last: Collection[str] = ()) -> list[str]:
     found: dict[tuple[object, ...], str] = {}
-    for name in policy_names():
+    for name in sorted(policy_names(), key=lambda name: name in last):
         policy = build_policy(name, {})
         way = (policy.task, type(policy.form(tiny_model(4))), type(policy.protocol), *more(policy))
         found.setdefault(way, name)
