@@ -78,7 +78,6 @@ def test_a_killed_run_keeps_every_round_that_it_had_reported_and_nothing_of_it_l
     [
         ("inline", signal.SIGINT),
         pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
-        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
         ("inline", signal.SIGHUP),
     ],
 )

@@ -154,13 +154,11 @@ def killed(sweep_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_sweep_that_is_killed_goes_on_where_it_was(
-    sweep_file: Path, undisturbed: Path, killed: KilledSweep, ray_cluster: RayCluster
-) -> None:
+def test_a_sweep_that_is_killed_goes_on_where_it_was(sweep_file: Path, undisturbed: Path, killed: KilledSweep) -> None:
     out, before = killed.out, finished_at(killed.out)
     assert 2 <= len(before) < 6
 
-    again = jetbed(*("sweep", str(sweep_file), "--out", str(out), "--hosts", "1"), environment=ray_cluster.environment)
+    again = in_process("sweep", str(sweep_file), "--out", str(out), "--backend", "inline")
     assert again.returncode == 0, again.stderr
     assert set(statuses(out).values()) == {"finished"}
     assert {name: finished_at(out)[name] for name in before} == before
