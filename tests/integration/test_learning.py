@@ -20,7 +20,7 @@ LEARNING = (
 )
 """Enough training to tell whether a policy learns at all: 4 devices with 400 examples each."""
 
-SLOW_STARTERS = {"fedra": 4, "slora": 7}
+SLOW_STARTERS = {"fedra": 4, "slora": 6}
 """Rounds of policies whose devices begin with less than a whole form: the layers of the first are dealt out among its
 devices, and for five rounds the second's is sparse."""
 WAYS = ways_to_learn(last=("fedadapter",))
@@ -39,7 +39,7 @@ def learning_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.golden
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_to_learn_beats_the_majority_class_clearly(learning_runs: dict[str, Path], name: str) -> None:
-    """Seen: 0.73 (fedadapter) to 0.90 (slora), where the majority class has 0.18."""
+    """Seen: 0.73 (fedspine) to 0.87 (mergesfl), where the majority class has 0.18."""
     run = learning_runs[name]
     majority = json.loads((run / "run.json").read_text())["majority_accuracy"]
     assert emulator.load(run).rounds["accuracy"].max() > majority + 0.4
