@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def small_policies() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", small_policies())
 def test_the_adapter_of_every_policy_gives_the_runs_own_evaluation(
-    name: str, inline_runs: dict[str, Path], content: HostContent
+    name: str, inline_runs: Mapping[str, Path], content: HostContent
 ) -> None:
     run = inline_runs[name]
     if not (run / "adapter" / "adapter_config.json").exists():
@@ -100,7 +100,7 @@ def test_the_adapter_of_every_policy_gives_the_runs_own_evaluation(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NOT_OF_PEFT if name != "fedavg"])
-def test_what_peft_does_not_know_is_not_said_to_be_its_own(name: str, inline_runs: dict[str, Path]) -> None:
+def test_what_peft_does_not_know_is_not_said_to_be_its_own(name: str, inline_runs: Mapping[str, Path]) -> None:
     adapter = inline_runs[name] / "adapter"
     stated = json.loads((adapter / "adapter_config.json").read_text())
     assert "peft_type" not in stated or (adapter / "kept_units.json").exists()
