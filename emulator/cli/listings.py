@@ -24,10 +24,12 @@ from device_profiles.catalog import (
     system_names,
 )
 from device_profiles.link_kinds.base import LinkSpec
+from device_profiles.link_kinds.catalog import LINK_KINDS
 from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec, DeviceProfile
 from device_profiles.system_file import SystemSpec
 from device_profiles.text_files import user_path
+from emulator.config import SWEEP_KEYS, Config
 from emulator.errors import ConfigError, did_you_mean
 from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
 from emulator.report.terminal.console import FittedTable, terminal
@@ -121,8 +123,25 @@ def _loader_of(path: str) -> Callable[[str], DeviceProfile | ClusterSpec | LinkS
         keys = tomllib.loads(user_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return load_profile  # which says what is wrong with the file
+    if keys.keys() & SWEEP_KEYS:
+        raise ConfigError(
+            f"{path}: this is a sweep file, and devices are shown by cluster, device, link or system; name the cluster "
+            f"of its runs, such as jetbed devices jetson80; it is carried out by jetbed sweep {path}"
+        )
+    if keys.keys() & (Config.model_fields.keys() - {"server"}):  # clusters have a server, too
+        testbed = keys.get("testbed")
+        cluster = testbed.get("cluster", "jetson80") if isinstance(testbed, dict) else "jetson80"
+        raise ConfigError(
+            f"{path}: this is the configuration of a run, and devices are shown by cluster, device, link or system; "
+            f"its cluster is shown by jetbed devices {cluster}, and it is carried out by jetbed run {path}"
+        )
     if "kind" in keys:
-        return load_system if keys["kind"] == "system" else load_link
+        kind = keys["kind"]
+        if kind != "system" and kind not in LINK_KINDS:
+            known = (*LINK_KINDS, "system")
+            hint = did_you_mean(str(kind), known)
+            raise ConfigError(f"{path}: kind must be one of {', '.join(known)}{hint}, got {kind!r}")
+        return load_system if kind == "system" else load_link
     return load_profile if "device" in keys else load_cluster
 
 
