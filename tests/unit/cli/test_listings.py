@@ -47,7 +47,7 @@ def test_what_there_is_not_is_answered_with_what_can_be_given() -> None:
         ("[axes]\nseed = [0, 1]\n", "mine.toml: this is a sweep file, .* it is carried out by jetbed sweep "),
         (
             'kind = "systems"\n',
-            "mine.toml: kind must be one of .*roaming, system; did you mean system.*, got 'systems'",
+            "mine.toml: kind must be one of .*roaming, system, swap; did you mean system.*, got 'systems'",
         ),
         ("kind = 3\n", "kind must be one of .*, got 3"),
         ("inherits = 3\n[server]\n", "inherits must be a text, got 3"),
