@@ -125,7 +125,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/learning/model",
         "the model that is trained, and what makes a pass of many devices cheap",
         _names("errors forms learning/blockwise learning/data learning/upload records seeds shapes shapes/hub"),
-        ("peft", "torch", "transformers"),
+        ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
         "emulator/learning/model/probe",

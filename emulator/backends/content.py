@@ -80,7 +80,7 @@ def check_content(config: Config) -> None:
         # Before weights of gigabytes are loaded.
         run_objective(config).spec(train, n_labels=2, seq_len=data.seq_len, head=config.model.head, config=place.config)
     else:
-        check_hub_id(train)
+        check_hub_id(train, "model.train")
     source = _data_source(config)
     if source.can_be_read_early():
         read = _imported(run_objective(config).reader)(source, config.seed)

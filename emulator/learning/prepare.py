@@ -22,8 +22,9 @@ from emulator.learning.model.decoder import is_fast_decoder
 from emulator.learning.model.embeddings import mean_pooled
 from emulator.learning.model.encoder import is_fast_encoder
 from emulator.learning.model.loading import FrozenModel, load_model
-from emulator.learning.model.places import locate
+from emulator.learning.model.places import Place, locate
 from emulator.learning.model.tokenizer import load_tokenizer
+from emulator.learning.model.weights_digest import weights_digest
 from emulator.learning.objective.base import Examples, Learning
 from emulator.objective.base import Objective
 from emulator.objective.classification import Classification
@@ -72,17 +73,17 @@ def prepare(
     names = examples.label_names
 
     @cache
-    def loaded() -> tuple[Any, FrozenModel]:
+    def loaded() -> tuple[Place, Any, FrozenModel]:
         place = locate(train_model)
         tokenizer = load_tokenizer(place)
         learning.check(examples.train, place, tokenizer)
         seed = seeds.integer("model_initialisation")
         n_outputs = objective.n_outputs(len(names))
         frozen = load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
-        return tokenizer, in_precision(frozen, base_precision)
+        return place, tokenizer, in_precision(frozen, base_precision)
 
     def embeddings() -> NDArray[np.float64]:
-        tokenizer, frozen = loaded()
+        _, tokenizer, frozen = loaded()
         tokens, _ = learning.tokens(examples.train, examples.train_labels, tokenizer, seq_len)
         return mean_pooled(frozen, tokens)
 
@@ -95,12 +96,13 @@ def prepare(
     )
     # Where the partition does not need it, the model is loaded behind: it may be large, and the data wrong.
     parts = spread(partition, rows, n_devices, seeds.rng("partition"))
-    tokenizer, frozen = loaded()
+    place, tokenizer, frozen = loaded()
     if names:
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
         frozen = replace(frozen, config={**frozen.config, **classes})
     own = hold_out_of_each(parts, device_fraction, seeds.rng("device_held_out"))
-    return _prepared(learning, frozen, examples, own, seq_len, head, tokenizer)
+    content, prepared = _prepared(learning, frozen, examples, own, seq_len, head, tokenizer)
+    return content, replace(prepared, base_model=_base_facts(place, frozen))
 
 
 def _prepared(
@@ -167,6 +169,17 @@ def _prepared(
         remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks, *_pace_remarks(frozen)),
         own_test_offsets=_offsets(own_sizes, n_test_rows),
     )
+
+
+def _base_facts(place: Place, frozen: FrozenModel) -> dict[str, Any]:
+    return {
+        "name": place.base,
+        "revision": place.revision,
+        "weights_sha256": weights_digest(place.weights),
+        "task_type": frozen.role.peft_task,
+        "problem_type": frozen.role.settings.get("problem_type"),
+        "n_labels": frozen.n_labels,
+    }
 
 
 def _offsets(sizes: Sequence[int], start: int) -> NDArray[np.int64]:

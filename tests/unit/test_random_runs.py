@@ -65,6 +65,33 @@ kind = "assumed"
 source = "a test"
 """
 
+ROAMING = """
+kind = "roaming"
+mean_dwell_s = {mean_dwell_s}
+min_gap_ms = 0
+max_gap_ms = {max_gap_ms}
+latency_ms = 20
+loss_fraction = 0.01
+
+[[point]]
+name = "near"
+min_mbit_per_s = 2
+max_mbit_per_s = 20
+shared_mbit_per_s = 10
+
+[[point]]
+name = "far"
+min_mbit_per_s = 0.5
+max_mbit_per_s = 5
+shared_mbit_per_s = 3
+
+[provenance.all]
+covers = ["mean_dwell_s", "min_gap_ms", "max_gap_ms", "min_mbit_per_s", "max_mbit_per_s", "shared_mbit_per_s",
+          "latency_ms", "loss_fraction"]
+kind = "assumed"
+source = "a test"
+"""
+
 
 @dataclass(kw_only=True)
 class RandomPlans(Policy):
@@ -185,7 +212,17 @@ def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
         st.builds(lambda name: {"policy.path": f"{__name__}:{name}"}, st.sampled_from(["RandomCuts", "RandomCopies"])),
     ),
     server_tflop_per_s=st.sampled_from([None, 0.5]),
-    changing_link=st.none() | st.tuples(st.sampled_from([0.0, 0.8, 1.0]), st.floats(0.1, 50)),
+    changing_link=st.none()
+    | st.builds(
+        lambda correlation, coherence_s: CHANGING.format(correlation=correlation, coherence_s=coherence_s),
+        st.sampled_from([0.0, 0.8, 1.0]),
+        st.floats(0.1, 50),
+    )
+    | st.builds(
+        lambda mean_dwell_s, max_gap_ms: ROAMING.format(mean_dwell_s=mean_dwell_s, max_gap_ms=max_gap_ms),
+        st.floats(1, 300),
+        st.floats(0, 5000),
+    ),
     foreground=foregrounds(),
     modes_from=st.none() | st.floats(0, 500),
     heterogeneity=st.fixed_dictionaries(
@@ -199,16 +236,14 @@ def test_the_books_of_any_run_balance(
     availability: dict[str, Any],
     policy: dict[str, Any],
     server_tflop_per_s: float | None,
-    changing_link: tuple[float, float] | None,
+    changing_link: str | None,
     foreground: dict[str, Any],
     modes_from: float | None,
     heterogeneity: dict[str, float],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if changing_link:
-            correlation, coherence_s = changing_link
-            text = CHANGING.format(correlation=correlation, coherence_s=coherence_s)
-            (Path(folder) / "changing.toml").write_text(text)
+            (Path(folder) / "changing.toml").write_text(changing_link)
         (Path(folder) / "crowded.toml").write_text(CROWDED)
         if "trace" in availability:
             (Path(folder) / "trace.txt").write_text(availability["trace"])
