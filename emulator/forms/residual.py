@@ -95,6 +95,17 @@ class ResidualLoraForm(LoraForm):
         drawn = self._adapter_bytes(held, model) if self.restarts else 0
         return self._residual_bytes(held, model) - BYTES_PER_PARAMETER * whole - drawn
 
+    def plain_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """A residual travels as factors, or not at all."""
+        return self._residual_bytes(_residual(assignment), model)
+
+    def is_received(self, name: str) -> bool:
+        return name.startswith("head.") or not (self.restarts or name.endswith(".residual"))
+
+    @property
+    def begins_anew(self) -> bool:
+        return self.restarts
+
     def check_model(self, model: ModelSpec) -> None:
         check_stored_apart(self.targets, model)
         super().check_model(model)
