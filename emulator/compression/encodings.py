@@ -73,7 +73,8 @@ def decoded(encoding: Encoding, data: bytes, n_numbers: int) -> Vector:
             n_buckets = math.ceil(n_numbers / encoding.bucket_size)
             steps = np.frombuffer(data, "<f4", n_buckets)
             codes = np.frombuffer(data, np.int8, offset=FLOAT_BYTES * n_buckets)
-            return codes.astype(np.float32) * _by_number(steps, encoding.bucket_size, n_numbers)
+            with np.errstate(invalid="ignore"):  # a bucket that is not finite
+                return codes.astype(np.float32) * _by_number(steps, encoding.bucket_size, n_numbers)
         case "topk":
             kept = n_kept(encoding, n_numbers)
             read = np.zeros(n_numbers, np.float32)
