@@ -275,7 +275,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
 
 
 def _work_as_plain(work: Work) -> dict[str, Any]:
-    plain = {each.name: getattr(work, each.name) for each in fields(work) if each.name != "adapters"}
+    told_otherwise = ("adapters", "once", "per_step")  # of the latter, a step by itself has nothing
+    plain = {each.name: getattr(work, each.name) for each in fields(work) if each.name not in told_otherwise}
     return plain | {"ranks": work.adapters.ranks, "targets": work.adapters.places}
 
 
