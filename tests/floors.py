@@ -80,7 +80,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
-    Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
+    Room("emulator/world/price", "what a step costs", _names("compression records shapes /device_profiles")),
     Room(
         "emulator/world/network",
         "links and what they share",

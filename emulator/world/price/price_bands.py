@@ -4,7 +4,17 @@ from dataclasses import dataclass, replace
 
 from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, PowerMode
-from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
+from emulator.compression.encodings import encoded_bytes
+from emulator.records import (
+    ADAMW,
+    NO_COMPRESSION,
+    NO_SAVERS,
+    Compression,
+    LocalOptimizer,
+    MemorySavers,
+    Work,
+    WorkKind,
+)
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
 from emulator.world.price.process_memory import held_bytes_of
@@ -13,7 +23,6 @@ from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import BusyShares, StepTime, pass_time, step_time
 from emulator.world.price.uncertainty import bounds
 
-_BYTES_PER_PARAMETER = 4  # float32 on the wire
 _MEMORY_UNIT = 2**30  # the uncertainty of usable memory is in the unit of the profiles' files
 
 
@@ -53,6 +62,7 @@ class StepPrice:
     precision: str
     optimizer: LocalOptimizer
     savers: MemorySavers
+    compression: Compression
     demand: StepDemand
     time: StepTime
     step_s: Band
@@ -104,6 +114,7 @@ def price_step(
     dropout: bool = False,
     optimizer: LocalOptimizer = ADAMW,
     savers: MemorySavers = NO_SAVERS,
+    compression: Compression = NO_COMPRESSION,
 ) -> StepPrice:
     """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes.
 
@@ -128,6 +139,7 @@ def price_step(
         precision=precision,
         optimizer=optimizer,
         savers=savers,
+        compression=compression,
         demand=demand,
         time=time,
         step_s=Band(time.step_s, fastest_s, slowest_s),
@@ -136,8 +148,8 @@ def price_step(
         memory=step.memory(dropout=dropout),
         held_bytes=held_bytes_of(profile, model, work, precision, dropout=dropout, optimizer=optimizer, savers=savers),
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
-        download_bytes=round(_BYTES_PER_PARAMETER * n_received),
-        upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
+        download_bytes=encoded_bytes(compression.download, round(n_received)),
+        upload_bytes=encoded_bytes(compression.upload, round(n_sent)),
         outside=outside_known_range(profile, model, work, precision, savers),
         figures=_figures(profile, mode, precision),
     )
