@@ -19,7 +19,7 @@ def policies(
 
 
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A device, cluster, link or system; all without it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A device, cluster, link, system or swap; all without it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """List the devices, clusters and links, or show all figures of one with units and provenance."""
@@ -69,6 +69,10 @@ def price(
     ] = "none",
     topk_fraction: Annotated[float, typer.Option(help="For topk: which share of the numbers is sent.")] = 0.01,
     full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
+    desktop: Annotated[bool, typer.Option("--desktop", help="A desktop runs on the board, and takes memory.")] = False,
+    swap: Annotated[
+        str | None, typer.Option(help="Where goes what does not fit: nvme, emmc, zram, or a TOML file.")
+    ] = None,
     inference: Annotated[bool, typer.Option("--inference", help="A forward pass alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -100,6 +104,8 @@ def price(
         topk_fraction=topk_fraction,
         full_finetune=full_finetune,
         inference=inference,
+        desktop=desktop,
+        swap=swap,
     )
     show_price(request, as_json)
 
@@ -168,7 +174,10 @@ def validate(
     ),
     device: Annotated[str | None, typer.Option(help="cpu or cuda; as the profile says without.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; as the profile says without.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings, and no processes.")] = False,
+    settings: Annotated[
+        int | None, typer.Option(help="How many settings, two in five of them decoders; 25 without.")
+    ] = None,
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
@@ -187,6 +196,7 @@ def validate(
                 device=device,
                 threads=threads,
                 quick=quick,
+                settings=settings,
                 clock=clock,
                 csv=options.given_place(csv),
             ),

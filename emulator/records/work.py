@@ -16,6 +16,7 @@ class WorkKind(StrEnum):
 
     ADAPTERS = "adapters"
     WEIGHTS = "weights"  # full fine-tuning: the differentiated layers whole, the head; at full depth everything
+    LAYERS = "layers"  # the same, but for embeddings and what else is of no layer, which stay frozen at any depth
     INFERENCE = "inference"  # a forward pass and nothing else
 
 
@@ -133,6 +134,9 @@ class Work:
     pruning left. Below a cut, ``forward_layers`` is less than the model's and there is no head. Inference has no
     ``backward_layers``.
 
+    ``n_virtual_tokens`` of the ``seq_len`` tokens stand in front of the text, and the loss is about none of them.
+    ``n_virtual_keys`` keys and values stand in front of those of the tokens in every layer.
+
     A device whose model is the priced one without some of its layers says how many in ``skipped_layers``; layers then
     count among the ``forward_layers`` that it has.
 
@@ -153,3 +157,5 @@ class Work:
     skipped_layers: int = 0
     once: Extra = NO_EXTRA
     per_step: Extra = NO_EXTRA
+    n_virtual_tokens: int = 0
+    n_virtual_keys: int = 0
