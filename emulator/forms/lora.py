@@ -156,6 +156,9 @@ class LoraForm(AdapterForm):
         per_rank = 0 if self.trains_a else sum(shape.in_features for shape in shapes)
         return -BYTES_PER_PARAMETER * per_rank * sum(model.by_priced_layer(_lora(assignment).ranks))
 
+    def is_received(self, name: str) -> bool:
+        return self.trains_a or not name.endswith(".lora_A")
+
     def check_model(self, model: ModelSpec) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:
             raise ValueError(

@@ -25,6 +25,8 @@ from emulator.running.compose import build_coordinator
 from emulator.shapes.spec import ModelSpec
 
 RANK = 4
+CUTTING = (f"{__name__}:RandomCuts", f"{__name__}:RandomCopies")
+"""Policies whose payloads are not compressed."""
 CROWDED = """
 inherits = "jetson80-shared-wifi"
 
@@ -199,6 +201,17 @@ def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
     return found | {"period_s": 100.0, "from_s": draw(st.floats(0, 40)), "until_s": draw(st.floats(50, 100))}
 
 
+@st.composite
+def compressions(draw: st.DrawFn) -> dict[str, Any]:
+    upload = draw(st.sampled_from(["none", "fp16", "bf16", "int8", "topk"]))
+    found: dict[str, Any] = {"upload": upload, "download": draw(st.sampled_from(["none", "fp16", "bf16", "int8"]))}
+    if upload == "topk":
+        found["topk_fraction"] = draw(st.floats(1e-4, 0.5))
+    if "int8" in found.values():
+        found["bucket_size"] = draw(st.integers(1, 5000))
+    return found
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -211,6 +224,7 @@ def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
         ),
         st.builds(lambda name: {"policy.path": f"{__name__}:{name}"}, st.sampled_from(["RandomCuts", "RandomCopies"])),
     ),
+    compression=compressions(),
     server_tflop_per_s=st.sampled_from([None, 0.5]),
     changing_link=st.none()
     | st.builds(
@@ -235,6 +249,7 @@ def test_the_books_of_any_run_balance(
     n_rounds: int,
     availability: dict[str, Any],
     policy: dict[str, Any],
+    compression: dict[str, Any],
     server_tflop_per_s: float | None,
     changing_link: str | None,
     foreground: dict[str, Any],
@@ -259,6 +274,7 @@ def test_the_books_of_any_run_balance(
             "testbed.server_tflop_per_s": server_tflop_per_s,
             "testbed.link": f"{folder}/changing.toml" if changing_link else None,
             "testbed.foreground": foreground,
+            "compression": {} if policy["policy.path"] in CUTTING else compression,
             "testbed.mode_changes": [
                 {"device": entry.device, "mode": entry.modes[0].name, "from_s": modes_from}
                 for entry in load_cluster(cluster).resized(n_devices).entries
