@@ -13,6 +13,7 @@ from tests.integration.conftest import sweep_of
 pytestmark = pytest.mark.slow
 
 LEARNING = (
+    "model.train=builtin:tiny-12",
     "testbed.n_devices=8",
     "data.n_train=1600",
     "data.n_test=300",
