@@ -46,7 +46,9 @@ class HurriedLora(FedLora):
 
 Settings = Mapping[str, Any]
 
+ENCODER: Settings = {"model.train": "builtin:tiny-12", "training.learning_rate": 1e-3}
 TRAINED: Settings = {
+    **ENCODER,
     "rounds": 3,
     "backend.kind": "inline",
     "testbed.n_devices": 8,
@@ -57,6 +59,7 @@ TRAINED: Settings = {
     "training.threads_per_host": 1,
 }
 TIMED: Settings = {
+    **ENCODER,
     "rounds": 24,  # power modes are drawn anew in round 20
     "backend.kind": "inline",
     "testbed.n_devices": 40,

@@ -27,7 +27,7 @@ REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)
 class Config(Section):
     """A run."""
 
-    rounds: Count = 20
+    rounds: Count = 30
     """How many rounds are run."""
     seed: CountOrZero = 0
     """Every random stream of the run is derived from it."""

@@ -50,7 +50,7 @@ def prepare(
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
     Args:
-        train_model: ``builtin:tiny-12``, a local directory, or a hub id.
+        train_model: ``builtin:mini-12``, a local directory, or a hub id.
         data: where the texts are.
         seq_len: tokens after which texts are cut off.
         n_devices: number of devices.

@@ -80,7 +80,7 @@ def check_hub_id(name: str, key: str | None = None) -> None:
     if looks_like_path(name):
         raise ConfigError(
             f"{where}there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "
-            "written organisation/name, or 'builtin:tiny-12'"
+            "written organisation/name, or 'builtin:mini-12'"
         )
     if name.count("/") != 1:
         raise ConfigError(
