@@ -57,6 +57,8 @@ class FlexLora(Policy):
 
     _step_s: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         if list(self.ranks) != sorted(self.ranks):
             raise ValueError(f"ranks must be in ascending order, got {self.ranks!r}")

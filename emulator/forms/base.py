@@ -62,6 +62,9 @@ class AdapterForm(ABC):
     """Whether work and bytes can be those of a priced model that is deeper than the trained one: they then go by
     :meth:`~emulator.shapes.spec.ModelSpec.priced_depth`."""
 
+    fits_encoder_decoders: ClassVar[bool] = False
+    """Whether it can be attached to models whose layers differ in their matrices."""
+
     @abstractmethod
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         """The server's adapter arrays before the first round, in the shapes of the trained ``model``."""

@@ -108,6 +108,9 @@ class SkippableLayers:
             if decoder is not None:
                 return self._model(**decoder.inputs(batch))
             types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
+            if batch.responses is not None:  # what the decoder is forced to say, one place further on
+                shifted: Any = self._model.prepare_decoder_input_ids_from_labels
+                types["decoder_input_ids"] = shifted(batch.responses)
             if batch.positions is not None:  # which alone tell where texts that share a row begin
                 return self._model(input_ids=batch.input_ids, position_ids=batch.positions)
             return self._model(input_ids=batch.input_ids, attention_mask=self._mask(batch), **types)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from device_profiles.records import DeviceProfile
 from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
 from emulator.shapes.convnet import ConvNetSpec
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.allocator import Allocator, CachingAllocator, GlibcAllocator, replay
 from emulator.world.price.layers import Layers
@@ -38,9 +39,10 @@ def held_bytes_of(
 def is_replayed(model: ModelSpec, work: Work, optimizer: LocalOptimizer, savers: MemorySavers) -> bool:
     """Whether the tensors of such a step can be written down: a transformer's with AdamW and nothing that saves memory.
 
-    Adapters lie beside matrices.
+    Adapters lie beside matrices, and there is one stack of layers.
     """
-    is_plain = not isinstance(model, ConvNetSpec) and savers == NO_SAVERS and work.quantized_layers == 0
+    is_known = not isinstance(model, ConvNetSpec | EncoderDecoderSpec)
+    is_plain = is_known and savers == NO_SAVERS and work.quantized_layers == 0
     return is_plain and optimizer == ADAMW and set(work.adapters.places) <= set(model.matrices)
 
 
