@@ -59,7 +59,7 @@ def price(
     ] = "adamw",
     response: Annotated[
         int | None,
-        typer.Option(help="Learnt tokens of an example of a causal language model; without it, a classifier."),
+        typer.Option(help="Learnt tokens of an example of a language model; without it, a classifier."),
     ] = None,
     full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
     inference: Annotated[bool, typer.Option("--inference", help="A forward pass alone.")] = False,

@@ -179,6 +179,17 @@ def causal_spec_from_config(
     )
 
 
+def is_encoder_decoder(name_or_path: str) -> bool:
+    """Whether a model, named as for :func:`model_spec`, reads with one stack of layers and answers with another.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if ModelName(name_or_path).is_convnet:
+        return False
+    return model_config(name_or_path).get("model_type") in ENCODER_DECODERS
+
+
 def encoder_decoder_spec(name_or_path: str, *, seq_len: int, response_len: int) -> EncoderDecoderSpec:
     """The shapes of a model that reads a text and answers with another.
 

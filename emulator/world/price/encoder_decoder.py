@@ -30,6 +30,10 @@ class EncoderDecoderStep(ModelStep):
 
     model: EncoderDecoderSpec
 
+    def __post_init__(self) -> None:
+        if self.work.kind is WorkKind.WEIGHTS:
+            raise ValueError(f"{self.model.name} is an encoder-decoder, of which adapters alone are priced")
+
     @property
     def encoder(self) -> TransformerStep:
         """The part of it that is the encoder's, which is mere inference where no layer of it is trained."""
@@ -106,7 +110,9 @@ class EncoderDecoderStep(ModelStep):
         n_bytes = 0
         if self.encoder.work.backward_layers:
             n_bytes += FLOAT_BYTES * n_tokens * (hidden + 1)
-        if decoder.work.kind is not WorkKind.INFERENCE and _is_read(decoder):
+        # With checkpointing it is what layers are given.
+        is_given = self.savers.checkpointing and decoder.work.backward_layers > 0
+        if decoder.work.kind is not WorkKind.INFERENCE and (is_given or _is_read(decoder)):
             n_bytes += PLAIN_BYTES[self.precision] * n_tokens * hidden
         return n_bytes
 

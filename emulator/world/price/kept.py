@@ -89,7 +89,9 @@ def checkpointed_bytes(layers: Layers, precision: str, dropout: bool, stored: Ba
         return 0.0
     is_half = layers.model.is_decoder and stored != "float32" and precision == "amp"
     element_bytes = PLAIN_BYTES[precision] if is_half else FLOAT_BYTES
-    n_elements = layers.n_tokens * layers.work.backward_layers * layers.model.hidden_size
+    n_elements: float = layers.n_tokens * layers.work.backward_layers * layers.model.hidden_size
+    if layers.model.layer_design.has_position_bias and layers.work.backward_layers:
+        n_elements += layers.work.seq_len * (layers.scores + layers.cross_scores)  # which layers are given, too
     n_bytes = behind_layers_bytes(layers, precision) + element_bytes * n_elements
     return n_bytes + _embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
 
