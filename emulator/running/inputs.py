@@ -65,6 +65,11 @@ def check_fit(config: Config, policy: Policy) -> None:
             f"data.source must hold {needed}, since model.train = {train!r} is a {family}, got {source!r}"
         )
     asked = run_objective(config).family or family
+    if asked == ENCODER_DECODER and trained.is_builtin:
+        raise ConfigError(
+            f"model.train must be an encoder-decoder for task.kind = {config.task.kind!r}, and none is built in; give "
+            f"the directory or the hub id of a T5, got {train!r}"
+        )
     if asked == ENCODER_DECODER and config.model.depth_map:
         raise ConfigError(
             "model.depth_map: an encoder-decoder has layers of two kinds, and the priced model must have as many of "
