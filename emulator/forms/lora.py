@@ -103,7 +103,10 @@ class LoraForm(AdapterForm):
         return arrays
 
     def targets_in(self, state: Arrays) -> tuple[str, ...]:
-        """The matrices that have adapters in a server ``state``: a model may store several of ``targets`` as one."""
+        """The matrices that have adapters in a server ``state``: a model may store several of ``targets`` as one.
+
+        In an encoder-decoder not every layer has all of them.
+        """
         return as_stored(self.targets, {name.split(".")[2] for name in state if name.startswith("layers.")})
 
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
