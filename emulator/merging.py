@@ -29,6 +29,7 @@ from emulator.results.info import read_info
 from emulator.shapes.gguf_file import ENDING as GGUF
 
 ADAPTER, ADAPTER_CONFIG, KEPT_UNITS = "adapter", "adapter_config.json", "kept_units.json"
+MODEL_CONFIG = "config.json"
 ADAPTER_WEIGHTS, BASE = "adapter_model.safetensors", "base_model_name_or_path"
 ROLES = {
     "classification": CLASSIFIER,
@@ -55,6 +56,11 @@ def write_merged(run: Path, out: Path, base: str | None = None) -> str:
     info = read_info(run)
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out must be a new or empty folder, got {str(out)!r}")
+    if (run / ADAPTER / MODEL_CONFIG).is_file():
+        raise UserError(
+            f"{str(run / ADAPTER)!r} is a whole model already, since the run trained the weights themselves: there is "
+            "nothing to merge, and from_pretrained of transformers loads the folder"
+        )
     stated = _adapter_config(run)
     found = _base(run, info, stated, base)
     merged, tokenizer = _merged(run / ADAPTER, found, info)

@@ -137,7 +137,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/attach",
         "adapter forms in torch: how they attach to the model",
-        _names("errors forms learning/model learning/upload records shapes"),
+        _names("errors forms learning/data learning/model learning/upload records shapes"),
         ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(

@@ -137,6 +137,15 @@ def weights_of(content: Content, sites: Sequence[Site]) -> FrozenWeights:
     return content.model.weights(sites) if content.is_pretrained else {}
 
 
+def own_arrays_of(content: Content, names: Sequence[str]) -> Arrays:
+    """The pre-trained weights of the model as these arrays of a form that trains them."""
+    from emulator.learning.model.parts import own_arrays
+
+    if not content.is_pretrained:
+        raise AssertionError("a form that holds a model's weights is for models that have some")
+    return own_arrays(content.model, names)
+
+
 def load_content(config: Config, n_devices: int) -> tuple[Content, Prepared]:
     """Load what hosts need, and tell the coordinator about it. Imports torch.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from emulator.algorithms.aggregation import Sums, contribution, coordinate_sums
-from emulator.backends.content import load_content, weights_of, with_weights, without_weights
+from emulator.backends.content import load_content, own_arrays_of, weights_of, with_weights, without_weights
 from emulator.backends.kept_updates import Shapes, fetched, is_kept, shapes_of
 from emulator.backends.ray_cluster import here
 from emulator.config import Config
@@ -137,6 +137,9 @@ class HostActor:
 
     def weights(self, sites: Sequence[Site]) -> FrozenWeights:
         return weights_of(self._host.content, sites)
+
+    def own_arrays(self, names: Sequence[str]) -> Arrays:
+        return own_arrays_of(self._host.content, names)
 
     def export(self, form: AdapterForm, state: Arrays) -> dict[str, bytes]:
         """The exported files by their paths in the folder: this host may be on another machine than the results."""

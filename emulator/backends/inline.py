@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from emulator.backends.content import load_content, numeric_settings, weights_of
+from emulator.backends.content import load_content, numeric_settings, own_arrays_of, weights_of
 from emulator.backends.evaluations import all_shards, evaluation_of
-from emulator.backends.stacks import in_order, stack_jobs
+from emulator.backends.stacks import in_order, most_stacked, stack_jobs
 from emulator.config import Config
 from emulator.forms.base import AdapterForm, FrozenWeights, Site
 from emulator.learning.host import imported
@@ -52,7 +52,7 @@ class InlineBackend(Backend):
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
         start_s = time.perf_counter()
         updates: list[Update] = []
-        for stack in stack_jobs(jobs, self._settings.devices_stacked, self._devices_per_actor):
+        for stack in stack_jobs(jobs, most_stacked(form, self._settings.devices_stacked), self._devices_per_actor):
             updates += self._host.train(task, form, stack)
             on_jobs(len(updates), len(jobs))
         self._timings.append(HostTiming.since(start_s, "inline", "train", len(jobs), self._host.prefix()))
@@ -68,6 +68,9 @@ class InlineBackend(Backend):
 
     def weights(self, sites: Sequence[Site]) -> FrozenWeights:
         return weights_of(self._content, sites)
+
+    def own_arrays(self, names: Sequence[str]) -> Arrays:
+        return own_arrays_of(self._content, names)
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         imported(form.attachment).export(self._content.model, form, state, path)

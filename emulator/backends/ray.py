@@ -25,6 +25,7 @@ from emulator.backends.stacks import (
     declared_cost,
     in_order,
     longest_first,
+    most_stacked,
     stack_jobs,
 )
 from emulator.config import Config
@@ -55,7 +56,8 @@ class RayHosts(Backend):
         self._started: Started | None = None
 
     def train(self, task: str, form: AdapterForm, jobs: Sequence[Job], on_jobs: OnJobs) -> list[Update]:
-        stacks = stack_jobs(jobs, self._settings.devices_stacked, self._config.backend.devices_per_actor)
+        most = most_stacked(form, self._settings.devices_stacked)
+        stacks = stack_jobs(jobs, most, self._config.backend.devices_per_actor)
         costs = [declared_cost(stack, form, self.prepared.model) for stack in stacks]
         updates: list[Update] = []
         # For each running call the host and the stacks that it still owes, in order.
@@ -181,6 +183,10 @@ class RayHosts(Backend):
 
     def weights(self, sites: Sequence[Site]) -> FrozenWeights:
         found: FrozenWeights = self._call(0, "weights", sites)()
+        return found
+
+    def own_arrays(self, names: Sequence[str]) -> Arrays:
+        found: Arrays = self._call(0, "own_arrays", names)()
         return found
 
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:

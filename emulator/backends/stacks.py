@@ -28,6 +28,11 @@ def stack_jobs(jobs: Sequence[Job], devices_stacked: int, devices_per_actor: int
     return [stack for owner in sorted(owners) for stack in stacks(owners[owner], devices_stacked)]
 
 
+def most_stacked(form: AdapterForm, devices_stacked: int) -> int:
+    """How many devices a stack of jobs for ``form`` has at most."""
+    return devices_stacked if form.shares_passes else 1
+
+
 def declared_cost(stack: Sequence[Job], form: AdapterForm, model: ModelSpec) -> float:
     """How long a stack takes, up to a factor that is the same for all: examples times layers passed, both ways."""
     works = [form.work(job.assignment, model) for job in stack]

@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from rich import box
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from device_profiles.catalog import ProfileError, load_profile
+from device_profiles.catalog import ProfileError, load_profile, load_swap
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
 from emulator.forms.lora import low_rank_adapters
@@ -53,6 +53,8 @@ class PriceRequest:
     accumulation_steps: int = 1
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"
     response: int | None = None
+    desktop: bool = False
+    swap: str | None = None
 
 
 def show_price(request: PriceRequest, as_json: bool) -> None:
@@ -80,6 +82,7 @@ def priced(request: PriceRequest) -> StepPrice:
         profile = load_profile(request.device)
     except ProfileError as error:
         raise ConfigError(str(error)) from None
+    profile = _with_memory(profile, request)
     mode = power_mode(profile, request.mode)
     _at_least("--seq", request.seq, 1)
     model = _model(request)
@@ -98,6 +101,17 @@ def priced(request: PriceRequest) -> StepPrice:
             accumulation_steps=request.accumulation_steps,
         ),
     )
+
+
+def _with_memory(profile: DeviceProfile, request: PriceRequest) -> DeviceProfile:
+    """The board with desktop and swap, where they are asked for."""
+    try:
+        profile = profile.with_desktop() if request.desktop else profile
+        return replace(profile, swap=None if request.swap is None else load_swap(request.swap))
+    except ProfileError as error:
+        raise ConfigError(f"--swap: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"--desktop: {error}; leave it out") from None
 
 
 def _model(request: PriceRequest) -> ModelSpec:
@@ -260,6 +274,7 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         "work": _work_as_plain(price.work),
         "step_s": price.step_s.value,
         "step_s_band": [price.step_s.low, price.step_s.high],
+        "swap_s": price.swap_s.value,
         "forward_s": time.forward_s,
         "backward_s": time.backward_s,
         "overhead_s": time.overhead_s,
@@ -284,8 +299,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         },
         "runtime_memory_bytes": price.profile.runtime_memory_bytes,
         "allocator": price.profile.allocator,
-        "held_memory_bytes": price.held_bytes,
         "process_memory_bytes": price.process_bytes,
+        "swapped_bytes": price.profile.missing_bytes(memory.total_bytes) if price.profile.swap else 0,
         "usable_memory_bytes": round(price.usable_memory_bytes.value),
         "usable_memory_bytes_band": [
             round(price.usable_memory_bytes.low),
@@ -375,6 +390,8 @@ def _show_costs(console: Console, price: StepPrice) -> None:
     ]
     for name, seconds, note in rows:
         table.add_row(name, _seconds(seconds), "", "", note if seconds else "none")
+    if price.swap_s.value:
+        table.add_row("swap", *_cells(price.swap_s, _seconds), "what does not fit goes and comes back, once a step")
     table.add_row("step", *_cells(price.step_s, _seconds), _flop(demand.forward_flop + demand.backward_flop))
     table.add_row("energy", *_cells(price.energy_j, _joules), f"at {price.compute_w.value:.3g} W")
     table.add_row("download", size(price.download_bytes), "", "", "before the local steps, however many")
@@ -387,18 +404,28 @@ def _show_memory(console: Console, price: StepPrice) -> None:
     table = FittedTable("peak memory", Column("", justify="right"), "", box=box.SIMPLE_HEAD)
     table.add_row("weights", size(memory.weights_bytes), "")
     table.add_row("activations", size(memory.activations_bytes), "kept for the backward pass")
-    table.add_row("allocator", size(memory.allocator_bytes), "held beyond them")
     table.add_row("optimizer", size(memory.optimizer_bytes), _OPTIMIZER_NOTES[price.optimizer.name])
     table.add_row("working set", size(memory.workspace_bytes), "of the largest layer, or of the loss")
+    beyond = f"held beyond them ({price.profile.allocator}), by a replay"
+    if memory.allocator_bytes < 0:
+        beyond = f"less, as they are not all at their most at once ({price.profile.allocator}, by a replay)"
+    table.add_row("allocator", _signed_size(memory.allocator_bytes), beyond)
     verdict = "fits" if price.fits else "DOES NOT FIT"
+    if price.swap_s.value:
+        verdict += " with swap"
     around = f" ({size(usable.low)} to {size(usable.high)})" if usable.low < usable.high else ""
     table.add_row("together", size(memory.total_bytes), f"{verdict} into {size(usable.value)} usable{around}")
-    if price.held_bytes is not None:
-        table.add_row("held", size(price.held_bytes), f"by the allocator ({price.profile.allocator}), replayed")
+    if swap := price.profile.swap:
+        missing = size(price.profile.missing_bytes(memory.total_bytes))
+        table.add_row("swapped", missing, f"of at most {size(swap.gained_bytes)} beyond it ({swap.name})")
     if price.process_bytes is not None:
         runtime = size(price.profile.runtime_memory_bytes or 0)
         table.add_row("process", size(price.process_bytes), f"with {runtime} of the runtime")
     console.print(table)
+
+
+def _signed_size(n_bytes: int) -> str:
+    return size(n_bytes) if n_bytes >= 0 else f"-{size(-n_bytes)}"
 
 
 def _show_origins(console: Console, price: StepPrice, device: str) -> None:

@@ -19,7 +19,7 @@ def policies(
 
 
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A device, cluster, link or system; all without it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A device, cluster, link, system or swap; all without it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """List the devices, clusters and links, or show all figures of one with units and provenance."""
@@ -62,6 +62,10 @@ def price(
         typer.Option(help="Learnt tokens of an example of a language model; without it, a classifier."),
     ] = None,
     full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
+    desktop: Annotated[bool, typer.Option("--desktop", help="A desktop runs on the board, and takes memory.")] = False,
+    swap: Annotated[
+        str | None, typer.Option(help="Where goes what does not fit: nvme, emmc, zram, or a TOML file.")
+    ] = None,
     inference: Annotated[bool, typer.Option("--inference", help="A forward pass alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -90,6 +94,8 @@ def price(
         response=response,
         full_finetune=full_finetune,
         inference=inference,
+        desktop=desktop,
+        swap=swap,
     )
     show_price(request, as_json)
 
@@ -158,7 +164,10 @@ def validate(
     ),
     device: Annotated[str | None, typer.Option(help="cpu or cuda; as the profile says without.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; as the profile says without.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings, and no processes.")] = False,
+    settings: Annotated[
+        int | None, typer.Option(help="How many settings, two in five of them decoders; 25 without.")
+    ] = None,
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
@@ -177,6 +186,7 @@ def validate(
                 device=device,
                 threads=threads,
                 quick=quick,
+                settings=settings,
                 clock=clock,
                 csv=options.given_place(csv),
             ),

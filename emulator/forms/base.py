@@ -61,6 +61,11 @@ class AdapterForm(ABC):
     maps_depth: ClassVar[bool] = False
     """Whether work and bytes can be those of a priced model that is deeper than the trained one: they then go by
     :meth:`~emulator.shapes.spec.ModelSpec.priced_depth`."""
+    holds_weights: ClassVar[bool] = False
+    """Whether the arrays of :meth:`initial` are weights of the model itself, whose pre-trained values take their place.
+    Their names are those of :func:`emulator.learning.model.parts.parts_of`."""
+    shares_passes: ClassVar[bool] = True
+    """Whether devices can share a forward and backward pass; otherwise each trains by itself."""
 
     fits_encoder_decoders: ClassVar[bool] = False
     """Whether it can be attached to models whose layers differ in their matrices."""

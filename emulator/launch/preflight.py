@@ -10,7 +10,7 @@ from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec
 from emulator.backends.content import check_content, numeric_settings
 from emulator.backends.kinds import backend_kind
-from emulator.backends.stacks import declared_cost, stack_jobs
+from emulator.backends.stacks import declared_cost, most_stacked, stack_jobs
 from emulator.config import Config
 from emulator.errors import ShortageError, UserError
 from emulator.launch.execute import rounds_to_go_on_from
@@ -355,11 +355,12 @@ def _training_s(config: Config, emulation: Emulation, backend: Backend, played: 
     """Wall time of a round's training and evaluation, from a stack of the dearest round that is really trained."""
     testbed, form, state = emulation.testbed, emulation.testbed.form, emulation.initial_state
     settings, model = numeric_settings(config), backend.prepared.model
+    stacked = most_stacked(form, settings.devices_stacked)
     most_cost = 0.0
     stacks: list[list[Job]] = []
     costs: list[float] = []
     for each in played:
-        stacks_of_round = stack_jobs(each.jobs, settings.devices_stacked, config.backend.devices_per_actor)
+        stacks_of_round = stack_jobs(each.jobs, stacked, config.backend.devices_per_actor)
         costs_of_round = [declared_cost(stack, form, model) for stack in stacks_of_round]
         if each.n_inner_rounds * sum(costs_of_round) > most_cost:
             most_cost, stacks, costs = each.n_inner_rounds * sum(costs_of_round), stacks_of_round, costs_of_round

@@ -118,6 +118,7 @@ class DeviceHost:
             if self._attached is not None:
                 self._attached[1].detach()
             self._attached = (form, imported(form.attachment)(self.model, self.content.model, form))
+            self._layers.virtual_keys = self._attached[1].virtual_keys
         return self._attached[1]
 
     def logits(self, batch: Batch, data: TokenData, first_layer: int = 0) -> Tensor:
@@ -131,6 +132,8 @@ class DeviceHost:
         """
         if not self._layers.is_fast:
             batch = replace(batch, unpadded=None)
+        if self._attached is not None:
+            batch = self._attached[1].given(batch)
         layer = min(first_layer, self.content.model.n_layers - 1)
         prefix = self._train_prefix if data is self.content.train else self._test_prefix
 

@@ -16,6 +16,7 @@ class WorkKind(StrEnum):
 
     ADAPTERS = "adapters"
     WEIGHTS = "weights"  # full fine-tuning: the differentiated layers whole, the head; at full depth everything
+    LAYERS = "layers"  # the same, but for embeddings and what else is of no layer, which stay frozen at any depth
     INFERENCE = "inference"  # a forward pass and nothing else
 
 
@@ -112,6 +113,9 @@ class Work:
     pruning left. Below a cut, ``forward_layers`` is less than the model's and there is no head. Inference has no
     ``backward_layers``.
 
+    ``n_virtual_tokens`` of the ``seq_len`` tokens stand in front of the text, and the loss is about none of them.
+    ``n_virtual_keys`` keys and values stand in front of those of the tokens in every layer.
+
     A device whose model is the priced one without some of its layers says how many in ``skipped_layers``; layers then
     count among the ``forward_layers`` that it has.
     """
@@ -127,3 +131,5 @@ class Work:
     width_fraction: float = 1.0
     kind: WorkKind = WorkKind.ADAPTERS
     skipped_layers: int = 0
+    n_virtual_tokens: int = 0
+    n_virtual_keys: int = 0

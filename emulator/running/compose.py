@@ -44,6 +44,7 @@ from emulator.running.live.clock import LiveClock
 from emulator.running.live.testbed import LiveTestbed
 from emulator.running.mode_schedule import mode_changes_of
 from emulator.running.optimizers import (
+    check_base_precision,
     check_optimizers,
     local_optimizer,
     savers_of,
@@ -107,7 +108,9 @@ def check_settings(config: Config) -> None:
         )
     Stopping.of(config)
     if price_name(config) != "trained" or not config.training.enabled:
-        check_depth_map(config, policy, form_of(policy, priced_model(config, n_labels=2, trained=None)))
+        form = form_of(policy, priced_model(config, n_labels=2, trained=None))
+        check_depth_map(config, policy, form)
+        check_base_precision(config, policy, form)
 
 
 def build_coordinator(
@@ -210,6 +213,7 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     trained = backend.prepared.model if backend else None
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = form_of(policy, priced, trained)
+    check_base_precision(config, policy, form)
     make = _kind_of_testbed(config, policy, backend)
     testbed = _testbed(config, cluster, priced, form, _facts(config, cluster, backend), clock, make)
     state = _initial_state(config, form, backend) if backend else {}
@@ -229,6 +233,8 @@ def _kind_of_testbed(config: Config, policy: Policy, backend: Backend | None) ->
 def _initial_state(config: Config, form: AdapterForm, backend: Backend) -> Arrays:
     """Adapters and head before the first round."""
     arrays = form.initial(backend.prepared.model, Seeds(config.seed))
+    if form.holds_weights:
+        arrays = backend.own_arrays(list(arrays))
     if sites := form.sites_at_start():
         arrays = form.fitted(arrays, backend.weights(sites))
     return {**arrays, **backend.prepared.head}
@@ -282,6 +288,7 @@ def _testbed(
 def _facts(config: Config, cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:
     facts: dict[str, Sequence[Any]] = {
         "memory_bytes": [entry.profile.usable_memory_bytes for entry in cluster.entry_by_device],
+        "allocator": [entry.profile.allocator for entry in cluster.entry_by_device],
         "flop_per_s": [
             profile.mode(profile.default_mode).effective_flop_per_s[config.testbed.precision]
             for profile in (entry.profile for entry in cluster.entry_by_device)

@@ -81,6 +81,10 @@ class Backend(ABC):
         """The pre-trained weights of these matrices of the model that is trained."""
 
     @abstractmethod
+    def own_arrays(self, names: Sequence[str]) -> Arrays:
+        """Weights of the model that is trained, as the arrays ``names`` of a form that holds them."""
+
+    @abstractmethod
     def export(self, form: AdapterForm, state: Arrays, path: Path) -> None:
         """Write the server ``state`` as a PEFT adapter into the folder ``path``."""
 

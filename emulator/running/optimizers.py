@@ -3,6 +3,7 @@
 from emulator.algorithms.server_optimizer import ServerOptimizer
 from emulator.config import Config
 from emulator.errors import ConfigError
+from emulator.forms.base import AdapterForm
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path, policy_class, policy_names
 from emulator.policy.checked import is_mean
@@ -77,4 +78,14 @@ def check_optimizers(config: Config, policy: Policy) -> None:
         raise ConfigError(
             f"{asked} is for transformers; model.train = {model.train!r} is a convnet, whose weights are trained by "
             f"plain SGD: leave it out, got {given[asked][0]!r}"
+        )
+
+
+def check_base_precision(config: Config, policy: Policy, form: AdapterForm) -> None:
+    """Raise ConfigError if weights that are trained were to be stored in so few bits that no step could change them."""
+    if form.holds_weights and config.model.base_precision in ("int8", "nf4"):
+        raise ConfigError(
+            f"model.base_precision: policy {import_path(type(policy))} trains the weights themselves, which cannot be"
+            " stored in so few bits; give 'float32' or 'bfloat16', for what stays frozen, or a policy of adapters, got"
+            f" {config.model.base_precision!r}"
         )

@@ -257,4 +257,6 @@ def _layer_sizes(shapes: Shapes) -> dict[str, Any]:
         "n_embedding_parameters": shapes.n_other_parameters,
         "is_decoder": shapes.is_decoder,
         "design": shapes.design,
+        "max_seq_len": shapes.max_seq_len,
+        "n_layer_extras": shapes.n_layer_extras,
     }

@@ -97,7 +97,7 @@ class EncoderDecoderSpec(ModelSpec):
         in_layers += self.n_decoder_layers * decoder.n_layer_parameters
         return in_layers + self.n_embedding_parameters + self.n_frozen_head_parameters
 
-    def n_head_rows(self, seq_len: int) -> int:
+    def n_head_rows(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
         return self.response_len_at(seq_len)
 
     def response_len_at(self, seq_len: int) -> int:
@@ -111,7 +111,7 @@ class EncoderDecoderSpec(ModelSpec):
         """Those of the head, also where they are the embeddings."""
         return self.vocabulary_size * self.hidden_size
 
-    def n_logits(self, seq_len: int) -> int:
+    def n_logits(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
         return self.n_head_rows(seq_len) * self.vocabulary_size
 
     def with_seq_len(self, seq_len: int) -> "EncoderDecoderSpec":

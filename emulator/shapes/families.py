@@ -17,8 +17,9 @@ class Shapes:
     """What a family's config says.
 
     ``head`` holds the head's maps under their module paths in transformers, the output map last;
-    ``n_other_parameters`` counts all but the head, a pooler, and the linear maps and norms of the layers.
-    ``n_encoder_layers`` and ``n_other_encoder_parameters`` are those of an encoder-decoder's encoder.
+    ``n_other_parameters`` counts all but the head, a pooler, and the linear maps and norms of the layers; of it,
+    ``n_layer_extras`` lie in each layer. ``n_encoder_layers`` and ``n_other_encoder_parameters`` are those of an
+    encoder-decoder's encoder.
     """
 
     n_layers: int
@@ -34,6 +35,7 @@ class Shapes:
     gated_mlp: bool = False
     n_pooler_parameters: int = 0
     design: LayerDesign | None = None
+    n_layer_extras: int = 0
     n_encoder_layers: int = 0
     n_other_encoder_parameters: int = 0
 
@@ -180,7 +182,7 @@ def _deberta_v2(config: ConfigReader, n_labels: int) -> Shapes:
     n_projection = embedding_size * hidden_size if embedding_size != hidden_size else 0
     n_other += n_projection
     products: tuple[str, ...] = ()
-    n_relative = 0
+    n_relative = n_layer_extras = 0
     if config.flag("relative_attention"):
         # -1, the default of either, means that there are none, and as many as positions.
         n_relative = 2 * (
@@ -189,7 +191,8 @@ def _deberta_v2(config: ConfigReader, n_labels: int) -> Shapes:
         n_other += n_relative * hidden_size
         products = tuple(name for name in ("c2p", "p2c") if name in config.texts("pos_att_type"))
         n_own_maps = 0 if config.flag("share_att_key") else len(products)
-        n_other += n_layers * n_own_maps * _square(hidden_size).n_parameters
+        n_layer_extras = n_own_maps * _square(hidden_size).n_parameters
+        n_other += n_layers * n_layer_extras
         n_other += 2 * hidden_size if "layer_norm" in config.texts("norm_rel_ebd") else 0
     if kernel_size := config.positive("conv_kernel_size"):
         n_other += hidden_size * (hidden_size // config.integer("conv_groups", 1) * kernel_size + 3)
@@ -216,6 +219,7 @@ def _deberta_v2(config: ConfigReader, n_labels: int) -> Shapes:
             has_free_heads=False,
             fuses_attention=False,
         ),
+        n_layer_extras=n_layer_extras,
     )
 
 
@@ -267,6 +271,7 @@ def _decoder(
         max_seq_len=config.integer("max_position_embeddings"),
         is_decoder=True,
         gated_mlp=True,
+        n_layer_extras=n_extra,
     )
 
 
@@ -288,16 +293,22 @@ def _gemma(config: ConfigReader, n_labels: int) -> Shapes:
 
 def _gemma2(config: ConfigReader, n_labels: int) -> Shapes:
     """Gemma Team 2024, arXiv 2408.00118: each layer has norms behind attention and MLP, too."""
-    n_norms = 2 * config.integer("num_hidden_layers") * config.integer("hidden_size")
-    shapes = _decoder(config, n_labels, head_size=256)
-    return replace(shapes, n_other_parameters=shapes.n_other_parameters + n_norms)
+    return _with_norms_behind(_decoder(config, n_labels, head_size=256))
 
 
 def _gemma3(config: ConfigReader, n_labels: int) -> Shapes:
     """Gemma Team 2025, arXiv 2503.19786: as Gemma 2, with norms on the heads of query and key."""
-    n_norms = 2 * config.integer("num_hidden_layers") * config.integer("hidden_size")
-    shapes = _decoder(config, n_labels, head_size=256, n_head_norms=2)
-    return replace(shapes, n_other_parameters=shapes.n_other_parameters + n_norms)
+    return _with_norms_behind(_decoder(config, n_labels, head_size=256, n_head_norms=2))
+
+
+def _with_norms_behind(shapes: Shapes) -> Shapes:
+    """With two more norms in each layer."""
+    n_norms = 2 * shapes.hidden_size
+    return replace(
+        shapes,
+        n_other_parameters=shapes.n_other_parameters + shapes.n_layers * n_norms,
+        n_layer_extras=shapes.n_layer_extras + n_norms,
+    )
 
 
 def _phi3(config: ConfigReader, n_labels: int) -> Shapes:
@@ -403,6 +414,7 @@ def _modernbert(config: ConfigReader, n_labels: int) -> Shapes:
             n_kept_of_head=3,
             windows=tuple(kind == "sliding_attention" for kind in layer_types),
         ),
+        n_layer_extras=n_biases,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
 from emulator.shapes.design import CROSS, DECODER, ENCODER, FUSED, LayerDesign, as_stored
@@ -48,8 +49,13 @@ class ModelSpec:
     ``head`` holds the linear maps of the classification head that are trained and shipped with the adapters;
     ``n_frozen_head_parameters`` counts the rest of the head.
 
+    ``n_embedding_parameters`` counts all that is of neither head nor the matrices and two norms of layers; of it,
+    ``n_layer_extras`` lie in each layer.
+
     ``n_layers`` are those that depths and ranks are counted by. Where a shallower model is trained in the place of the
     one that is priced, they are the trained one's, and ``deeper_layers`` says how many the priced one has.
+
+    ``max_seq_len`` is to how many tokens its positions reach; None where that is not known.
 
     ``design`` says how layers are built where they are not as BERT's or, of a decoder, Llama's.
     """
@@ -69,6 +75,8 @@ class ModelSpec:
     is_decoder: bool = False
     deeper_layers: int | None = None
     design: LayerDesign | None = None
+    max_seq_len: int | None = None
+    n_layer_extras: int = 0
 
     @property
     def layer_design(self) -> LayerDesign:
@@ -149,7 +157,7 @@ class ModelSpec:
     @property
     def own_matrices(self) -> tuple[str, ...]:
         """Those of them that are not for attention to what an encoder gives."""
-        return as_stored([name for name in MATRICES if name != "mlp_gate" or self.gated_mlp], self.layer_design.fused)
+        return _matrices(self.gated_mlp, self.layer_design.fused)
 
     def matrices_of(self, layer: int) -> tuple[str, ...]:
         """Those of one layer, counted from the input: all, unless layers differ."""
@@ -191,8 +199,11 @@ class ModelSpec:
         frozen = self.n_embedding_parameters + self.n_priced_layers * self.n_layer_parameters
         return frozen + self.n_frozen_head_parameters + self.n_head_parameters
 
-    def n_head_rows(self, seq_len: int) -> int:
-        """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one."""
+    def n_head_rows(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
+        """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one.
+
+        ``n_virtual_tokens`` of the ``seq_len`` stand in front of the text.
+        """
         return seq_len if self.is_decoder else 1
 
     @property
@@ -200,7 +211,7 @@ class ModelSpec:
         """Weights that the frozen part of the head multiplies a row with."""
         return self.n_frozen_head_parameters
 
-    def n_logits(self, seq_len: int) -> int:
+    def n_logits(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
         """Logits of an example where their number matters; those of a few classes do not."""
         return 0
 
@@ -212,3 +223,9 @@ class ModelSpec:
     def with_seq_len(self, seq_len: int) -> "ModelSpec":
         """The same model, used at another sequence length (tokens)."""
         return replace(self, seq_len=seq_len)
+
+
+@cache
+def _matrices(gated_mlp: bool, fused: tuple[str, ...]) -> tuple[str, ...]:
+    """Asked for each device and round."""
+    return as_stored([name for name in MATRICES if name != "mlp_gate" or gated_mlp], fused)

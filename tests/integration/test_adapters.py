@@ -26,6 +26,7 @@ from tests.unit.learning.tiny_decoders import write_rows as write_answers
 NOT_OF_PEFT = {
     "fedadapter": "bottleneck adapters behind the feed-forward part",
     "fedpeft": "the same",
+    "fedavg": "a whole model, without an adapter",
     **dict.fromkeys(
         ("fedspine", "oneshot_pruning", "magnitude_pruning", "uniform_pruning", "taylor_pruning"),
         "a pruned model, of which the adapter is a part",
@@ -97,7 +98,7 @@ def test_the_adapter_of_every_policy_gives_the_runs_own_evaluation(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NOT_OF_PEFT)
+@pytest.mark.parametrize("name", [name for name in NOT_OF_PEFT if name != "fedavg"])
 def test_what_peft_does_not_know_is_not_said_to_be_its_own(name: str, inline_runs: dict[str, Path]) -> None:
     adapter = inline_runs[name] / "adapter"
     stated = json.loads((adapter / "adapter_config.json").read_text())
@@ -149,6 +150,28 @@ def test_the_adapter_of_every_kind_of_task_gives_the_runs_own_loss(kind: str, tm
     assert answer.returncode == 0, answer.stderr
     role = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModelForSequenceClassification
     assert evaluated(role.from_pretrained(merged), content)[0] == pytest.approx(loss, abs=1e-5)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [{}, {"policy.embeddings": True}, {"policy.depth": 1}])
+@pytest.mark.parametrize("kind", [*AUTO, "classification"])
+def test_a_run_that_trains_the_weights_leaves_a_model_that_gives_its_own_loss(
+    kind: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    given = task_settings(kind, tmp_path) | {"policy.path": "fedavg", "training.learning_rate": 1e-3} | settings
+    run = emulator.emulate(given, tmp_path / "run")
+    content, _ = load_content(load_config(None, list(given.items())), 2)
+    assert isinstance(content, HostContent)
+    role = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModelForSequenceClassification
+    model: Any = role.from_pretrained(tmp_path / "run" / "adapter")  # type: ignore[attr-defined]
+    last = run.rounds.iloc[-1]
+    loss, right = evaluated(model, content)
+    assert loss == pytest.approx(last["loss"], abs=1e-5)
+    assert abs(last["loss"] - run.rounds["loss"].iloc[0]) > 1e-4
+    if kind in ("classification", "causal"):
+        assert right == last["accuracy" if kind == "classification" else "token_accuracy"]
+    answer = in_process("merge", str(tmp_path / "run"), "--out", str(tmp_path / "merged"))
+    assert answer.returncode == 2
+    assert "is a whole model already" in answer.stderr
 
 
 @pytest.mark.parametrize("kind", ["multi_label", "causal"])

@@ -11,19 +11,27 @@ Activation = Callable[[Tensor], Tensor]
 
 
 class RmsNorm:
-    """``x / sqrt(mean(x^2) + eps) * weight`` of a norm of transformers whose weight is frozen, computed in float32.
+    """``x / sqrt(mean(x^2) + eps) * weight`` of a norm of transformers, computed in float32.
 
-    Zhang and Sennrich 2019, arXiv 1910.07467. Gemma's norms keep ``weight - 1``.
+    Zhang and Sennrich 2019, arXiv 1910.07467. Gemma's norms keep ``weight - 1``. Where the weight is trained in the
+    place of the frozen one, autograd differentiates it.
     """
 
     def __init__(self, norm: nn.Module, *, keeps_difference: bool) -> None:
         own: Any = norm
-        self._weight = own.weight.detach().float() + (1 if keeps_difference else 0)
+        self._norm, self._given, self._added = own, own.weight, 1 if keeps_difference else 0
+        self._weight = own.weight.detach().float() + self._added
         self._eps: float = own.eps if hasattr(own, "eps") else own.variance_epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
         """``(..., width)``, normalised over the last axis."""
-        return _rms_norm(x, self._weight, self._eps)
+        weight = self._norm.weight
+        if weight is self._given:
+            return _rms_norm(x, self._weight, self._eps)
+        exact = x.float()
+        scale = torch.rsqrt(exact.square().mean(dim=-1, keepdim=True) + self._eps)
+        y: Tensor = (exact * scale * (weight.float() + self._added)).to(x.dtype)
+        return y
 
 
 class _RmsNorm(torch.autograd.Function):

@@ -12,7 +12,6 @@ from device_profiles.records import KnownRange
 from emulator.records import Adapters, WorkKind
 from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.world.price.step import (
-    ALLOCATOR_FRACTION,
     FLOAT_BYTES,
     PLAIN_BYTES,
     Attention,
@@ -31,7 +30,7 @@ class EncoderDecoderStep(ModelStep):
     model: EncoderDecoderSpec
 
     def __post_init__(self) -> None:
-        if self.work.kind is WorkKind.WEIGHTS:
+        if self.work.kind in (WorkKind.WEIGHTS, WorkKind.LAYERS):
             raise ValueError(f"{self.model.name} is an encoder-decoder, of which adapters alone are priced")
 
     @property
@@ -88,22 +87,19 @@ class EncoderDecoderStep(ModelStep):
 
     def memory(self, *, attention: Attention = "eager", dropout: bool = False) -> MemoryUse:
         encoder, decoder = (each.memory(attention=attention, dropout=dropout) for each in (self.encoder, self.decoder))
-        between_bytes = self._between_bytes()
         # In its backward pass what the decoder kept is gone, where the encoder computes layers again.
         workspace_bytes = max(decoder.workspace_bytes, encoder.workspace_bytes - decoder.activations_bytes)
         if not self.savers.checkpointing:
             workspace_bytes = max(decoder.workspace_bytes, encoder.workspace_bytes)
         return MemoryUse(
             weights_bytes=encoder.weights_bytes + decoder.weights_bytes,
-            activations_bytes=encoder.activations_bytes + decoder.activations_bytes + between_bytes,
+            activations_bytes=encoder.activations_bytes + decoder.activations_bytes + self.between_bytes,
             optimizer_bytes=encoder.optimizer_bytes + decoder.optimizer_bytes,
             workspace_bytes=workspace_bytes,
-            allocator_bytes=encoder.allocator_bytes
-            + decoder.allocator_bytes
-            + round(ALLOCATOR_FRACTION * between_bytes),
         )
 
-    def _between_bytes(self) -> int:
+    @property
+    def between_bytes(self) -> int:
         """What is kept between the two: the input of the encoder's last norm, and what that gives."""
         decoder, hidden = self.decoder, self.model.hidden_size
         n_tokens = self.savers.pass_sizes(self.work.batch_size)[0] * self.work.seq_len

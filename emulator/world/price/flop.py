@@ -15,7 +15,7 @@ from emulator.world.price.layers import Layers
 
 def forward_flop(layers: Layers) -> float:
     """FLOP of the forward pass: every layer with the adapters that it holds, and the head behind the last one."""
-    head_flop = 2.0 * _n_head_rows(layers) * n_whole_head(layers.model)
+    head_flop = 2.0 * layers.n_head_rows * n_whole_head(layers.model)
     projection_flop = 2.0 * layers.n_tokens * layers.model.layer_design.n_projection_weights
     return layers_forward_flop(layers, range(layers.work.forward_layers)) + projection_flop + head_flop
 
@@ -45,7 +45,7 @@ def backward_flop(layers: Layers) -> float:
     """
     if layers.work.kind is WorkKind.INFERENCE:
         return 0.0
-    head_flop = 2.0 * _n_head_rows(layers) * _n_head_backward(layers)
+    head_flop = 2.0 * layers.n_head_rows * _n_head_backward(layers)
     kinds = Counter((layers.adapters(layer), layer == layers.first) for layer in layers.differentiated)
     return head_flop + sum(
         count * _layer_backward_flop(layers, adapters, lowest) for (adapters, lowest), count in kinds.items()
@@ -90,7 +90,7 @@ def _matrix_flop(layers: Layers, name: str) -> float:
 def _product_flop(layers: Layers) -> float:
     """FLOP of one of a layer's two products in attention, query keyᵀ and softmax times value: 2 b s² h."""
     model, work = layers.model, layers.work
-    return 2.0 * work.batch_size * work.seq_len**2 * model.n_heads * model.head_size * work.width_fraction
+    return 2.0 * layers.n_tokens * layers.n_keys * model.n_heads * model.head_size * work.width_fraction
 
 
 def _n_head_weights(model: ModelSpec) -> list[int]:
@@ -103,13 +103,8 @@ def _n_head_backward(layers: Layers) -> int:
     model = layers.model
     trained = _n_head_weights(model)
     frozen = [model.n_frozen_head_weights] if model.n_frozen_head_weights else []
-    if layers.is_whole:
+    if layers.trains_whole_head:
         trained, frozen = frozen + trained, []
     if layers.work.backward_layers == 0:
         return sum(trained) + sum(trained[1:])  # nothing in front of the first trained map needs a gradient
     return 2 * sum(trained) + sum(frozen)
-
-
-def _n_head_rows(layers: Layers) -> int:
-    """Rows that the head is applied to."""
-    return layers.work.batch_size * layers.model.n_head_rows(layers.work.seq_len) if layers.holds_head else 0

@@ -40,8 +40,9 @@ def n_trained_parameters(layers: Layers) -> float:
     n_head = model.n_head_parameters if layers.holds_head else 0
     if layers.is_whole:
         n_head += model.n_frozen_head_parameters if layers.holds_head else 0
-        n_embeddings = model.n_embedding_parameters if layers.trains_embeddings else 0
-        return n_head + n_embeddings + work.backward_layers * layers.n_layer_weights
+        n_extras = work.backward_layers * model.n_layer_extras
+        n_others = model.n_embedding_parameters if layers.trains_embeddings else n_extras
+        return n_head + n_others + work.backward_layers * layers.n_layer_weights
     return n_head + layers.n_adapter_parameters(layers.differentiated)
 
 
@@ -76,7 +77,7 @@ def activations_bytes(layers: Layers, precision: str, attention: Attention, drop
     if layers.work.backward_layers:
         n_bytes += layers_bytes(layers, layers.differentiated, precision, attention, dropout)
     if layers.trains_embeddings:
-        n_bytes += _embeddings_bytes(layers, dropout)
+        n_bytes += embeddings_bytes(layers, dropout)
     return n_bytes
 
 
@@ -93,7 +94,7 @@ def checkpointed_bytes(layers: Layers, precision: str, dropout: bool, stored: Ba
     if layers.model.layer_design.has_position_bias and layers.work.backward_layers:
         n_elements += layers.work.seq_len * (layers.scores + layers.cross_scores)  # which layers are given, too
     n_bytes = behind_layers_bytes(layers, precision) + element_bytes * n_elements
-    return n_bytes + _embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
+    return n_bytes + embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
 
 
 def recomputed_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
@@ -128,7 +129,7 @@ def layers_bytes(layers: Layers, which: range, precision: str, attention: Attent
     n_statistics: float = model.n_norms * _n_statistics(model)
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
-        n_bytes += work.seq_len * PLAIN_BYTES[precision] * _n_windows(layers, which)  # the masks of windows
+        n_bytes += layers.n_keys * PLAIN_BYTES[precision] * _n_masked(layers, which)
     n_bytes += len(which) * n_statistics * FLOAT_BYTES
     numbers = layers.numbers(which)
     n_bytes += PLAIN_BYTES[precision] * sum(
@@ -145,8 +146,10 @@ def layers_bytes(layers: Layers, which: range, precision: str, attention: Attent
     return layers.n_tokens * n_bytes
 
 
-def _n_windows(layers: Layers, which: range) -> int:
-    """How many of these layers differentiate attention within a window."""
+def _n_masked(layers: Layers, which: range) -> int:
+    """How many of these layers keep a mask of attention: within a window, or back to virtual keys."""
+    if layers.model.is_decoder and layers.work.n_virtual_keys:
+        return len(which)
     windows = layers.model.layer_design.windows
     return sum(
         windows[each] and layers.flow(layers.kind(each), lowest=each == layers.first).context
@@ -175,15 +178,19 @@ def _kept_bytes(
     trained = model.matrices if layers.is_whole else [each.place for each in kind if each.reads_input]
     inputs = {INPUT_OF[name] for name in trained}
     plain = softmax = 0.0
+    keys = layers.n_keys / layers.work.seq_len  # for each token, virtual ones among them
     plain += hidden * ("layer_input" in inputs)
     if attention == "eager":
         # A product keeps each factor for the gradient of the other; grouped keys and values are repeated for all heads.
-        plain += heads * (flow.key + flow.query + flow.scores)  # query, key, value
+        plain += heads * (flow.key + (flow.query + flow.scores) * keys)  # query, key, value
         plain += heads * ("context" in inputs)
         softmax += flow.context * layers.scores
     elif flow.context:
-        grouped = model.n_kv_heads / model.n_heads
-        plain += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
+        is_repeated = layers.work.n_virtual_keys > 0 and model.n_kv_heads > 1  # behind a mask, for all heads
+        grouped = 1.0 if is_repeated else model.n_kv_heads / model.n_heads
+        plain += heads * (
+            2 + 2 * grouped * keys
+        )  # query, key, value, and the context, which is the output map's input too
         if "query_key_value" in design.fused:  # a part of what one map gave, which is kept as a whole
             plain += heads * ((1 + grouped) if design.reads_parts else ("context" in inputs))
     else:
@@ -217,7 +224,7 @@ def _n_statistics(model: ModelSpec) -> int:
     return 1 if model.layer_design.norm == "rms" else 2
 
 
-def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
+def embeddings_bytes(layers: Layers, dropout: bool) -> float:
     """Bytes that trained embeddings keep: the tokens' numbers and, in an encoder, the input of their norm."""
     token_bytes = _INDEX_BYTES
     if not layers.model.is_decoder:
@@ -253,10 +260,12 @@ def _vocabulary_bytes(layers: Layers, precision: str) -> float:
     if work.backward_layers == 0:
         return 0.0
     n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + _n_statistics(model)))
-    n_rows = work.batch_size * model.n_head_rows(work.seq_len)
+    n_rows = layers.n_head_rows
     n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
-    if layers.is_whole:  # inputs of the head, and of an RMS norm's weight
-        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * (n_rows + layers.n_tokens)
+    if layers.trains_whole_head:
+        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * n_rows  # its input
+    if layers.trains_embeddings and model.layer_design.norm == "rms":
+        n_bytes += PLAIN_BYTES[precision] * model.hidden_size * layers.n_tokens  # what the last norm's weight scales
     return float(n_bytes)
 
 

@@ -1,7 +1,7 @@
 """Whether a device's profile is known for a piece of work, or its price is an extrapolation."""
 
 from device_profiles.records import DeviceProfile
-from emulator.records import NO_SAVERS, MemorySavers, Work
+from emulator.records import NO_SAVERS, MemorySavers, Work, WorkKind
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step_kinds import step_of
 
@@ -16,8 +16,9 @@ def outside_known_range(
     known = profile.known_range
     if known is None:
         return "the profile states no range in which it is known"
-    if work.kind not in known.kinds:
-        return f"{work.kind.value}, known for {', '.join(known.kinds)}"
+    kind = WorkKind.WEIGHTS if work.kind is WorkKind.LAYERS else work.kind  # whose steps are the same but for a few
+    if kind not in known.kinds:
+        return f"{kind.value}, known for {', '.join(known.kinds)}"
     if precision not in known.precisions:
         return f"{precision}, known for {', '.join(known.precisions)}"
     if savers.base_precision != "float32":

@@ -60,7 +60,12 @@ class Layers:
     @property
     def scores(self) -> float:
         """A row of attention for each head."""
-        return self.model.n_heads * self.work.width_fraction * self.work.seq_len
+        return self.model.n_heads * self.work.width_fraction * self.n_keys
+
+    @property
+    def n_keys(self) -> int:
+        """Keys that a token of a row attends to, in a decoder those behind it among them, too."""
+        return self.work.seq_len + self.work.n_virtual_keys
 
     @property
     def cross_scores(self) -> float:
@@ -95,17 +100,29 @@ class Layers:
     @property
     def n_logits(self) -> int:
         """Logits of all words of a vocabulary, for all tokens that are scored; a few classes count as none."""
-        return self.work.batch_size * self.model.n_logits(self.work.seq_len) if self.holds_head else 0
+        work = self.work
+        return work.batch_size * self.model.n_logits(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
+
+    @property
+    def n_head_rows(self) -> int:
+        """Rows that the head is applied to."""
+        work = self.work
+        return work.batch_size * self.model.n_head_rows(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
 
     @property
     def is_whole(self) -> bool:
         """Whether layers are trained whole."""
-        return self.work.kind is WorkKind.WEIGHTS
+        return self.work.kind in (WorkKind.WEIGHTS, WorkKind.LAYERS)
 
     @property
     def trains_embeddings(self) -> bool:
         """Whether the embeddings are trained, as full fine-tuning does that leaves no layer frozen."""
-        return self.is_whole and self.work.backward_layers == self.work.forward_layers
+        return self.work.kind is WorkKind.WEIGHTS and self.work.backward_layers == self.work.forward_layers
+
+    @property
+    def trains_whole_head(self) -> bool:
+        """Whether the part of the head is trained that adapters leave frozen; it may be the table of embeddings."""
+        return self.is_whole and (self.model.n_frozen_head_parameters > 0 or self.trains_embeddings)
 
     @property
     def n_layer_weights(self) -> float:
@@ -113,6 +130,15 @@ class Layers:
         model = self.model
         n_matrices = sum(model.matrix(name).n_parameters for name in model.matrices)
         return n_matrices * self.work.width_fraction + model.n_layer_parameters - n_matrices
+
+    @property
+    def n_layer_others(self) -> float:
+        """Parameters of a layer that are in no matrix: biases and norms."""
+        n_in_matrices = 0.0
+        for name in self.model.matrices:
+            n_in, n_out = self.features(name)
+            n_in_matrices += n_in * n_out
+        return self.n_layer_weights - n_in_matrices
 
     def features(self, name: str) -> tuple[float, float]:
         """Input and output size of a matrix."""

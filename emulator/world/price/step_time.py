@@ -91,7 +91,7 @@ class StepTime:
 
 
 class CostModel:
-    """Prices work on one model in one precision (``fp32`` or ``amp``); remembers what it has counted."""
+    """Prices work on one model in one precision (``fp32`` or ``amp``); remembers what it has counted and priced."""
 
     def __init__(
         self,
@@ -105,17 +105,33 @@ class CostModel:
         self._savers = savers
         self._precision = precision
         self._counted: dict[Work, StepDemand] = {}
+        self._costs: dict[Work, dict[int, tuple[PowerMode, ComputeCost]]] = {}
+        """By the identity of the mode, which is kept beside it so that no other object is given its identity."""
+        self._n_costs = 0
 
     def price(self, work: Work, mode: PowerMode) -> ComputeCost:
         """The cost of all of ``work.n_steps`` on a device in ``mode``; the step overhead counts as forward."""
-        demand = self._counted.get(work)
-        if demand is None:
-            if len(self._counted) >= _MAX_CACHED:
-                self._counted.clear()
-            step = step_of(self._model, work, self._precision, self._optimizer, self._savers)
-            demand = self._counted[work] = step.demand()
+        costs = self._costs.setdefault(work, {})
+        if (known := costs.get(id(mode))) is not None:
+            return known[1]
+        if self._n_costs >= _MAX_CACHED:
+            self._costs, self._n_costs = {}, 0
+            costs = self._costs[work] = {}
+        costs[id(mode)] = mode, self._cost(self._demand(work), work.n_steps, mode)
+        self._n_costs += 1
+        return costs[id(mode)][1]
+
+    def _demand(self, work: Work) -> StepDemand:
+        if (known := self._counted.get(work)) is not None:
+            return known
+        if len(self._counted) >= _MAX_CACHED:
+            self._counted.clear()
+        step = step_of(self._model, work, self._precision, self._optimizer, self._savers)
+        self._counted[work] = step.demand()
+        return self._counted[work]
+
+    def _cost(self, demand: StepDemand, n_steps: int, mode: PowerMode) -> ComputeCost:
         time = step_time(demand, mode, self._precision)
-        n_steps = work.n_steps
         return ComputeCost(
             forward_s=n_steps * (time.forward_s + time.overhead_s),
             backward_s=n_steps * time.backward_s,

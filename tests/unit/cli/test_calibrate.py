@@ -16,6 +16,8 @@ from emulator.cli import calibrate, validate
 from emulator.errors import UserError
 from tests.unit.calibration.made_up_steps import made_up_steps
 
+PROFILES = Path(__file__).parents[3] / "device_profiles"
+
 
 @pytest.fixture(autouse=True)
 def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +61,16 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
         ({"sensor": None, "peer": "board"}, "HOST:PORT.*got 'board'"),
         ({"mode": " "}, "--mode must be a name.*got ' '"),
         ({"samples": 12}, "--samples is for --like PROFILE.*got 12"),
-        ({"like": "jetson_tx2", "samples": 3}, "--samples must be at least 4, got 3"),
+        ({"like": "jetson_tx2", "samples": 3}, "--samples must be between 4 and the 10 settings .*, got 3; leave out"),
+        (
+            {"like": "jetson_tx2", "samples": 11},
+            "--samples must be between 4 and the 10 settings .*, got 11; leave out",
+        ),
+        (
+            {"like": f"{PROFILES}/systems/flower-1.42.toml"},
+            "--like: .*flower-1.42.toml is no .*, but a system; give",
+        ),
+        ({"like": f"{PROFILES}/clusters/jetson80.toml"}, "--like: .*jetson80.toml is no .*, but a cluster; give"),
         ({"like": "jetson_tx3"}, "--like: .*did you mean jetson_tx2"),
         ({"power_log": Path("no.log")}, "--power-log: 'no.log' "),
         ({"power_log": Path("no.log"), "watts": "1,2,2"}, "--watts and --power-log exclude one another"),
@@ -97,6 +108,7 @@ def test_a_mistake_in_what_is_validated_is_one_sentence(changes: dict[str, Any],
         "device": "cpu",
         "threads": 1,
         "quick": True,
+        "settings": None,
         "clock": "wall",
         "csv": None,
     }

@@ -100,6 +100,10 @@ def test_without_training_the_data_do_not_matter() -> None:
         ((*NETWORK, "training.accumulation_steps=2"), r"training.accumulation_steps is for transformers; .*got 2"),
         ((*NETWORK, "training.checkpointing=true"), r"training.checkpointing is for transformers; .*got True"),
         ((*NETWORK, "model.base_precision=nf4"), r"model.base_precision is for transformers; .*got 'nf4'"),
+        (
+            ("policy.path=fedavg", "model.base_precision=int8"),
+            r"policies.fedavg:FedAvg trains the weights themselves, .*got 'int8'",
+        ),
     ],
 )
 def test_optimizers_that_policy_or_model_do_not_take_are_refused(settings: tuple[str, ...], message: str) -> None:

@@ -182,7 +182,7 @@ def run_step(
         (attach or _attach_lora)(model, work)
     trained_head = {f"{path}.{kind}" for path in priced(family, head).head for kind in ("weight", "bias")}
     for name, parameter in model.named_parameters():
-        if name in trained_head or (work.kind is WorkKind.WEIGHTS and _is_trained_whole(name, work)):
+        if name in trained_head or _is_trained_whole(name, work):
             parameter.requires_grad_(True)
     ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.new_zeros(work.batch_size)}
@@ -196,6 +196,7 @@ def run_causal_step(
     attention: str,
     savers: MemorySavers = NO_SAVERS,
     precision: str = "fp32",
+    attach: Attach | None = None,
 ) -> Probe:
     """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row.
 
@@ -206,7 +207,11 @@ def run_causal_step(
     model: Any = AutoModelForCausalLM.from_config(torch_config, attn_implementation=attention)
     model.requires_grad_(False)
     _store(model, savers, precision)
-    _attach_lora(model, work)
+    if work.kind is WorkKind.ADAPTERS:
+        (attach or _attach_lora)(model, work)
+    for name, parameter in model.named_parameters():  # a head that is the table of embeddings goes by their name
+        if _is_trained_whole(name, work):
+            parameter.requires_grad_(True)
     if savers.checkpointing:
         _checkpoint(model)
     learning = CausalLearning(Causal())
@@ -332,10 +337,13 @@ def probed(model: Any, forward_pass: Callable[[], torch.Tensor]) -> Probe:
 
 def _is_trained_whole(name: str, work: Work) -> bool:
     """Whether full fine-tuning trains a parameter: of a differentiated layer, of the head or, at full depth, any."""
+    if work.kind not in (WorkKind.WEIGHTS, WorkKind.LAYERS):
+        return False
     layer = re.search(r"\.(\d+)\.", name)
     if layer is not None:
         return int(layer[1]) >= N_LAYERS - work.backward_layers
-    return work.backward_layers == N_LAYERS or not re.search(r"embed|\bnorm\.", name)
+    is_all = work.kind is WorkKind.WEIGHTS and work.backward_layers == N_LAYERS
+    return is_all or not re.search(r"embed|\bnorm\.", name)
 
 
 def adapted_maps(model: nn.Module, work: Work) -> Iterator[tuple[str, Any, Adapter, int]]:

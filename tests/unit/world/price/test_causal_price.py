@@ -6,7 +6,7 @@ import pytest
 
 from emulator.errors import ConfigError
 from emulator.forms.lora import low_rank_adapters
-from emulator.records import Work, WorkKind
+from emulator.records import NO_ADAPTERS, Work, WorkKind
 from emulator.shapes.catalog import causal_spec, causal_spec_from_config, model_spec_from_config
 from emulator.shapes.causal import CausalSpec
 from emulator.world.price.memory import peak_memory
@@ -101,3 +101,24 @@ def test_what_is_kept_is_what_pytorch_keeps(attention: str, vocabulary: int, dep
     step = step_of(model, asked)
     assert step.forward_flop == pytest.approx(probe.forward_flop, rel=0.01)
     assert step.backward_flop == pytest.approx(probe.backward_flop, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "depth"), [(WorkKind.WEIGHTS, 3), (WorkKind.LAYERS, 3), (WorkKind.WEIGHTS, 1), (WorkKind.LAYERS, 1)]
+)
+def test_full_fine_tuning_keeps_what_pytorch_keeps(kind: WorkKind, depth: int, is_tied: bool, attention: str) -> None:
+    from tests.unit.world.price.autograd_probe import run_causal_step
+
+    model = spec(seq_len=64, response_len=20, vocab_size=4000, tie_word_embeddings=is_tied)
+    asked = work(model, depth, adapters=NO_ADAPTERS, kind=kind)
+    use = peak_memory(model, asked, "fp32", attention="eager" if attention == "eager" else "sdpa")
+    config = {**LLAMA, "vocab_size": 4000, "pad_token_id": 0, "tie_word_embeddings": is_tied}
+    probe = run_causal_step(config, asked, 20, attention)
+    assert use.activations_bytes == pytest.approx(probe.kept_bytes, rel=0.05)
+    if attention == "eager":
+        step = step_of(model, asked)
+        assert step.forward_flop == pytest.approx(probe.forward_flop, rel=0.01)
+        assert step.backward_flop == pytest.approx(probe.backward_flop, rel=0.01)

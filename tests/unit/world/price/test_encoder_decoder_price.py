@@ -12,6 +12,7 @@ from emulator.records import Adapters, MemorySavers, TrainingDefaults, Work, Wor
 from emulator.seeds import Seeds
 from emulator.shapes.catalog import encoder_decoder_spec, encoder_decoder_spec_from_config, model_spec
 from emulator.shapes.encoder_decoder import EncoderDecoderSpec
+from emulator.world.price.memory import peak_memory
 from emulator.world.price.price_bands import price_step
 from emulator.world.price.step_kinds import step_of
 
@@ -142,10 +143,22 @@ def test_it_is_priced_on_a_board_like_any_other() -> None:
     mode = profile.mode(profile.default_mode)
     shallow, deep = (price_step(profile, mode, model, work(model, depth), "fp32") for depth in (6, 24))
     assert deep.step_s.value > 1.5 * shallow.step_s.value
-    assert deep.held_bytes is None
     # 222,903,552 parameters, and at rank 4 six layers of the decoder with 4 x 4 (768 + 768) numbers each
     assert shallow.memory.weights_bytes == 4 * (222_903_552 + 6 * 4 * 4 * 2 * 768)
     assert shallow.upload_bytes == 4 * 6 * 4 * 4 * 2 * 768
+
+
+@pytest.mark.parametrize("depth", [1, 6, 12, 13, 24])
+@pytest.mark.parametrize(
+    "savers", [MemorySavers(), MemorySavers(checkpointing=True), MemorySavers(accumulation_steps=2)]
+)
+def test_what_an_allocator_holds_is_about_what_is_counted(depth: int, savers: MemorySavers) -> None:
+    model = encoder_decoder_spec("flan-t5-base", seq_len=128, response_len=32)
+    asked = work(model, depth)
+    counted = step_of(model, asked, savers=savers).memory()
+    least_bytes = counted.weights_bytes + counted.activations_bytes
+    held_bytes = peak_memory(model, asked, "fp32", savers=savers).total_bytes
+    assert least_bytes < held_bytes < 1.15 * counted.total_bytes
 
 
 def test_another_length_of_prompts_has_responses_in_the_same_proportion() -> None:

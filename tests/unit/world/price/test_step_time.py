@@ -184,6 +184,13 @@ def test_work_is_counted_once_however_often_it_is_priced(monkeypatch: pytest.Mon
     assert priced[0] == priced[1] == priced[2]
 
 
+def test_modes_that_come_and_go_have_prices_of_their_own() -> None:
+    costs = CostModel(ROBERTA, "fp32")
+    for overhead_s in (0.1, 0.2, 0.3, 0.1):
+        mode = replace(MODE, step_overhead_s=overhead_s)
+        assert costs.price(lora(3), mode) == price(ROBERTA, lora(3), mode, "fp32")
+
+
 def tx2_steps() -> Sequence[Mapping[str, str]]:
     with TX2_STEPS.open() as file:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
