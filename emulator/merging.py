@@ -17,7 +17,14 @@ from emulator.errors import ConfigError, DataError, UserError
 from emulator.learning.model.base_weights import in_precision
 from emulator.learning.model.loading import load_model, reason, silenced_libraries
 from emulator.learning.model.places import Place, locate
-from emulator.learning.model.role import CLASSIFIER, LANGUAGE_MODEL, MULTI_LABEL_CLASSIFIER, REGRESSOR, Role
+from emulator.learning.model.role import (
+    CLASSIFIER,
+    LANGUAGE_MODEL,
+    MULTI_LABEL_CLASSIFIER,
+    REGRESSOR,
+    SEQ2SEQ_MODEL,
+    Role,
+)
 from emulator.learning.model.weights_digest import weights_digest
 from emulator.results.info import read_info
 from emulator.shapes.gguf_file import ENDING as GGUF
@@ -32,6 +39,7 @@ ROLES = {
     "multi_label": MULTI_LABEL_CLASSIFIER,
     "regression": REGRESSOR,
     "causal": LANGUAGE_MODEL,
+    "seq2seq": SEQ2SEQ_MODEL,
 }
 """By the setting ``task.kind``."""
 _REMEDY = "copy the run again, whole"

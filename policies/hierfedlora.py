@@ -100,6 +100,8 @@ class HierFedLora(Policy):
     _grouped_in: int = field(default=-1, init=False, repr=False)
     _chosen: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         self._capacities = Capacities(self.smoothing)
 

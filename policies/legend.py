@@ -89,6 +89,8 @@ class Legend(Policy):
     _depths: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _least_depth: int = field(default=1, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         self._capacities = Capacities(self.smoothing)
 

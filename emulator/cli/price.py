@@ -29,7 +29,8 @@ from emulator.records import (
 )
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
-from emulator.shapes.catalog import causal_spec, model_spec
+from emulator.shapes.catalog import causal_spec, encoder_decoder_spec, is_encoder_decoder, model_spec
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.price_bands import Band, StepPrice, price_step
 
@@ -135,7 +136,15 @@ def _with_memory(profile: DeviceProfile, request: PriceRequest) -> DeviceProfile
 
 
 def _model(request: PriceRequest) -> ModelSpec:
-    """A classifier, or a causal language model where it is said how many tokens it learns."""
+    """A classifier, or where it is said how many tokens it learns, a language model, be it of one stack or of two."""
+    if is_encoder_decoder(request.model):
+        if request.response is None:
+            raise ConfigError(
+                f"{request.model} is an encoder-decoder, of which --seq is the length of a prompt; give --response, "
+                "the tokens of what it says to that"
+            )
+        _at_least("--response", request.response, 1)
+        return encoder_decoder_spec(request.model, seq_len=request.seq, response_len=request.response)
     if request.response is None:
         return model_spec(request.model, n_labels=2, seq_len=request.seq, head="output", seq_len_key="--seq")
     if not 1 <= request.response <= request.seq:
@@ -159,6 +168,21 @@ def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
         f"--mode: {profile.name} has no such power mode{did_you_mean(str(name), names)}; it has {', '.join(names)}; "
         f"got {name!r}"
     )
+
+
+def _encoder_decoder_work(request: PriceRequest, model: ModelSpec) -> Work:
+    for option, value, unused in (
+        ("--cut", request.cut, None),
+        ("--quantized-layers", request.quantized_layers, 0),
+        ("--width", request.width, 1.0),
+        ("--full-finetune", request.full_finetune, False),
+    ):
+        if value != unused:
+            raise ConfigError(
+                f"{model.name} is an encoder-decoder, of which devices train adapters alone; {option} is for models of "
+                f"one stack of layers, got {value!r}"
+            )
+    return _transformer_work(request, model)
 
 
 def _transformer_work(request: PriceRequest, model: ModelSpec) -> Work:
@@ -353,8 +377,16 @@ def _transformer_heading(price: StepPrice) -> str:
         what += ", checkpointing"
     if len(sizes := savers.pass_sizes(work.batch_size)) > 1:
         what += f", in {len(sizes)} passes"
-    n_tokens = work.batch_size * work.seq_len
-    return f"{work.batch_size} x length {work.seq_len} = {n_tokens} tokens; {what}"
+    return f"{work.batch_size} x length {_lengths(price)} tokens; {what}"
+
+
+def _lengths(price: StepPrice) -> str:
+    """The tokens of an example, and of a step."""
+    work, model = price.work, price.model
+    if isinstance(model, EncoderDecoderSpec):
+        response_len = model.response_len_at(work.seq_len)
+        return f"{work.seq_len} + {response_len} = {work.batch_size * (work.seq_len + response_len)}"
+    return f"{work.seq_len} = {work.batch_size * work.seq_len}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +399,7 @@ class _OfFamily:
 
 _OF_FAMILY: Mapping[str, _OfFamily] = {
     "transformer": _OfFamily(_transformer_work, _transformer_heading),
+    "encoder-decoder": _OfFamily(_encoder_decoder_work, _transformer_heading),
     "convnet": _OfFamily(_convnet_work, _convnet_heading),
 }
 

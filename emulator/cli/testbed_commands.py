@@ -59,7 +59,7 @@ def price(
     ] = "adamw",
     response: Annotated[
         int | None,
-        typer.Option(help="Learnt tokens of an example of a causal language model; without it, a classifier."),
+        typer.Option(help="Learnt tokens of an example of a language model; without it, a classifier."),
     ] = None,
     upload_compression: Annotated[
         Literal["none", "fp16", "bf16", "int8", "topk"], typer.Option(help="What is sent is encoded as.")

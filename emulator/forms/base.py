@@ -67,6 +67,9 @@ class AdapterForm(ABC):
     shares_passes: ClassVar[bool] = True
     """Whether devices can share a forward and backward pass; otherwise each trains by itself."""
 
+    fits_encoder_decoders: ClassVar[bool] = False
+    """Whether it can be attached to models whose layers differ in their matrices."""
+
     @abstractmethod
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         """The server's adapter arrays before the first round, in the shapes of the trained ``model``."""

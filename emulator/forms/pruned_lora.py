@@ -77,6 +77,7 @@ class PrunedLoraForm(LoraForm):
 
     attachment: ClassVar[str] = "emulator.learning.attach.pruned_lora:StackedPrunedLora"
     maps_depth: ClassVar[bool] = False
+    fits_encoder_decoders: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         kept = KeptUnits.all_of(model.n_layers, model.n_kv_heads, model.intermediate_size)

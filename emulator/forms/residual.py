@@ -46,6 +46,7 @@ class ResidualLoraForm(LoraForm):
 
     attachment: ClassVar[str] = "emulator.learning.attach.residual:StackedResidualLora"
     maps_depth: ClassVar[bool] = False
+    fits_encoder_decoders: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         arrays = dict(super().initial(model, seeds))

@@ -86,6 +86,8 @@ class DeviceHost:
         self._layers = SkippableLayers(self.model, content.model, decoder)
         self._layers.checkpointing = settings.checkpointing
         width, budget = self.model.config.hidden_size, settings.prefix_cache_bytes
+        if self.model.config.is_encoder_decoder:  # whose decoder needs what the encoder gives beside its own input
+            budget = 0
         # Held-out data comes first: evaluation uses all of it, training a part of its data in each round.
         self._test_prefix = PrefixCache(self._layers, self.test_tokens, width, budget)
         self._train_prefix = PrefixCache(self._layers, self.train_tokens, width, budget - self._test_prefix.n_bytes)

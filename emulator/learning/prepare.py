@@ -166,7 +166,12 @@ def _prepared(
         n_test_rows=n_test_rows,
         majority_accuracy=examples.majority_accuracy,
         understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
-        remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks, *_pace_remarks(frozen)),
+        remarks=(
+            *examples.read_as,
+            *_cut_remarks(cut, learning.limits(seq_len)),
+            *examples.remarks,
+            *_pace_remarks(frozen),
+        ),
         own_test_offsets=_offsets(own_sizes, n_test_rows),
     )
 
@@ -198,11 +203,11 @@ def _cut_facts(cut: Cut, seq_len: int) -> dict[str, Any]:
     }
 
 
-def _cut_remarks(cut: Cut, seq_len: int) -> tuple[str, ...]:
+def _cut_remarks(cut: Cut, limits: str) -> tuple[str, ...]:
     if not cut.n_texts_cut:
         return ()
     return (
-        f"{cut.n_texts_cut} of {cut.n_texts} texts are cut at data.seq_len={seq_len}, which leaves out "
+        f"{cut.n_texts_cut} of {cut.n_texts} texts are cut at {limits}, which leaves out "
         f"{cut.n_tokens_cut / cut.n_tokens:.0%} of all tokens",
     )
 

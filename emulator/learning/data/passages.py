@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from emulator.errors import DataError
 from emulator.learning.data.owner_column import check_owned, owners_in, read_source
 from emulator.learning.data.parts import read_parts
-from emulator.learning.data.passage_columns import PassageColumns, Responses, columns_of
+from emulator.learning.data.passage_columns import PassageColumns, Responses, check_answers, columns_of
 from emulator.learning.data.segments import Row, response_to, shown_parts
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import at_most, hold_out
@@ -47,6 +47,17 @@ class PassageData:
                 "learnt": shown(learnt, 80),
             },
         }
+
+
+def load_responses(data: DataSource, seed: int) -> PassageData:
+    """As :func:`load_passages`, for models that read a prompt and answer it.
+
+    Raises:
+        DataError: as there, or there are no prompts with responses or options.
+    """
+    if data.source != BUILTIN:
+        check_answers(data)
+    return load_passages(data, seed)
 
 
 def load_passages(data: DataSource, seed: int) -> PassageData:
