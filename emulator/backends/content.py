@@ -213,6 +213,7 @@ def _data_source(config: Config) -> DataSource:
             header=None if data.header == "auto" else data.header,
             separator=data.separator,
             is_quoted=None if data.quoting == "auto" else data.quoting == "minimal",
+            streams=None if data.streaming == "auto" else data.streaming,
         ),
         configuration=data.configuration,
         text_pair_column=data.text_pair_column,

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
 from emulator.learning.data.images import load_images, read_image_owners
+from emulator.learning.data.on_disk import rows_of
 from emulator.learning.data.partition import Rows, label_histograms
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import hold_out_of_each
 from emulator.learning.data.spread import Partition, TrainingRows, spread
+from emulator.learning.data.token_parts import tokens_of
 from emulator.learning.data.tokens import Cut
 from emulator.learning.host import HostContent, imported
 from emulator.learning.model.base_weights import in_precision
@@ -84,7 +86,11 @@ def prepare(
 
     def embeddings() -> NDArray[np.float64]:
         _, tokenizer, frozen = loaded()
-        tokens, _ = learning.tokens(examples.train, examples.train_labels, tokenizer, seq_len)
+        tokens, _ = tokens_of(
+            examples.train,
+            examples.train_labels,
+            lambda own, labels: learning.tokens(own, labels, tokenizer, seq_len),
+        )
         return mean_pooled(frozen, tokens)
 
     rows = TrainingRows(
@@ -124,12 +130,14 @@ def _prepared(
     spec = objective.spec(frozen.name, n_labels=n_labels, seq_len=seq_len, head=head, config=frozen.config)
     parts, held_out = own
     rows, own_rows = np.concatenate(parts), np.concatenate(held_out)
-    train, train_cut = learning.tokens(
-        [examples.train[row] for row in rows], examples.train_labels[rows], tokenizer, seq_len
+    train, train_cut = tokens_of(
+        rows_of(examples.train, rows),
+        examples.train_labels[rows],
+        lambda own, labels: learning.tokens(own, labels, tokenizer, seq_len),
     )
     train, offsets = learning.arranged(train, np.cumsum([0, *map(len, parts)]))
     counts = np.diff(offsets)
-    own_examples = [examples.train[row] for row in own_rows]
+    own_examples = rows_of(examples.train, own_rows)
     test, test_cut = learning.held_out(
         [*examples.test, *own_examples],
         np.concatenate([examples.test_labels, examples.train_labels[own_rows]]),
