@@ -46,7 +46,9 @@ class HurriedLora(FedLora):
 
 Settings = Mapping[str, Any]
 
+ENCODER: Settings = {"model.train": "builtin:tiny-12", "training.learning_rate": 1e-3}
 TRAINED: Settings = {
+    **ENCODER,
     "rounds": 3,
     "backend.kind": "inline",
     "testbed.n_devices": 8,
@@ -57,6 +59,7 @@ TRAINED: Settings = {
     "training.threads_per_host": 1,
 }
 TIMED: Settings = {
+    **ENCODER,
     "rounds": 24,  # power modes are drawn anew in round 20
     "backend.kind": "inline",
     "testbed.n_devices": 40,
@@ -80,6 +83,13 @@ OWN_DATA: Settings = {
 }
 BERT: Settings = {**OWN_DATA, "model.train": f"{INPUTS}/model"}
 LLAMA: Settings = {**OWN_DATA, "model.train": f"{INPUTS}/llama"}
+T5: Settings = {
+    **OWN_DATA,
+    "task.kind": "seq2seq",
+    "model.train": f"{INPUTS}/t5",
+    "data.prompt_column": "label",
+    "data.response_column": "text",
+}
 PRESENCE: Settings = {
     "testbed.availability.kind": "trace",
     "testbed.availability.trace": f"{INPUTS}/presence.parquet",
@@ -161,6 +171,7 @@ VARIANTS: Mapping[str, tuple[str, Settings]] = {
     "model/llama": ("fedlora", LLAMA),
     "model/llama-ranks": ("fedara", {**LLAMA, "training.dropout": True}),
     "model/llama-pruned": ("fedspine", {**LLAMA, "policy.pruning_rounds": 2}),
+    "model/t5": ("legend", T5),
 }
 """Trained runs that defaults do not reach: by name, a policy and what differs from ``TRAINED``."""
 
@@ -185,7 +196,13 @@ def write_inputs(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
+    from transformers import (
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        LlamaConfig,
+        T5Config,
+    )
 
     for name, text in _TEXTS.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -205,6 +222,19 @@ def write_inputs(folder: Path) -> None:
     torch.manual_seed(1)
     AutoModelForSequenceClassification.from_config(llama).save_pretrained(folder / "llama")
     AutoTokenizer.from_pretrained(folder / "model").save_pretrained(folder / "llama")
+    t5 = T5Config(
+        vocab_size=2048,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+    )
+    torch.manual_seed(1)
+    AutoModelForSeq2SeqLM.from_config(t5).save_pretrained(folder / "t5")
+    AutoTokenizer.from_pretrained(folder / "model").save_pretrained(folder / "t5")
 
 
 _MADE_UP = 'kind = "assumed"\nsource = "made up"\n'
