@@ -46,7 +46,9 @@ class HurriedLora(FedLora):
 
 Settings = Mapping[str, Any]
 
+ENCODER: Settings = {"model.train": "builtin:tiny-12", "training.learning_rate": 1e-3}
 TRAINED: Settings = {
+    **ENCODER,
     "rounds": 3,
     "backend.kind": "inline",
     "testbed.n_devices": 8,
@@ -57,6 +59,7 @@ TRAINED: Settings = {
     "training.threads_per_host": 1,
 }
 TIMED: Settings = {
+    **ENCODER,
     "rounds": 24,  # power modes are drawn anew in round 20
     "backend.kind": "inline",
     "testbed.n_devices": 40,
@@ -103,6 +106,9 @@ EACH_ROUND: Settings = {
 
 HURRIED = f"{HurriedLora.__module__}:{HurriedLora.__qualname__}"
 
+VIRTUAL_TOKENS: dict[str, Any] = {"policy.n_virtual_tokens": 4, "data.seq_len": 28}
+"""As many as the built-in model has positions for."""
+
 VARIANTS: Mapping[str, tuple[str, Settings]] = {
     "cut/mergesfl-few": ("mergesfl", {"policy.n_selected": 4, "policy.cut": 4, "testbed.server_tflop_per_s": 13.0}),
     "cut/mergesfl-scaled": ("mergesfl", {"policy.scale_bottom_rate": True, "policy.ingress_batches": 3.0}),
@@ -131,6 +137,13 @@ VARIANTS: Mapping[str, tuple[str, Settings]] = {
     "policy/fedspine-one-shot": ("fedspine", {"policy.schedule": "one_shot", "policy.target_sparsity": 0.3}),
     "policy/flora-ranks": ("flora", {"policy.ranks": [2, 4, 8], "policy.depth": 5}),
     "policy/hetlora-kept": ("hetlora", {"policy.kept_fraction": 0.7, "policy.tail_weight": 0.1}),
+    "policy/sdlora-fast": ("sdlora", {"policy.phase_rounds": 1, "policy.n_phases": 3, "rounds": 4}),
+    "policy/fedpeft-prompt": ("fedpeft", {**VIRTUAL_TOKENS, "policy.adapter": "prompt"}),
+    "policy/fedpeft-prefix": ("fedpeft", {**VIRTUAL_TOKENS, "policy.adapter": "prefix"}),
+    "policy/fedpeft-projected": (
+        "fedpeft",
+        {**VIRTUAL_TOKENS, "policy.adapter": "prefix", "policy.projection_size": 6},
+    ),
     "policy/fedlora-depth": ("fedlora", {"policy.depth": 3, "policy.rank": 4}),
     "memory/fedquad-4-bits": ("fedquad", {**HEAVY, "policy.memory_fraction": 0.6}),
     "memory/fedquad-8-bits": ("fedquad", {**HEAVY, "policy.memory_fraction": 0.5, "policy.bits": 8}),

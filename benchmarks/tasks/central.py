@@ -52,7 +52,7 @@ def train(
 
     Args:
         task: what is learnt.
-        model: directory of the base model.
+        model: directory of the base model, or a GGUF file.
         adapter: directory of the adapter before its first step.
         train_rows, test_rows: rows of the task.
         batches: ``(n_steps, batch_size)``, numbers of training rows.
@@ -75,15 +75,21 @@ def train(
 
 
 def _base(task: Task, model: Path, encoded: "_Encoder") -> Any:
+    folder, source = _found(model)
     if task.kind == "causal":
-        return transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **source, dtype=torch.float32)
     if task.kind == "seq2seq":
-        return transformers.AutoModelForSeq2SeqLM.from_pretrained(model, dtype=torch.float32)
+        return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, **source, dtype=torch.float32)
     base = transformers.AutoModelForSequenceClassification.from_pretrained(
-        model, num_labels=len(encoded.labels) or 1, problem_type=PROBLEM[task.kind], dtype=torch.float32
+        folder, **source, num_labels=len(encoded.labels) or 1, problem_type=PROBLEM[task.kind], dtype=torch.float32
     )
     base.config.pad_token_id = encoded.tokenizer.pad_token_id  # by which decoders find the last token of a text
     return base
+
+
+def _found(model: Path) -> tuple[Path, dict[str, str]]:
+    """The directory, and what transformers is told beside it."""
+    return (model.parent, {"gguf_file": model.name}) if model.is_file() else (model, {})
 
 
 @torch.no_grad()
@@ -105,7 +111,8 @@ class _Encoder:
 
     def __init__(self, task: Task, model: Path, train_rows: Rows, seq_len: int) -> None:
         self.task, self.seq_len = task, seq_len
-        self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model)
+        folder, source = _found(model)
+        self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **source)
         self.labels = classes(train_rows) if task.kind in ("classification", "multi_label") else []
 
     def batches(self, rows: Rows) -> Iterator[dict[str, torch.Tensor]]:

@@ -101,6 +101,9 @@ class DataConfig(Section):
     quoting: Literal["auto", "minimal", "none"] = "auto"
     """minimal: fields with the separator, a quote or a line's end in them are enclosed in double quotes; none: quotes
     are characters like others; auto: minimal, but in tab-separated files only where every field fits it."""
+    streaming: Literal["auto", True, False] = "auto"
+    """Whether rows and tokens of parquet and jsonl files lie in temporary files in place of memory; results are the
+    same. auto: from 256 MiB on."""
     configuration: str | None = None
     """Which of its configurations, where a data set of the hub has several."""
     test_fraction: ProperFraction = 0.1

@@ -166,6 +166,9 @@ class LoraForm(AdapterForm):
         n_without = _n_parameters(model, targets, ranks, with_a=False)
         return BYTES_PER_PARAMETER * (n_without - _n_parameters(model, targets, ranks, with_a=True))
 
+    def is_received(self, name: str) -> bool:
+        return self.trains_a or not name.endswith(".lora_A")
+
     def check_model(self, model: ModelSpec) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:
             raise ValueError(

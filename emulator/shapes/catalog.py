@@ -69,23 +69,24 @@ def model_config(name_or_path: str) -> Mapping[str, Any]:
     return read_config(folder, name_or_path)
 
 
-def check_hub_id(name: str) -> None:
-    """Check that ``name``, which is no directory, can be a hub id.
+def check_hub_id(name: str, key: str | None = None) -> None:
+    """Check that ``name``, which is no directory, can be a hub id; messages begin with the setting ``key``.
 
     Raises:
         ConfigError: it cannot.
     """
+    where = f"{key}: " if key else ""
     if name.endswith(GGUF):
-        raise ConfigError(f"there is no GGUF file {name!r}; give the path of one that is there")
+        raise ConfigError(f"{where}there is no GGUF file {name!r}; give the path of one that is there")
     if looks_like_path(name):
         raise ConfigError(
-            f"there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "
-            "written organisation/name, or 'builtin:tiny-12'"
+            f"{where}there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "
+            "written organisation/name, or 'builtin:mini-12'"
         )
     if name.count("/") != 1:
         raise ConfigError(
-            f"there is no model {name!r}{did_you_mean(name, TRANSFORMERS)}; give one of {', '.join(price_names())}, a "
-            "directory with a config.json, or a hub id written organisation/name"
+            f"{where}there is no model {name!r}{did_you_mean(name, TRANSFORMERS)}; give one of "
+            f"{', '.join(price_names())}, a directory with a config.json, or a hub id written organisation/name"
         )
 
 
