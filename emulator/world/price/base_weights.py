@@ -8,7 +8,7 @@ nothing between them but the weights as they are stored. What is trained is floa
 
 from dataclasses import dataclass
 
-from emulator.records import NF4_BLOCK, SCALE_BLOCK, BasePrecision
+from emulator.records import NF4_BLOCK, SCALE_BLOCK, BasePrecision, WorkKind
 from emulator.world.price.flop import n_whole_head
 from emulator.world.price.layers import Layers
 from emulator.world.price.step import FLOAT_BYTES, PLAIN_BYTES
@@ -81,6 +81,24 @@ class BaseWeights:
             n_bytes += self._n_low_head * (_BFLOAT16_BYTES + computed_bytes)
             n_operations += _OPERATIONS["bfloat16"] * (self._n_low_head > 0)
         return Conversion(n_bytes, flop, n_operations)
+
+    def half_copies_bytes(self, which: range, *, with_head: bool) -> float:
+        """Bytes of half-precision copies of float32 weights that a pass keeps from its forward for its backward pass.
+
+        Autocast casts a weight each time that a product takes it (torch keeps a cast one for the next product only
+        where the weight is trained: ``cached_cast`` of ATen's autocast_mode.cpp), and autograd keeps the copy for the
+        gradient of what it is multiplied with, where that is formed. Weights that are stored in halves are their own.
+        """
+        layers, n_weights = self.layers, 0.0
+        if self.precision != "amp" or self._is_low or layers.work.kind is WorkKind.INFERENCE:
+            return 0.0
+        for layer in which:
+            flow = layers.flow(layers.kind(layer), lowest=layer == layers.first)
+            into = [flow.into(name) for name in layers.model.matrices]
+            n_weights += sum(n_in * n_out for (n_in, n_out), needed in zip(self._matrices, into, strict=True) if needed)
+        if with_head and layers.holds_head and layers.work.backward_layers:
+            n_weights += n_whole_head(layers.model)
+        return PLAIN_BYTES["amp"] * n_weights
 
     @property
     def converted_bytes(self) -> float:
