@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.cut.convnet import ConvNetContent
-from emulator.learning.data.images import load_images, read_image_owners
+from emulator.learning.data.images import load_images
 from emulator.learning.data.on_disk import rows_of
 from emulator.learning.data.partition import Rows, label_histograms
 from emulator.learning.data.source import DataSource
@@ -249,14 +249,20 @@ def prepare_images(
         DataError: the data cannot be used, or there are fewer training samples than devices.
     """
     images = load_images(
-        source, test_source=test_source, test_fraction=test_fraction, n_train=n_train, n_test=n_test, seed=run_seed
+        source,
+        test_source=test_source,
+        test_fraction=test_fraction,
+        n_train=n_train,
+        n_test=n_test,
+        owner_column=partition.owner_column if partition.scheme == "natural" else None,
+        seed=run_seed,
     )
     labels, n_labels = images.train.labels, len(images.label_names)
     rows = TrainingRows(
         labels=labels,
         has_labels=True,
         source_rows=images.train_rows,
-        owners=lambda: read_image_owners(source, partition.owner_column, images.train_rows),
+        owners=lambda: images.owners or (),
         embeddings=lambda: images.train.pixels.reshape(len(labels), -1).astype(np.float64),
     )
     seeds = Seeds(run_seed)

@@ -16,6 +16,7 @@ from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_IMAGES
 
 Pixels = NDArray[np.float32]
+OWNERS = "data.partition.column"
 LEAST_SIDE = 2
 """Pixels that an image has in height and width at least, since it is pooled by two."""
 
@@ -43,13 +44,15 @@ class ImageData:
 class Images:
     """A data set of images. Labels are indices into ``label_names``.
 
-    ``train_rows (n,)`` are the numbers of the training images in the source, from 0.
+    ``train_rows (n,)`` are the numbers of the training images in the source, from 0, and ``owners (n,)`` who owns them,
+    where an array says so.
     """
 
     train: ImageData
     test: ImageData
     label_names: tuple[str, ...]
     train_rows: NDArray[np.int64]
+    owners: tuple[str, ...] | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -60,6 +63,7 @@ def load_images(
     test_fraction: float = 0.1,
     n_train: int | None = None,
     n_test: int | None = None,
+    owner_column: Column | None = None,
     seed: int = 0,
 ) -> Images:
     """Reads a data set of labelled images; pixels have mean 0 and deviation 1 over those for training.
@@ -71,6 +75,8 @@ def load_images(
         test_source: an npz file with the held-out images; without it a stratified part of ``source`` is drawn.
         test_fraction: size of that part.
         n_train, n_test: at most so many images, drawn from ``seed``.
+        owner_column: name of the array of ``source``, ``(n,)`` numbers or texts, that says who owns an image; without,
+            nobody is asked.
         seed: the run's seed.
 
     Raises:
@@ -78,7 +84,10 @@ def load_images(
             are not finite.
     """
     seeds = Seeds(seed)
-    pixels, texts = _digits() if source == BUILTIN_IMAGES else _read(source, "data.source")
+    if source == BUILTIN_IMAGES:
+        pixels, texts, owners = _digits(owner_column)
+    else:
+        pixels, texts, owners = _read(source, "data.source", owner_column)
     names = np.unique(texts)
     if len(names) < 2:
         raise DataError(f"data.source: {source!r} has fewer than two different labels: {names.tolist()}")
@@ -103,11 +112,18 @@ def load_images(
         test=scaled(test),
         label_names=label_texts,
         train_rows=kept_rows[train_rows],
+        owners=None if owners is None else tuple(map(str, owners[kept_rows[train_rows]])),
         remarks=remarks_of(train.labels, test.labels, label_texts),
     )
 
 
-def _digits() -> tuple[Pixels, NDArray[Any]]:
+Read = tuple[Pixels, NDArray[Any], NDArray[Any] | None]
+"""Images as ``(n, channels, height, width)``, labels, and owners where they are asked for."""
+
+
+def _digits(owner_column: Column | None) -> Read:
+    if owner_column is not None:
+        raise DataError(f"{OWNERS}: {BUILTIN_IMAGES!r} does not say who owns an image; give an npz file as data.source")
     try:
         from sklearn.datasets import load_digits  # wanted for this one data set alone
     except ImportError:
@@ -116,31 +132,11 @@ def _digits() -> tuple[Pixels, NDArray[Any]]:
             " jetbed[images], or give an npz file"
         ) from None
     digits = load_digits()
-    return digits.images[:, None].astype(np.float32), digits.target.astype(np.int64)
+    return digits.images[:, None].astype(np.float32), digits.target.astype(np.int64), None
 
 
-def read_image_owners(source: str, column: Column, rows: NDArray[np.int64]) -> list[str]:
-    """Who owns each of the images ``rows`` of an npz file: its array ``column``, ``(n,)``, of numbers or texts.
-
-    Raises:
-        DataError: there is no such array, or it has another length than the images.
-    """
-    key = "data.partition.column"
-    if source == BUILTIN_IMAGES:
-        raise DataError(f"{key}: {source!r} does not say who owns an image; give an npz file as data.source")
-    with np.load(user_path(source), allow_pickle=False) as arrays:
-        if str(column) not in arrays:
-            raise DataError(f"{key}: {source!r} has no array {column!r}; it has: {', '.join(arrays.files)}")
-        owners, n_images = arrays[str(column)], len(arrays["labels"])
-    if owners.shape != (n_images,):
-        raise DataError(
-            f"{key}: {source!r} needs one owner for each of its {n_images} images in {column!r}, got {owners.shape}"
-        )
-    return [str(owner) for owner in owners[rows]]
-
-
-def _read(source: str, key: str) -> tuple[Pixels, NDArray[Any]]:
-    """Images as ``(n, channels, height, width)`` and labels of an npz file, ``key``'s value."""
+def _read(source: str, key: str, owner_column: Column | None = None) -> Read:
+    """What an npz file has, ``key``'s value."""
     path = user_path(source)
     try:
         size_of(path)
@@ -149,6 +145,7 @@ def _read(source: str, key: str) -> tuple[Pixels, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in ("images", "labels") if name in arrays}
+            owners = arrays.get(str(owner_column))
             there = ", ".join(arrays.files)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{key}: cannot read {source!r} as npz: {str(error).splitlines()[0]}") from error
@@ -172,11 +169,20 @@ def _read(source: str, key: str) -> tuple[Pixels, NDArray[Any]]:
     pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
     if not np.isfinite(pixels).all():
         raise DataError(f"{key}: images of {source!r} hold numbers that are not finite")
-    return pixels, labels
+    if owner_column is None:
+        return pixels, labels, None
+    if owners is None:
+        raise DataError(f"{OWNERS}: {source!r} has no array {owner_column!r}; it has: {there}")
+    if owners.shape != labels.shape:
+        raise DataError(
+            f"{OWNERS}: {source!r} needs one owner for each of its {len(labels)} images in {owner_column!r}, got"
+            f" {owners.shape}"
+        )
+    return pixels, labels, owners
 
 
 def _held_out(test_source: str, whole: ImageData, names: NDArray[Any]) -> ImageData:
-    pixels, texts = _read(test_source, "data.test_source")
+    pixels, texts, _ = _read(test_source, "data.test_source")
     if pixels.shape[1:] != whole.pixels.shape[1:]:
         raise DataError(
             f"data.test_source: images of {test_source!r} have another shape than those of data.source,"

@@ -8,7 +8,7 @@ nothing between them but the weights as they are stored. What is trained is floa
 
 from dataclasses import dataclass
 
-from emulator.records import NF4_BLOCK, SCALE_BLOCK, BasePrecision
+from emulator.records import NF4_BLOCK, SCALE_BLOCK, BasePrecision, WorkKind
 from emulator.world.price.flop import n_whole_head
 from emulator.world.price.layers import Layers
 from emulator.world.price.step import FLOAT_BYTES, PLAIN_BYTES
@@ -109,6 +109,24 @@ class BaseWeights:
         """Bytes of a matrix of a layer as it is computed with, where that is not how it is stored; else 0."""
         converts = self._converts(self.stored) and self.is_low(layer)
         return PLAIN_BYTES[self.precision] * n_weights if converts else 0.0
+
+    def half_copies_bytes(self, which: range, *, with_head: bool) -> float:
+        """Bytes of half-precision copies of float32 weights that a pass keeps from its forward for its backward pass.
+
+        Autocast casts a weight each time that a product takes it (torch keeps a cast one for the next product only
+        where the weight is trained: ``cached_cast`` of ATen's autocast_mode.cpp), and autograd keeps the copy for the
+        gradient of what it is multiplied with, where that is formed. Weights that are stored in halves are their own.
+        """
+        layers, n_weights = self.layers, 0.0
+        if self.precision != "amp" or self._is_low or layers.work.kind is WorkKind.INFERENCE:
+            return 0.0
+        for layer in which:
+            flow = layers.flow(layers.kind(layer), lowest=layer == layers.first)
+            into = [flow.into(name) for name in layers.model.matrices]
+            n_weights += sum(n_in * n_out for (n_in, n_out), needed in zip(self._matrices, into, strict=True) if needed)
+        if with_head and layers.holds_head and layers.work.backward_layers:
+            n_weights += n_whole_head(layers.model)
+        return PLAIN_BYTES["amp"] * n_weights
 
     @property
     def converted_bytes(self) -> float:

@@ -151,10 +151,15 @@ class TransformerStep(ModelStep):
         loss_bytes = kept.loss_workspace_bytes(layers) + base.converted_head_bytes
         if not (self.savers.checkpointing and self.work.backward_layers):
             kept_bytes = kept.activations_bytes(layers, precision, attention, dropout)
+            kept_bytes += base.half_copies_bytes(layers.differentiated, with_head=True)
             return kept_bytes, max(layer_bytes, loss_bytes)
-        kept_bytes = kept.checkpointed_bytes(layers, precision, dropout, base.stored)
+        head_copies_bytes = base.half_copies_bytes(range(0), with_head=True)
+        kept_bytes = kept.checkpointed_bytes(layers, precision, dropout, base.stored) + head_copies_bytes
         recomputed_bytes = kept.recomputed_bytes(layers, precision, attention, dropout)
-        gone_bytes = kept.behind_layers_bytes(layers, precision)
+        recomputed_bytes += max(
+            base.half_copies_bytes(range(layer, layer + 1), with_head=False) for layer in layers.differentiated
+        )
+        gone_bytes = kept.behind_layers_bytes(layers, precision) + head_copies_bytes
         return kept_bytes, max(loss_bytes, recomputed_bytes + layer_bytes - gone_bytes)
 
     def outside(self, known: KnownRange) -> str | None:

@@ -95,7 +95,8 @@ def test_dropout_masks_stay_whole_when_the_rest_is_quantized() -> None:
 def test_mixed_precision_halves_all_but_norms_and_softmax() -> None:
     # 8 sbh at 2 bytes, 2 norms' inputs at 4, softmax at 4 + 2, norms' statistics at 4, outputs of lora_A at 2
     statistics, adapters = 4 * 4 * 256 * 4, 2 * 2 * 8 * 4 * 256
-    assert layer_bytes(lora(3), "amp") == 8 * SBH * 2 + 2 * SBH * 4 + SOFTMAX * 6 + statistics + adapters
+    weights = 2 * (4 * 768 * 768 + 2 * 768 * 3072)  # the copies of all matrices that products were computed with
+    assert layer_bytes(lora(3), "amp") == 8 * SBH * 2 + 2 * SBH * 4 + SOFTMAX * 6 + statistics + adapters + weights
 
 
 def test_weights_and_optimizer_follow_the_parameter_counts() -> None:

@@ -181,8 +181,6 @@ def test_what_is_kept_of_512_tokens_is_what_pytorch_keeps(
 ) -> None:
     from tests.unit.world.price.autograd_probe import run_causal_step
 
-    if precision == "amp" and savers.base_precision == "float32":
-        pytest.skip("autocast keeps a half-precision copy of each float32 weight, which is not priced")
     response_len = 32
     config = {**LLAMA, "vocab_size": vocabulary, "max_position_embeddings": 512, "pad_token_id": 0}
     config |= {"hidden_size": 128, "intermediate_size": 320}
