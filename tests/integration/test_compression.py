@@ -98,7 +98,7 @@ def test_every_policy_takes_compression_or_says_why_not(policy: str, tmp_path: P
         run = execute(settings(**given), tmp_path / "run")
     except UserError as error:
         assert "train adapters that begin anew within a run" in str(error)  # noqa: PT017
-        run = execute(settings(**given, **{"compression.error_feedback": False}), tmp_path / "again")
+        run = execute(settings(**{**given, "compression.error_feedback": False}), tmp_path / "again")
     verify(load_run(run))
 
 
