@@ -89,7 +89,7 @@ def errors(fitted: Fitted, steps: Sequence[MeasuredStep]) -> list[float]:
 def rows_of(by_threads: Mapping[int, Timed], n_samples: int) -> list[Mapping[str, str]]:
     """A row for each number of threads, each that its law is taken from, and each precision."""
     fulls = {n_threads: full(steps) for n_threads, steps in by_threads.items()}
-    rows = []
+    rows: list[Mapping[str, str]] = []
     for n_threads, known in permutations(by_threads, 2):
         steps = by_threads[n_threads]
         few = by_samples(steps, fulls[known], n_samples)
