@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
+from device_profiles.records import StepLaw
 from emulator.calibration.fit import Fit, fit_rate, fit_steps, mode_of
 from emulator.calibration.measurement import MeasuredStep, TimingMethod, measure
 from emulator.calibration.step_settings import grid, quick_unseen, unseen
@@ -24,7 +25,7 @@ from emulator.calibration.transfer import fit_like, samples_like
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import step_time
 
-_LAW = "in_turn"
+_LAW: StepLaw = "in_turn"
 _AMP_EVERY = 4
 _TURNS, _QUICK_TURNS = 5, 1
 
