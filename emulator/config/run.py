@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import field_validator, model_validator
 
 from emulator.backends.kinds import backend_kind
+from emulator.config.compression import CompressionConfig
 from emulator.config.data import DataConfig
 from emulator.config.execution import BackendConfig, ResultsConfig
 from emulator.config.model import ModelConfig
@@ -41,6 +42,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    compression: CompressionConfig = CompressionConfig()
     server: ServerConfig = ServerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     stop_at: StopAtConfig = StopAtConfig()

@@ -11,6 +11,7 @@ from device_profiles.catalog import load_profile
 from emulator.calibration import measurement
 from emulator.calibration.fit import fit_steps
 from emulator.calibration.measurement import MeasuredStep, MeasuringProgress, TimingMethod
+from emulator.calibration.process_peak import ProcessPeak
 from emulator.calibration.step_settings import StepSetting
 from emulator.cli import calibrate, validate
 from emulator.errors import UserError
@@ -27,6 +28,7 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("measure", "probed_flop_per_s"):
         monkeypatch.setattr(measurement, name, refuse)
         monkeypatch.setattr(calibrate, name, refuse)
+    monkeypatch.setattr(calibrate, "process_peak", refuse)
 
 
 def request(**changes: Any) -> calibrate.CalibrationRequest:
@@ -144,11 +146,14 @@ def test_like_a_known_board_a_dozen_settings_are_timed_and_make_a_profile(
 
     monkeypatch.setattr(calibrate, "measure", twice_as_slow)
     monkeypatch.setattr(calibrate, "probed_flop_per_s", lambda method: figures[0])
+    peak = ProcessPeak(imported_bytes=200_000_000, runtime_bytes=300_000_000)
+    monkeypatch.setattr(calibrate, "process_peak", lambda n_threads: peak)
     out = tmp_path / "board.toml"
     calibrate.calibrate(request(out=out, like="jetson_orin_nano_8gb", quick=False, watts="3,9,4"))
 
     assert timed == [12]
     profile = load_profile(out)
+    assert profile.runtime_memory_bytes == peak.runtime_bytes
     mode = profile.mode("default")
     assert mode.step_law == known.step_law
     assert mode.effective_flop_per_s["fp32"] == pytest.approx(figures[0], rel=0.02)
