@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec
@@ -205,10 +206,11 @@ def _understood(prepared: Prepared) -> dict[str, str]:
             f"{facts['source']}, {facts['form']}: {facts['n_train']} training and {facts['n_test']} held-out rows"
             f"{columns}"
         )
-        classes = [f"{name} ({train} + {test})" for name, (train, test) in facts["classes"].items()]
-        more = f" and {len(classes) - MOST_LISTED} more" if len(classes) > MOST_LISTED else ""
-        lines["classes"] = ", ".join(classes[:MOST_LISTED]) + more
-        lines["example"] = f"{facts['example']['text']!r} is {facts['example']['label']!r}"
+        if "classes" in facts:
+            classes = [f"{name} ({train} + {test})" for name, (train, test) in facts["classes"].items()]
+            more = f" and {len(classes) - MOST_LISTED} more" if len(classes) > MOST_LISTED else ""
+            lines["classes"] = ", ".join(classes[:MOST_LISTED]) + more
+        lines["example"] = _shown_example(facts["example"])
         cut = facts["cut"]
         lines["cut"] = (
             f"{cut['n_texts_cut']} of {cut['n_texts']} texts and {cut['n_tokens_cut']} of {cut['n_tokens']} tokens, at "
@@ -222,6 +224,13 @@ def _understood(prepared: Prepared) -> dict[str, str]:
         if not (facts and remark.startswith(("data:", f"{facts['cut']['n_texts_cut']} of"))):
             lines[f"remark {number}"] = remark
     return lines
+
+
+def _shown_example(example: Mapping[str, Any]) -> str:
+    """A row in words: a text and what it is, or what is given of a passage and what of it is learnt."""
+    if "learnt" in example:
+        return f"{example['learnt']!r} is learnt behind {example['given']!r}"
+    return f"{example['text']!r} is {example['label']!r}"
 
 
 def _output_folder(config: Config, out_dir: Place) -> Check:

@@ -200,3 +200,11 @@ def test_a_step_of_one_is_priced_by_name() -> None:
     assert (lacking.returncode, "give --response" in lacking.stderr) == (2, True)
     whole = in_process("price", "jetson_tx2", "--model", "t5-base", "--response", "32", "--full-finetune")
     assert (whole.returncode, "devices train adapters alone" in whole.stderr) == (2, True)
+
+
+def test_the_doctor_says_what_was_read(learnt: Learnt) -> None:
+    _, given = learnt
+    options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+    done = in_process("doctor", *options)
+    assert done.returncode == 0, done.stderr
+    assert "is learnt behind" in " ".join(done.stdout.split())
