@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import emulator
 from emulator.results import RunFrames
+from emulator.results.reader import load_run
 from tests.command_line import in_process
 from tests.integration.conftest import small_run
 
@@ -20,7 +20,7 @@ def default_run(out: Path, policy: str, *arguments: str) -> RunFrames:
     """A run of the default testbed under ``policy``."""
     finished = in_process("run", "--policy", policy, "--out", str(out), "--backend", "inline", *arguments)
     assert finished.returncode == 0, finished.stderr
-    return emulator.load(out)
+    return load_run(out)
 
 
 def time_to(rounds: pd.DataFrame, accuracy: float) -> float:
@@ -43,7 +43,7 @@ SIXTEEN = (*QUICK_TO_LEARN, "testbed.n_devices=16", "data.n_train=1600", "data.n
 
 @pytest.fixture(scope="module")
 def legend(tmp_path_factory: pytest.TempPathFactory) -> RunFrames:
-    return emulator.load(small_run(tmp_path_factory.mktemp("legend") / "run", rounds=8, overrides=SIXTEEN))
+    return load_run(small_run(tmp_path_factory.mktemp("legend") / "run", rounds=8, overrides=SIXTEEN))
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def legend(tmp_path_factory: pytest.TempPathFactory) -> RunFrames:
 def test_legend_reaches_the_same_accuracy_in_less_emulated_time(legend: RunFrames, tmp_path: Path) -> None:
     """Seen: LEGEND gets to 0.58 in 120 s, where FedLoRA needs 151 s for it; the most frequent class has 0.18."""
     out = small_run(tmp_path / "fedlora", "--policy", "fedlora", rounds=8, overrides=SIXTEEN)
-    fedlora = emulator.load(out).rounds
+    fedlora = load_run(out).rounds
     both_reach = min(legend.rounds["accuracy"].max(), fedlora["accuracy"].max())
     assert both_reach > 0.35
     assert time_to(legend.rounds, both_reach) < time_to(fedlora, both_reach)
