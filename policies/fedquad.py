@@ -46,6 +46,7 @@ from typing import ClassVar, Literal
 
 from emulator.algorithms.balancing import relieve_slowest
 from emulator.algorithms.estimation import Capacities, Capacity, measured_capacity
+from emulator.compression.payloads import download_bytes, upload_bytes
 from emulator.errors import PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_template, uniform_ranks
 from emulator.policy import Count, Fraction, NotNegative, Policy
@@ -120,8 +121,9 @@ class FedQuad(Policy):
         def fits(limit_bytes: float, allocator: AllocatorName, setting: Setting) -> bool:
             return needs_bytes(setting, allocator) <= limit_bytes
 
+        how = view.model, training.compression
         sent_bytes = {
-            setting: (form.download_bytes(assignment, view.model), form.upload_bytes(assignment, view.model))
+            setting: (download_bytes(form, assignment, *how), upload_bytes(form, assignment, *how))
             for setting, assignment in assignments.items()
         }
 

@@ -47,6 +47,8 @@ class UniformDepth(Policy):
     rank: Count = 8
     memory_fraction: Fraction = 1.0
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, 0))
 

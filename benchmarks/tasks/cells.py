@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tasks import rows as made
-from benchmarks.tasks.families import DECODERS, ENCODERS, write_model
+from benchmarks.tasks.families import DECODERS, ENCODER_DECODERS, ENCODERS, write_model
+from benchmarks.tasks.instructions import Instructions
 from benchmarks.tasks.rows import Rows
+from emulator.learning.model.places import locate
 from emulator.shapes.catalog import BUILTIN_MODELS
 from emulator.shapes.families import DECODERS as KNOWN_DECODERS
-from emulator.shapes.model_folder import read_config
 
 RowsOf = Callable[[int, int], Rows]
 """So many rows of a seed."""
@@ -50,7 +51,8 @@ INSTRUCTIONS = Task(
     score="perplexity",
     columns={"data.prompt_column": "prompt", "data.response_column": "response"},
 )
-TASKS = (ONE_TEXT, PAIR, MULTI_LABEL, REGRESSION, PLAIN_TEXT, INSTRUCTIONS)
+SEQ2SEQ = Task(name="sequence-to-sequence", kind="seq2seq", score="perplexity", columns=INSTRUCTIONS.columns)
+TASKS = (ONE_TEXT, PAIR, MULTI_LABEL, REGRESSION, PLAIN_TEXT, INSTRUCTIONS, SEQ2SEQ)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +89,8 @@ class Cell:
             write_model(self.model, made.WORDS, folder)
         return str(folder)
 
-    def model_folder(self, folder: Path) -> Path:
-        """Where transformers finds the model."""
+    def model_place(self, folder: Path) -> Path:
+        """Where transformers finds the model: a directory or a GGUF file."""
         source = self.model_source(folder)
         return BUILTIN_MODELS / source.removeprefix("builtin:") if source.startswith("builtin:") else Path(source)
 
@@ -103,6 +105,13 @@ GIVEN = {
     "training.local_steps": 6,
 }
 """Few rounds, since models that somebody gives may be large."""
+INSTRUCTED = {
+    **GIVEN,
+    "rounds": 3,
+    "training.learning_rate": 1e-3,
+    "training.local_steps": 2,
+}
+"""Fewer still, for decoders that were pre-trained on so much that they need no more."""
 _MAKE = {
     ONE_TEXT: made.one_text,
     PAIR: made.pair,
@@ -110,21 +119,30 @@ _MAKE = {
     REGRESSION: made.regression,
     PLAIN_TEXT: made.plain_text,
     INSTRUCTIONS: made.instruction,
+    SEQ2SEQ: made.instruction,
 }
 
 
 def made_up_cells() -> Iterator[Cell]:
     """Every family with every task that it can learn, and the built-in models."""
     for task in TASKS:
-        families = DECODERS if task.kind == "causal" else [*ENCODERS, *(DECODERS if task is ONE_TEXT else ())]
-        for family in families:
+        for family in _families(task):
             yield _cell(task, family, None, "made up", partial(made.made_up, _MAKE[task]))
+        if task is SEQ2SEQ:
+            continue
         if task.kind == "causal":
             yield _cell(task, "builtin:tiny-llama-12", "builtin:tiny-llama-12", "commands", made.commands)
         else:
             rows = made.commands if task is ONE_TEXT else partial(made.made_up, _MAKE[task])
             data = "commands" if task is ONE_TEXT else "made up"
             yield _cell(task, "builtin:tiny-12", "builtin:tiny-12", data, rows)
+
+
+def _families(task: Task) -> list[str]:
+    """Those that can learn it."""
+    if task.kind == "causal":
+        return [*DECODERS]
+    return [*ENCODER_DECODERS] if task is SEQ2SEQ else [*ENCODERS, *(DECODERS if task is ONE_TEXT else ())]
 
 
 def _cell(task: Task, model: str, train: str | None, data: str, rows: RowsOf) -> Cell:
@@ -139,10 +157,23 @@ def _cell(task: Task, model: str, train: str | None, data: str, rows: RowsOf) ->
     )
 
 
-def given_cells(models: Mapping[str, Path], data: Mapping[str, Path]) -> Iterator[Cell]:
-    """The user's own models on folders of labelled sentences, ``train.tsv`` and ``test.tsv``."""
+def given_cells(
+    models: Mapping[str, Path], data: Mapping[str, Path], instructions: Instructions | None = None
+) -> Iterator[Cell]:
+    """The user's own models: on folders of labelled sentences, ``train.tsv`` and ``test.tsv``, or on instructions."""
     for model, folder in models.items():
-        is_decoder = read_config(folder, str(folder))["model_type"] in KNOWN_DECODERS
+        is_decoder = locate(str(folder)).config["model_type"] in KNOWN_DECODERS
+        if is_decoder and instructions is not None:
+            yield Cell(
+                task=INSTRUCTIONS,
+                model=model,
+                train=str(folder.absolute()),
+                data=instructions.name,
+                train_rows=instructions.train_rows,
+                test_rows=instructions.test_rows,
+                settings=INSTRUCTED,
+            )
+            continue
         for name, files in data.items():
             sentences = [made.read_sentences(files / file) for file in ("train.tsv", "test.tsv")]
             for task in (PLAIN_TEXT,) if is_decoder else (ONE_TEXT, PAIR):

@@ -105,7 +105,7 @@ def _run_central(cell: Cell, here: Path, config: Config) -> None:
     train_rows = cell.train_rows()
     done = central.train(
         task=cell.task,
-        model=cell.model_folder(here / "model"),
+        model=cell.model_place(here / "model"),
         adapter=here / "start",
         train_rows=train_rows,
         test_rows=cell.test_rows(),

@@ -26,11 +26,13 @@ from device_profiles.catalog import (
     system_names,
 )
 from device_profiles.link_kinds.base import LinkSpec
+from device_profiles.link_kinds.catalog import LINK_KINDS
 from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec, DeviceProfile
 from device_profiles.swap_file import SwapSpec
 from device_profiles.system_file import SystemSpec
 from device_profiles.text_files import user_path
+from emulator.config import SWEEP_KEYS, Config
 from emulator.errors import ConfigError, did_you_mean
 from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
 from emulator.report.terminal.console import FittedTable, terminal
@@ -128,9 +130,27 @@ def _loader_of(path: str) -> Callable[[str], _Described]:
         keys = tomllib.loads(user_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return load_profile  # which says what is wrong with the file
+    shown = "and devices are shown by cluster, device, link, system or swap"
+    if keys.keys() & SWEEP_KEYS:
+        raise ConfigError(
+            f"{path}: this is a sweep file, {shown}; name the cluster of its runs, such as jetbed devices jetson80; it "
+            f"is carried out by jetbed sweep {path}"
+        )
+    if keys.keys() & (Config.model_fields.keys() - {"server"}):  # clusters have a server, too
+        testbed = keys.get("testbed")
+        cluster = testbed.get("cluster", "jetson80") if isinstance(testbed, dict) else "jetson80"
+        raise ConfigError(
+            f"{path}: this is the configuration of a run, {shown}; its cluster is shown by jetbed devices {cluster}, "
+            f"and it is carried out by jetbed run {path}"
+        )
     if "kind" in keys:
-        others: dict[Any, Callable[[str], _Described]] = {"system": load_system, "swap": load_swap}
-        return others.get(str(keys["kind"]), load_link)
+        others: dict[str, Callable[[str], _Described]] = {"system": load_system, "swap": load_swap}
+        kind, known = str(keys["kind"]), (*LINK_KINDS, *others)
+        if kind not in known:
+            raise ConfigError(
+                f"{path}: kind must be one of {', '.join(known)}{did_you_mean(kind, known)}, got {keys['kind']!r}"
+            )
+        return others.get(kind, load_link)
     return load_profile if "device" in keys else load_cluster
 
 

@@ -16,10 +16,21 @@ from device_profiles.catalog import ProfileError, load_profile, load_swap
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
 from emulator.forms.lora import low_rank_adapters
-from emulator.records import ACTIVATION_BITS, BasePrecision, LocalOptimizer, MemorySavers, Work, WorkKind
+from emulator.records import (
+    ACTIVATION_BITS,
+    BasePrecision,
+    Compression,
+    Encoding,
+    EncodingKind,
+    LocalOptimizer,
+    MemorySavers,
+    Work,
+    WorkKind,
+)
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
-from emulator.shapes.catalog import causal_spec, model_spec
+from emulator.shapes.catalog import causal_spec, encoder_decoder_spec, is_encoder_decoder, model_spec
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.price_bands import Band, StepPrice, price_step
 
@@ -52,6 +63,9 @@ class PriceRequest:
     accumulation_steps: int = 1
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"
     response: int | None = None
+    upload_compression: EncodingKind = "none"
+    download_compression: EncodingKind = "none"
+    topk_fraction: float = 0.01
     desktop: bool = False
     swap: str | None = None
 
@@ -99,7 +113,15 @@ def priced(request: PriceRequest) -> StepPrice:
             checkpointing=request.checkpointing,
             accumulation_steps=request.accumulation_steps,
         ),
+        compression=_compression(request),
     )
+
+
+def _compression(request: PriceRequest) -> Compression:
+    if not 0 < request.topk_fraction <= 0.5:
+        raise ConfigError(f"--topk-fraction must be above 0 and at most 0.5, got {request.topk_fraction!r}")
+    upload = Encoding(kind=request.upload_compression, topk_fraction=request.topk_fraction)
+    return Compression(upload=upload, download=Encoding(kind=request.download_compression))
 
 
 def _with_memory(profile: DeviceProfile, request: PriceRequest) -> DeviceProfile:
@@ -114,7 +136,15 @@ def _with_memory(profile: DeviceProfile, request: PriceRequest) -> DeviceProfile
 
 
 def _model(request: PriceRequest) -> ModelSpec:
-    """A classifier, or a causal language model where it is said how many tokens it learns."""
+    """A classifier, or where it is said how many tokens it learns, a language model, be it of one stack or of two."""
+    if is_encoder_decoder(request.model):
+        if request.response is None:
+            raise ConfigError(
+                f"{request.model} is an encoder-decoder, of which --seq is the length of a prompt; give --response, "
+                "the tokens of what it says to that"
+            )
+        _at_least("--response", request.response, 1)
+        return encoder_decoder_spec(request.model, seq_len=request.seq, response_len=request.response)
     if request.response is None:
         return model_spec(request.model, n_labels=2, seq_len=request.seq, head="output", seq_len_key="--seq")
     if not 1 <= request.response <= request.seq:
@@ -138,6 +168,21 @@ def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
         f"--mode: {profile.name} has no such power mode{did_you_mean(str(name), names)}; it has {', '.join(names)}; "
         f"got {name!r}"
     )
+
+
+def _encoder_decoder_work(request: PriceRequest, model: ModelSpec) -> Work:
+    for option, value, unused in (
+        ("--cut", request.cut, None),
+        ("--quantized-layers", request.quantized_layers, 0),
+        ("--width", request.width, 1.0),
+        ("--full-finetune", request.full_finetune, False),
+    ):
+        if value != unused:
+            raise ConfigError(
+                f"{model.name} is an encoder-decoder, of which devices train adapters alone; {option} is for models of "
+                f"one stack of layers, got {value!r}"
+            )
+    return _transformer_work(request, model)
 
 
 def _transformer_work(request: PriceRequest, model: ModelSpec) -> Work:
@@ -263,6 +308,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         "compute_w_band": [price.compute_w.low, price.compute_w.high],
         "step_energy_j": price.energy_j.value,
         "step_energy_j_band": [price.energy_j.low, price.energy_j.high],
+        "download_compression": price.compression.download.kind,
+        "upload_compression": price.compression.upload.kind,
         "download_bytes": price.download_bytes,
         "upload_bytes": price.upload_bytes,
         "peak_memory_bytes": memory.total_bytes,
@@ -290,7 +337,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
 
 
 def _work_as_plain(work: Work) -> dict[str, Any]:
-    plain = {each.name: getattr(work, each.name) for each in fields(work) if each.name != "adapters"}
+    told_otherwise = ("adapters", "once", "per_step")  # of the latter, a step by itself has nothing
+    plain = {each.name: getattr(work, each.name) for each in fields(work) if each.name not in told_otherwise}
     return plain | {"ranks": work.adapters.ranks, "targets": work.adapters.places}
 
 
@@ -329,8 +377,16 @@ def _transformer_heading(price: StepPrice) -> str:
         what += ", checkpointing"
     if len(sizes := savers.pass_sizes(work.batch_size)) > 1:
         what += f", in {len(sizes)} passes"
-    n_tokens = work.batch_size * work.seq_len
-    return f"{work.batch_size} x length {work.seq_len} = {n_tokens} tokens; {what}"
+    return f"{work.batch_size} x length {_lengths(price)} tokens; {what}"
+
+
+def _lengths(price: StepPrice) -> str:
+    """The tokens of an example, and of a step."""
+    work, model = price.work, price.model
+    if isinstance(model, EncoderDecoderSpec):
+        response_len = model.response_len_at(work.seq_len)
+        return f"{work.seq_len} + {response_len} = {work.batch_size * (work.seq_len + response_len)}"
+    return f"{work.seq_len} = {work.batch_size * work.seq_len}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +399,7 @@ class _OfFamily:
 
 _OF_FAMILY: Mapping[str, _OfFamily] = {
     "transformer": _OfFamily(_transformer_work, _transformer_heading),
+    "encoder-decoder": _OfFamily(_encoder_decoder_work, _transformer_heading),
     "convnet": _OfFamily(_convnet_work, _convnet_heading),
 }
 
@@ -361,9 +418,19 @@ def _show_costs(console: Console, price: StepPrice) -> None:
         table.add_row("swap", *_cells(price.swap_s, _seconds), "what does not fit goes and comes back, once a step")
     table.add_row("step", *_cells(price.step_s, _seconds), _flop(demand.forward_flop + demand.backward_flop))
     table.add_row("energy", *_cells(price.energy_j, _joules), f"at {price.compute_w.value:.3g} W")
-    table.add_row("download", size(price.download_bytes), "", "", "before the local steps, however many")
-    table.add_row("upload", size(price.upload_bytes), "", "", "behind them")
+    table.add_row(
+        "download",
+        size(price.download_bytes),
+        "",
+        "",
+        f"before the local steps, however many{_encoded(price.compression.download)}",
+    )
+    table.add_row("upload", size(price.upload_bytes), "", "", f"behind them{_encoded(price.compression.upload)}")
     console.print(table)
+
+
+def _encoded(encoding: Encoding) -> str:
+    return "" if encoding.kind == "none" else f", as {encoding.kind}"
 
 
 def _show_memory(console: Console, price: StepPrice) -> None:

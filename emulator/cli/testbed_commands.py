@@ -59,8 +59,15 @@ def price(
     ] = "adamw",
     response: Annotated[
         int | None,
-        typer.Option(help="Learnt tokens of an example of a causal language model; without it, a classifier."),
+        typer.Option(help="Learnt tokens of an example of a language model; without it, a classifier."),
     ] = None,
+    upload_compression: Annotated[
+        Literal["none", "fp16", "bf16", "int8", "topk"], typer.Option(help="What is sent is encoded as.")
+    ] = "none",
+    download_compression: Annotated[
+        Literal["none", "fp16", "bf16", "int8"], typer.Option(help="What is received is encoded as.")
+    ] = "none",
+    topk_fraction: Annotated[float, typer.Option(help="For topk: which share of the numbers is sent.")] = 0.01,
     full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
     desktop: Annotated[bool, typer.Option("--desktop", help="A desktop runs on the board, and takes memory.")] = False,
     swap: Annotated[
@@ -92,6 +99,9 @@ def price(
         accumulation_steps=accumulation_steps,
         optimizer=optimizer,
         response=response,
+        upload_compression=upload_compression,
+        download_compression=download_compression,
+        topk_fraction=topk_fraction,
         full_finetune=full_finetune,
         inference=inference,
         desktop=desktop,

@@ -19,6 +19,8 @@ from emulator.running.inputs import (
     with_depth_of,
 )
 from emulator.running.objectives import run_objective
+from emulator.shapes.catalog import check_hub_id
+from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
 from emulator.world.devices import DEVICE_FACTS, HARDWARE_FACTS
 
@@ -126,6 +128,9 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
         ConfigError: there is no such model, or it differs from the trained one in its number of layers.
     """
     name, objective, head = price_name(config), run_objective(config), config.model.head
+    asked, asked_by = (config.model.train, "model.train") if name == "trained" else (name, "model.price")
+    if ModelName(asked).kind is ModelKind.HUB:
+        check_hub_id(asked, asked_by)
     if name == "trained":
         seq_len = config.model.price_seq_len or config.data.seq_len
         if trained is not None:

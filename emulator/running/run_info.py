@@ -26,6 +26,7 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
         "policy_declares": sorted(policy.declares),
         "seed": config.seed,
         "trained_model": config.model.train if backend else None,
+        "base_model": dict(prepared.base_model) if prepared else {},
         "priced_model": priced.name,
         "priced_seq_len": priced.seq_len,
         # By device profile, the first setting for which it is not known; filled as the run meets them.

@@ -12,6 +12,7 @@ from tests.ways import ways_to_learn
 pytestmark = pytest.mark.slow
 
 LEARNING = (
+    "model.train=builtin:tiny-12",
     "testbed.n_devices=4",
     "data.n_train=1600",
     "data.n_test=300",

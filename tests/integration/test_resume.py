@@ -181,6 +181,21 @@ def test_a_run_goes_on_with_the_same_rates_where_links_change_within_rounds(poli
     assert digests(short) == digests(whole)
 
 
+@pytest.mark.parametrize("policy", ["legend", "fedbuff"])
+def test_a_run_whose_devices_roam_goes_on_from_every_round(policy: str, tmp_path: Path) -> None:
+    text = (LINKS / "roaming-wifi.toml").read_text(encoding="utf-8")
+    (tmp_path / "link.toml").write_text(text.replace("mean_dwell_s = 600", "mean_dwell_s = 2"))
+    timed: dict[str, Any] = {"policy__path": policy, "training__enabled": False}
+    timed |= {"testbed__link": str(tmp_path / "link.toml"), "testbed__link_heterogeneity": 2.0}
+    whole = execute(settings(**timed), tmp_path / "whole")
+    still = execute(settings(**timed | {"testbed__link": "wifi-rings"}), tmp_path / "still")
+    for rounds in (1, 2, 3):
+        short = execute(settings(**timed, rounds=rounds), tmp_path / f"after {rounds}")
+        execute(config_to_resume(short, rounds=4), short, resumes=True)
+
+        assert digests(short) == digests(whole) != digests(still)
+
+
 def test_a_run_in_whose_description_0_means_not_given_is_read_and_goes_on(tmp_path: Path) -> None:
     given = {"training.enabled": False, "policy.path": "fedlora", "testbed.n_devices": 8, "rounds": 4}
     given |= {"results.checkpoint_rounds": 2, "results.rounds_per_part": 2}

@@ -1,6 +1,6 @@
 """Texts, or pairs of them, each with something that is learnt of it: read, held out, and drawn in part."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DataError
+from emulator.learning.data.on_disk import kept_like, rows_of
 from emulator.learning.data.owner_column import owners_in, read_source
 from emulator.learning.data.parts import read_parts
 from emulator.learning.data.source import DataSource
@@ -28,7 +29,7 @@ class AnnotatedTexts:
 
     def of(self, rows: NDArray[np.int64]) -> "AnnotatedTexts":
         """The rows with the given numbers."""
-        return AnnotatedTexts([self.texts[row] for row in rows], [self.values[row] for row in rows], self.place)
+        return AnnotatedTexts(rows_of(self.texts, rows), rows_of(self.values, rows), self.place)
 
 
 class Meaning(Protocol):
@@ -170,12 +171,15 @@ def _wanted(data: DataSource) -> tuple[Column, ...]:
 def _part(table: TextTable, data: DataSource, meaning: Meaning, where: str) -> AnnotatedTexts:
     text, label, *pair = _wanted(data)
     texts = texts_or_pairs(table, (text, *pair), where)
-    values = []
-    for place, cell in zip(table.places, table.values[label], strict=True):
-        try:
-            values.append(meaning.value(cell))
-        except ValueError as error:
-            raise DataError(
-                f"{where} has {error} in {table.place} {place} of {label!r}; correct or remove such rows"
-            ) from None
-    return AnnotatedTexts(texts, values, f"{table.place} {table.places[0]}")
+    cells = table.values[label]
+
+    def values() -> Iterator[Any]:
+        for place, cell in zip(table.places, cells, strict=True):
+            try:
+                yield meaning.value(cell)
+            except ValueError as error:
+                raise DataError(
+                    f"{where} has {error} in {table.place} {place} of {label!r}; correct or remove such rows"
+                ) from None
+
+    return AnnotatedTexts(texts, kept_like(cells, values()), f"{table.place} {table.places[0]}")

@@ -2,11 +2,13 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from device_profiles.text_files import shortened
 from emulator.errors import DataError
+from emulator.learning.data.on_disk import DiskRows
 from emulator.learning.data.tables import Column, TextTable, missing_column
 
 MOST_COLUMNS = 10_000
@@ -26,8 +28,8 @@ def read_json(text: str, where: str, wanted: Sequence[Column], *, is_lines: bool
     """
     is_array = text.lstrip().startswith("[") and _is_one_array(text)
     if is_array and is_lines:
-        raise DataError(f"{where} is one JSON array; jsonl has one object on each line: name it .json, or convert it")
-    rows = _array(text, where) if is_array else _lines(text, where)
+        raise _one_array(where)
+    rows = _array(text, where) if is_array else _lines(io.StringIO(text, newline="\n"), where)
     names: dict[str, None] = {}
     places: list[int] = []
     values: dict[Column, list[Any]] = {column: [] for column in wanted}
@@ -44,6 +46,39 @@ def read_json(text: str, where: str, wanted: Sequence[Column], *, is_lines: bool
     return TextTable(columns=tuple(names), values=values, places=places, place="row" if is_array else "line", form=form)
 
 
+def stream_json(lines: Iterable[str], where: str, wanted: Sequence[Column]) -> TextTable:
+    """As :func:`read_json`, of a file whose ``lines`` are read one by one; the values are kept on disk."""
+    names: dict[str, None] = {}
+    places = array("q")
+
+    def cells() -> Iterator[tuple[Any, ...]]:
+        for place, row in _lines(_no_array(lines, where), where):
+            places.append(place)
+            if len(names) < MOST_COLUMNS:
+                names.update(dict.fromkeys(row))
+            yield tuple(row.get(column) if isinstance(column, str) else None for column in wanted)
+
+    rows = DiskRows.of(cells())
+    for column in wanted:
+        if places and column not in names:
+            raise missing_column(where, column, tuple(names))
+    values = {column: DiskRows.of(row[number] for row in rows) for number, column in enumerate(wanted)}
+    form = "a JSON object on each line"
+    return TextTable(columns=tuple(names), values=values, places=places, place="line", form=form)
+
+
+def _no_array(lines: Iterable[str], where: str) -> Iterator[str]:
+    """``lines``, of which the first does not begin an array over several of them."""
+    for number, line in enumerate(lines):
+        if number == 0 and line.lstrip().startswith("[") and _is_one_array(f"{line}\n[]"):
+            raise _one_array(where)
+        yield line
+
+
+def _one_array(where: str) -> DataError:
+    return DataError(f"{where} is one JSON array; jsonl has one object on each line: name it .json, or convert it")
+
+
 def _is_one_array(text: str) -> bool:
     """Whether it is not a list on each line."""
     first = next(line for line in text.splitlines() if line.strip())
@@ -54,8 +89,8 @@ def _is_one_array(text: str) -> bool:
     return first.strip() == text.strip()
 
 
-def _lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+def _lines(lines: Iterable[str], where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, _object(_parsed(line, f"{where}: line {number}"), f"{where}: line {number}")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.learning.data.annotated import Annotated, AnnotatedTexts, load_annotated
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text
+from emulator.learning.data.on_disk import kept_like
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.tables import shown
 from emulator.learning.data.texts import as_one, is_encodable
@@ -68,7 +69,7 @@ class LabelSets:
         self._counts = Counter(label for labels in train.values for label in labels)
         self.label_names = label_names(list(self._counts), where)
         joined = [self._separator.join(labels) for labels in train.values]
-        check_classes(list(map(as_one, train.texts)), joined, self.label_names, where, train.place)
+        check_classes(kept_like(train.texts, map(as_one, train.texts)), joined, self.label_names, where, train.place)
 
     def check(self, test: AnnotatedTexts, where: str) -> None:
         as_indices([label for labels in test.values for label in labels], self.label_names, where)

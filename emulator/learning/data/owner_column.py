@@ -1,5 +1,6 @@
 """The column that says who owns a row, read together with what is learnt of the rows."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DataError
+from emulator.learning.data.on_disk import rows_of
 from emulator.learning.data.parts import read_parts
 from emulator.learning.data.tables import Column, FileLayout, MissingColumnError, TextTable
 from emulator.shapes.names import BUILTIN_PREFIX
@@ -39,7 +41,7 @@ def owners_in(table: TextTable, column: Column | None, rows: NDArray[np.int64], 
     """
     if column is None:
         return None
-    owners = tuple(cell_text(table.values[column][row]) for row in rows.tolist())
+    owners = tuple(map(sys.intern, map(cell_text, rows_of(table.values[column], rows))))
     for row, owner in zip(rows.tolist(), owners, strict=True):
         if owner == "":
             raise DataError(

@@ -1,7 +1,7 @@
 """Which columns the rows of a language model's data set are made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from emulator.errors import DataError
 from emulator.learning.data.chat import conversation_of
+from emulator.learning.data.on_disk import kept_like
 from emulator.learning.data.options import choice_of
 from emulator.learning.data.segments import Row, Segment, response_to
 from emulator.learning.data.source import DataSource
@@ -35,8 +36,9 @@ class PassageColumns(ABC):
         """The columns that are read."""
 
     @abstractmethod
-    def rows(self, table: TextTable, source: str, key: str) -> list[Row]:
-        """The rows of ``table``, which was read from ``source``, the value of the setting ``key``.
+    def rows(self, table: TextTable, source: str, key: str) -> Sequence[Row]:
+        """The rows of ``table``, which was read from ``source``, the value of the setting ``key``; on disk where its
+        values are.
 
         Raises:
             DataError: there is none, or a cell cannot be used.
@@ -56,8 +58,9 @@ class PlainTexts(PassageColumns):
     def wanted(self) -> tuple[Column, ...]:
         return (self.column,)
 
-    def rows(self, table: TextTable, source: str, key: str) -> list[Row]:
-        return [(Segment(text, True),) for text in texts_of(table, self.column, source, key, "an empty text")]
+    def rows(self, table: TextTable, source: str, key: str) -> Sequence[Row]:
+        texts = texts_of(table, self.column, source, key, "an empty text")
+        return kept_like(texts, ((Segment(text, True),) for text in texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,11 @@ class Responses(PassageColumns):
     def wanted(self) -> tuple[Column, ...]:
         return _distinct(self.prompt, self.response, *self.template.columns)
 
-    def rows(self, table: TextTable, source: str, key: str) -> list[Row]:
+    def rows(self, table: TextTable, source: str, key: str) -> Sequence[Row]:
         prompts = filled_prompts(table, self.prompt, self.template, source, key)
         responses = texts_of(table, self.response, source, key, "a missing response")
-        return [response_to(given, said, ends=True) for given, said in zip(prompts, responses, strict=True)]
+        pairs = zip(prompts, responses, strict=True)
+        return kept_like(prompts, (response_to(given, said, ends=True) for given, said in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +101,16 @@ class Options(PassageColumns):
     def wanted(self) -> tuple[Column, ...]:
         return _distinct(self.prompt, *self.options, self.answer, *self.template.columns)
 
-    def rows(self, table: TextTable, source: str, key: str) -> list[Row]:
+    def rows(self, table: TextTable, source: str, key: str) -> Sequence[Row]:
         prompts = filled_prompts(table, self.prompt, self.template, source, key)
         columns = [table.values[name] for name in self.options]
-        cells = columns[0] if len(columns) == 1 else [list(cell) for cell in zip(*columns, strict=True)]
+        cells = columns[0] if len(columns) == 1 else kept_like(columns[0], map(list, zip(*columns, strict=True)))
         named = ", ".join(map(repr, self.options))
 
         def choice(row: int) -> Row:
             return choice_of(prompts[row], cells[row], table.values[self.answer][row])
 
-        return _each(table, f"{named} and {self.answer!r}", source, key, choice)
+        return kept_like(prompts, _each(table, f"{named} and {self.answer!r}", source, key, choice))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +126,11 @@ class Chats(PassageColumns):
     def wanted(self) -> tuple[Column, ...]:
         return (self.column,)
 
-    def rows(self, table: TextTable, source: str, key: str) -> list[Row]:
+    def rows(self, table: TextTable, source: str, key: str) -> Sequence[Row]:
         _check_rows(table, source, key)
         cells = table.values[self.column]
-        return _each(table, repr(self.column), source, key, lambda row: conversation_of(cells[row]))
+        made = _each(table, repr(self.column), source, key, lambda row: conversation_of(cells[row]))
+        return kept_like(cells, made)
 
 
 def columns_of(data: DataSource) -> PassageColumns:
@@ -157,6 +162,24 @@ def columns_of(data: DataSource) -> PassageColumns:
             f"data.prompt_column and data.response_column must be two different columns, got {prompt!r} for both"
         )
     return Responses(prompt, data.response_column, template_of(data.template))
+
+
+def check_answers(data: DataSource) -> None:
+    """Check that the settings of ``data`` name prompts, and what is to be said to them.
+
+    Raises:
+        DataError: they name chats, plain texts, or what does not go together.
+    """
+    if data.messages_column is not None:
+        raise DataError(
+            "data.messages_column: for task.kind = 'seq2seq' rows are a prompt and its response, and no chats; give "
+            f"data.prompt_column and data.response_column, got {data.messages_column!r}"
+        )
+    if isinstance(columns_of(data), PlainTexts):
+        raise DataError(
+            "data.prompt_column and data.response_column are not given; task.kind = 'seq2seq' learns responses to "
+            "prompts, so give both"
+        )
 
 
 def _chats(data: DataSource, column: Column) -> Chats:
@@ -191,7 +214,7 @@ def _options(data: DataSource) -> Options:
     return Options(prompt, several, answer, template_of(data.template))
 
 
-def filled_prompts(table: TextTable, prompt: Column, template: Template, source: str, key: str) -> list[str]:
+def filled_prompts(table: TextTable, prompt: Column, template: Template, source: str, key: str) -> Sequence[str]:
     """The prompts of a table in the words of ``template``.
 
     Raises:
@@ -199,30 +222,37 @@ def filled_prompts(table: TextTable, prompt: Column, template: Template, source:
     """
     prompts = texts_of(table, prompt, source, key, "an empty prompt")
     others = {name: table.values[name] for name in template.columns}
-    return [
+    filled = (
         template.filled(text, {name: as_text(values[row]) for name, values in others.items()})
         for row, text in enumerate(prompts)
-    ]
+    )
+    return kept_like(prompts, filled)
 
 
-def texts_of(table: TextTable, column: Column, source: str, key: str, what: str) -> list[str]:
+def texts_of(table: TextTable, column: Column, source: str, key: str, what: str) -> Sequence[str]:
     """The texts of a column, none of them empty; ``what`` an empty one is called.
 
     Raises:
         DataError: there is no row, or a cell is empty or no plain value.
     """
     _check_rows(table, source, key)
-    texts = []
-    for place, value in zip(table.places, table.values[column], strict=True):
-        if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
-            raise DataError(
-                f"{key}: {source!r} has a {type(value).__name__} in {table.place} {place} of {column!r}; texts must be "
-                "strings"
-            )
-        texts.append(as_text(value))
-        if not texts[-1].strip():
-            raise DataError(f"{key}: {source!r} has {what} in {table.place} {place} of {column!r}; remove such rows")
-    return texts
+    cells = table.values[column]
+
+    def texts() -> Iterator[str]:
+        for place, value in zip(table.places, cells, strict=True):
+            if isinstance(value, list | tuple | dict | set | np.ndarray | bytes):
+                raise DataError(
+                    f"{key}: {source!r} has a {type(value).__name__} in {table.place} {place} of {column!r}; texts must"
+                    " be strings"
+                )
+            text = as_text(value)
+            if not text.strip():
+                raise DataError(
+                    f"{key}: {source!r} has {what} in {table.place} {place} of {column!r}; remove such rows"
+                )
+            yield text
+
+    return kept_like(cells, texts())
 
 
 def as_text(value: Any) -> str:
@@ -235,15 +265,13 @@ def _check_rows(table: TextTable, source: str, key: str) -> None:
         raise DataError(f"{key}: {source!r} has no rows; give a data set with at least two")
 
 
-def _each(table: TextTable, named: str, source: str, key: str, make: Callable[[int], Made]) -> list[Made]:
+def _each(table: TextTable, named: str, source: str, key: str, make: Callable[[int], Made]) -> Iterator[Made]:
     """What ``make`` makes of each row; ``named`` are the columns that it looks at."""
-    made = []
     for row, place in enumerate(table.places):
         try:
-            made.append(make(row))
+            yield make(row)
         except CellError as error:
             raise error.of(source, key, f"{table.place} {place} of {named}") from None
-    return made
 
 
 def _distinct(*columns: Column) -> tuple[Column, ...]:

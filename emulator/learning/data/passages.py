@@ -1,6 +1,6 @@
 """Data sets for language models: plain texts, responses to prompts, chats, or questions with options."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DataError
+from emulator.learning.data.on_disk import rows_of
 from emulator.learning.data.owner_column import check_owned, owners_in, read_source
 from emulator.learning.data.parts import read_parts
-from emulator.learning.data.passage_columns import PassageColumns, Responses, columns_of
+from emulator.learning.data.passage_columns import PassageColumns, Responses, check_answers, columns_of
 from emulator.learning.data.segments import Row, response_to, shown_parts
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import at_most, hold_out
@@ -25,8 +26,8 @@ from emulator.shapes.names import BUILTIN_PREFIX
 class PassageData:
     """Rows of a data set. ``what`` says in words what they are; the rest is as in ``TextData``."""
 
-    train: tuple[Row, ...]
-    test: tuple[Row, ...]
+    train: Sequence[Row]
+    test: Sequence[Row]
     train_rows: NDArray[np.int64]
     owners: tuple[str, ...] | None
     what: str
@@ -47,6 +48,17 @@ class PassageData:
                 "learnt": shown(learnt, 80),
             },
         }
+
+
+def load_responses(data: DataSource, seed: int) -> PassageData:
+    """As :func:`load_passages`, for models that read a prompt and answer it.
+
+    Raises:
+        DataError: as there, or there are no prompts with responses or options.
+    """
+    if data.source != BUILTIN:
+        check_answers(data)
+    return load_passages(data, seed)
 
 
 def load_passages(data: DataSource, seed: int) -> PassageData:
@@ -81,12 +93,12 @@ def load_passages(data: DataSource, seed: int) -> PassageData:
         kept, held_out = hold_out(
             np.zeros(len(train), dtype=np.int64), data.test_fraction, seeds.rng("data_split"), data.source
         )
-        train, test = [train[row] for row in kept], [train[row] for row in held_out]
+        train, test = rows_of(train, kept), rows_of(train, held_out)
     train_rows = _at_most(len(train), data.n_train, seeds.rng("data_train"))
     test_rows = _at_most(len(test), data.n_test, seeds.rng("data_test"))
     return PassageData(
-        train=tuple(train[row] for row in train_rows),
-        test=tuple(test[row] for row in test_rows),
+        train=rows_of(train, train_rows),
+        test=rows_of(test, test_rows),
         train_rows=kept[train_rows],
         owners=owners_in(parts["train"], data.owner_column, kept[train_rows], data.source),
         what=columns.what,

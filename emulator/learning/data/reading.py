@@ -2,18 +2,23 @@
 
 import gzip
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from device_profiles.text_files import FileError, decoded, read_bytes, shortened, size_of
 from emulator.errors import DataError
 from emulator.learning.data.delimited import read_delimited
-from emulator.learning.data.json_rows import read_json
+from emulator.learning.data.json_rows import read_json, stream_json
+from emulator.learning.data.on_disk import DiskRows, kept_like
 from emulator.learning.data.tables import Column, FileLayout, TextTable, missing_column
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet")
 COMPRESSED = ".gz"
+STREAMED = (".jsonl", ".parquet")
+"""Formats that can be read part by part."""
+STREAMED_BYTES = 2**28
+"""Data sets from this size on are, unless a run says otherwise: in memory, rows take several times as much."""
 
 MOST_BYTES = 2**31
 """Of the text of a data set in one file."""
@@ -47,13 +52,19 @@ def read_table(path: Path, where: str, wanted: Sequence[Column], layout: FileLay
         DataError: the file cannot be read, or has no such column.
     """
     suffix = suffix_of(path)
+    if layout.streams and suffix not in STREAMED:
+        raise DataError(
+            f"{where}: data.streaming is for {' and '.join(STREAMED)} files; leave it out, or convert the file"
+        )
     if suffix not in SUFFIXES:
         allowed = f"{', '.join(SUFFIXES)}, each but .parquet also with {COMPRESSED}"
         raise DataError(f"{where} has a suffix that is not one of {allowed}; convert it, or rename it if it is one")
     if suffix == ".parquet":
         if path.name.lower().endswith(COMPRESSED):
             raise DataError(f"{where}: Parquet is compressed within; unpack it with gunzip")
-        return _read_parquet(path, where, wanted)
+        return _read_parquet(path, where, wanted, streams=bool(layout.streams))
+    if layout.streams:
+        return _stream_lines(path, where, wanted)
     try:
         text = decoded(_content(path))
     except FileError as error:
@@ -78,7 +89,31 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _read_parquet(path: Path, where: str, wanted: Sequence[Column]) -> TextTable:
+def _stream_lines(path: Path, where: str, wanted: Sequence[Column]) -> TextTable:
+    is_packed = path.name.lower().endswith(COMPRESSED)
+    try:
+        size_of(path)
+        with gzip.open(path) if is_packed else path.open("rb") as file:
+            return stream_json(_decoded_lines(file, where), where, wanted)
+    except FileError as error:
+        raise DataError(f"{where}: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{where}: cannot be read ({error}); see to the disk, or pack it again") from None
+
+
+def _decoded_lines(file: Iterable[bytes], where: str) -> Iterator[str]:
+    """The lines of a jsonl file as text."""
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{where}: line {number} is not UTF-8, since it has the byte 0x{line[error.start]:02x}; convert the"
+                " file with iconv -t UTF-8"
+            ) from None
+
+
+def _read_parquet(path: Path, where: str, wanted: Sequence[Column], *, streams: bool) -> TextTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -91,13 +126,24 @@ def _read_parquet(path: Path, where: str, wanted: Sequence[Column]) -> TextTable
                     raise missing_column(where, column, there)
                 if there.count(str(column)) > 1:
                     raise DataError(f"{where} has more than one column {column!r}; rename one of them")
-            values = _parquet_values(file, [str(column) for column in wanted], limit, where)
+            names = [str(column) for column in wanted]
+            values: Mapping[Column, Sequence[Any]] = (
+                {name: DiskRows.of(_parquet_cells(file, name)) for name in names}
+                if streams
+                else _parquet_values(file, names, limit, where)
+            )
     except FileError as error:
         raise DataError(f"{where}: {error}") from None
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         raise DataError(f"{where}: cannot be read as parquet: {shortened(str(error), 200)}") from error
     n_rows = len(next(iter(values.values())))
     return TextTable(columns=there, values=values, places=range(1, n_rows + 1), place="row", form="parquet")
+
+
+def _parquet_cells(file: Any, name: str) -> Iterator[Any]:
+    """The cells of a column, of which some hundred are in memory at once."""
+    for batch in file.iter_batches(batch_size=256, columns=[name]):
+        yield from batch.column(0).to_pylist()
 
 
 def _parquet_values(file: Any, wanted: Sequence[str], limit: int, where: str) -> dict[Column, list[Any]]:
@@ -127,7 +173,12 @@ def joined(tables: Sequence[TextTable], paths: Sequence[Path]) -> TextTable:
     n_rows = sum(len(table.places) for table in tables)
     return TextTable(
         columns=first.columns,
-        values={name: [cell for table in tables for cell in table.values[name]] for name in first.values},
+        values={
+            name: kept_like(own, (cell for table in tables for cell in table.values[name]))
+            for name, own in first.values.items()
+        }
+        if len(tables) > 1
+        else first.values,
         places=first.places if len(tables) == 1 else range(1, n_rows + 1),
         place=first.place if len(tables) == 1 else "row",
         form=first.form if len(tables) == 1 else f"{len(tables)} shards of {first.form}",

@@ -15,9 +15,10 @@ MOST_NAMES = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileLayout:
-    """How a delimited text file is to be read; None is found out.
+    """How a file is to be read; None is found out.
 
     Attributes:
+        streams: whether rows are kept on disk in place of memory, and read from it as they are needed.
         header: whether the first line has the names of the columns.
         separator: the character between fields.
         is_quoted: whether quotes enclose fields; without, they are characters like others.
@@ -26,6 +27,7 @@ class FileLayout:
     header: bool | None = None
     separator: str | None = None
     is_quoted: bool | None = None
+    streams: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,7 @@ class TextTable:
     """
 
     columns: tuple[Column, ...]
-    values: Mapping[Column, list[Any]]
+    values: Mapping[Column, Sequence[Any]]
     places: Sequence[int]
     place: Literal["line", "row"]
     form: str

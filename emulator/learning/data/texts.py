@@ -1,5 +1,6 @@
 """Labelled texts: from a file, a folder, the hub or the built-in task, split for training and evaluation."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from emulator.errors import DataError
 from emulator.learning.data.labels import as_indices, check_classes, label_names, label_text, listed
+from emulator.learning.data.on_disk import kept_like, rows_of
 from emulator.learning.data.owner_column import check_owned, owners_in, read_source
 from emulator.learning.data.parts import read_parts
 from emulator.learning.data.split import at_most, hold_out
@@ -32,9 +34,9 @@ class TextData:
     texts in the source's part for training, from 0, and ``owners (n,)`` who owns them, where a column says so.
     """
 
-    train_texts: tuple[TextOrPair, ...]
+    train_texts: Sequence[TextOrPair]
     train_labels: NDArray[np.int64]
-    test_texts: tuple[TextOrPair, ...]
+    test_texts: Sequence[TextOrPair]
     test_labels: NDArray[np.int64]
     label_names: tuple[str, ...]
     train_rows: NDArray[np.int64]
@@ -99,13 +101,15 @@ def load_data(
         test = _labelled(tests.get("test", tests["train"]), wanted, test_source, "data.test_source")
     where = f"data.source: {source!r}"
     names = label_names(train[1], where)
-    check_classes(list(map(as_one, train[0])), train[1], names, where, f"{table.place} {table.places[0]}")
+    check_classes(
+        kept_like(train[0], map(as_one, train[0])), train[1], names, where, f"{table.place} {table.places[0]}"
+    )
     train_labels = as_indices(train[1], names, where)
     kept_rows = np.arange(len(train_labels))
     if test is None:
         kept_rows, test_rows = hold_out(train_labels, test_fraction, seeds.rng("data_split"), source)
-        test_texts, test_labels = [train[0][row] for row in test_rows], train_labels[test_rows]
-        train_texts, train_labels = [train[0][row] for row in kept_rows], train_labels[kept_rows]
+        test_texts, test_labels = rows_of(train[0], test_rows), train_labels[test_rows]
+        train_texts, train_labels = rows_of(train[0], kept_rows), train_labels[kept_rows]
     else:
         held_out = f"data.source: the held-out part of {source!r}"
         if test_source is not None:
@@ -116,9 +120,9 @@ def load_data(
     test_rows = at_most(test_labels, n_test, seeds.rng("data_test"))
     train_labels, test_labels = train_labels[train_rows], test_labels[test_rows]
     return TextData(
-        train_texts=tuple(train_texts[row] for row in train_rows),
+        train_texts=rows_of(train_texts, train_rows),
         train_labels=train_labels,
-        test_texts=tuple(test_texts[row] for row in test_rows),
+        test_texts=rows_of(test_texts, test_rows),
         test_labels=test_labels,
         label_names=names,
         train_rows=kept_rows[train_rows],
@@ -129,7 +133,7 @@ def load_data(
     )
 
 
-Labelled = tuple[list[TextOrPair], list[str]]
+Labelled = tuple[Sequence[TextOrPair], list[str]]
 """Texts and labels, row by row."""
 
 
@@ -196,14 +200,14 @@ def _labelled(table: TextTable, wanted: Sequence[Column], source: str, key: str)
     text, label, *pair = wanted
     texts = texts_or_pairs(table, (text, *pair), where, "give a data set with at least one example per label")
     check_plain(table, label, where)
-    labels = [label_text(value) for value in table.values[label]]
+    labels = [sys.intern(label_text(value)) for value in table.values[label]]  # few, and many times the same
     _check_there(table, label, labels, "a missing label", where)
     return texts, labels
 
 
 def texts_or_pairs(
     table: TextTable, columns: Sequence[Column], where: str, advice: str = "give a data set with at least two"
-) -> list[TextOrPair]:
+) -> Sequence[TextOrPair]:
     """The texts of a column, or the pairs of two; ``where`` is what messages begin with.
 
     Raises:
@@ -213,10 +217,11 @@ def texts_or_pairs(
         raise DataError(f"{where} has no rows; {advice}")
     for column in columns:
         check_plain(table, column, where)
-    texts = [["" if _is_missing(value) else str(value) for value in table.values[each]] for each in columns]
-    for column, cells in zip(columns, texts, strict=True):
-        _check_there(table, column, cells, "an empty text", where)
-    return list(zip(*texts, strict=True)) if len(columns) > 1 else list(texts[0])
+    cells = [table.values[each] for each in columns]
+    texts = [kept_like(own, ("" if _is_missing(value) else str(value) for value in own)) for own in cells]
+    for column, own_texts in zip(columns, texts, strict=True):
+        _check_there(table, column, own_texts, "an empty text", where)
+    return kept_like(cells[0], zip(*texts, strict=True)) if len(columns) > 1 else texts[0]
 
 
 def check_plain(table: TextTable, column: Column, where: str) -> None:

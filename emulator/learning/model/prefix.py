@@ -116,6 +116,9 @@ class SkippableLayers:
             if decoder is not None:
                 return self._model(**decoder.inputs(batch))
             types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
+            if batch.responses is not None:  # what the decoder is forced to say, one place further on
+                shifted: Any = self._model.prepare_decoder_input_ids_from_labels
+                types["decoder_input_ids"] = shifted(batch.responses)
             if self.virtual_keys is not None:
                 return self._model(input_ids=batch.input_ids, **self._behind_keys(self.virtual_keys, batch), **types)
             if batch.positions is not None:  # which alone tell where texts that share a row begin

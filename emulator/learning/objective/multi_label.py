@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emulator.learning.data.batches import Batch
 from emulator.learning.data.label_sets import indicators, load_label_sets
+from emulator.learning.data.on_disk import kept_like
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.tokens import Cut, TokenData, tokenize
 from emulator.learning.model.role import MULTI_LABEL_CLASSIFIER, Role
@@ -31,11 +32,11 @@ class MultiLabelLearning(Learning):
         rows, names = read.rows, read.label_names
         train, test = (indicators(part.values, names) for part in (rows.train, rows.test))
         return Examples(
-            train=list(zip(rows.train.texts, train, strict=True)),
+            train=kept_like(rows.train.texts, zip(rows.train.texts, train, strict=True)),
             train_labels=rows.train_strata,
             train_rows=rows.train_rows,
             owners=rows.owners,
-            test=list(zip(rows.test.texts, test, strict=True)),
+            test=kept_like(rows.test.texts, zip(rows.test.texts, test, strict=True)),
             test_labels=rows.test_strata,
             label_names=names,
             majority_accuracy=None,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emulator.learning.data.batches import Batch
 from emulator.learning.data.numbers import load_numbers
+from emulator.learning.data.on_disk import kept_like
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.tokens import Cut, TokenData, tokenize
 from emulator.learning.model.role import REGRESSOR, Role
@@ -25,7 +26,9 @@ class RegressionLearning(Learning):
 
     def read(self, data: DataSource, seed: int) -> Examples:
         rows = load_numbers(data, seed)
-        train, test = (list(zip(part.texts, part.values, strict=True)) for part in (rows.train, rows.test))
+        train, test = (
+            kept_like(part.texts, zip(part.texts, part.values, strict=True)) for part in (rows.train, rows.test)
+        )
         return Examples(
             train=train,
             train_labels=rows.train_strata,

@@ -33,13 +33,14 @@ class LayerTrace:
         self._tape, self._layers, self._base = tape, layers, base
         self._design, self._matrices = model.layer_design, frozenset(model.matrices)
         self._attention: Attention = attention if self._design.fuses_attention else "eager"
-        self._drops = dropout and not model.is_decoder
+        self._drops = dropout and (model.layer_design.drops_channels or not model.is_decoder)
         self._trained_gradient = trained_gradient
         self._bytes = layers.n_tokens * PLAIN_BYTES[base.precision]
         self._hidden = self._bytes * model.hidden_size
         self._heads = self._bytes * layers.heads
         self._grouped = self._heads * model.n_kv_heads / model.n_heads
         self._scores = self._bytes * layers.scores
+        self._cross_scores = self._bytes * layers.cross_scores
         self._channels = self._bytes * layers.channels
         self._counted: dict[object, tuple[float, float]] = {}
         self._quantized_share = 1.0
@@ -71,6 +72,8 @@ class LayerTrace:
         self._keep(x, saved.inputs, is_kept and (flow.layer_input if first else reads_input))
         if not first:
             self._keep(total, saved.attended, is_kept and flow.attended)
+        if self._layers.model.cross_attention is not None:
+            attended = self._attend_across(attended, layer, saved, is_kept)
         result = self._feed_forward(attended, layer, saved, is_kept)
         if is_kept:
             self._complete(saved, counted_bytes)
@@ -89,6 +92,10 @@ class LayerTrace:
         product = self._adapt_gradient("mlp_product", layer, product, self._channels)
         self._active_gradient(product, layer, saved)
         gradient = self._norm_gradient(gradient, saved.attended)
+        if flow.cross_context:
+            gradient = self._undropped(gradient)
+            self._across_gradient(layer)
+            gradient = self._norm_gradient(gradient, saved.across)
         if flow.context:
             gradient = self._undropped(gradient)
             self._attention_gradient(layer, saved)
@@ -136,6 +143,36 @@ class LayerTrace:
         context = tape.new(self._heads)
         tape.free(product, query, key, value, whole)
         return context
+
+    def _attend_across(self, x: int, layer: int, saved: Saved, is_kept: bool) -> int:
+        """From what comes to attention to an encoder's output to its sum with what that gives."""
+        tape, flow, trained = self._tape, self._flow(layer), self._trained(layer)
+        normed = self._norm(saved.across, is_kept)
+        query, key, value = (
+            self._project(place, layer, saved, is_kept) for place in ("cross_query", "cross_key", "cross_value")
+        )
+        raw = tape.new(self._cross_scores)
+        scaled = tape.new(self._cross_scores)
+        tape.free(raw)
+        shares = tape.new(self._cross_scores)
+        tape.free(scaled)
+        product = tape.new(self._heads)
+        for tensor, is_read in (
+            (query, flow.cross_key),
+            (key, flow.cross_query),
+            (value, flow.cross_scores),
+            (shares, flow.cross_context),
+        ):
+            self._keep(tensor, saved.across, is_kept and is_read)
+        context = tape.new(self._heads)
+        tape.free(product)
+        output = self._dropped(self._project("cross_output", layer, saved, is_kept), saved.across, is_kept)
+        self._keep(context, saved.across, is_kept and "cross_output" in trained)
+        total = tape.new(self._hidden)
+        tape.free(output)
+        self._keep(normed, saved.across, is_kept and "cross_query" in trained)
+        self._keep(x, saved.across, is_kept and flow.crossing)
+        return total
 
     def _feed_forward(self, attended: int, layer: int, saved: Saved, is_kept: bool) -> int:
         """Of what attention gave; frees it, or keeps it."""
@@ -229,18 +266,33 @@ class LayerTrace:
             tape.free(end)
             tape.free(self._project_gradient(place, layer, copy, self._hidden))
 
+    def _across_gradient(self, layer: int) -> None:
+        """From the output map's gradient to those of query, key and value; the latter two go on to the encoder."""
+        tape, rows = self._tape, self._layers.rows("cross_key")
+        context = self._project_gradient("cross_output", layer, tape.new(0), self._heads)
+        value, shares = tape.new(rows * self._heads), tape.new(self._cross_scores)
+        tape.free(context)
+        raw = tape.new(self._cross_scores)
+        tape.free(shares)
+        query, key = tape.new(self._heads), tape.new(rows * self._heads)
+        tape.free(raw)
+        for place, end in (("cross_value", value), ("cross_key", key), ("cross_query", query)):
+            in_bytes = self._hidden * self._layers.rows(place)
+            tape.free(self._project_gradient(place, layer, end, in_bytes))
+
     def _project(self, place: str, layer: int, saved: Saved, is_kept: bool) -> int:
         """The output of a matrix with its adapters."""
         tape = self._tape
         n_in, n_out = self._layers.features(place)
-        out_bytes = self._bytes * n_out
+        row_bytes = self._bytes * self._layers.rows(place)
+        out_bytes = row_bytes * n_out
         converted = self._converted(layer, n_in * n_out)
         result = tape.new(out_bytes)
         tape.free(converted)
         for adapter, number in self._layers.adapters(layer):
             if adapter.place != place:
                 continue
-            low, up = tape.new(self._bytes * number * adapter.n_kept), None
+            low, up = tape.new(row_bytes * number * adapter.n_kept), None
             if adapter.reads_input:
                 up = tape.new(out_bytes)
                 scaled = tape.new(out_bytes)
@@ -261,7 +313,8 @@ class LayerTrace:
         beside = None
         for adapter, number in layers.adapters(layer):
             if adapter.place == place:
-                scaled, low = tape.new(self._bytes * n_out), tape.new(self._bytes * number * adapter.n_kept)
+                row_bytes = self._bytes * layers.rows(place)
+                scaled, low = tape.new(row_bytes * n_out), tape.new(row_bytes * number * adapter.n_kept)
                 tape.free(scaled)
                 self._trained_gradient((layer, f"adapter of {place}"), FLOAT_BYTES * number * adapter.n_parameters)
                 tape.free(beside)

@@ -68,6 +68,22 @@ class Layers:
         return self.work.seq_len + self.work.n_virtual_keys
 
     @property
+    def cross_scores(self) -> float:
+        """A row of attention to what an encoder gives, for each head; 0 where there is none."""
+        cross = self.model.cross_attention
+        return self.model.n_heads * self.work.width_fraction * cross.n_tokens if cross else 0.0
+
+    def rows(self, place: str) -> float:
+        """What a matrix, or an adapter at it, is applied to, as a share of the tokens of the layers.
+
+        Keys and values of attention to an encoder's output are made of the encoder's tokens.
+        """
+        cross = self.model.cross_attention
+        if cross is None or place not in ("cross_key", "cross_value"):
+            return 1
+        return cross.n_tokens / self.work.seq_len
+
+    @property
     def first(self) -> int:
         """The lowest differentiated layer."""
         return self.work.forward_layers - self.work.backward_layers
@@ -156,4 +172,4 @@ class Layers:
         has_trained_norm = self.model.layer_design.norms_first and self.is_whole
         layer_input = not lowest or has_trained_norm or self.trains_embeddings
         places = self.model.matrices if self.is_whole else tuple(adapter.place for adapter in kind)
-        return gradient_flow(places, layer_input)
+        return gradient_flow(places, layer_input, self.model.cross_attention)

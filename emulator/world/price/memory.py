@@ -14,6 +14,7 @@ from functools import lru_cache
 from device_profiles.records import AllocatorName
 from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
 from emulator.shapes.convnet import ConvNetSpec
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.allocator import (
     Allocator,
@@ -25,10 +26,11 @@ from emulator.world.price.allocator import (
 )
 from emulator.world.price.convnet import ConvNetStep
 from emulator.world.price.convnet_trace import convnet_events
+from emulator.world.price.encoder_decoder import EncoderDecoderStep
 from emulator.world.price.layers import Layers
 from emulator.world.price.step import Attention, MemoryUse
 from emulator.world.price.step_kinds import step_of
-from emulator.world.price.step_trace import StepOptions, step_events
+from emulator.world.price.step_trace import StepOptions, encoder_decoder_events, step_events
 
 __all__ = ["ALLOCATORS", "AllocatorName", "peak_memory", "tensor_events"]
 
@@ -75,4 +77,7 @@ def tensor_events(model: ModelSpec, work: Work, options: StepOptions) -> list[Ev
     """What comes and goes in a few steps of ``work``."""
     if isinstance(model, ConvNetSpec):
         return convnet_events(ConvNetStep(model, work, options.precision))
+    if isinstance(model, EncoderDecoderSpec):
+        step = EncoderDecoderStep(model, work, options.precision, options.optimizer, options.savers)
+        return encoder_decoder_events(step.encoder.layers, step.decoder.layers, step.between_bytes, options)
     return step_events(Layers(model, work), options)

@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, PowerMode
 from device_profiles.swap_file import SwapSpec
-from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
+from emulator.compression.encodings import encoded_bytes
+from emulator.records import (
+    ADAMW,
+    NO_COMPRESSION,
+    NO_SAVERS,
+    Compression,
+    LocalOptimizer,
+    MemorySavers,
+    Work,
+    WorkKind,
+)
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
 from emulator.world.price.memory import peak_memory
@@ -14,7 +24,6 @@ from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import BusyShares, StepTime, pass_time, step_time
 from emulator.world.price.uncertainty import bounds
 
-_BYTES_PER_PARAMETER = 4  # float32 on the wire
 _MEMORY_UNIT = 2**30  # the uncertainty of usable memory is in the unit of the profiles' files
 
 
@@ -54,6 +63,7 @@ class StepPrice:
     precision: str
     optimizer: LocalOptimizer
     savers: MemorySavers
+    compression: Compression
     demand: StepDemand
     time: StepTime
     step_s: Band
@@ -105,6 +115,7 @@ def price_step(
     dropout: bool = False,
     optimizer: LocalOptimizer = ADAMW,
     savers: MemorySavers = NO_SAVERS,
+    compression: Compression = NO_COMPRESSION,
 ) -> StepPrice:
     """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes.
 
@@ -140,6 +151,7 @@ def price_step(
         precision=precision,
         optimizer=optimizer,
         savers=savers,
+        compression=compression,
         demand=demand,
         time=time,
         step_s=step_s,
@@ -148,8 +160,8 @@ def price_step(
         memory=memory,
         swap_s=swap_s,
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
-        download_bytes=round(_BYTES_PER_PARAMETER * n_received),
-        upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
+        download_bytes=encoded_bytes(compression.download, round(n_received)),
+        upload_bytes=encoded_bytes(compression.upload, round(n_sent)),
         outside=outside_known_range(profile, model, work, precision, savers),
         figures=_figures(profile, mode, precision),
     )

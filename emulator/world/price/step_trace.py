@@ -36,18 +36,45 @@ def step_events(layers: Layers, options: StepOptions) -> list[Event]:
     tape = Tape()
     base = BaseWeights(layers, options.precision, options.savers.base_precision)
     _write_weights(tape, base)
-    optimizer = options.optimizer
     has_state = False
     for _ in range(N_STEPS):
         gradients = _Gradients(tape, layers.model.layer_design.n_passes)
         for n_examples in options.savers.pass_sizes(layers.work.batch_size):
             _Pass(tape, layers, options, n_examples, gradients).run()
         if not has_state:
-            for n_bytes in gradients.n_bytes:
-                for share in state_bytes(optimizer):
-                    tape.new(share / FLOAT_BYTES * n_bytes)
+            gradients.write_state(options.optimizer)
             has_state = True
         tape.free(*gradients.keys)
+    return tape.events
+
+
+def encoder_decoder_events(encoder: Layers, decoder: Layers, between_bytes: float, options: StepOptions) -> list[Event]:
+    """The same of an encoder and the decoder behind it; ``between_bytes`` are kept of what the one gives the other."""
+    tape, stacks = Tape(), (encoder, decoder)
+    for layers in stacks:
+        _write_weights(tape, BaseWeights(layers, options.precision, options.savers.base_precision))
+    has_state = False
+    for _ in range(N_STEPS):
+        both = [_Gradients(tape, layers.model.layer_design.n_passes) for layers in stacks]
+        for n_examples in options.savers.pass_sizes(decoder.work.batch_size):
+            first, second = (
+                _Pass(tape, layers, options, n_examples, gradients)
+                for layers, gradients in zip(stacks, both, strict=True)
+            )
+            first.forward()
+            given = tape.new(max(between_bytes, first.output_bytes))
+            if encoder.work.kind is WorkKind.INFERENCE:
+                first.backward()
+            second.forward()
+            second.backward()
+            tape.free(given)
+            if encoder.work.kind is not WorkKind.INFERENCE:
+                first.backward()
+        for gradients in both:
+            if not has_state:
+                gradients.write_state(options.optimizer)
+            tape.free(*gradients.keys)
+        has_state = True
     return tape.events
 
 
@@ -82,10 +109,11 @@ class _Gradients:
     def keys(self) -> tuple[int, ...]:
         return tuple(self._by_name.values())
 
-    @property
-    def n_bytes(self) -> tuple[float, ...]:
-        """Of each."""
-        return tuple(self._tape.bytes_of(key) for key in self.keys)
+    def write_state(self, optimizer: LocalOptimizer) -> None:
+        """What the optimizer keeps of each, from the first step on."""
+        for key in self.keys:
+            for share in state_bytes(optimizer):
+                self._tape.new(share / FLOAT_BYTES * self._tape.bytes_of(key))
 
 
 class _Pass:
@@ -101,14 +129,30 @@ class _Pass:
         self._trace = LayerTrace(tape, self._base, options.attention, options.dropout, gradients.add)
 
     def run(self) -> None:
-        tape, layers, trace = self._tape, self._layers, self._trace
-        embedded = None
+        self.forward()
+        self.backward()
+
+    @property
+    def output_bytes(self) -> float:
+        """Of what the last layer gives."""
+        return self._trace.hidden_bytes
+
+    def forward(self) -> None:
+        """Up to the loss, if it comes to that."""
+        tape, layers = self._tape, self._layers
+        self._embedded = None
         if layers.trains_embeddings:
-            embedded = tape.new(kept.embeddings_bytes(layers, self._options.dropout))
-        inputs, all_saved, output = self._forward()
-        behind = tape.new(kept.behind_layers_bytes(layers, self._options.precision))
+            self._embedded = tape.new(kept.embeddings_bytes(layers, self._options.dropout))
+        self._inputs, self._all_saved, self._output = self._forward()
+        self._behind = tape.new(kept.behind_layers_bytes(layers, self._options.precision))
         if workspace_bytes := max(kept.loss_workspace_bytes(layers), self._base.converted_head_bytes):
             tape.free(tape.new(workspace_bytes))
+
+    def backward(self) -> None:
+        """Back from there; a mere forward pass lets go of what it gave."""
+        tape, layers, trace = self._tape, self._layers, self._trace
+        inputs, all_saved = self._inputs, self._all_saved
+        behind, output, embedded = self._behind, self._output, self._embedded
         if layers.work.kind is WorkKind.INFERENCE:
             tape.free(behind, output, embedded)
             return

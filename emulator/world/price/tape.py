@@ -34,13 +34,14 @@ class Saved:
     mlp: list[int] = field(default_factory=list)
     active: list[int] = field(default_factory=list)
     attended: list[int] = field(default_factory=list)
+    across: list[int] = field(default_factory=list)
     scores: list[int] = field(default_factory=list)
     factors: list[int] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
 
     @property
     def groups(self) -> tuple[list[int], ...]:
-        return self.mlp, self.active, self.attended, self.scores, self.factors, self.inputs
+        return self.mlp, self.active, self.attended, self.across, self.scores, self.factors, self.inputs
 
     def n_bytes(self, tape: Tape) -> float:
         """Of all groups."""

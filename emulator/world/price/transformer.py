@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from device_profiles.records import KnownRange
 from emulator.records import WorkKind
+from emulator.shapes.spec import ModelSpec
 from emulator.world.price import elements, flop, kept, operations
 from emulator.world.price.base_weights import BaseWeights
 from emulator.world.price.layers import Layers
@@ -157,17 +158,17 @@ class TransformerStep(ModelStep):
         return kept_bytes, max(loss_bytes, recomputed_bytes + layer_bytes - gone_bytes)
 
     def outside(self, known: KnownRange) -> str | None:
-        work, model = self.work, self.model
-        n_examples = self.savers.pass_sizes(work.batch_size)[0]
-        n_tokens = n_examples * work.seq_len
-        if not known.min_step_tokens <= n_tokens <= known.max_step_tokens:
-            return (
-                f"batch {n_examples} x length {work.seq_len} = {n_tokens} tokens a step, known from "
-                f"{known.min_step_tokens} to {known.max_step_tokens}"
-            )
-        if not known.min_model_parameters <= model.n_parameters <= known.max_model_parameters:
-            return (
-                f"{model.name} with {model.n_parameters / 1e6:.0f} M parameters, known from "
-                f"{known.min_model_parameters / 1e6:.0f} to {known.max_model_parameters / 1e6:.0f} M"
-            )
-        return None
+        n_examples, seq_len = self.savers.pass_sizes(self.work.batch_size)[0], self.work.seq_len
+        return outside_sizes(self.model, n_examples * seq_len, f"batch {n_examples} x length {seq_len}", known)
+
+
+def outside_sizes(model: ModelSpec, n_tokens: int, told: str, known: KnownRange) -> str | None:
+    """Which of a step's tokens, in words as they are ``told``, and the model's size lies outside ``known``, if any."""
+    if not known.min_step_tokens <= n_tokens <= known.max_step_tokens:
+        return f"{told} = {n_tokens} tokens a step, known from {known.min_step_tokens} to {known.max_step_tokens}"
+    if not known.min_model_parameters <= model.n_parameters <= known.max_model_parameters:
+        return (
+            f"{model.name} with {model.n_parameters / 1e6:.0f} M parameters, known from "
+            f"{known.min_model_parameters / 1e6:.0f} to {known.max_model_parameters / 1e6:.0f} M"
+        )
+    return None

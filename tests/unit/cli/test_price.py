@@ -209,3 +209,17 @@ def test_the_last_line_is_a_command_that_takes_what_was_given(
     path.write_bytes((Path(device_profiles.__file__).parent / "jetson_tx2.toml").read_bytes())
     show_price(replace(REQUEST, device=str(path)), as_json=False)
     assert f"jetbed devices '{path}'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_bytes"),
+    [("fp16", lambda n: 2 * n), ("int8", lambda n: n + 4 * -(-n // 512)), ("topk", lambda n: 8 * -(-n // 10))],
+)
+def test_compression_shrinks_what_travels(kind: Any, n_bytes: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = priced(REQUEST)
+    show_price(replace(REQUEST, upload_compression=kind, topk_fraction=0.1), as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["upload_bytes"] == n_bytes(plain.upload_bytes // 4)
+    assert (shown["download_bytes"], shown["upload_compression"]) == (plain.download_bytes, kind)
+    with pytest.raises(ConfigError, match=r"--topk-fraction must be above 0 and at most 0.5, got 0.6"):
+        priced(replace(REQUEST, topk_fraction=0.6))
