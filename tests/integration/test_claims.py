@@ -10,7 +10,7 @@ import pytest
 
 import emulator
 from emulator.results import RunFrames
-from tests.command_line import in_process, settings
+from tests.command_line import in_process
 from tests.integration.conftest import small_run
 
 QUICK_TO_LEARN = ("model.train=builtin:tiny-12", "training.learning_rate=1e-3")
