@@ -46,7 +46,9 @@ class HurriedLora(FedLora):
 
 Settings = Mapping[str, Any]
 
+ENCODER: Settings = {"model.train": "builtin:tiny-12", "training.learning_rate": 1e-3}
 TRAINED: Settings = {
+    **ENCODER,
     "rounds": 3,
     "backend.kind": "inline",
     "testbed.n_devices": 8,
@@ -57,6 +59,7 @@ TRAINED: Settings = {
     "training.threads_per_host": 1,
 }
 TIMED: Settings = {
+    **ENCODER,
     "rounds": 24,  # power modes are drawn anew in round 20
     "backend.kind": "inline",
     "testbed.n_devices": 40,
@@ -80,6 +83,13 @@ OWN_DATA: Settings = {
 }
 BERT: Settings = {**OWN_DATA, "model.train": f"{INPUTS}/model"}
 LLAMA: Settings = {**OWN_DATA, "model.train": f"{INPUTS}/llama"}
+T5: Settings = {
+    **OWN_DATA,
+    "task.kind": "seq2seq",
+    "model.train": f"{INPUTS}/t5",
+    "data.prompt_column": "label",
+    "data.response_column": "text",
+}
 PRESENCE: Settings = {
     "testbed.availability.kind": "trace",
     "testbed.availability.trace": f"{INPUTS}/presence.parquet",
@@ -95,6 +105,9 @@ EACH_ROUND: Settings = {
 }
 
 HURRIED = f"{HurriedLora.__module__}:{HurriedLora.__qualname__}"
+
+VIRTUAL_TOKENS: dict[str, Any] = {"policy.n_virtual_tokens": 4, "data.seq_len": 28}
+"""As many as the built-in model has positions for."""
 
 VARIANTS: Mapping[str, tuple[str, Settings]] = {
     "cut/mergesfl-few": ("mergesfl", {"policy.n_selected": 4, "policy.cut": 4, "testbed.server_tflop_per_s": 13.0}),
@@ -124,6 +137,13 @@ VARIANTS: Mapping[str, tuple[str, Settings]] = {
     "policy/fedspine-one-shot": ("fedspine", {"policy.schedule": "one_shot", "policy.target_sparsity": 0.3}),
     "policy/flora-ranks": ("flora", {"policy.ranks": [2, 4, 8], "policy.depth": 5}),
     "policy/hetlora-kept": ("hetlora", {"policy.kept_fraction": 0.7, "policy.tail_weight": 0.1}),
+    "policy/sdlora-fast": ("sdlora", {"policy.phase_rounds": 1, "policy.n_phases": 3, "rounds": 4}),
+    "policy/fedpeft-prompt": ("fedpeft", {**VIRTUAL_TOKENS, "policy.adapter": "prompt"}),
+    "policy/fedpeft-prefix": ("fedpeft", {**VIRTUAL_TOKENS, "policy.adapter": "prefix"}),
+    "policy/fedpeft-projected": (
+        "fedpeft",
+        {**VIRTUAL_TOKENS, "policy.adapter": "prefix", "policy.projection_size": 6},
+    ),
     "policy/fedlora-depth": ("fedlora", {"policy.depth": 3, "policy.rank": 4}),
     "memory/fedquad-4-bits": ("fedquad", {**HEAVY, "policy.memory_fraction": 0.6}),
     "memory/fedquad-8-bits": ("fedquad", {**HEAVY, "policy.memory_fraction": 0.5, "policy.bits": 8}),
@@ -151,6 +171,7 @@ VARIANTS: Mapping[str, tuple[str, Settings]] = {
     "model/llama": ("fedlora", LLAMA),
     "model/llama-ranks": ("fedara", {**LLAMA, "training.dropout": True}),
     "model/llama-pruned": ("fedspine", {**LLAMA, "policy.pruning_rounds": 2}),
+    "model/t5": ("legend", T5),
 }
 """Trained runs that defaults do not reach: by name, a policy and what differs from ``TRAINED``."""
 
@@ -175,7 +196,13 @@ def write_inputs(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
+    from transformers import (
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        LlamaConfig,
+        T5Config,
+    )
 
     for name, text in _TEXTS.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -195,6 +222,19 @@ def write_inputs(folder: Path) -> None:
     torch.manual_seed(1)
     AutoModelForSequenceClassification.from_config(llama).save_pretrained(folder / "llama")
     AutoTokenizer.from_pretrained(folder / "model").save_pretrained(folder / "llama")
+    t5 = T5Config(
+        vocab_size=2048,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+    )
+    torch.manual_seed(1)
+    AutoModelForSeq2SeqLM.from_config(t5).save_pretrained(folder / "t5")
+    AutoTokenizer.from_pretrained(folder / "model").save_pretrained(folder / "t5")
 
 
 _MADE_UP = 'kind = "assumed"\nsource = "made up"\n'

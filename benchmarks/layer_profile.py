@@ -1,16 +1,18 @@
 """Which layers of a pre-trained model matter to a task: accuracy by depth and by rank law, and gradients by layer.
 
-    python -m benchmarks.layer_profile measure OUT.json [--model builtin:tiny-12] [--data builtin:intents] [--steps 160]
+    python -m benchmarks.layer_profile measure OUT.json [--model builtin:mini-12] [--data builtin:intents] [--steps 120]
     python -m benchmarks.layer_profile table ONE.json ANOTHER.json
+    python -m benchmarks.layer_profile page ONE.json ANOTHER.json
 
 ``measure`` trains LoRA adapters on query and value centrally, with the emulator's own arithmetic and a single device
-that holds all examples, and writes a profile; ``table`` prints profiles side by side. Models of any depth can be
-compared: what is varied is the share of the layers that are adapted, counted from the output, and how ranks of the same
-sum are spread over them.
+that holds all examples, and writes a profile; ``table`` prints profiles side by side, and ``page`` makes a page of
+them, ``layer_profile.md``. Models of any depth can be compared: what is varied is the share of the layers that are
+adapted, counted from the output, and how ranks of the same sum are spread over them.
 """
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +27,7 @@ from emulator.learning.data.spread import Partition
 from emulator.learning.host import DeviceHost, HostContent
 from emulator.learning.local_training import LocalTraining
 from emulator.learning.prepare import prepare
-from emulator.learning.settings import NumericSettings
+from emulator.learning.settings import NumericSettings, Precision
 from emulator.records import Job, Prepared, Update
 from emulator.seeds import Seeds
 
@@ -33,6 +35,15 @@ MEAN_RANK = 8
 LOWEST_RANK, HIGHEST_RANK = 2, 14
 """Of the rising and falling laws: their mean is :data:`MEAN_RANK`, and they begin as LEGEND's does."""
 N_GRADIENT_BATCHES = 8
+PAGE = Path(__file__).with_name("layer_profile.md")
+HEAD = """# Which layers of a model matter to a task
+
+LoRA on query and value and the head's output are trained centrally, by AdamW without weight decay. What varies is which
+layers have adapters, counted from the output, and how ranks of the same sum are spread over them. Accuracies are means
+over seeds; the list says by what one of 0.5 is uncertain, from the number of held-out examples alone. Gradient norms
+are those of the first batches, while adapters still leave the model as it was, as shares of the largest.
+
+Made by `python -m benchmarks.layer_profile page` from profiles that its `measure` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,7 @@ class Protocol:
     learning_rate: float
     seeds: tuple[int, ...]
     threads: int
+    precision: Precision = "float32"
 
 
 class GradientNorms(LocalTraining):
@@ -140,9 +152,13 @@ def measure(protocol: Protocol, only: Sequence[str]) -> dict[str, Any]:
     """The profile: accuracies by row and gradients by layer, a value for each seed."""
     accuracies: dict[str, list[float]] = {}
     norms: list[list[float]] = []
+    n_test = 0
     for seed in protocol.seeds:
         content, prepared = opened(protocol, seed)
-        host = content.start(NumericSettings(run_seed=seed, weight_decay=0.0, threads=protocol.threads))
+        n_test = len(content.test.labels)
+        host = content.start(
+            NumericSettings(run_seed=seed, weight_decay=0.0, threads=protocol.threads, precision=protocol.precision)
+        )
         norms.append(gradient_norms(host, prepared, protocol, seed))
         print(f"seed {seed}: gradients " + " ".join(f"{norm:.3g}" for norm in norms[-1]), flush=True)
         for name, ranks in rank_laws(content.model.n_layers).items():
@@ -152,12 +168,17 @@ def measure(protocol: Protocol, only: Sequence[str]) -> dict[str, Any]:
             found = accuracy(host, form, job(form, prepared, protocol, seed, protocol.steps))
             accuracies.setdefault(name, []).append(found)
             print(f"seed {seed}: {name}: {found:.3f}", flush=True)
-    return {"protocol": asdict(protocol), "accuracies": accuracies, "gradient_norms": norms}
+    return {
+        "protocol": asdict(protocol),
+        "n_test_examples": n_test,
+        "accuracies": accuracies,
+        "gradient_norms": norms,
+    }
 
 
 def table(profiles: Sequence[Mapping[str, Any]]) -> str:
     """Profiles side by side, as Markdown: means over seeds."""
-    titles = [f"{_short(one['protocol']['model'])} on {_short(one['protocol']['data'])}" for one in profiles]
+    titles = [title(one["protocol"]) for one in profiles]
     lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---|" * len(profiles)]
     for name in profiles[0]["accuracies"]:
         cells = [_mean(one["accuracies"].get(name)) for one in profiles]
@@ -167,6 +188,27 @@ def table(profiles: Sequence[Mapping[str, Any]]) -> str:
     )
     lines.append("| gradient norms, input to output | " + " | ".join(map(_norms, profiles)) + " |")
     return "\n".join(lines)
+
+
+def page(profiles: Sequence[Mapping[str, Any]]) -> str:
+    """The page of profiles, as Markdown: how each was measured, then the table."""
+    return "\n\n".join([HEAD, "\n".join(map(about, profiles)), table(profiles)]) + "\n"
+
+
+def title(protocol: Mapping[str, Any]) -> str:
+    """Of a profile's column."""
+    return f"{_short(protocol['model'])} on {_short(protocol['data'])}, {protocol['steps']} steps"
+
+
+def about(profile: Mapping[str, Any]) -> str:
+    """How a profile was measured, as an item of a list."""
+    protocol, n_test = profile["protocol"], profile["n_test_examples"]
+    uncertainty = 0.5 / math.sqrt(n_test * len(protocol["seeds"]))
+    return (
+        f"- {title(protocol)} of {protocol['batch_size']} at {protocol['learning_rate']:g}, in "
+        f"{protocol['precision']}: {protocol['n_train'] or 'all'} examples to train on, {n_test} held out, at most "
+        f"{protocol['seq_len']} tokens; seeds {', '.join(map(str, protocol['seeds']))}; uncertain by {uncertainty:.3f}"
+    )
 
 
 def _short(place: str) -> str:
@@ -198,7 +240,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure", help="write the profile of a model and a task")
     measuring.add_argument("out", type=Path)
-    measuring.add_argument("--model", default="builtin:tiny-12", help="as in model.train")
+    measuring.add_argument("--model", default="builtin:mini-12", help="as in model.train")
     measuring.add_argument("--data", default="builtin:intents", help="as in data.source")
     measuring.add_argument("--test-data", help="as in data.test_source")
     measuring.add_argument("--text-column", type=_column, default="text")
@@ -206,22 +248,31 @@ def main() -> None:
     measuring.add_argument("--seq-len", type=int, default=32)
     measuring.add_argument("--n-train", type=int)
     measuring.add_argument("--n-test", type=int)
-    measuring.add_argument("--steps", type=int, default=160)
-    measuring.add_argument("--batch-size", type=int, default=32)
+    measuring.add_argument("--steps", type=int, default=120)
+    measuring.add_argument("--batch-size", type=int, default=16)
     measuring.add_argument("--learning-rate", type=float, default=1e-3)
     measuring.add_argument("--seeds", type=int, nargs="+", default=[10, 11])
     measuring.add_argument("--threads", type=int, default=1)
+    measuring.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     measuring.add_argument("--only", nargs="*", default=[], help="rows whose name contains one of these")
     printing = commands.add_parser("table", help="print profiles side by side")
     printing.add_argument("profiles", type=Path, nargs="+")
+    making = commands.add_parser("page", help="write the page of profiles")
+    making.add_argument("profiles", type=Path, nargs="+")
+    making.add_argument("--page", type=Path, default=PAGE, help="the page to write")
     given = vars(parser.parse_args())
-    if given.pop("command") == "table":
-        print(table([json.loads(path.read_text()) for path in given["profiles"]]))
+    command = given.pop("command")
+    if command != "measure":
+        profiles = [json.loads(path.read_text(encoding="utf-8")) for path in given["profiles"]]
+        if command == "table":
+            print(table(profiles))
+        else:
+            given["page"].write_text(page(profiles), encoding="utf-8")
         return
     out, only = given.pop("out"), given.pop("only")
     given["seeds"] = tuple(given["seeds"])
     profile = measure(Protocol(**given), only)
-    out.write_text(json.dumps(profile, indent=1))
+    out.write_text(json.dumps(profile, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from emulator.launch.execute import execute
 from emulator.observers.base import RoundClosed, RunObserver
 
 RUNS: dict[str, list[tuple[str, Any]]] = {
-    "timing only, 80 devices, 20 rounds": [("training.enabled", False)],
+    "timing only, 80 devices, 20 rounds": [("training.enabled", False), ("rounds", 20)],
     "trained inline, 8 devices, 20 rounds": [
+        ("rounds", 20),
         ("backend.kind", "inline"),
         ("testbed.n_devices", 8),
         ("data.n_train", 400),

@@ -26,6 +26,7 @@ from device_profiles.records import (
     StepLaw,
     Thermal,
 )
+from device_profiles.swap_file import SwapSpec, read_swap
 from device_profiles.system_file import SystemSpec, read_system
 from device_profiles.tables import (
     ProfileError,
@@ -45,9 +46,11 @@ __all__ = [
     "load_cluster",
     "load_link",
     "load_profile",
+    "load_swap",
     "load_system",
     "profile_names",
     "stretched",
+    "swap_names",
     "system_names",
 ]
 
@@ -55,13 +58,15 @@ _PROFILES = Path(__file__).parent
 _CLUSTERS = _PROFILES / "clusters"
 _LINKS = _PROFILES / "links"
 _SYSTEMS = _PROFILES / "systems"
+_SWAPS = _PROFILES / "swaps"
 
 GIB = 2**30
 MIB = 2**20
 
 _DEVICE_FIGURES = ("memory_gib", "usable_memory_gib")
 _RUNTIME_MEMORY, _ALLOCATOR = "runtime_memory_mib", "allocator"
-_OPTIONAL_DEVICE_FIGURES = (_RUNTIME_MEMORY,)
+_DESKTOP_MEMORY = "desktop_memory_mib"
+_OPTIONAL_DEVICE_FIGURES = (_RUNTIME_MEMORY, _DESKTOP_MEMORY)
 _KNOWN_RANGE = "known_range"
 _MODE_RATES = tuple(f"{precision}_tflop_per_s" for precision in PRECISIONS)
 _MODE_FIGURES = (*_MODE_RATES, "memory_gb_per_s", "step_overhead_ms", "idle_w", "compute_w", "transfer_w")
@@ -107,6 +112,11 @@ def link_names() -> tuple[str, ...]:
     return _names(_LINKS)
 
 
+def swap_names() -> tuple[str, ...]:
+    """The built-in swaps, in alphabetical order."""
+    return _names(_SWAPS)
+
+
 def system_names() -> tuple[str, ...]:
     """The built-in systems, in alphabetical order."""
     return _names(_SYSTEMS)
@@ -120,6 +130,10 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
     """
     path = _find("device profile", name_or_path, _PROFILES, relative_to)
     root, sha256 = read_toml(path)
+    if "device" not in root and (is_what := _other_kind(root)):
+        raise ProfileError(
+            f"{path} is no device profile, but {is_what}; give a device that 'jetbed devices' lists, or the file of one"
+        )
     device = root.table("device")
     mode_tables = root.tables("power_mode")
     modes = tuple(_power_mode(table) for table in mode_tables)
@@ -144,7 +158,8 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
         power_modes=modes,
         default_mode=device.text("default_mode", allowed=names),
         known_range=_known_range(root, provenance) if _KNOWN_RANGE in root else None,
-        runtime_memory_bytes=_runtime_memory_bytes(device, memory_gib),
+        runtime_memory_bytes=_memory_bytes(device, _RUNTIME_MEMORY, memory_gib),
+        desktop_memory_bytes=_memory_bytes(device, _DESKTOP_MEMORY, memory_gib),
         allocator=_allocator(device),
         provenance=provenance,
         sha256=sha256,
@@ -155,14 +170,24 @@ def load_profile(name_or_path: str | Path, relative_to: Path | None = None) -> D
     return profile
 
 
-def _runtime_memory_bytes(device: Table, memory_gib: float) -> int | None:
-    if _RUNTIME_MEMORY not in device:
+def _memory_bytes(device: Table, key: str, memory_gib: float) -> int | None:
+    """Of a figure in MiB that a file may leave out."""
+    if key not in device:
+        device.allow(key)
         return None
-    return round(device.number(_RUNTIME_MEMORY, positive=True, most=memory_gib * GIB / MIB) * MIB)
+    return round(device.number(key, positive=True, most=memory_gib * GIB / MIB) * MIB)
 
 
-def _allocator(device: Table) -> AllocatorName | None:
-    return cast(AllocatorName, device.text(_ALLOCATOR, allowed=ALLOCATOR_NAMES)) if _ALLOCATOR in device else None
+def _allocator(device: Table) -> AllocatorName:
+    return cast(AllocatorName, device.text(_ALLOCATOR, allowed=ALLOCATOR_NAMES, default="pytorch_cuda"))
+
+
+def _other_kind(root: Table) -> str:
+    """What a file describes that describes no device; empty where that cannot be told."""
+    if "kind" in root:
+        kind = root.text("kind")
+        return f"a {kind}" if kind in ("system", "swap") else f"a link of kind {kind!r}"
+    return "a cluster" if "entries" in root or "inherits" in root else ""
 
 
 def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> LinkSpec:
@@ -170,6 +195,13 @@ def load_link(name_or_path: str | Path, relative_to: Path | None = None) -> Link
     path = _find("link", name_or_path, _LINKS, relative_to)
     root, sha256 = read_toml(path)
     return read_link(root, path, sha256)
+
+
+def load_swap(name_or_path: str | Path) -> SwapSpec:
+    """Read a swap; paths and errors as for :func:`load_profile`."""
+    path = _find("swap", name_or_path, _SWAPS, None)
+    root, sha256 = read_toml(path)
+    return read_swap(root, path, sha256)
 
 
 def load_system(name_or_path: str | Path) -> SystemSpec:

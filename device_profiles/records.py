@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from device_profiles.link_kinds.base import LinkSpec
 from device_profiles.provenance import Provenance
+from device_profiles.swap_file import SwapSpec
 
 PRECISIONS = ("fp32", "amp")
 """Number formats that a rate of computation is given for: float32, and mixed float16/float32 on the tensor cores."""
@@ -14,7 +15,7 @@ StepLaw = Literal["roofline", "queued", "in_turn"]
 STEP_LAWS: tuple[str, ...] = get_args(StepLaw)
 """How the parts of a pass add up; :func:`emulator.world.price.step_time.step_time` says what each law is."""
 
-AllocatorName = Literal["glibc", "pytorch_cuda"]
+AllocatorName = Literal["glibc", "glibc_2_39", "pytorch_cuda"]
 ALLOCATOR_NAMES: tuple[str, ...] = get_args(AllocatorName)
 """Whose rules place a training process's tensors; see :mod:`emulator.world.price.allocator`."""
 
@@ -126,12 +127,14 @@ class KnownRange:
 class DeviceProfile:
     """A kind of board.
 
-    ``memory_bytes`` is the nameplate; ``usable_memory_bytes`` is what a training process may fill, after carve-outs,
-    operating system and CUDA context. ``runtime_memory_bytes`` is what a training process holds before any model,
-    such as libraries and CUDA context, beside the usable memory and not of it, and ``allocator`` who places its
-    tensors; None where the file does not say. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by
-    mode and key, such as ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``known_range`` is None
-    where the file states none. ``sha256`` is the file's digest.
+    ``memory_bytes`` is the nameplate; ``usable_memory_bytes`` is what a training process may fill, after
+    carve-outs, operating system and CUDA context. ``runtime_memory_bytes`` is what a training process holds before
+    any model, such as libraries and CUDA context, beside the usable memory and not of it, None where the file does
+    not say; ``allocator`` is who places its tensors. ``desktop_memory_bytes`` is what a desktop takes of the usable
+    memory where one runs, None where that is not known; ``swap`` is what a process may fill beyond it, None where
+    there is none. ``provenance`` is keyed by the file's key, such as ``compute_w``, or by mode and key, such as
+    ``MAXN.compute_w``, where a mode's figure has an origin of its own. ``known_range`` is None where the file
+    states none. ``sha256`` is the file's digest.
     """
 
     name: str
@@ -142,7 +145,9 @@ class DeviceProfile:
     default_mode: str
     known_range: KnownRange | None = None
     runtime_memory_bytes: int | None = None
-    allocator: AllocatorName | None = None
+    allocator: AllocatorName = "pytorch_cuda"
+    desktop_memory_bytes: int | None = None
+    swap: SwapSpec | None = None
     provenance: Mapping[str, Provenance] = field(hash=False, repr=False)
     sha256: str = field(repr=False)
 
@@ -153,6 +158,31 @@ class DeviceProfile:
             KeyError: the board has no such mode.
         """
         return {mode.name: mode for mode in self.power_modes}[name]
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """The most that a step may need: the usable memory, and what swap adds to it."""
+        return self.usable_memory_bytes + (self.swap.gained_bytes if self.swap else 0)
+
+    def missing_bytes(self, needed_bytes: int) -> int:
+        """What of so many bytes is beyond the usable memory, and swapped."""
+        return max(0, needed_bytes - self.usable_memory_bytes)
+
+    def with_desktop(self) -> "DeviceProfile":
+        """This board with a desktop, which takes of the usable memory.
+
+        Raises:
+            ValueError: what it takes is not known, or is all of it.
+        """
+        if self.desktop_memory_bytes is None:
+            raise ValueError(f"what a desktop takes on {self.name} is not known: its profile has no desktop_memory_mib")
+        usable_bytes = self.usable_memory_bytes - self.desktop_memory_bytes
+        if usable_bytes <= 0:
+            raise ValueError(
+                f"a desktop takes {self.desktop_memory_bytes} bytes on {self.name}, all of the "
+                f"{self.usable_memory_bytes} that training could use"
+            )
+        return replace(self, usable_memory_bytes=usable_bytes, desktop_memory_bytes=None)
 
     @property
     def mode_names(self) -> tuple[str, ...]:

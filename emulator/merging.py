@@ -17,18 +17,29 @@ from emulator.errors import ConfigError, DataError, UserError
 from emulator.learning.model.base_weights import in_precision
 from emulator.learning.model.loading import load_model, reason, silenced_libraries
 from emulator.learning.model.places import Place, locate
-from emulator.learning.model.role import CLASSIFIER, LANGUAGE_MODEL, MULTI_LABEL_CLASSIFIER, REGRESSOR, Role
+from emulator.learning.model.role import (
+    CLASSIFIER,
+    LANGUAGE_MODEL,
+    MULTI_LABEL_CLASSIFIER,
+    REGRESSOR,
+    SEQ2SEQ_MODEL,
+    Role,
+)
+from emulator.learning.model.weights_digest import weights_digest
 from emulator.results.info import read_info
 from emulator.shapes.gguf_file import ENDING as GGUF
 
 ADAPTER, ADAPTER_CONFIG, KEPT_UNITS = "adapter", "adapter_config.json", "kept_units.json"
 MODEL_CONFIG = "config.json"
+VIRTUAL_TOKENS = ("PROMPT_TUNING", "PREFIX_TUNING")
+"""What PEFT calls forms that add to what a model reads, and to none of its weights."""
 ADAPTER_WEIGHTS, BASE = "adapter_model.safetensors", "base_model_name_or_path"
 ROLES = {
     "classification": CLASSIFIER,
     "multi_label": MULTI_LABEL_CLASSIFIER,
     "regression": REGRESSOR,
     "causal": LANGUAGE_MODEL,
+    "seq2seq": SEQ2SEQ_MODEL,
 }
 """By the setting ``task.kind``."""
 _REMEDY = "copy the run again, whole"
@@ -40,14 +51,13 @@ def write_merged(run: Path, out: Path, base: str | None = None) -> str:
     Its configuration has the names of the labels and the kind of problem. Where the run stored its frozen weights in
     fewer bits, the merged model has them as they were computed with. ``base`` is a directory, a GGUF file or a hub id.
     Without it the base model is where it was, or else, as when everything has moved, where the run's configuration says
-    from here, from the run's folder, or from one of those around it.
+    from here, from the run's folder, or from one of those around it. It must have the weights that the run recorded.
 
     Raises:
         UserError: there is no run, adapter or base model, or the adapter cannot be merged.
     """
     info = read_info(run)
-    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out must be a new or empty folder, got {str(out)!r}")
+    _check_out(out)
     if (run / ADAPTER / MODEL_CONFIG).is_file():
         raise UserError(
             f"{str(run / ADAPTER)!r} is a whole model already, since the run trained the weights themselves: there is "
@@ -63,6 +73,14 @@ def write_merged(run: Path, out: Path, base: str | None = None) -> str:
         tokenizer.save_pretrained(folder)
         os.replace(folder, out.resolve())  # a link to an empty folder stays one
     return str(found.folder / (found.gguf or ""))
+
+
+def _check_out(out: Path) -> None:
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out must be a new or empty folder, got {str(out)!r}")
+    around = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+    if not around.is_dir():
+        raise ConfigError(f"--out: {str(around)!r} is no folder, so that none can be made in it; got {str(out)!r}")
 
 
 def _adapter_config(run: Path) -> dict[str, Any]:
@@ -81,6 +99,11 @@ def _adapter_config(run: Path) -> dict[str, Any]:
             f"the adapter in {str(folder)!r} is of a form that PEFT does not know, so that it cannot be merged; use it "
             "as docs/model-and-data.md says"
         )
+    if stated["peft_type"] in VIRTUAL_TOKENS:
+        raise UserError(
+            f"the adapter in {str(folder)!r} adds virtual tokens, which are no part of any weight, so that it cannot "
+            "be merged; load it beside its base model with PEFT"
+        )
     if (folder / KEPT_UNITS).is_file():
         raise UserError(
             f"the adapter in {str(folder)!r} belongs to a pruned model, whose layers differ in size, which "
@@ -98,18 +121,31 @@ def _adapter_config(run: Path) -> dict[str, Any]:
 
 def _base(run: Path, info: dict[str, Any], stated: dict[str, Any], given: str | None) -> Place:
     """The base model: what is ``given``, or the first that there is of where it may be."""
+    recorded = (info.get("base_model") or {}).get("weights_sha256")
     if given is not None:
         try:
-            return locate(given)
+            found = locate(given)
         except DataError as error:
             raise ConfigError(f"--base: {str(error).removeprefix('model.train: ')}") from None
+        if (digest := weights_digest(found.weights)) != (recorded or digest):
+            raise ConfigError(
+                f"--base: the weights of {given!r} are others than the run trained on, those of {stated[BASE]!r}; give "
+                f"that model: their digest is {digest[:16]}, that in run.json {str(recorded)[:16]}"
+            )
+        return found
+    others = []
     for name in _where_it_may_be(run, info, stated):
         try:
-            return locate(name)
+            found = locate(name)
         except DataError:
             continue
+        if recorded is None or weights_digest(found.weights) == recorded:
+            return found
+        others.append(name)
+    changed = f" (in {others[0]!r} there is one with other weights)" if others else ""
     raise UserError(
-        f"the base model of {str(run)!r} is not where it was, {stated[BASE]!r}; say with --base where it is now"
+        f"the base model of {str(run)!r} is not where it was, {stated[BASE]!r}{changed}; say with --base where it is "
+        "now"
     )
 
 
@@ -125,6 +161,11 @@ def _where_it_may_be(run: Path, info: dict[str, Any], stated: dict[str, Any]) ->
         yield from (str(folder / trained) for folder in (Path.cwd(), run.absolute(), *run.absolute().parents))
     if not Path(stated[BASE]).is_absolute():
         yield stated[BASE]
+    elif (info.get("base_model") or {}).get("weights_sha256"):
+        # Moved together with the run: some end of the path lies in a folder around it. The weights tell whether it is.
+        parts = Path(stated[BASE]).parts[1:]
+        for folder in run.absolute().parents:
+            yield from (str(folder.joinpath(*parts[start:], file)) for start in range(len(parts)))
 
 
 def _merged(adapter: Path, base: Place, info: dict[str, Any]) -> tuple[Any, Any]:

@@ -63,6 +63,8 @@ class BeamLora(Policy):
     _n_rounds: int = field(default=0, init=False, repr=False)  # with the one that is planned
     _older: dict[str, NDArray[np.float32]] = field(default_factory=dict, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def form(self, model: ModelSpec) -> GatedLoraForm:
         return GatedLoraForm(ranks=uniform_ranks(model, self.rank, None), temperature=self.temperature)
 

@@ -40,6 +40,7 @@ from dataclasses import dataclass, field
 
 from emulator.algorithms.aggregation import Contribution
 from emulator.algorithms.estimation import Capacities, measured_capacity
+from emulator.compression.payloads import download_bytes, upload_bytes
 from emulator.forms.base import AdapterForm
 from emulator.forms.bottleneck import BottleneckAssignment, BottleneckForm
 from emulator.policy import Count, Policy, Positive
@@ -113,7 +114,7 @@ class FedAdapter(Policy):
             for device in cohort
         }
         length_s = trial_length_s(self.trial_s, self._depth)
-        round_s = [self._round_s([assignments[device] for device in cohort], view.model) for cohort in cohorts]
+        round_s = [self._round_s([assignments[device] for device in cohort], view) for cohort in cohorts]
         n_rounds = rounds_within(length_s, round_s, self.most_rounds)
         self._trials = []
         self._asked = {
@@ -153,13 +154,14 @@ class FedAdapter(Policy):
         settings = [(self._depth, self._width), (deeper, self._width), (self._depth, wider)]
         return [Trial(depth=depth, width=width) for depth, width in dict.fromkeys(settings)]
 
-    def _round_s(self, cohort: Sequence[BottleneckAssignment], model: ModelSpec) -> float | None:
+    def _round_s(self, cohort: Sequence[BottleneckAssignment], view: ClusterView) -> float | None:
         """Expected seconds of an inner round; None if none of the cohort has been seen."""
-        form, known = self.form(model), self._capacities.known
+        form, known = self.form(view.model), self._capacities.known
+        how = view.model, view.training.compression
         return max(
             (
                 known[one.device_id].completion_s(
-                    one.depth, form.download_bytes(one, model), form.upload_bytes(one, model)
+                    one.depth, download_bytes(form, one, *how), upload_bytes(form, one, *how)
                 )
                 for one in cohort
                 if one.device_id in known

@@ -45,10 +45,10 @@ Deviations
 Defaults
     first_rank = 12: AdaLoRA's (PEFT); taken for the paper's, from memory. smoothing = 0.85, initial_deviation = 0.02,
     orthogonality = 0.1: AdaLoRA's authors' code and scripts. alpha = 96: a scaling of 8, that of their script for SST-2
-    (others have 2.7 to 16; PEFT's alpha of 8 would be 0.67). Among these, 8 was chosen with runs of the default task
+    (others have 2.7 to 16; PEFT's alpha of 8 would be 0.67). Among these, 8 was chosen with runs of ``builtin:tiny-12``
     at hand. start = "width", carries_scores = true: as above.
-    last_rank = 2, warm_up_rounds = 1, decline_rounds = 12: not stated; chosen so that of twenty rounds, a run's
-    default, the last third is trained at the final budget, and fixed before any run was made.
+    last_rank = 2, warm_up_rounds = 1, decline_rounds = 12: not stated; chosen so that of twenty rounds the
+    last third is trained at the final budget, and fixed before any run was made.
 """
 
 from collections.abc import Sequence

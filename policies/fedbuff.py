@@ -61,6 +61,8 @@ class FedBuff(Policy):
     depth: Count | None = None
     protocol: BufferedAsync = field(init=False, repr=False, compare=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         self.protocol = BufferedAsync(self.buffer_size)
 

@@ -70,6 +70,8 @@ class FedGsp(Policy):
     declares = frozenset({"label_histogram"})
     protocol = ChainedRounds()
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))
 

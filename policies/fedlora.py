@@ -41,6 +41,8 @@ class FedLora(Policy):
     rank: Count = 8
     depth: Count | None = None
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))
 

@@ -12,9 +12,10 @@ Idea
 
 Mapping
     d -> ``Setting.depth``; a -> ``Setting.quantized_layers``; M(d, a) -> ``emulator.world.price.memory.peak_memory``
-    of the work; M_i -> the declared ``memory_bytes`` times ``memory_fraction``; a_min(d) and the feasible set ->
-    ``feasible_settings``; the efficient set -> ``efficient_settings``; T(d, a) -> ``Capacity.completion_s`` with ``d
-    + quantization_cost * a`` layers; greedy choice -> ``emulator.algorithms.balancing.relieve_slowest``.
+    of the work, with the declared ``allocator``; M_i -> the declared ``memory_bytes`` times ``memory_fraction``;
+    a_min(d) and the feasible set -> ``feasible_settings``; the efficient set -> ``efficient_settings``; T(d, a) ->
+    ``Capacity.completion_s`` with ``d + quantization_cost * a`` layers; greedy choice ->
+    ``emulator.algorithms.balancing.relieve_slowest``.
     Ablations: ``quantize = false``, ``adapt_depth = false``. The baseline "FedLoRA at the deepest depth that every
     device can hold" is the policy ``uniform_depth``.
 
@@ -38,19 +39,20 @@ Defaults
     0.8: the group's common estimator (from memory). rank = 8: that of FedLoRA, to which it compares.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal
 
 from emulator.algorithms.balancing import relieve_slowest
 from emulator.algorithms.estimation import Capacities, Capacity, measured_capacity
+from emulator.compression.payloads import download_bytes, upload_bytes
 from emulator.errors import PlanError
 from emulator.forms.lora import LoraAssignment, LoraForm, lora_template, uniform_ranks
 from emulator.policy import Count, Fraction, NotNegative, Policy
 from emulator.records import ClusterView, DeviceReport, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.memory import peak_memory
+from emulator.world.price.memory import AllocatorName, peak_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class FedQuad(Policy):
         min_depth: no device tunes fewer layers than this.
     """
 
-    declares: ClassVar[frozenset[str]] = frozenset({"memory_bytes"})
+    declares: ClassVar[frozenset[str]] = frozenset({"memory_bytes", "allocator"})
 
     rank: Count = 8
     bits: Literal[4, 8] = 4
@@ -104,19 +106,24 @@ class FedQuad(Policy):
         form = self.form(view.model)
         assignments = self._assignments(view, form)
         training = view.training
-        needs_bytes = {
-            setting: peak_memory(
+
+        def needs_bytes(setting: Setting, allocator: AllocatorName) -> int:
+            return peak_memory(
                 view.model,
-                form.work(assignment, view.model),
+                form.work(assignments[setting], view.model),
                 training.precision,
+                allocator=allocator,
                 dropout=training.dropout,
                 optimizer=training.optimizer,
                 savers=training.savers,
             ).total_bytes
-            for setting, assignment in assignments.items()
-        }
+
+        def fits(limit_bytes: float, allocator: AllocatorName, setting: Setting) -> bool:
+            return needs_bytes(setting, allocator) <= limit_bytes
+
+        how = view.model, training.compression
         sent_bytes = {
-            setting: (form.download_bytes(assignment, view.model), form.upload_bytes(assignment, view.model))
+            setting: (download_bytes(form, assignment, *how), upload_bytes(form, assignment, *how))
             for setting, assignment in assignments.items()
         }
 
@@ -125,14 +132,19 @@ class FedQuad(Policy):
             return self._capacities.known[device].completion_s(n_layers, *sent_bytes[setting])
 
         choices: dict[int, Sequence[Setting]] = {}
+        feasible: dict[tuple[float, AllocatorName], list[Setting]] = {}
         for device in view.available:
-            limit_bytes = self.memory_fraction * view.declared[device]["memory_bytes"]
-            if feasible := feasible_settings(needs_bytes, limit_bytes):
-                choices[device] = feasible if self.adapt_depth else feasible[-1:]
+            facts = view.declared[device]
+            kind = self.memory_fraction * facts["memory_bytes"], facts["allocator"]
+            if kind not in feasible:
+                feasible[kind] = feasible_settings(assignments, partial(fits, *kind))
+            if settings := feasible[kind]:
+                choices[device] = settings if self.adapt_depth else settings[-1:]
         if not choices:
+            least_bytes = min(needs_bytes(setting, name) for setting in assignments for _, name in feasible)
             raise PlanError(
                 f"round {view.round_index}: no available device can hold {self.min_depth} tuned layers, which need"
-                f" {min(needs_bytes.values())} bytes; lower training.batch_size or raise policy.memory_fraction"
+                f" {least_bytes} bytes; lower training.batch_size or raise policy.memory_fraction"
             )
         known = sorted(choices.keys() & self._capacities.known.keys())
         choices |= {device: efficient_settings(choices[device], partial(completion_s, device)) for device in known}
@@ -169,16 +181,16 @@ class FedQuad(Policy):
         return found
 
 
-def feasible_settings(needs_bytes: dict[Setting, int], limit_bytes: float) -> list[Setting]:
+def feasible_settings(settings: Iterable[Setting], fits: Callable[[Setting], bool]) -> list[Setting]:
     """``(d, a_min(d))`` for each depth that fits, shallow to deep (reconstructed).
 
     ``a_min(d) = min{a : M(d, a) <= M_i}``: as few quantized layers as the memory allows, since they only cost time.
     """
-    fewest: dict[int, int] = {}
-    for setting, n_bytes in needs_bytes.items():
-        if n_bytes <= limit_bytes:
-            fewest[setting.depth] = min(setting.quantized_layers, fewest.get(setting.depth, setting.depth))
-    return [Setting(depth, fewest[depth]) for depth in sorted(fewest)]
+    fewest: dict[int, Setting] = {}
+    for setting in sorted(settings, key=lambda one: (one.depth, one.quantized_layers)):
+        if setting.depth not in fewest and fits(setting):
+            fewest[setting.depth] = setting
+    return list(fewest.values())
 
 
 def efficient_settings(feasible: Sequence[Setting], completion_s: Callable[[Setting], float]) -> list[Setting]:

@@ -48,6 +48,8 @@ class FfaLora(Policy):
     scaling: float = 2.0
     learning_rate_scale: Positive = 1.0
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth), scaling=self.scaling, trains_a=False)
 

@@ -57,6 +57,8 @@ class FlexLora(Policy):
 
     _step_s: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         if list(self.ranks) != sorted(self.ranks):
             raise ValueError(f"ranks must be in ascending order, got {self.ranks!r}")
@@ -90,6 +92,8 @@ class FlexLora(Policy):
         for layer, rank in enumerate(form.ranks):
             for target in targets:
                 name_a, name_b = (adapter_name(layer, target, matrix) for matrix in ("lora_A", "lora_B"))
+                if name_a not in state:  # layers of an encoder-decoder differ in their matrices
+                    continue
                 all_b, all_a = ([update.payload[name] for update in updates] for name in (name_b, name_a))
                 change = form.scaling * mean_product(weights, all_b, all_a)
                 merged[name_b], merged[name_a] = best_factors(change, rank, form.scaling)

@@ -73,6 +73,8 @@ class HetLora(Policy):
     _ranks: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _step_s: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         if list(self.ranks) != sorted(self.ranks):
             raise ValueError(f"ranks must be in ascending order, got {self.ranks!r}")

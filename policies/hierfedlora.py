@@ -54,6 +54,7 @@ import numpy as np
 from emulator.algorithms.aggregation import Contribution
 from emulator.algorithms.estimation import Capacities, Capacity, held_below, measured_capacity
 from emulator.algorithms.grouping import near_iid_groups, random_groups
+from emulator.compression.payloads import download_bytes, upload_bytes
 from emulator.forms.lora import LoraForm, lora_plan, lora_template, uniform_ranks
 from emulator.policy import Between, Count, Fraction, Nonempty, NotNegative, Policy
 from emulator.records import Arrays, ClusterView, DeviceReport, Group, RoundPlan, RoundReport
@@ -99,6 +100,8 @@ class HierFedLora(Policy):
     _grouped_in: int = field(default=-1, init=False, repr=False)
     _chosen: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         self._capacities = Capacities(self.smoothing)
 
@@ -108,7 +111,8 @@ class HierFedLora(Policy):
     def plan(self, view: ClusterView) -> RoundPlan:
         form, n_layers = self.form(view.model), view.model.n_layers
         settings = [lora_template(view.training, form.ranks, depth) for depth in range(n_layers + 1)]
-        sent_bytes = [(form.download_bytes(each, view.model), form.upload_bytes(each, view.model)) for each in settings]
+        how = view.model, view.training.compression
+        sent_bytes = [(download_bytes(form, each, *how), upload_bytes(form, each, *how)) for each in settings]
         n_steps = {often: self._inner_steps(view.training.n_steps, often) for often in (1, *self.frequencies)}
         known = self._capacities.known
 

@@ -47,6 +47,7 @@ from typing import Literal
 
 from emulator.algorithms.balancing import relieve_slowest
 from emulator.algorithms.estimation import Capacities, held_below, measured_capacity
+from emulator.compression.payloads import download_bytes, upload_bytes
 from emulator.forms.lora import LoraForm, lora_plan, lora_template
 from emulator.policy import Count, Fraction, Policy, Positive
 from emulator.records import ClusterView, RoundPlan, RoundReport
@@ -88,6 +89,8 @@ class Legend(Policy):
     _depths: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _least_depth: int = field(default=1, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def __post_init__(self) -> None:
         self._capacities = Capacities(self.smoothing)
 
@@ -120,11 +123,12 @@ class Legend(Policy):
             lora_template(view.training, form.ranks, depth, hold_below=self.downlink == "full")
             for depth in range(view.model.n_layers + 1)
         ]
-        download_bytes = [form.download_bytes(setting, view.model) for setting in settings]
-        upload_bytes = [form.upload_bytes(setting, view.model) for setting in settings]
+        how = view.model, view.training.compression
+        received = [download_bytes(form, setting, *how) for setting in settings]
+        sent = [upload_bytes(form, setting, *how) for setting in settings]
 
         def completion_s(device: int, depth: int) -> float:
-            return self._capacities.known[device].completion_s(depth, download_bytes[depth], upload_bytes[depth])
+            return self._capacities.known[device].completion_s(depth, received[depth], sent[depth])
 
         known = {device: depth for device, depth in self._depths.items() if device in self._capacities.known}
         return relieve_slowest(completion_s, known, self.waiting_fraction, self._least_depth, self.skips_floor)

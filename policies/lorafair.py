@@ -58,6 +58,8 @@ class LoraFair(Policy):
     regularization: NotNegative = 0.01
     n_server_steps: Count = 50
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, self.depth))
 

@@ -58,6 +58,8 @@ class Scaffold(Policy):
 
     _controls: Controls | None = field(default=None, init=False, repr=False)
 
+    families = frozenset({"transformer", "encoder-decoder"})
+
     def form(self, model: ModelSpec) -> ControlledLoraForm:
         return ControlledLoraForm(ranks=uniform_ranks(model, self.rank, self.depth))
 

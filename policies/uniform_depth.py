@@ -9,7 +9,8 @@ Idea
     once, by the device with the least memory.
 
 Mapping
-    M(d) <= min_i M_i -> ``emulator.world.price.memory.peak_memory`` against the declared ``memory_bytes``.
+    M(d) <= min_i M_i -> ``emulator.world.price.memory.peak_memory`` against the declared ``memory_bytes``,
+    for the devices of each ``allocator``.
 
 Deviations
     1. The least memory is taken over all devices of the cluster, also those that cannot be reached at present, so that
@@ -29,7 +30,7 @@ from emulator.forms.lora import LoraForm, lora_plan, lora_template, uniform_rank
 from emulator.policy import Count, Fraction, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.memory import peak_memory
+from emulator.world.price.memory import AllocatorName, peak_memory
 
 
 @dataclass(kw_only=True)
@@ -41,25 +42,31 @@ class UniformDepth(Policy):
         memory_fraction: share of a device's memory that training may take.
     """
 
-    declares: ClassVar[frozenset[str]] = frozenset({"memory_bytes"})
+    declares: ClassVar[frozenset[str]] = frozenset({"memory_bytes", "allocator"})
 
     rank: Count = 8
     memory_fraction: Fraction = 1.0
+
+    families = frozenset({"transformer", "encoder-decoder"})
 
     def form(self, model: ModelSpec) -> LoraForm:
         return LoraForm(ranks=uniform_ranks(model, self.rank, 0))
 
     def plan(self, view: ClusterView) -> RoundPlan:
         form = self.form(view.model)
-        limit_bytes = self.memory_fraction * min(facts["memory_bytes"] for facts in view.declared.values())
+        least_bytes: dict[AllocatorName, float] = {}
+        for facts in view.declared.values():
+            limit_bytes = self.memory_fraction * facts["memory_bytes"]
+            least_bytes[facts["allocator"]] = min(limit_bytes, least_bytes.get(facts["allocator"], limit_bytes))
 
-        def needs_bytes(depth: int) -> int:
+        def needs_bytes(depth: int, allocator: AllocatorName) -> int:
             work = form.work(lora_template(view.training, form.ranks, depth), view.model)
             training = view.training
             need = peak_memory(
                 view.model,
                 work,
                 training.precision,
+                allocator=allocator,
                 dropout=training.dropout,
                 optimizer=training.optimizer,
                 savers=training.savers,
@@ -67,11 +74,13 @@ class UniformDepth(Policy):
             return need.total_bytes
 
         depth = view.model.n_layers
-        while needs_bytes(depth) > limit_bytes:
-            depth -= 1
-            if depth == 0:
-                raise PlanError(
-                    f"round {view.round_index}: one tuned layer needs {needs_bytes(1)} bytes, more than the smallest"
-                    f" device's {round(limit_bytes)}; lower training.batch_size or raise policy.memory_fraction"
-                )
+        for allocator, limit_bytes in least_bytes.items():
+            while needs_bytes(depth, allocator) > limit_bytes:
+                depth -= 1
+                if depth == 0:
+                    raise PlanError(
+                        f"round {view.round_index}: one tuned layer needs {needs_bytes(1, allocator)} bytes, more than"
+                        f" the smallest device's {round(limit_bytes)}; lower training.batch_size or raise"
+                        " policy.memory_fraction"
+                    )
         return lora_plan(view, form.ranks, dict.fromkeys(view.available, depth), hold_below=False)

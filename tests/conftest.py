@@ -15,11 +15,13 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 # A cluster of the user's is not for tests; those that need one start it, and name it to what they run.
 os.environ.pop("RAY_ADDRESS", None)
 
-TOGETHER = re.compile(r"\binline_runs\b")
+TOGETHER = re.compile(r"\binline_runs\b|\btwins: Twins\b")
 """Which file uses what is dearer to make twice than to wait for stands in its text."""
-SECONDS = {"ray": 25.0, "golden": 15.0, "slow": 5.0}
-"""About what a test takes that is marked so, in seconds of CPU."""
-USUAL_SECONDS = 0.04
+SECONDS = {"ray": 15.0, "golden": 8.0, "slow": 2.0}
+"""About what a test of whole runs takes that is marked so, in seconds of CPU."""
+UNIT_SECONDS = {"ray": 15.0, "slow": 0.3}
+"""The same for tests of single parts."""
+USUAL_SECONDS = 0.02
 ROOT = Path(__file__).parents[1]
 
 
@@ -50,7 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     seconds: Counter[str] = Counter()
     for item in items:
-        marks = [SECONDS[mark.name] for mark in item.iter_markers() if mark.name in SECONDS]
+        expected = UNIT_SECONDS if item.nodeid.startswith("tests/unit/") else SECONDS
+        marks = [expected[mark.name] for mark in item.iter_markers() if mark.name in expected]
         seconds[group_of(item.nodeid)] += max(marks, default=USUAL_SECONDS)
     items.sort(key=lambda item: -seconds[group_of(item.nodeid)])
 

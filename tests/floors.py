@@ -68,6 +68,11 @@ FLOORS: tuple[Room, ...] = (
     Room("emulator/objective", "what is learnt, as server and boards know it", _names("errors records shapes")),
     Room("emulator/forms", "adapter forms in numpy: what is shipped", _names("records seeds shapes")),
     Room(
+        "emulator/compression",
+        "how payloads are encoded on their way, and how many bytes that takes",
+        _names("forms records seeds shapes"),
+    ),
+    Room(
         "emulator/running/checkpoints",
         "what a run goes on from",
         _names("errors storage storage/patience records"),
@@ -75,7 +80,7 @@ FLOORS: tuple[Room, ...] = (
     ),
     Room("emulator/algorithms", "pure functions that policies are composed of", _names("forms records")),
     Room("emulator/world/clock", "the virtual clock"),
-    Room("emulator/world/price", "what a step costs", _names("records shapes /device_profiles")),
+    Room("emulator/world/price", "what a step costs", _names("compression records shapes /device_profiles")),
     Room(
         "emulator/world/network",
         "links and what they share",
@@ -84,7 +89,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/world",
         "the testbed: devices, ledgers, availability, power modes",
-        _names("errors forms records seeds shapes world/clock world/price world/network /device_profiles "
+        _names("compression errors forms records seeds shapes world/clock world/price world/network /device_profiles "
                "/device_profiles/text_files"),
         ("pyarrow",),
     ),
@@ -102,7 +107,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "policies",
         "one file per system",
-        _names("algorithms errors forms policy protocols records shapes world/price"),
+        _names("algorithms compression errors forms policy protocols records shapes world/price"),
     ),
     Room(
         "emulator/testing",
@@ -125,7 +130,7 @@ FLOORS: tuple[Room, ...] = (
         "emulator/learning/model",
         "the model that is trained, and what makes a pass of many devices cheap",
         _names("errors forms learning/blockwise learning/data learning/upload records seeds shapes shapes/hub"),
-        ("peft", "torch", "transformers"),
+        ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
         "emulator/learning/model/probe",
@@ -137,7 +142,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/attach",
         "adapter forms in torch: how they attach to the model",
-        _names("errors forms learning/model learning/upload records shapes"),
+        _names("errors forms learning/data learning/model learning/upload records shapes"),
         ("peft", "safetensors", "torch", "transformers"),
     ),
     Room(
@@ -150,8 +155,8 @@ FLOORS: tuple[Room, ...] = (
         "emulator/learning/host",
         "a host: resident model and data, and what it can be asked for",
         _names(
-            "errors forms learning/attach learning/data learning/model learning/objective learning/settings objective "
-            "records seeds",
+            "compression errors forms learning/attach learning/data learning/model learning/objective "
+            "learning/settings objective records seeds",
         ),
         ("torch",),
     ),
@@ -164,7 +169,7 @@ FLOORS: tuple[Room, ...] = (
     Room(
         "emulator/learning/local_training",
         "local training of a stack of devices",
-        _names("forms learning/data learning/host learning/model learning/optimizer records seeds"),
+        _names("compression forms learning/data learning/host learning/model learning/optimizer records seeds"),
         ("torch",),
     ),
     Room(

@@ -1,13 +1,21 @@
 """Which operations make the host wait for what a GPU computes, seen without a GPU."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from emulator.backends.inline import InlineBackend
+from emulator.config import Config
+from emulator.learning.cut.convnet import MergedConvNet
+from emulator.learning.local_training import LocalTraining
 
 READ = {"_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero", "unique_consecutive", "_unique2"}
 """Operations of ATen whose result, or its shape, the host must know."""
@@ -23,11 +31,21 @@ class HostWaits(TorchDispatchMode):
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.name().removeprefix("aten::").partition(".")[0]
-        given = [one for one in tree_leaves(args[1:2]) if isinstance(one, Tensor)]
-        if name in READ or (name in INDEXED and any(one.dtype in (torch.bool, torch.uint8) for one in given)):
+        name = _name_of(func)
+        if name in READ or (name in INDEXED and _has_masks(args[1:2])):
             self.found.append(name)
         return func(*args, **(kwargs or {}))
+
+
+@cache
+def _name_of(operation: Any) -> str:
+    name: str = operation.name()
+    return name.removeprefix("aten::").partition(".")[0]
+
+
+def _has_masks(indices: Any) -> bool:
+    given = [one for one in tree_leaves(indices) if isinstance(one, Tensor)]
+    return any(one.dtype in (torch.bool, torch.uint8) for one in given)
 
 
 @contextmanager
@@ -36,3 +54,31 @@ def host_waits() -> Iterator[list[str]]:
     mode = HostWaits()
     with mode:
         yield mode.found
+
+
+@contextmanager
+def steps_watched() -> Iterator[Mapping[str, list[str]]]:
+    """What the runs within do between the first step of a stack and its last, by policy.
+
+    That is what would make the host wait, and the word ``steps`` for each stack.
+    """
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    start, policies = InlineBackend.__init__, [""]
+
+    def started(self: InlineBackend, config: Config, n_devices: int) -> None:
+        policies[0] = config.policy.path
+        start(self, config, n_devices)
+
+    def watched(steps: Callable[..., None]) -> Callable[..., None]:
+        def within(*args: Any) -> None:
+            with host_waits() as own:
+                steps(*args)
+            found[policies[0]].extend([*own, "steps"])
+
+        return within
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InlineBackend, "__init__", started)
+        for owner, name in ((LocalTraining, "_train"), (MergedConvNet, "_step")):
+            patch.setattr(owner, name, watched(getattr(owner, name)))
+        yield found

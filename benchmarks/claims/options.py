@@ -20,6 +20,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="the world real: a file with text<TAB>label, without a header")
     parser.add_argument("--test-data", type=Path, help="the world real: the same, held out")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models are trained")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "tf32", "bfloat16"),
+        help="what models are trained in; without, float32 on the CPU and tf32 on a GPU",
+    )
     parser.add_argument("--parallel", type=int, help="sweeps at a time; a core each without, or 12 on a GPU")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="the folder of all claims")
 
@@ -39,9 +44,12 @@ def given(options: argparse.Namespace, world: str) -> dict[str, Any]:
         if path is not None and not path.exists():
             _refuse(f"{name}: there is no such file or folder: {str(path)!r}")
     table: dict[str, Any] = {"backend": {"gpus_per_host": 0}}
+    precision = options.precision
     if options.device == "cuda":
         # All claims take some 2e16 FLOP, with which a large GPU is busy for the whole eight minutes in float32.
-        table = {"backend": {"gpus_per_host": 1}, "training": {"precision": "tf32"}}
+        table, precision = {"backend": {"gpus_per_host": 1}}, precision or "tf32"
+    if precision:
+        table["training"] = {"precision": precision}
     if world == "real":
         table["model"] = {"train": str(options.model.absolute())}
         table["data"] = {"source": str(options.data.absolute()), "test_source": str(options.test_data.absolute())}

@@ -167,9 +167,11 @@ def about(one: Measured) -> str:
     n_finished, n_runs = sum(map(len, one.runs.values())), len(policies(one.system)) * len(seeds(one.system))
     rate = RATES_IN_WORDS[one.setting.rates].format(rate=config["training"]["learning_rate"])
     trained, source = (short(str(name)) for name in (info["trained_model"], config["data"]["source"]))
+    precision = config["training"].get("precision", "float32")
     return (
         f"**{one.setting.name}**: {info['n_devices']} devices ({info['cluster']}), {config['rounds']} rounds; "
-        f"`{trained}` on `{source}`, priced as `{info['priced_model']}`; {rate}; "
+        f"`{trained}` on `{source}`, priced as `{info['priced_model']}`; "
+        f"trained in {precision}; {rate}; "
         f"{n_finished} of {n_runs} runs finished; the target is {target_in_words(one.runs)}."
     )
 

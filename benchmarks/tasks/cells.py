@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tasks import rows as made
-from benchmarks.tasks.families import DECODERS, ENCODERS, write_model
+from benchmarks.tasks.families import DECODERS, ENCODER_DECODERS, ENCODERS, write_model
 from benchmarks.tasks.instructions import Instructions
 from benchmarks.tasks.rows import Rows
 from emulator.learning.model.places import locate
@@ -51,7 +51,8 @@ INSTRUCTIONS = Task(
     score="perplexity",
     columns={"data.prompt_column": "prompt", "data.response_column": "response"},
 )
-TASKS = (ONE_TEXT, PAIR, MULTI_LABEL, REGRESSION, PLAIN_TEXT, INSTRUCTIONS)
+SEQ2SEQ = Task(name="sequence-to-sequence", kind="seq2seq", score="perplexity", columns=INSTRUCTIONS.columns)
+TASKS = (ONE_TEXT, PAIR, MULTI_LABEL, REGRESSION, PLAIN_TEXT, INSTRUCTIONS, SEQ2SEQ)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,21 +119,30 @@ _MAKE = {
     REGRESSION: made.regression,
     PLAIN_TEXT: made.plain_text,
     INSTRUCTIONS: made.instruction,
+    SEQ2SEQ: made.instruction,
 }
 
 
 def made_up_cells() -> Iterator[Cell]:
     """Every family with every task that it can learn, and the built-in models."""
     for task in TASKS:
-        families = DECODERS if task.kind == "causal" else [*ENCODERS, *(DECODERS if task is ONE_TEXT else ())]
-        for family in families:
+        for family in _families(task):
             yield _cell(task, family, None, "made up", partial(made.made_up, _MAKE[task]))
+        if task is SEQ2SEQ:
+            continue
         if task.kind == "causal":
             yield _cell(task, "builtin:tiny-llama-12", "builtin:tiny-llama-12", "commands", made.commands)
         else:
             rows = made.commands if task is ONE_TEXT else partial(made.made_up, _MAKE[task])
             data = "commands" if task is ONE_TEXT else "made up"
             yield _cell(task, "builtin:tiny-12", "builtin:tiny-12", data, rows)
+
+
+def _families(task: Task) -> list[str]:
+    """Those that can learn it."""
+    if task.kind == "causal":
+        return [*DECODERS]
+    return [*ENCODER_DECODERS] if task is SEQ2SEQ else [*ENCODERS, *(DECODERS if task is ONE_TEXT else ())]
 
 
 def _cell(task: Task, model: str, train: str | None, data: str, rows: RowsOf) -> Cell:

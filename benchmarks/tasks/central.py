@@ -78,6 +78,8 @@ def _base(task: Task, model: Path, encoded: "_Encoder") -> Any:
     folder, source = _found(model)
     if task.kind == "causal":
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **source, dtype=torch.float32)
+    if task.kind == "seq2seq":
+        return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, **source, dtype=torch.float32)
     base = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder, **source, num_labels=len(encoded.labels) or 1, problem_type=PROBLEM[task.kind], dtype=torch.float32
     )
@@ -97,6 +99,8 @@ def _held_out_loss(tuned: Any, encoded: "_Encoder", rows: Rows) -> float:
         n_scored = len(batch["input_ids"])
         if encoded.task.kind == "causal":
             n_scored = int((batch["labels"][:, 1:] != NOT_LEARNT).sum())
+        if encoded.task.kind == "seq2seq":
+            n_scored = int((batch["labels"] != NOT_LEARNT).sum())
         total += float(tuned(**batch).loss) * n_scored
         count += n_scored
     return total / count
@@ -118,11 +122,20 @@ class _Encoder:
     def batch(self, rows: Rows) -> dict[str, torch.Tensor]:
         if self.task.kind == "causal":
             return self._passages(rows)
+        if self.task.kind == "seq2seq":
+            return self._answers(rows)
         texts = [[str(row["text"]) for row in rows]]
         if "data.text_pair_column" in self.task.columns:
             texts.append([str(row["other"]) for row in rows])
         encoded = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.seq_len, return_tensors="pt")
         return {**encoded, "labels": self._labels(rows)}
+
+    def _answers(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Prompts, and what is to be said to them."""
+        encoded = self.tokenizer([row["prompt"] for row in rows], padding=True, return_tensors="pt")
+        said = self.tokenizer(text_target=[row["response"] for row in rows], padding=True, return_tensors="pt")
+        labels = said["input_ids"].masked_fill(said["attention_mask"] == 0, NOT_LEARNT)
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
 
     def _labels(self, rows: Rows) -> torch.Tensor:
         given = [row["label"] for row in rows]

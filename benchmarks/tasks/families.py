@@ -51,6 +51,11 @@ DECODERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "gpt2": ("GPT2Config", GPT2_SIZES),
 }
 """Class of the configuration in transformers, and its settings."""
+T5_SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0}
+ENCODER_DECODERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "t5": ("T5Config", T5_SIZES),
+    "mt5": ("MT5Config", T5_SIZES | {"feed_forward_proj": "gated-gelu"}),
+}
 
 TELLS_PAIRS_APART = ("bert", "electra")
 """Families that are told which tokens are of the second text."""
@@ -63,10 +68,13 @@ would reach the head of a model that nobody has pre-trained. Biases are left as 
 
 
 def write_model(family: str, words: Sequence[str], folder: Path) -> None:
-    """Saves a model whose tokenizer knows ``words``: an encoder without a head, a decoder as language model."""
-    is_decoder = family in DECODERS
-    tokenizer = _decoders_tokenizer(words) if is_decoder else _encoders_tokenizer(words, family in TELLS_PAIRS_APART)
-    name, settings = (DECODERS if is_decoder else ENCODERS)[family]
+    """Saves a model whose tokenizer knows ``words``: an encoder without a head, any other as a language model."""
+    is_encoder = family in ENCODERS
+    tokenizer = _encoders_tokenizer(words, family in TELLS_PAIRS_APART) if is_encoder else _decoders_tokenizer(words)
+    auto: Any = transformers.AutoModelForSequenceClassification if is_encoder else transformers.AutoModelForCausalLM
+    if family in ENCODER_DECODERS:
+        tokenizer, auto = _ending(tokenizer), transformers.AutoModelForSeq2SeqLM
+    name, settings = {**ENCODERS, **DECODERS, **ENCODER_DECODERS}[family]
     config = getattr(transformers, name)(
         vocab_size=len(tokenizer) + N_SPARE_ROWS,
         pad_token_id=tokenizer.pad_token_id,
@@ -74,14 +82,13 @@ def write_model(family: str, words: Sequence[str], folder: Path) -> None:
         eos_token_id=tokenizer.eos_token_id,
         **settings,
     )
-    auto = transformers.AutoModelForCausalLM if is_decoder else transformers.AutoModelForSequenceClassification
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = auto.from_config(config)
         with torch.no_grad():
             for parameter in (each for each in model.parameters() if each.dim() > 1):
                 parameter += NOISE * torch.randn_like(parameter)
-    (model if is_decoder else model.base_model).save_pretrained(folder)
+    (model.base_model if is_encoder else model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -113,6 +120,14 @@ def _decoders_tokenizer(words: Sequence[str]) -> Any:
     )
     tokenizer.train_from_iterator([*words, *(f" {word}" for word in words)], trainer)
     return _as_transformers_has_it(tokenizer, ["input_ids", "attention_mask"])
+
+
+def _ending(tokenizer: Any) -> Any:
+    """The tokenizer with the token behind each text that ends it, as T5's has it."""
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", tokenizer.eos_token_id)]
+    )
+    return tokenizer
 
 
 def _as_transformers_has_it(tokenizer: Tokenizer, inputs: list[str]) -> Any:

@@ -1,6 +1,6 @@
 """Live devices beside their virtual twin: the same run, computed and transferred on the wall, and on the virtual clock.
 
-``python -m benchmarks.world.live [--speed X] [--rounds N] [--devices N] [--policies NAME ...] [--csv FILE]``
+``python -m benchmarks.world.live [--speed X] [--rounds N] [--devices N] [--policies NAME ...] [--json FILE]``
 
 For each policy the run goes once on the virtual clock and once with live devices. Compared are the length of the run,
 of each round, and of each activity: the download, computation or upload of a device that stands at the same place in
@@ -9,6 +9,8 @@ the last lines say which devices lag, and by how much.
 """
 
 import argparse
+import json
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ class Twins:
     Attributes:
         policy: of both.
         run_error: of the length of the run.
+        rounds: a row for each round, with ``virtual_s`` and ``live_s``.
         round_errors: of the length of each round.
         activities: a row for each activity, with ``device_id``, ``kind``, ``virtual_s``, ``live_s`` and ``error``.
         is_same_sequence: whether each device did the same activities in the same order.
@@ -45,6 +48,7 @@ class Twins:
 
     policy: str
     run_error: float
+    rounds: pd.DataFrame
     round_errors: Sequence[float]
     activities: pd.DataFrame
     is_same_sequence: bool
@@ -61,6 +65,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="local steps of a round")
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), metavar="NAME")
     parser.add_argument("--csv", type=Path, help="write all activities to this file")
+    parser.add_argument("--json", type=Path, help="write all that was found to this file, for the page of plots")
     options = parser.parse_args()
     settings: list[tuple[str, object]] = [
         ("rounds", options.rounds),
@@ -76,9 +81,26 @@ def main() -> None:
         for policy in options.policies:
             twins = measured(policy, settings, options.speed, Path(folder) / policy)
             show(twins)
-            found.append(twins.activities.assign(policy=policy))
+            found.append(twins)
     if options.csv:
-        pd.concat(found).to_csv(options.csv, index=False)
+        pd.concat([twins.activities.assign(policy=twins.policy) for twins in found]).to_csv(options.csv, index=False)
+    if options.json:
+        what = {"what": "benchmarks.world.live", "n_cores": os.cpu_count(), "n_devices": options.devices}
+        policies = [plain(twins) for twins in found]
+        options.json.write_text(json.dumps({**what, "speed": options.speed, "policies": policies}, indent=1) + "\n")
+
+
+def plain(twins: Twins) -> dict[str, object]:
+    """What was found of a policy, as JSON has it."""
+    return {
+        "policy": twins.policy,
+        "rounds": twins.rounds.to_dict("records"),
+        "activities": twins.activities.drop(columns="error").to_dict("records"),
+        "is_same_sequence": twins.is_same_sequence,
+        "has_same_loss": twins.has_same_loss,
+        "lag": twins.lag.to_dict(),
+        "warning": twins.warning,
+    }
 
 
 def measured(policy: str, settings: Sequence[tuple[str, object]], speed: float, folder: Path) -> Twins:
@@ -111,6 +133,7 @@ def compared(policy: str, virtual: RunFrames, live: RunFrames) -> Twins:
     return Twins(
         policy=policy,
         run_error=float(live.rounds["end_s"].iloc[-1] / virtual.rounds["end_s"].iloc[-1] - 1),
+        rounds=pd.DataFrame({"virtual_s": lengths[0], "live_s": lengths[1]}),
         round_errors=(lengths[1] / lengths[0] - 1).tolist(),
         activities=frame,
         is_same_sequence=len(both) == len(pairs) and bool(is_same.all()),

@@ -24,6 +24,17 @@ class Streams(Protocol):
     def rng(self, purpose: str, *indices: int) -> np.random.Generator: ...
 
 
+class Walk(ABC):
+    """Where one device is that goes from one access point to the next."""
+
+    n_points: int
+    """How many points its link has."""
+
+    @abstractmethod
+    def point_at(self, now_s: float) -> int:
+        """The number of its access point now, from 0 on; it changes only where a step of the device's rate ends."""
+
+
 class LinkSampler(ABC):
     """The rates of the devices that share a link's description. They depend on the streams and the arguments alone."""
 
@@ -37,6 +48,10 @@ class LinkSampler(ABC):
 
     def replays(self) -> Sequence[tuple[ChangingRate, ChangingRate]]:
         """For each device its download and upload, where rates change within a round; empty where they do not."""
+        return ()
+
+    def walks(self) -> Sequence[Walk]:
+        """For each device where it is, on links that bring access points; empty where the cluster's rule."""
         return ()
 
 
@@ -72,6 +87,10 @@ class LinkSpec(ABC):
     def recorded(self) -> str:
         """What was understood of the recordings that it replays, in words; nothing where it has none."""
         return ""
+
+    def points_bytes_per_s(self) -> tuple[float, ...]:
+        """What each access point that the link brings carries for all of its devices; empty where it brings none."""
+        return ()
 
     @abstractmethod
     def sampler(self, device_ids: NDArray[np.int64], n_devices: int, streams: Streams) -> LinkSampler:

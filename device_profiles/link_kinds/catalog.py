@@ -5,6 +5,7 @@ from pathlib import Path
 from device_profiles.link_kinds.base import LinkSpec
 from device_profiles.link_kinds.constant import ConstantLink
 from device_profiles.link_kinds.log_normal import LogNormalLink
+from device_profiles.link_kinds.roaming import RoamingLink
 from device_profiles.link_kinds.trace import TraceLink
 from device_profiles.link_kinds.wifi_rings import WifiRings
 from device_profiles.tables import Table
@@ -14,6 +15,7 @@ LINK_KINDS: dict[str, type[LinkSpec]] = {
     "constant": ConstantLink,
     "lognormal": LogNormalLink,
     "trace": TraceLink,
+    "roaming": RoamingLink,
 }
 """By the ``kind`` of a link's file."""
 

@@ -14,6 +14,7 @@ from emulator.errors import ConfigError
 from emulator.forms.base import FrozenWeights, Site
 from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.records import Arrays, Prepared
+from emulator.running.compression import compression_of
 from emulator.running.objectives import run_objective
 from emulator.running.optimizers import local_optimizer
 from emulator.running.resolve import cluster_of, device_speeds
@@ -53,6 +54,7 @@ def numeric_settings(config: Config) -> NumericSettings:
         dropout=training.dropout,
         accumulation_steps=training.accumulation_steps,
         checkpointing=training.checkpointing,
+        compression=compression_of(config),
         prefix_cache_bytes=training.prefix_cache_bytes,
         devices_stacked=min(stacked, per_actor) if per_actor else stacked,
         eval_batch_size=config.evaluation.batch_size,
@@ -80,7 +82,7 @@ def check_content(config: Config) -> None:
         # Before weights of gigabytes are loaded.
         run_objective(config).spec(train, n_labels=2, seq_len=data.seq_len, head=config.model.head, config=place.config)
     else:
-        check_hub_id(train)
+        check_hub_id(train, "model.train")
     source = _data_source(config)
     if source.can_be_read_early():
         read = _imported(run_objective(config).reader)(source, config.seed)

@@ -8,7 +8,9 @@ from typing import Any
 
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.calibration.measurement import MeasuredStep
+from emulator.calibration.process_peak import ProcessPeak
 from emulator.calibration.profile_file import step_row
+from emulator.calibration.step_settings import StepSetting
 from emulator.world.price.price_bands import price_step
 
 
@@ -16,12 +18,13 @@ from emulator.world.price.price_bands import price_step
 class Agreement:
     """A timed step beside its price. ``outside`` is the first setting outside the profile's known range.
 
-    ``predicted_memory_bytes`` is what the profile's allocator holds for it, or, where the profile names none, the
-    tensors and a share of them.
+    ``measured_memory_bytes`` is the peak of a process of its own, or, where there was none, what was held in the timing
+    one beyond its runtime; ``predicted_memory_bytes`` is the same of the price, as the profile's allocator holds it.
     """
 
     step: MeasuredStep
     predicted_s: float
+    measured_memory_bytes: int | None
     predicted_memory_bytes: int
     outside: str | None
 
@@ -33,13 +36,13 @@ class Agreement:
     @property
     def memory_error_fraction(self) -> float | None:
         """Predicted over measured bytes, less 1; None where memory was not measured."""
-        measured = self.step.peak_memory_bytes
+        measured = self.measured_memory_bytes
         return self.predicted_memory_bytes / measured - 1 if measured and measured > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overall:
-    """Errors over all timed settings, without their signs; of memory None where none was measured."""
+    """Errors over some timed settings, without their signs; of memory None where none was measured."""
 
     n_settings: int
     mean_error_fraction: float
@@ -48,17 +51,28 @@ class Overall:
     worst_memory_error_fraction: float | None
 
 
-def agreements_of(profile: DeviceProfile, mode: PowerMode, steps: Sequence[MeasuredStep]) -> tuple[Agreement, ...]:
-    """The price of each of ``steps`` on a board in ``mode``, beside what was measured."""
+def agreements_of(
+    profile: DeviceProfile,
+    mode: PowerMode,
+    steps: Sequence[MeasuredStep],
+    processes: Mapping[StepSetting, ProcessPeak] | None = None,
+) -> tuple[Agreement, ...]:
+    """The price of each of ``steps`` on a board in ``mode``, beside what was measured.
+
+    Their memory is that of ``processes`` where these are given: with the runtime of the profile, or, if it states
+    none, as it was measured there.
+    """
     found = []
     for step in steps:
         price = price_step(profile, mode, step.setting.model, step.setting.work, step.precision)
-        held_bytes = price.held_bytes
+        process = (processes or {}).get(step.setting)
+        runtime_bytes = (profile.runtime_memory_bytes or process.runtime_bytes) if process else 0
         found.append(
             Agreement(
                 step=step,
                 predicted_s=price.step_s.value,
-                predicted_memory_bytes=price.memory.total_bytes if held_bytes is None else held_bytes,
+                measured_memory_bytes=process.peak_bytes if process else step.peak_memory_bytes,
+                predicted_memory_bytes=price.memory.total_bytes + runtime_bytes,
                 outside=price.outside,
             )
         )
@@ -66,7 +80,7 @@ def agreements_of(profile: DeviceProfile, mode: PowerMode, steps: Sequence[Measu
 
 
 def overall(agreements: Sequence[Agreement]) -> Overall:
-    """The errors together; there is at least one step."""
+    """The errors of agreements together, of which there is at least one."""
     errors = [abs(each.error_fraction) for each in agreements]
     of_memory = [abs(each.memory_error_fraction) for each in agreements if each.memory_error_fraction is not None]
     return Overall(
@@ -84,6 +98,8 @@ def agreement_row(agreement: Agreement) -> Mapping[str, Any]:
         **step_row(agreement.step),
         "predicted_s": f"{agreement.predicted_s:.6g}",
         "error_fraction": f"{agreement.error_fraction:.4f}",
+        "measured_memory_bytes": agreement.measured_memory_bytes or "",
+        "predicted_memory_bytes": agreement.predicted_memory_bytes,
         "outside_known_range": agreement.outside or "",
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from emulator.calibration.step_settings import StepSetting, shape_of
 from emulator.running.limits import memory_left_bytes
+from emulator.world.price.memory import peak_memory
 from emulator.world.price.step_kinds import step_of
 
 if TYPE_CHECKING:
@@ -190,5 +191,5 @@ def _flop(setting: StepSetting, precision: str) -> float:
 
 def _fits(setting: StepSetting, precision: str) -> bool:
     free_bytes = memory_left_bytes()
-    needed_bytes = _MEMORY_MARGIN * step_of(setting.model, setting.work, precision).memory().total_bytes
+    needed_bytes = _MEMORY_MARGIN * peak_memory(setting.model, setting.work, precision, allocator="glibc").total_bytes
     return free_bytes is None or needed_bytes <= free_bytes

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from emulator.calibration.step_settings import TARGETS
+from emulator.calibration.step_settings import TARGETS, StepSetting
 from emulator.errors import UserError
 from emulator.forms.lora import low_rank_adapters
 from emulator.records import Work, WorkKind
@@ -29,6 +29,19 @@ class ProcessSetting:
     batch_size: int
     seq_len: int
     kind: str = WorkKind.ADAPTERS.value
+
+    @classmethod
+    def of(cls, setting: StepSetting) -> "ProcessSetting":
+        """The same step as it is timed."""
+        return cls(
+            config=setting.config,
+            depth=setting.depth,
+            rank=setting.rank,
+            targets=setting.targets,
+            batch_size=setting.batch_size,
+            seq_len=setting.seq_len,
+            kind=setting.kind.value,
+        )
 
     @property
     def model(self) -> ModelSpec:

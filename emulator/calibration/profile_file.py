@@ -52,8 +52,7 @@ class PowerFigures:
 class Calibration:
     """All that a profile is made of.
 
-    ``amp_flop_per_s`` is None where half precision was not measured, ``runtime_memory_bytes`` where that was not, and
-    ``allocator`` where it is none whose rules are known.
+    ``amp_flop_per_s`` is None where half precision was not measured, ``runtime_memory_bytes`` where that was not.
     """
 
     title: str
@@ -68,7 +67,7 @@ class Calibration:
     link: MeasuredLink | None
     peer: str
     runtime_memory_bytes: int | None = None
-    allocator: AllocatorName | None = None
+    allocator: AllocatorName = "glibc"
 
 
 def check_out(path: Path, *, with_link: bool) -> None:
@@ -146,12 +145,11 @@ def profile_text(calibration: Calibration) -> str:
         "title": calibration.title,
         "memory_gib": _rounded_down(machine.memory_bytes / GIB),
         "usable_memory_gib": _rounded_down(machine.available_memory_bytes / GIB),
+        "allocator": calibration.allocator,
         "default_mode": calibration.mode_name,
     }
     if calibration.runtime_memory_bytes is not None:
         device["runtime_memory_mib"] = round(calibration.runtime_memory_bytes / MIB)
-    if calibration.allocator is not None:
-        device["allocator"] = calibration.allocator
     content = {
         "device": device,
         "power_mode": [mode],
@@ -197,6 +195,7 @@ def step_row(step: MeasuredStep) -> Mapping[str, Any]:
     setting = step.setting
     demand = step_of(setting.model, setting.work, step.precision).demand()
     return {
+        "model": "decoder" if setting.is_decoder else "encoder",
         "hidden_size": setting.hidden_size,
         "n_layers": setting.n_layers,
         "depth": setting.depth,
@@ -210,7 +209,6 @@ def step_row(step: MeasuredStep) -> Mapping[str, Any]:
         "median_step_s": f"{step.median_step_s:.6g}",
         "n_steps": step.n_steps,
         "peak_memory_bytes": "" if step.peak_memory_bytes is None else step.peak_memory_bytes,
-        "priced_memory_bytes": step_of(setting.model, setting.work, step.precision).memory().total_bytes,
         "step_flop": f"{demand.forward_flop + demand.backward_flop:.6g}",
         "element_bytes": f"{demand.forward_element_bytes + demand.backward_element_bytes:.6g}",
         "weight_bytes": f"{demand.forward_bytes + demand.backward_bytes:.6g}",

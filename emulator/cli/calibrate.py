@@ -88,7 +88,7 @@ def calibrate(request: CalibrationRequest) -> None:
     check_out(request.out, with_link=request.peer is not None)
     if not request.mode.strip():
         raise ConfigError(f"--mode must be a name of at least one letter, got {request.mode!r}")
-    known = _known_board(request.like, request.samples)
+    known = _known_board(request.like, request.samples, len(grid(quick=request.quick)))
     given_watts = _given_watts(request)
     sensor = None if given_watts else find_sensor(chosen=request.sensor)
     peer = None if request.peer is None else parse_peer(request.peer)
@@ -150,14 +150,18 @@ class _KnownBoard:
         return self.mode.effective_flop_per_s["amp"] / self.mode.effective_flop_per_s["fp32"]
 
 
-def _known_board(like: str | None, samples: int | None) -> _KnownBoard | None:
+def _known_board(like: str | None, samples: int | None, n_grid: int) -> _KnownBoard | None:
+    """The board whose law is transferred, by some of the ``n_grid`` settings that a full calibration times."""
     if like is None:
         if samples is not None:
             raise ConfigError(f"--samples is for --like PROFILE, whose law that many settings scale; got {samples!r}")
         return None
     n_samples = SAMPLES if samples is None else samples
-    if n_samples < LEAST_SAMPLES:
-        raise ConfigError(f"--samples must be at least {LEAST_SAMPLES}, got {n_samples!r}")
+    if samples is not None and not LEAST_SAMPLES <= n_samples <= n_grid:
+        raise ConfigError(
+            f"--samples must be between {LEAST_SAMPLES} and the {n_grid} settings that a full calibration times, got "
+            f"{samples!r}; leave out --like for all of them"
+        )
     try:
         profile = load_profile(like)
     except ProfileError as error:
@@ -318,10 +322,13 @@ def _runtime_memory_bytes(method: TimingMethod) -> int | None:
     return None
 
 
-def _allocator(device: str) -> AllocatorName | None:
+def _allocator(device: str) -> AllocatorName:
+    """Whose rules place tensors; glibc's stand for those of other systems' libraries, too."""
     if device == "cuda":
         return "pytorch_cuda"
-    return "glibc" if platform.libc_ver()[0] == "glibc" else None
+    name, version = platform.libc_ver()
+    is_newer = name == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 39)
+    return "glibc_2_39" if is_newer else "glibc"
 
 
 def _idle(sensor: PowerSensor | None) -> DrawnPower:

@@ -19,15 +19,20 @@ from device_profiles.catalog import (
     load_cluster,
     load_link,
     load_profile,
+    load_swap,
     load_system,
     profile_names,
+    swap_names,
     system_names,
 )
 from device_profiles.link_kinds.base import LinkSpec
+from device_profiles.link_kinds.catalog import LINK_KINDS
 from device_profiles.provenance import Provenance
 from device_profiles.records import ClusterSpec, DeviceProfile
+from device_profiles.swap_file import SwapSpec
 from device_profiles.system_file import SystemSpec
 from device_profiles.text_files import user_path
+from emulator.config import SWEEP_KEYS, Config
 from emulator.errors import ConfigError, did_you_mean
 from emulator.policy.catalog import import_path, parameters, policy_class, policy_names
 from emulator.report.terminal.console import FittedTable, terminal
@@ -75,7 +80,7 @@ def _policy_facts(name: str) -> dict[str, Any]:
 
 
 def list_devices(name: str | None, as_json: bool) -> None:
-    """Print the devices, clusters, links and systems, or one of them with every figure, its unit and its provenance.
+    """Print the devices, clusters, links, systems and swaps, or one of them with every figure, its unit and provenance.
 
     Raises:
         ConfigError: there is nothing of that name.
@@ -94,15 +99,19 @@ def list_devices(name: str | None, as_json: bool) -> None:
         _show_figures(found.name, asdict(found), found.provenance)
 
 
-def _find(name: str) -> DeviceProfile | ClusterSpec | LinkSpec | SystemSpec:
+_Described = DeviceProfile | ClusterSpec | LinkSpec | SystemSpec | SwapSpec
+
+
+def _find(name: str) -> _Described:
     loaders: dict[str, Any] = {}
     loaders |= dict.fromkeys(profile_names(), load_profile)
     loaders |= dict.fromkeys(cluster_names(), load_cluster)
     loaders |= dict.fromkeys(link_names(), load_link)
     loaders |= dict.fromkeys(system_names(), load_system)
+    loaders |= dict.fromkeys(swap_names(), load_swap)
     try:
         if name in loaders:
-            found: DeviceProfile | ClusterSpec | LinkSpec | SystemSpec = loaders[name](name)
+            found: _Described = loaders[name](name)
             return found
         if name.endswith(".toml"):
             return _loader_of(name)(name)
@@ -110,19 +119,38 @@ def _find(name: str) -> DeviceProfile | ClusterSpec | LinkSpec | SystemSpec:
         raise ConfigError(str(error)) from None
     hint = did_you_mean(name, loaders) or ";"
     raise ConfigError(
-        f"there is no device, cluster, link or system {name!r}{hint} there are: {', '.join(loaders)}; "
+        f"there is no device, cluster, link, system or swap {name!r}{hint} there are: {', '.join(loaders)}; "
         "or give the path of a TOML file"
     )
 
 
-def _loader_of(path: str) -> Callable[[str], DeviceProfile | ClusterSpec | LinkSpec | SystemSpec]:
-    """What a file of the user's describes: links and systems have a kind, a device a table, a cluster neither."""
+def _loader_of(path: str) -> Callable[[str], _Described]:
+    """What a file of the user's describes: links, systems and swaps have a kind, devices a table, clusters neither."""
     try:
         keys = tomllib.loads(user_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return load_profile  # which says what is wrong with the file
+    shown = "and devices are shown by cluster, device, link, system or swap"
+    if keys.keys() & SWEEP_KEYS:
+        raise ConfigError(
+            f"{path}: this is a sweep file, {shown}; name the cluster of its runs, such as jetbed devices jetson80; it "
+            f"is carried out by jetbed sweep {path}"
+        )
+    if keys.keys() & (Config.model_fields.keys() - {"server"}):  # clusters have a server, too
+        testbed = keys.get("testbed")
+        cluster = testbed.get("cluster", "jetson80") if isinstance(testbed, dict) else "jetson80"
+        raise ConfigError(
+            f"{path}: this is the configuration of a run, {shown}; its cluster is shown by jetbed devices {cluster}, "
+            f"and it is carried out by jetbed run {path}"
+        )
     if "kind" in keys:
-        return load_system if keys["kind"] == "system" else load_link
+        others: dict[str, Callable[[str], _Described]] = {"system": load_system, "swap": load_swap}
+        kind, known = str(keys["kind"]), (*LINK_KINDS, *others)
+        if kind not in known:
+            raise ConfigError(
+                f"{path}: kind must be one of {', '.join(known)}{did_you_mean(kind, known)}, got {keys['kind']!r}"
+            )
+        return others.get(kind, load_link)
     return load_profile if "device" in keys else load_cluster
 
 
@@ -135,6 +163,7 @@ def _list_all(as_json: bool) -> None:
             "clusters": cluster_names(),
             "links": link_names(),
             "systems": system_names(),
+            "swaps": swap_names(),
         }
         print(json.dumps(names, indent=2))
         return
@@ -167,6 +196,7 @@ def _list_all(as_json: bool) -> None:
     console.print(f"links: {', '.join(link_names())}")
     if system_names():
         console.print(f"systems: {', '.join(system_names())}")
+    console.print(f"swaps: {', '.join(swap_names())}")
     console.print("jetbed devices NAME shows every figure with its unit and where it comes from.")
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from rich import box
@@ -12,14 +12,25 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from device_profiles.catalog import ProfileError, load_profile
+from device_profiles.catalog import ProfileError, load_profile, load_swap
 from device_profiles.records import DeviceProfile, PowerMode
 from emulator.errors import ConfigError, did_you_mean
 from emulator.forms.lora import low_rank_adapters
-from emulator.records import ACTIVATION_BITS, BasePrecision, LocalOptimizer, MemorySavers, Work, WorkKind
+from emulator.records import (
+    ACTIVATION_BITS,
+    BasePrecision,
+    Compression,
+    Encoding,
+    EncodingKind,
+    LocalOptimizer,
+    MemorySavers,
+    Work,
+    WorkKind,
+)
 from emulator.report.terminal.console import FittedTable, terminal
 from emulator.report.terminal.units import size
-from emulator.shapes.catalog import causal_spec, model_spec
+from emulator.shapes.catalog import causal_spec, encoder_decoder_spec, is_encoder_decoder, model_spec
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.price_bands import Band, StepPrice, price_step
 
@@ -52,6 +63,11 @@ class PriceRequest:
     accumulation_steps: int = 1
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"
     response: int | None = None
+    upload_compression: EncodingKind = "none"
+    download_compression: EncodingKind = "none"
+    topk_fraction: float = 0.01
+    desktop: bool = False
+    swap: str | None = None
 
 
 def show_price(request: PriceRequest, as_json: bool) -> None:
@@ -79,6 +95,7 @@ def priced(request: PriceRequest) -> StepPrice:
         profile = load_profile(request.device)
     except ProfileError as error:
         raise ConfigError(str(error)) from None
+    profile = _with_memory(profile, request)
     mode = power_mode(profile, request.mode)
     _at_least("--seq", request.seq, 1)
     model = _model(request)
@@ -96,11 +113,38 @@ def priced(request: PriceRequest) -> StepPrice:
             checkpointing=request.checkpointing,
             accumulation_steps=request.accumulation_steps,
         ),
+        compression=_compression(request),
     )
 
 
+def _compression(request: PriceRequest) -> Compression:
+    if not 0 < request.topk_fraction <= 0.5:
+        raise ConfigError(f"--topk-fraction must be above 0 and at most 0.5, got {request.topk_fraction!r}")
+    upload = Encoding(kind=request.upload_compression, topk_fraction=request.topk_fraction)
+    return Compression(upload=upload, download=Encoding(kind=request.download_compression))
+
+
+def _with_memory(profile: DeviceProfile, request: PriceRequest) -> DeviceProfile:
+    """The board with desktop and swap, where they are asked for."""
+    try:
+        profile = profile.with_desktop() if request.desktop else profile
+        return replace(profile, swap=None if request.swap is None else load_swap(request.swap))
+    except ProfileError as error:
+        raise ConfigError(f"--swap: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"--desktop: {error}; leave it out") from None
+
+
 def _model(request: PriceRequest) -> ModelSpec:
-    """A classifier, or a causal language model where it is said how many tokens it learns."""
+    """A classifier, or where it is said how many tokens it learns, a language model, be it of one stack or of two."""
+    if is_encoder_decoder(request.model):
+        if request.response is None:
+            raise ConfigError(
+                f"{request.model} is an encoder-decoder, of which --seq is the length of a prompt; give --response, "
+                "the tokens of what it says to that"
+            )
+        _at_least("--response", request.response, 1)
+        return encoder_decoder_spec(request.model, seq_len=request.seq, response_len=request.response)
     if request.response is None:
         return model_spec(request.model, n_labels=2, seq_len=request.seq, head="output", seq_len_key="--seq")
     if not 1 <= request.response <= request.seq:
@@ -124,6 +168,21 @@ def power_mode(profile: DeviceProfile, name: str | None) -> PowerMode:
         f"--mode: {profile.name} has no such power mode{did_you_mean(str(name), names)}; it has {', '.join(names)}; "
         f"got {name!r}"
     )
+
+
+def _encoder_decoder_work(request: PriceRequest, model: ModelSpec) -> Work:
+    for option, value, unused in (
+        ("--cut", request.cut, None),
+        ("--quantized-layers", request.quantized_layers, 0),
+        ("--width", request.width, 1.0),
+        ("--full-finetune", request.full_finetune, False),
+    ):
+        if value != unused:
+            raise ConfigError(
+                f"{model.name} is an encoder-decoder, of which devices train adapters alone; {option} is for models of "
+                f"one stack of layers, got {value!r}"
+            )
+    return _transformer_work(request, model)
 
 
 def _transformer_work(request: PriceRequest, model: ModelSpec) -> Work:
@@ -236,6 +295,7 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         "work": _work_as_plain(price.work),
         "step_s": price.step_s.value,
         "step_s_band": [price.step_s.low, price.step_s.high],
+        "swap_s": price.swap_s.value,
         "forward_s": time.forward_s,
         "backward_s": time.backward_s,
         "overhead_s": time.overhead_s,
@@ -248,6 +308,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         "compute_w_band": [price.compute_w.low, price.compute_w.high],
         "step_energy_j": price.energy_j.value,
         "step_energy_j_band": [price.energy_j.low, price.energy_j.high],
+        "download_compression": price.compression.download.kind,
+        "upload_compression": price.compression.upload.kind,
         "download_bytes": price.download_bytes,
         "upload_bytes": price.upload_bytes,
         "peak_memory_bytes": memory.total_bytes,
@@ -260,8 +322,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
         },
         "runtime_memory_bytes": price.profile.runtime_memory_bytes,
         "allocator": price.profile.allocator,
-        "held_memory_bytes": price.held_bytes,
         "process_memory_bytes": price.process_bytes,
+        "swapped_bytes": price.profile.missing_bytes(memory.total_bytes) if price.profile.swap else 0,
         "usable_memory_bytes": round(price.usable_memory_bytes.value),
         "usable_memory_bytes_band": [
             round(price.usable_memory_bytes.low),
@@ -275,7 +337,8 @@ def _as_plain(price: StepPrice) -> dict[str, Any]:
 
 
 def _work_as_plain(work: Work) -> dict[str, Any]:
-    plain = {each.name: getattr(work, each.name) for each in fields(work) if each.name != "adapters"}
+    told_otherwise = ("adapters", "once", "per_step")  # of the latter, a step by itself has nothing
+    plain = {each.name: getattr(work, each.name) for each in fields(work) if each.name not in told_otherwise}
     return plain | {"ranks": work.adapters.ranks, "targets": work.adapters.places}
 
 
@@ -314,8 +377,16 @@ def _transformer_heading(price: StepPrice) -> str:
         what += ", checkpointing"
     if len(sizes := savers.pass_sizes(work.batch_size)) > 1:
         what += f", in {len(sizes)} passes"
-    n_tokens = work.batch_size * work.seq_len
-    return f"{work.batch_size} x length {work.seq_len} = {n_tokens} tokens; {what}"
+    return f"{work.batch_size} x length {_lengths(price)} tokens; {what}"
+
+
+def _lengths(price: StepPrice) -> str:
+    """The tokens of an example, and of a step."""
+    work, model = price.work, price.model
+    if isinstance(model, EncoderDecoderSpec):
+        response_len = model.response_len_at(work.seq_len)
+        return f"{work.seq_len} + {response_len} = {work.batch_size * (work.seq_len + response_len)}"
+    return f"{work.seq_len} = {work.batch_size * work.seq_len}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +399,7 @@ class _OfFamily:
 
 _OF_FAMILY: Mapping[str, _OfFamily] = {
     "transformer": _OfFamily(_transformer_work, _transformer_heading),
+    "encoder-decoder": _OfFamily(_encoder_decoder_work, _transformer_heading),
     "convnet": _OfFamily(_convnet_work, _convnet_heading),
 }
 
@@ -342,11 +414,23 @@ def _show_costs(console: Console, price: StepPrice) -> None:
     ]
     for name, seconds, note in rows:
         table.add_row(name, _seconds(seconds), "", "", note if seconds else "none")
+    if price.swap_s.value:
+        table.add_row("swap", *_cells(price.swap_s, _seconds), "what does not fit goes and comes back, once a step")
     table.add_row("step", *_cells(price.step_s, _seconds), _flop(demand.forward_flop + demand.backward_flop))
     table.add_row("energy", *_cells(price.energy_j, _joules), f"at {price.compute_w.value:.3g} W")
-    table.add_row("download", size(price.download_bytes), "", "", "before the local steps, however many")
-    table.add_row("upload", size(price.upload_bytes), "", "", "behind them")
+    table.add_row(
+        "download",
+        size(price.download_bytes),
+        "",
+        "",
+        f"before the local steps, however many{_encoded(price.compression.download)}",
+    )
+    table.add_row("upload", size(price.upload_bytes), "", "", f"behind them{_encoded(price.compression.upload)}")
     console.print(table)
+
+
+def _encoded(encoding: Encoding) -> str:
+    return "" if encoding.kind == "none" else f", as {encoding.kind}"
 
 
 def _show_memory(console: Console, price: StepPrice) -> None:
@@ -354,18 +438,28 @@ def _show_memory(console: Console, price: StepPrice) -> None:
     table = FittedTable("peak memory", Column("", justify="right"), "", box=box.SIMPLE_HEAD)
     table.add_row("weights", size(memory.weights_bytes), "")
     table.add_row("activations", size(memory.activations_bytes), "kept for the backward pass")
-    table.add_row("allocator", size(memory.allocator_bytes), "held beyond them")
     table.add_row("optimizer", size(memory.optimizer_bytes), _OPTIMIZER_NOTES[price.optimizer.name])
     table.add_row("working set", size(memory.workspace_bytes), "of the largest layer, or of the loss")
+    beyond = f"held beyond them ({price.profile.allocator}), by a replay"
+    if memory.allocator_bytes < 0:
+        beyond = f"less, as they are not all at their most at once ({price.profile.allocator}, by a replay)"
+    table.add_row("allocator", _signed_size(memory.allocator_bytes), beyond)
     verdict = "fits" if price.fits else "DOES NOT FIT"
+    if price.swap_s.value:
+        verdict += " with swap"
     around = f" ({size(usable.low)} to {size(usable.high)})" if usable.low < usable.high else ""
     table.add_row("together", size(memory.total_bytes), f"{verdict} into {size(usable.value)} usable{around}")
-    if price.held_bytes is not None:
-        table.add_row("held", size(price.held_bytes), f"by the allocator ({price.profile.allocator}), replayed")
+    if swap := price.profile.swap:
+        missing = size(price.profile.missing_bytes(memory.total_bytes))
+        table.add_row("swapped", missing, f"of at most {size(swap.gained_bytes)} beyond it ({swap.name})")
     if price.process_bytes is not None:
         runtime = size(price.profile.runtime_memory_bytes or 0)
         table.add_row("process", size(price.process_bytes), f"with {runtime} of the runtime")
     console.print(table)
+
+
+def _signed_size(n_bytes: int) -> str:
+    return size(n_bytes) if n_bytes >= 0 else f"-{size(-n_bytes)}"
 
 
 def _show_origins(console: Console, price: StepPrice, device: str) -> None:

@@ -19,7 +19,7 @@ def policies(
 
 
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A device, cluster, link or system; all without it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A device, cluster, link, system or swap; all without it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """List the devices, clusters and links, or show all figures of one with units and provenance."""
@@ -59,9 +59,20 @@ def price(
     ] = "adamw",
     response: Annotated[
         int | None,
-        typer.Option(help="Learnt tokens of an example of a causal language model; without it, a classifier."),
+        typer.Option(help="Learnt tokens of an example of a language model; without it, a classifier."),
     ] = None,
+    upload_compression: Annotated[
+        Literal["none", "fp16", "bf16", "int8", "topk"], typer.Option(help="What is sent is encoded as.")
+    ] = "none",
+    download_compression: Annotated[
+        Literal["none", "fp16", "bf16", "int8"], typer.Option(help="What is received is encoded as.")
+    ] = "none",
+    topk_fraction: Annotated[float, typer.Option(help="For topk: which share of the numbers is sent.")] = 0.01,
     full_finetune: Annotated[bool, typer.Option("--full-finetune", help="Train the layers whole.")] = False,
+    desktop: Annotated[bool, typer.Option("--desktop", help="A desktop runs on the board, and takes memory.")] = False,
+    swap: Annotated[
+        str | None, typer.Option(help="Where goes what does not fit: nvme, emmc, zram, or a TOML file.")
+    ] = None,
     inference: Annotated[bool, typer.Option("--inference", help="A forward pass alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -88,8 +99,13 @@ def price(
         accumulation_steps=accumulation_steps,
         optimizer=optimizer,
         response=response,
+        upload_compression=upload_compression,
+        download_compression=download_compression,
+        topk_fraction=topk_fraction,
         full_finetune=full_finetune,
         inference=inference,
+        desktop=desktop,
+        swap=swap,
     )
     show_price(request, as_json)
 
@@ -158,7 +174,10 @@ def validate(
     ),
     device: Annotated[str | None, typer.Option(help="cpu or cuda; as the profile says without.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; as the profile says without.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller settings, and no processes.")] = False,
+    settings: Annotated[
+        int | None, typer.Option(help="How many settings, two in five of them decoders; 25 without.")
+    ] = None,
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="cpu: with one thread, on a machine that has other work.")
     ] = "wall",
@@ -177,6 +196,7 @@ def validate(
                 device=device,
                 threads=threads,
                 quick=quick,
+                settings=settings,
                 clock=clock,
                 csv=options.given_place(csv),
             ),

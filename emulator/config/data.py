@@ -77,10 +77,10 @@ class DataConfig(Section):
     label_separator: str = ","
     """For multi_label: what is between the labels of an example where they are one text; a list needs none."""
     prompt_column: str | CountOrZero | None = None
-    """For causal: column with what a response answers, given with data.response_column; without both,
-    data.text_column is learnt whole."""
+    """For causal and seq2seq: column with what a response answers, given with data.response_column; causal without
+    both: data.text_column is learnt whole."""
     response_column: str | CountOrZero | None = None
-    """For causal: column with the response that is learnt."""
+    """For causal and seq2seq: column with the response that is learnt."""
     template: str | None = None
     """What stands before a response: plain (which it is unless given), alpaca, alpaca-input, vicuna, or a text with the
     slot {prompt}; other slots are columns."""
@@ -88,10 +88,10 @@ class DataConfig(Section):
     """For causal: column with chats, lists of messages {role, content} in a jsonl, json or parquet file, which the
     model's own chat template puts into words; what the assistant says is learnt."""
     options_column: str | CountOrZero | tuple[str | CountOrZero, ...] | None = None
-    """For causal: column with the options of a multiple choice, a list of texts, or several columns with one each;
-    given with data.prompt_column and data.answer_column."""
+    """For causal and seq2seq: column with the options of a multiple choice, a list of texts, or several columns with
+    one each; given with data.prompt_column and data.answer_column."""
     answer_column: str | CountOrZero | None = None
-    """For causal: column with the right option: its text, its number from 0, or its label or letter."""
+    """For causal and seq2seq: column with the right option: its text, its number from 0, or its label or letter."""
     packing: bool = False
     """For causal: whether several training texts share a row of data.seq_len tokens; each attends to itself alone."""
     header: Literal["auto", True, False] = "auto"
@@ -114,6 +114,8 @@ class DataConfig(Section):
     """At most so many held-out examples; all where it is not given (builtin:intents: 1,000)."""
     seq_len: Annotated[int, Field(ge=2, le=LARGEST)] = 32
     """Tokens at which texts are cut for training; models put one before a text and one after it."""
+    response_seq_len: Annotated[int, Field(ge=2, le=LARGEST)] | None = None
+    """For seq2seq: tokens at which responses are cut, data.seq_len being for prompts; as many where it is not given."""
     partition: PartitionConfig = PartitionConfig()
 
     @field_validator("separator")

@@ -8,14 +8,14 @@ from emulator.config.section import Count, NameOrPath, Section
 class ModelConfig(Section):
     """Which model is trained, and whose shapes the devices pay for."""
 
-    train: NameOrPath = "builtin:tiny-12"
-    """What is really trained: builtin:tiny-12, builtin:mini-12, builtin:tiny-llama-12 (which it is for task.kind causal
+    train: NameOrPath = "builtin:mini-12"
+    """What is really trained: builtin:mini-12, builtin:tiny-12, builtin:tiny-llama-12 (which it is for task.kind causal
     on built-in data), a local directory, a GGUF file, or a hub id; or builtin:cnn, on images."""
     price: NameOrPath = "auto"
     """Whose shapes the devices pay for: a name such as roberta-base or llama-3.2-1b (docs/model-and-data.md lists
     them), a local directory, a hub id, trained (the trained model's own shapes), or auto (roberta-base for
-    builtin:tiny-12, llama-160m for builtin:tiny-llama-12, otherwise trained). For a convnet: alexnet (auto), vgg16-bn
-    or trained."""
+    builtin:mini-12 and builtin:tiny-12, llama-160m for builtin:tiny-llama-12, otherwise trained). For a convnet:
+    alexnet (auto), vgg16-bn or trained."""
     depth_map: Literal["proportional"] | None = None
     """How depth maps where the priced model has more layers than the trained one. proportional: d of L trained layers
     pay for round(d * P / L) of P. Where it is not given, both must have as many layers."""

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import field_validator, model_validator
 
 from emulator.backends.kinds import backend_kind
+from emulator.config.compression import CompressionConfig
 from emulator.config.data import DataConfig
 from emulator.config.execution import BackendConfig, ResultsConfig
 from emulator.config.model import ModelConfig
@@ -26,7 +27,7 @@ REALTIME = re.compile(r"realtime\(\s*(?P<factor>\d+(\.\d*)?([eE][+-]?\d+)?)\s*\)
 class Config(Section):
     """A run."""
 
-    rounds: Count = 20
+    rounds: Count = 30
     """How many rounds are run."""
     seed: CountOrZero = 0
     """Every random stream of the run is derived from it."""
@@ -41,6 +42,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    compression: CompressionConfig = CompressionConfig()
     server: ServerConfig = ServerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     stop_at: StopAtConfig = StopAtConfig()

@@ -26,7 +26,7 @@ class StopAtConfig(Section):
     micro_f1: Positive | None = None
     """For multi_label."""
     exact_match: Positive | None = None
-    """For multi_label and causal."""
+    """For multi_label, causal and seq2seq."""
     mcc: float | None = None
     """Matthews' correlation; for classification."""
     calibration_error: Positive | None = None
@@ -38,10 +38,10 @@ class StopAtConfig(Section):
     mse: Positive | None = None
     """Mean squared error; for regression."""
     perplexity: Positive | None = None
-    """For causal."""
+    """For causal and seq2seq."""
     token_accuracy: Positive | None = None
-    """For causal."""
+    """For causal and seq2seq."""
     option_accuracy: Positive | None = None
-    """For causal, with data.options_column."""
+    """For causal and seq2seq, with data.options_column."""
     option_accuracy_norm: Positive | None = None
     """The same by log-likelihood per character."""

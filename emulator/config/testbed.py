@@ -106,6 +106,11 @@ class TestbedConfig(Section):
     """The same for the memory of devices."""
     link_heterogeneity: Annotated[float, Field(ge=0, le=10)] = 1.0
     """The same for the mean rates of the devices' links, down and up; how rates fluctuate about them stays."""
+    desktop: bool = False
+    """Whether the boards run a desktop, which takes of the memory that training could use; else they are headless."""
+    swap: NameOrPath | None = None
+    """Where a step's bytes go that do not fit into a board's memory, at the cost of time: a built-in swap (nvme, emmc,
+    zram) or a TOML file. Without it, such a step fails. Policies are told of the memory alone."""
     precision: Literal["fp32", "amp"] = "fp32"
     """Arithmetic on the devices, as priced: fp32, or mixed precision (amp)."""
     server_tflop_per_s: Positive | None = None

@@ -16,7 +16,7 @@ class TrainingConfig(Section):
     """Optimizer steps of a device per (inner) round."""
     batch_size: Count = 8
     """Examples per local step."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """The learning rate for adapters, of AdamW unless training.optimizer says otherwise; that of SGD where a convnet is
     trained whole, for which 0.1 is usual."""
     warmup_rounds: CountOrZero = 0

@@ -67,6 +67,9 @@ class AdapterForm(ABC):
     shares_passes: ClassVar[bool] = True
     """Whether devices can share a forward and backward pass; otherwise each trains by itself."""
 
+    fits_encoder_decoders: ClassVar[bool] = False
+    """Whether it can be attached to models whose layers differ in their matrices."""
+
     @abstractmethod
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         """The server's adapter arrays before the first round, in the shapes of the trained ``model``."""
@@ -122,6 +125,23 @@ class AdapterForm(ABC):
     def extra_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         """What ``upload_bytes`` counts beside the trained arrays, such as importance scores."""
         return 0
+
+    def plain_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """What of ``download_bytes`` is never compressed: all but the arrays that :meth:`is_received`, in float32."""
+        return max(0, self.extra_download_bytes(assignment, model))
+
+    def plain_upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """What of ``upload_bytes`` is never compressed: all but the trained arrays, in float32."""
+        return max(0, self.extra_upload_bytes(assignment, model))
+
+    def is_received(self, name: str) -> bool:
+        """Whether the array ``name`` of :meth:`project` travels as it is; not where a device makes it by itself."""
+        return True
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether devices train other arrays by the same names in each round, so that what is left of one is void."""
+        return False
 
     def check_model(self, model: ModelSpec) -> None:
         """Raise ``ValueError`` with a sentence about what makes the form impossible for ``model``."""

@@ -28,6 +28,7 @@ class CutLoraForm(LoraForm, CutForm):
     cut: int
 
     maps_depth: ClassVar[bool] = False
+    fits_encoder_decoders: ClassVar[bool] = False
 
     def completed(self, settings: CutAssignment) -> CutLoraAssignment:
         given = {each.name: getattr(settings, each.name) for each in fields(settings)}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import AdapterForm, Embedded, check_stored_apart, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraForm, adapter_name, low_rank_adapters
-from emulator.records import Arrays, Assignment, Update, Work
+from emulator.records import Arrays, Assignment, Extra, Update, Work
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 
@@ -132,7 +132,40 @@ class DiagonalLoraForm(AdapterForm):
             forward_layers=model.n_layers,
             backward_layers=held.backward_layers,
             adapters=low_rank_adapters(model, self.targets, target_ranks),
+            once=self._ranked(held, model),
+            per_step=self._scored(held, model),
         )
+
+    def _scored(self, held: DiagonalAssignment, model: ModelSpec) -> Extra:
+        """AdaLoRA's scores of what is trained in each step: of each number 16 are read or written, in 6 operations.
+
+        Its regulariser multiplies A with itself and so B, and both twice with that for their gradients.
+        """
+        extra = Extra()
+        for n_ranks, size in self._ranks_and_sizes(held, model):
+            n_parameters = n_ranks * (size + 1)
+            if held.n_votes or held.reports_scores:
+                extra += Extra(0.0, BYTES_PER_PARAMETER * 16.0 * n_parameters, 3 * 6)
+            if held.orthogonality:
+                extra += Extra(6.0 * n_ranks**2 * size, BYTES_PER_PARAMETER * 6.0 * n_ranks * size, 14)
+        return extra
+
+    def _ranked(self, held: DiagonalAssignment, model: ModelSpec) -> Extra:
+        """Behind the last step, scores become those of ranks: a product, and a mean over each."""
+        if not (held.n_votes or held.reports_scores):
+            return Extra()
+        found = self._ranks_and_sizes(held, model)
+        return sum((Extra(0.0, BYTES_PER_PARAMETER * 4.0 * n * (size + 1), 3 * 2) for n, size in found), Extra())
+
+    def _ranks_and_sizes(self, held: DiagonalAssignment, model: ModelSpec) -> list[tuple[int, int]]:
+        """Of each matrix that has ranks left how many, and the numbers of A and B for each."""
+        shapes = [model.matrix(target) for target in self.targets]
+        return [
+            (len(ranks), shape.in_features + shape.out_features)
+            for targets in held.kept
+            for shape, ranks in zip(shapes, targets, strict=True)
+            if ranks
+        ]
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         return self._array_bytes(assignment, model) + self.extra_download_bytes(assignment, model)

@@ -4,14 +4,13 @@ The form of BeamLoRA (Gu et al. 2025, "BeamLoRA: Beam-Constraint Low-Rank Adapta
 authors' code). With all gates alike it is LoRA.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, adapter_name
+from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, adapter_name, present
 from emulator.records import Arrays, Assignment
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
@@ -34,7 +33,7 @@ class GatedLoraForm(LoraForm):
         gates = {
             adapter_name(layer, target, GATE): np.zeros((rank, 1), np.float32)
             for layer, rank in enumerate(self.ranks)
-            for target in model.stored(self.targets)
+            for target in present(model, layer, model.stored(self.targets))
             if rank
         }
         return {**super().initial(model, seeds), **gates}
@@ -58,8 +57,10 @@ class GatedLoraForm(LoraForm):
             if rank not in (0, whole):
                 raise ValueError(f"rank at layer {layer} must be 0 or the server's {whole}, got {rank!r}")
 
-    def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
-        return super()._bytes(ranks, model) + BYTES_PER_PARAMETER * len(model.stored(self.targets)) * sum(ranks)
+    def _bytes(self, ranks: tuple[int, ...], model: ModelSpec) -> int:
+        targets = model.stored(self.targets)
+        n_gates = sum(rank * len(present(model, layer, targets)) for layer, rank in enumerate(ranks))
+        return super()._bytes(ranks, model) + BYTES_PER_PARAMETER * n_gates
 
 
 def gate_mass(gate: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ class LayerSubsetLoraForm(LoraForm):
 
     attachment: ClassVar[str] = "emulator.learning.attach.layer_subset:StackedLayerSubsetLora"
     maps_depth: ClassVar[bool] = False
+    fits_encoder_decoders: ClassVar[bool] = False
 
     def work(self, assignment: Assignment, model: ModelSpec) -> Work:
         whole = super().work(assignment, model)

@@ -84,6 +84,7 @@ class LoraForm(AdapterForm):
 
     attachment: ClassVar[str] = "emulator.learning.attach.lora:StackedLora"
     maps_depth: ClassVar[bool] = True
+    fits_encoder_decoders: ClassVar[bool] = True
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         """``lora_A (rank, in)`` uniform in ±1/sqrt(in) as PEFT draws it, ``lora_B (out, rank)`` zero."""
@@ -91,6 +92,8 @@ class LoraForm(AdapterForm):
         rng = seeds.rng("adapter_initialisation")
         for layer, rank in enumerate(self.ranks):
             for target in model.stored(self.targets):
+                if target not in model.matrices_of(layer):
+                    continue
                 shape = model.matrix(target)
                 bound = shape.in_features**-0.5
                 lora_a = rng.uniform(-bound, bound, (rank, shape.in_features)).astype(np.float32)
@@ -100,7 +103,10 @@ class LoraForm(AdapterForm):
         return arrays
 
     def targets_in(self, state: Arrays) -> tuple[str, ...]:
-        """The matrices that have adapters in a server ``state``: a model may store several of ``targets`` as one."""
+        """The matrices that have adapters in a server ``state``: a model may store several of ``targets`` as one.
+
+        In an encoder-decoder not every layer has all of them.
+        """
         return as_stored(self.targets, {name.split(".")[2] for name in state if name.startswith("layers.")})
 
     def project(self, state: Arrays, assignment: Assignment) -> Arrays:
@@ -110,8 +116,9 @@ class LoraForm(AdapterForm):
         for layer, rank in enumerate(held.ranks):
             for target in targets if rank else ():
                 name_a, name_b = adapter_name(layer, target, "lora_A"), adapter_name(layer, target, "lora_B")
-                payload[name_a] = state[name_a][:rank]
-                payload[name_b] = state[name_b][:, :rank]
+                if name_a in state:  # of an encoder-decoder, layers differ in their matrices
+                    payload[name_a] = state[name_a][:rank]
+                    payload[name_b] = state[name_b][:, :rank]
         return payload
 
     def embed(self, update: Update, state: Arrays) -> Embedded:
@@ -149,12 +156,18 @@ class LoraForm(AdapterForm):
     def upload_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         held = _lora(assignment)
         lowest = model.n_priced_layers - model.priced_depth(held.depth)
-        return self._bytes(model.by_priced_layer(held.ranks)[lowest:], model)
+        ranks = model.by_priced_layer(held.ranks)
+        return self._bytes((0,) * lowest + ranks[lowest:], model)
 
     def extra_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
-        shapes = [model.matrix(target) for target in model.stored(self.targets)]
-        per_rank = 0 if self.trains_a else sum(shape.in_features for shape in shapes)
-        return -BYTES_PER_PARAMETER * per_rank * sum(model.by_priced_layer(_lora(assignment).ranks))
+        if self.trains_a:
+            return 0
+        ranks, targets = model.by_priced_layer(_lora(assignment).ranks), model.stored(self.targets)
+        n_without = _n_parameters(model, targets, ranks, with_a=False)
+        return BYTES_PER_PARAMETER * (n_without - _n_parameters(model, targets, ranks, with_a=True))
+
+    def is_received(self, name: str) -> bool:
+        return self.trains_a or not name.endswith(".lora_A")
 
     def check_model(self, model: ModelSpec) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:
@@ -221,9 +234,24 @@ class LoraForm(AdapterForm):
             if not 0 <= rank <= most:
                 raise ValueError(f"rank at layer {layer} must be between 0 and the server's {most}, got {rank!r}")
 
-    def _bytes(self, ranks: Sequence[int], model: ModelSpec) -> int:
-        n_parameters = _n_rank_parameters(model, model.stored(self.targets), self.trains_a) * sum(ranks)
+    def _bytes(self, ranks: tuple[int, ...], model: ModelSpec) -> int:
+        n_parameters = _n_parameters(model, model.stored(self.targets), ranks, with_a=self.trains_a)
         return BYTES_PER_PARAMETER * (n_parameters + model.n_head_parameters)
+
+
+def _n_parameters(model: ModelSpec, targets: tuple[str, ...], ranks: tuple[int, ...], *, with_a: bool) -> int:
+    """Parameters of adapters on ``targets`` with one of ``ranks`` in each layer."""
+    if model.has_like_layers:
+        return _n_rank_parameters(model, targets, with_a) * sum(ranks)
+    of_layers = (_n_rank_parameters(model, present(model, layer, targets), with_a) for layer in range(len(ranks)))
+    return sum(rank * n for rank, n in zip(ranks, of_layers, strict=True))
+
+
+def present(model: ModelSpec, layer: int, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of ``targets`` that a layer has."""
+    if model.has_like_layers:
+        return targets
+    return tuple(target for target in targets if target in model.matrices_of(layer))
 
 
 @lru_cache(maxsize=256)
@@ -257,7 +285,12 @@ def _low_rank_adapters(
     made = [_low_rank_adapter(target, *model.kept_features(target, width_fraction)) for target in targets]
     target_ranks = [own if isinstance(own, tuple) else (own,) * len(targets) for own in ranks]
     layers = tuple(
-        tuple((adapter, rank) for adapter, rank in zip(made, own, strict=True) if rank) for own in target_ranks
+        tuple(
+            (adapter, rank)
+            for adapter, rank in zip(made, own, strict=True)
+            if rank and adapter.place in model.matrices_of(layer)
+        )
+        for layer, own in enumerate(target_ranks)
     )
     return Adapters(layers, tuple(max(own, default=0) for own in target_ranks))
 

@@ -29,7 +29,17 @@ from emulator.forms.kept_units import (
     unit_sums,
 )
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, low_rank_adapters
-from emulator.records import ANY_DEVICE, Arrays, Assignment, ClusterView, RoundPlan, TrainingDefaults, Update, Work
+from emulator.records import (
+    ANY_DEVICE,
+    Arrays,
+    Assignment,
+    ClusterView,
+    Extra,
+    RoundPlan,
+    TrainingDefaults,
+    Update,
+    Work,
+)
 from emulator.seeds import Seeds
 from emulator.shapes.spec import ModelSpec
 
@@ -67,6 +77,7 @@ class PrunedLoraForm(LoraForm):
 
     attachment: ClassVar[str] = "emulator.learning.attach.pruned_lora:StackedPrunedLora"
     maps_depth: ClassVar[bool] = False
+    fits_encoder_decoders: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         kept = KeptUnits.all_of(model.n_layers, model.n_kv_heads, model.intermediate_size)
@@ -123,7 +134,32 @@ class PrunedLoraForm(LoraForm):
         held = pruned_assignment(assignment)
         width = width_fraction(held.kept, model)
         adapters = low_rank_adapters(model, self.targets, held.ranks, width)
-        return replace(super().work(assignment, model), width_fraction=width, adapters=adapters)
+        scores = self._scored(held, model, width)
+        return replace(super().work(assignment, model), width_fraction=width, adapters=adapters, per_step=scores)
+
+    def _scored(self, held: PrunedLoraAssignment, model: ModelSpec, width: float) -> Extra:
+        """What a device computes to score its units in each step, as ``emulator.learning.tasks.importance`` does."""
+        if held.importance == "none":
+            return Extra()
+        sizes = {name: model.kept_features(name, width) for name in model.matrices}
+        adapted = [
+            _by_adapter(held.importance, sizes[target], rank)
+            for rank in held.ranks[model.n_layers - held.depth :]
+            for target in self.targets
+            if rank
+        ]
+        without = [kind for kind in KINDS if kind not in {kind_of(target) for target in self.targets}]
+        by_first_order = {"taylor": list(KINDS), "gradient": without, "magnitude": []}[held.importance]
+        n_tokens = held.batch_size * model.seq_len
+        readers = [name for name in READERS if kind_of(name) in by_first_order]
+        watched = [Extra(0.0, BYTES_PER_PARAMETER * 4.0 * n_tokens * sizes[name][0], 4) for name in readers]
+        frozen = [
+            Extra(0.0, BYTES_PER_PARAMETER * 3.0 * sizes[name][0] * sizes[name][1], 2)
+            for kind in without
+            for name in MAGNITUDE_OF[kind]
+            if held.importance == "magnitude"
+        ]
+        return sum([*adapted, *held.depth * watched, *model.n_layers * frozen], Extra())
 
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         held = pruned_assignment(assignment)
@@ -220,6 +256,26 @@ def pruned_plan(view: ClusterView, rank: int, kept: KeptUnits) -> RoundPlan:
 def bytes_of_number(n_units: int) -> int:
     """Whole bytes that tell one of ``n_units`` units from all others."""
     return max(1, -(-(n_units - 1).bit_length() // 8))
+
+
+def _by_adapter(importance: Importance, size: tuple[float, float], rank: int) -> Extra:
+    """The scores of the units of one adapted matrix, and of its adapter, in one step.
+
+    The adapter: six of each of its numbers are read or written. By ``gradient``, LoRAPrune's estimate of the gradient
+    of each weight is a product of rank 2 r, of factors that are put together first, times the weight with its adapter,
+    one of rank r; by ``magnitude`` the latter alone. Of what has the shape of the matrix, 9 and 5 numbers are read or
+    written for each of its entries.
+    """
+    n_in, n_out = size
+    n_entries, n_adapter = n_in * n_out, rank * (n_in + n_out)
+    of_adapter = Extra(0.0, BYTES_PER_PARAMETER * 6.0 * n_adapter, 6)
+    match importance:
+        case "gradient":
+            n_moved = 9.0 * n_entries + 4.0 * n_adapter + 3.0 * rank * n_in
+            return of_adapter + Extra(6.0 * rank * n_entries, BYTES_PER_PARAMETER * n_moved, 8)
+        case "magnitude":
+            return of_adapter + Extra(2.0 * rank * n_entries, BYTES_PER_PARAMETER * 5.0 * n_entries, 3)
+    return of_adapter
 
 
 def pruned_axis(name: str, kept: KeptUnits) -> tuple[int, UnitMask] | None:

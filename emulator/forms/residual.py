@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from emulator.forms.base import Embedded, check_stored_apart, is_whole_number
 from emulator.forms.lora import BYTES_PER_PARAMETER, LoraAssignment, LoraForm, adapter_name, lora_assignment
-from emulator.records import Arrays, Assignment, ClusterView, RoundPlan, RoundReport, Status, Update
+from emulator.records import Arrays, Assignment, ClusterView, Extra, RoundPlan, RoundReport, Status, Update, Work
 from emulator.seeds import Seeds
-from emulator.shapes.spec import ModelSpec
+from emulator.shapes.spec import LinearShape, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +25,10 @@ class ResidualAssignment(LoraAssignment):
 
     residual_rank: int | tuple[int, ...]
     draw_seed: int = 0
+
+    def residual_rank_at(self, layer: int) -> int:
+        """``residual_rank`` of one layer."""
+        return self.residual_rank[layer] if isinstance(self.residual_rank, tuple) else self.residual_rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class ResidualLoraForm(LoraForm):
 
     attachment: ClassVar[str] = "emulator.learning.attach.residual:StackedResidualLora"
     maps_depth: ClassVar[bool] = False
+    fits_encoder_decoders: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         arrays = dict(super().initial(model, seeds))
@@ -84,6 +89,24 @@ class ResidualLoraForm(LoraForm):
     def is_trained(self, name: str, assignment: Assignment, model: ModelSpec) -> bool:
         return not name.endswith(".residual") and super().is_trained(name, assignment, model)
 
+    def work(self, assignment: Assignment, model: ModelSpec) -> Work:
+        """With what a device merges into its weights before it trains: what it lacks of the residual.
+
+        ``W + B A`` of a rank r takes a product of ``2 r in out`` FLOP, reads both factors, and reads and writes the
+        weights; a residual that has come whole is added to them.
+        """
+        work, held = super().work(assignment, model), _residual(assignment)
+        return replace(work, once=sum((self._merged(held, model, *site) for site in self.sites()), Extra()))
+
+    def _merged(self, held: ResidualAssignment, model: ModelSpec, layer: int, target: str) -> Extra:
+        shape, rank = model.matrix(target), held.residual_rank_at(layer)
+        n_whole, n_factors = shape.out_features * shape.in_features, rank * (shape.out_features + shape.in_features)
+        if rank == 0:
+            return Extra()
+        if self._travels_whole(shape, rank):
+            return Extra(n_bytes=BYTES_PER_PARAMETER * 3 * n_whole, n_operations=1)
+        return Extra(2.0 * rank * n_whole, BYTES_PER_PARAMETER * (2 * n_whole + n_factors), 1)
+
     def download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
         held = _residual(assignment)
         adapters = 0 if self.restarts else self._adapter_bytes(held, model)
@@ -94,6 +117,17 @@ class ResidualLoraForm(LoraForm):
         whole = sum(model.matrix(target).out_features * model.matrix(target).in_features for _, target in self.sites())
         drawn = self._adapter_bytes(held, model) if self.restarts else 0
         return self._residual_bytes(held, model) - BYTES_PER_PARAMETER * whole - drawn
+
+    def plain_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """A residual travels as factors, or not at all."""
+        return self._residual_bytes(_residual(assignment), model)
+
+    def is_received(self, name: str) -> bool:
+        return name.startswith("head.") or not (self.restarts or name.endswith(".residual"))
+
+    @property
+    def begins_anew(self) -> bool:
+        return self.restarts
 
     def check_model(self, model: ModelSpec) -> None:
         check_stored_apart(self.targets, model)
@@ -131,11 +165,16 @@ class ResidualLoraForm(LoraForm):
     def _residual_bytes(self, held: ResidualAssignment, model: ModelSpec) -> int:
         n_parameters = 0
         for layer, target in self.sites():
-            shape, rank = model.matrix(target), held.residual_rank
-            n_each = shape.out_features + (shape.in_features if self.trains_a else 0)
-            factors = n_each * (rank[layer] if isinstance(rank, tuple) else rank)
-            n_parameters += min(factors, shape.in_features * shape.out_features)
+            shape, rank = model.matrix(target), held.residual_rank_at(layer)
+            n_parameters += min(self._n_factors(shape, rank), shape.in_features * shape.out_features)
         return BYTES_PER_PARAMETER * n_parameters
+
+    def _n_factors(self, shape: LinearShape, rank: int) -> int:
+        """Parameters that travel of a change of that rank, as factors."""
+        return rank * (shape.out_features + (shape.in_features if self.trains_a else 0))
+
+    def _travels_whole(self, shape: LinearShape, rank: int) -> bool:
+        return self._n_factors(shape, rank) > shape.in_features * shape.out_features
 
 
 def residual_plan(

@@ -44,6 +44,7 @@ class SparseStartLoraForm(LoraForm):
 
     attachment: ClassVar[str] = "emulator.learning.attach.sparse_start:StackedSparseStartLora"
     maps_depth: ClassVar[bool] = False
+    fits_encoder_decoders: ClassVar[bool] = False
 
     def initial(self, model: ModelSpec, seeds: Seeds) -> Arrays:
         sparse = {

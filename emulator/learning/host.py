@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emulator.compression.payloads import sent
 from emulator.errors import ConfigError
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.base import StackedAdapters
@@ -29,6 +30,7 @@ from emulator.learning.settings import NO_TF32, NumericSettings
 from emulator.objective.base import Objective
 from emulator.objective.classification import Classification
 from emulator.records import Arrays, EvaluationShard, Job, Update
+from emulator.seeds import Seeds
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 MOST_KEPT_BYTES, LARGEST_KEPT_BYTES = 2**31 - 1, 32 * 2**20  # the largest that glibc takes
@@ -84,6 +86,8 @@ class DeviceHost:
         self._layers = SkippableLayers(self.model, content.model, decoder)
         self._layers.checkpointing = settings.checkpointing
         width, budget = self.model.config.hidden_size, settings.prefix_cache_bytes
+        if self.model.config.is_encoder_decoder:  # whose decoder needs what the encoder gives beside its own input
+            budget = 0
         # Held-out data comes first: evaluation uses all of it, training a part of its data in each round.
         self._test_prefix = PrefixCache(self._layers, self.test_tokens, width, budget)
         self._train_prefix = PrefixCache(self._layers, self.train_tokens, width, budget - self._test_prefix.n_bytes)
@@ -92,9 +96,14 @@ class DeviceHost:
         """Called after each local step of a stack, with its number from 0: for whoever sets the pace of training."""
 
     def train(self, task: "Task | str", form: AdapterForm, jobs: Sequence[Job]) -> list[Update]:
-        """Runs ``task`` (a function, or its import path ``module:function``) over the jobs of one stack."""
+        """Runs ``task`` (a function, or its import path ``module:function``) over the jobs of one stack.
+
+        Updates are as the server reads them, behind whatever encodes them on their way.
+        """
         function: Task = imported(task) if isinstance(task, str) else task
-        return function(self, form, jobs)
+        compression, seeds = self.settings.compression, Seeds(self.settings.run_seed)
+        updates = zip(jobs, function(self, form, jobs), strict=True)
+        return [sent(form, job, update, compression, seeds) for job, update in updates]
 
     def evaluate(self, form: AdapterForm, state: Arrays, rows: range) -> EvaluationShard:
         """The server ``state`` on the held-out ``rows``. Rows of like length share a batch."""
@@ -116,6 +125,7 @@ class DeviceHost:
             if self._attached is not None:
                 self._attached[1].detach()
             self._attached = (form, imported(form.attachment)(self.model, self.content.model, form))
+            self._layers.virtual_keys = self._attached[1].virtual_keys
         return self._attached[1]
 
     def logits(self, batch: Batch, data: TokenData, first_layer: int = 0) -> Tensor:
@@ -129,6 +139,8 @@ class DeviceHost:
         """
         if not self._layers.is_fast:
             batch = replace(batch, unpadded=None)
+        if self._attached is not None:
+            batch = self._attached[1].given(batch)
         layer = min(first_layer, self.content.model.n_layers - 1)
         prefix = self._train_prefix if data is self.content.train else self._test_prefix
 

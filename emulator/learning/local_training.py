@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 import torch
 from torch import Tensor
 
+from emulator.compression.payloads import received
 from emulator.forms.base import AdapterForm
 from emulator.learning.data.batches import draw_rows
 from emulator.learning.data.partition import Rows
@@ -66,7 +67,7 @@ class LocalTraining:
 
     def held(self, job: Job) -> Arrays:
         """What is loaded, trained and read for a device."""
-        return self.form.project(job.state, job.assignment)
+        return received(self.form, job, self.host.settings.compression, self.seeds)
 
     def learning_rates(self, assignments: Sequence[Assignment]) -> Tensor:
         """``(n_devices, n_parameters)``, or ``(n_devices, 1)`` where a device has one for all that it trains."""

@@ -24,8 +24,9 @@ from emulator.learning.model.decoder import is_fast_decoder
 from emulator.learning.model.embeddings import mean_pooled
 from emulator.learning.model.encoder import is_fast_encoder
 from emulator.learning.model.loading import FrozenModel, load_model
-from emulator.learning.model.places import locate
+from emulator.learning.model.places import Place, locate
 from emulator.learning.model.tokenizer import load_tokenizer
+from emulator.learning.model.weights_digest import weights_digest
 from emulator.learning.objective.base import Examples, Learning
 from emulator.objective.base import Objective
 from emulator.objective.classification import Classification
@@ -51,7 +52,7 @@ def prepare(
     """Loads ``train_model`` and ``data``, tokenises, and partitions over ``n_devices``.
 
     Args:
-        train_model: ``builtin:tiny-12``, a local directory, or a hub id.
+        train_model: ``builtin:mini-12``, a local directory, or a hub id.
         data: where the texts are.
         seq_len: tokens after which texts are cut off.
         n_devices: number of devices.
@@ -74,17 +75,17 @@ def prepare(
     names = examples.label_names
 
     @cache
-    def loaded() -> tuple[Any, FrozenModel]:
+    def loaded() -> tuple[Place, Any, FrozenModel]:
         place = locate(train_model)
         tokenizer = load_tokenizer(place)
         learning.check(examples.train, place, tokenizer)
         seed = seeds.integer("model_initialisation")
         n_outputs = objective.n_outputs(len(names))
         frozen = load_model(place, n_outputs, seed, head, tokenizer.pad_token_id, learning.role)
-        return tokenizer, in_precision(frozen, base_precision)
+        return place, tokenizer, in_precision(frozen, base_precision)
 
     def embeddings() -> NDArray[np.float64]:
-        tokenizer, frozen = loaded()
+        _, tokenizer, frozen = loaded()
         tokens, _ = tokens_of(
             examples.train,
             examples.train_labels,
@@ -101,12 +102,13 @@ def prepare(
     )
     # Where the partition does not need it, the model is loaded behind: it may be large, and the data wrong.
     parts = spread(partition, rows, n_devices, seeds.rng("partition"))
-    tokenizer, frozen = loaded()
+    place, tokenizer, frozen = loaded()
     if names:
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
         frozen = replace(frozen, config={**frozen.config, **classes})
     own = hold_out_of_each(parts, device_fraction, seeds.rng("device_held_out"))
-    return _prepared(learning, frozen, examples, own, seq_len, head, tokenizer)
+    content, prepared = _prepared(learning, frozen, examples, own, seq_len, head, tokenizer)
+    return content, replace(prepared, base_model=_base_facts(place, frozen))
 
 
 def _prepared(
@@ -172,9 +174,25 @@ def _prepared(
         n_test_rows=n_test_rows,
         majority_accuracy=examples.majority_accuracy,
         understood={**examples.understood, "cut": _cut_facts(cut, seq_len), "padding": padding},
-        remarks=(*examples.read_as, *_cut_remarks(cut, seq_len), *examples.remarks, *_pace_remarks(frozen)),
+        remarks=(
+            *examples.read_as,
+            *_cut_remarks(cut, learning.limits(seq_len)),
+            *examples.remarks,
+            *_pace_remarks(frozen),
+        ),
         own_test_offsets=_offsets(own_sizes, n_test_rows),
     )
+
+
+def _base_facts(place: Place, frozen: FrozenModel) -> dict[str, Any]:
+    return {
+        "name": place.base,
+        "revision": place.revision,
+        "weights_sha256": weights_digest(place.weights),
+        "task_type": frozen.role.peft_task,
+        "problem_type": frozen.role.settings.get("problem_type"),
+        "n_labels": frozen.n_labels,
+    }
 
 
 def _offsets(sizes: Sequence[int], start: int) -> NDArray[np.int64]:
@@ -193,11 +211,11 @@ def _cut_facts(cut: Cut, seq_len: int) -> dict[str, Any]:
     }
 
 
-def _cut_remarks(cut: Cut, seq_len: int) -> tuple[str, ...]:
+def _cut_remarks(cut: Cut, limits: str) -> tuple[str, ...]:
     if not cut.n_texts_cut:
         return ()
     return (
-        f"{cut.n_texts_cut} of {cut.n_texts} texts are cut at data.seq_len={seq_len}, which leaves out "
+        f"{cut.n_texts_cut} of {cut.n_texts} texts are cut at {limits}, which leaves out "
         f"{cut.n_tokens_cut / cut.n_tokens:.0%} of all tokens",
     )
 

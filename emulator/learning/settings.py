@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from emulator.records import ADAMW, LocalOptimizer
+from emulator.records import ADAMW, NO_COMPRESSION, Compression, LocalOptimizer
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -30,6 +30,7 @@ class NumericSettings:
         dropout: train with the model's own dropout instead of in evaluation mode.
         accumulation_steps: in how many passes the batch of a local step is computed.
         checkpointing: whether layers keep their input alone, and are computed again in the backward pass.
+        compression: how payloads are encoded, which changes what devices begin with and what the server reads.
         devices_stacked: at most so many devices share a forward and backward pass.
         eval_shard_size: rows of held-out data whose sums are added up together.
         eval_batch_size: rows in one forward pass of an evaluation.
@@ -45,6 +46,7 @@ class NumericSettings:
     dropout: bool = False
     accumulation_steps: int = 1
     checkpointing: bool = False
+    compression: Compression = NO_COMPRESSION
     devices_stacked: int = DEVICES_STACKED
     eval_shard_size: int = 256
     eval_batch_size: int = 128

@@ -21,6 +21,8 @@ class Objective(ABC):
         own_score: the score, from 0 to 1, by which devices are told apart on few rows of their own; None where only the
             loss tells.
         has_images: whether it can be learnt from images, too.
+        family: of models that alone can learn it, as policies state it; None where models are of the family that their
+            name says.
     """
 
     kind: ClassVar[str]
@@ -29,6 +31,7 @@ class Objective(ABC):
     scores: ClassVar[tuple[str, ...]]
     own_score: ClassVar[str | None] = None
     has_images: ClassVar[bool] = False
+    family: ClassVar[str | None] = None
 
     def n_outputs(self, n_labels: int) -> int:
         """How many numbers a new head gives, where there are so many labels."""

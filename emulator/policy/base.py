@@ -48,7 +48,7 @@ class Policy(ABC):
     """Facts about devices that the policy needs to know, of :data:`emulator.world.devices.DEVICE_FACTS`."""
 
     families: ClassVar[frozenset[str]] = frozenset({"transformer"})
-    """Which models it is for: ``transformer``, ``convnet``, or both."""
+    """Which models it is for: ``transformer``, ``encoder-decoder`` (a transformer of two stacks) and ``convnet``."""
 
     protocol: RoundProtocol = GroupedRounds()
     """Who waits for whom."""

@@ -22,6 +22,11 @@ def check_form(form: object, model: ModelSpec) -> None:
     """Raise ``ValueError`` with a sentence if ``form``, what a policy's ``form()`` returned, cannot serve ``model``."""
     if not isinstance(form, AdapterForm):
         raise ValueError(f"form() must return an AdapterForm, got {_shown(form)}")
+    if not (model.has_like_layers or form.fits_encoder_decoders):
+        raise ValueError(
+            f"{model.name} is an encoder-decoder, whose layers differ, and {type(form).__name__} is for models whose"
+            " layers are alike; give a policy of plain LoRA"
+        )
     form.check_model(model)
 
 

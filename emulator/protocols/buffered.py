@@ -108,6 +108,6 @@ def _work(testbed: Testbed, job: Job) -> Process[None]:
     device_id = job.device_id
     testbed.ask_device(assignment)
     testbed.hand_out(assignment, job.state, job.inner_round)
-    yield testbed.download(device_id, form.download_bytes(assignment, model))
+    yield testbed.download(device_id, testbed.download_bytes(assignment))
     yield testbed.compute(device_id, form.work(assignment, model))
-    yield testbed.upload(device_id, form.upload_bytes(assignment, model))
+    yield testbed.upload(device_id, testbed.upload_bytes(assignment))

@@ -57,9 +57,9 @@ class ChainedRounds(RoundProtocol):
             assignment = plan.assignments[device_id]
             testbed.hand_out(assignment, chain.state)
             try:
-                yield testbed.download(device_id, form.download_bytes(assignment, model))
+                yield testbed.download(device_id, testbed.download_bytes(assignment))
                 yield testbed.compute(device_id, form.work(assignment, model))
-                yield testbed.upload(device_id, form.upload_bytes(assignment, model))
+                yield testbed.upload(device_id, testbed.upload_bytes(assignment))
             except DeviceLost:
                 continue
             chain.delivered.append(device_id)

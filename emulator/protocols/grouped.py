@@ -71,9 +71,9 @@ class GroupedRounds(RoundProtocol):
         form, model = testbed.form, testbed.model
         testbed.hand_out(assignment, state, inner_round)
         try:
-            yield testbed.download(device_id, form.download_bytes(assignment, model))
+            yield testbed.download(device_id, testbed.download_bytes(assignment))
             yield testbed.compute(device_id, form.work(assignment, model))
-            yield testbed.upload(device_id, form.upload_bytes(assignment, model))
+            yield testbed.upload(device_id, testbed.upload_bytes(assignment))
         except DeviceLost:
             under_way.pending.discard(device_id)
             return False

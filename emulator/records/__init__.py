@@ -1,6 +1,7 @@
 """What crosses a border between policy, time plane and numeric plane: frozen records, no behaviour beyond checks."""
 
 from emulator.records.arrays import Arrays, RemoteArrays
+from emulator.records.compression import NO_COMPRESSION, PLAIN_ENCODING, Compression, Encoding, EncodingKind
 from emulator.records.evaluations import Evaluation, EvaluationShard, OptionScore, Predictions
 from emulator.records.jobs import Job, JobKey, Update
 from emulator.records.plans import ANY_DEVICE, Assignment, Group, RoundPlan
@@ -18,9 +19,11 @@ from emulator.records.views import ClusterView, Prepared
 from emulator.records.work import (
     ACTIVATION_BITS,
     NO_ADAPTERS,
+    NO_EXTRA,
     QUANTIZATION_GROUP,
     Adapter,
     Adapters,
+    Extra,
     LayerAdapters,
     Work,
     WorkKind,
@@ -33,7 +36,10 @@ __all__ = [
     "MOMENT_BLOCK",
     "NF4_BLOCK",
     "NO_ADAPTERS",
+    "NO_COMPRESSION",
+    "NO_EXTRA",
     "NO_SAVERS",
+    "PLAIN_ENCODING",
     "QUANTIZATION_GROUP",
     "SCALE_BLOCK",
     "ActivityKind",
@@ -43,9 +49,13 @@ __all__ = [
     "Assignment",
     "BasePrecision",
     "ClusterView",
+    "Compression",
     "DeviceReport",
+    "Encoding",
+    "EncodingKind",
     "Evaluation",
     "EvaluationShard",
+    "Extra",
     "Group",
     "Job",
     "JobKey",

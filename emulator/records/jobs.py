@@ -15,6 +15,7 @@ class Job:
     """Training that one device owes. ``state`` is the server state it starts from; jobs of a call share the object.
 
     ``carried`` is what it has besides, of its own earlier rounds; see :meth:`~emulator.policy.base.Policy.carried_by`.
+    ``unsent`` is what its earlier uploads have lost, where devices keep that.
     """
 
     device_id: int
@@ -23,6 +24,7 @@ class Job:
     assignment: Assignment
     state: Arrays
     carried: Arrays = field(default_factory=dict)
+    unsent: Arrays = field(default_factory=dict)
 
     @property
     def key(self) -> JobKey:
@@ -38,6 +40,7 @@ class Update:
     ``reported`` holds what a task measured beside training, such as importance scores; it is not merged by itself.
     Where devices do not wait for one another, ``staleness`` counts the aggregations since the device downloaded the
     server state that it started from, and ``base`` is that state; ``base`` is None where it is the one merged into.
+    Where uploads are compressed, ``payload`` is what the server has read, and ``unsent`` what the device keeps.
     """
 
     device_id: int
@@ -50,6 +53,7 @@ class Update:
     reported: Arrays = field(default_factory=dict)
     staleness: int = 0
     base: Arrays | None = None
+    unsent: Arrays = field(default_factory=dict)
 
     @property
     def key(self) -> JobKey:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from emulator.records.compression import NO_COMPRESSION, Compression
 from emulator.records.savers import NO_SAVERS, MemorySavers
 
 
@@ -58,8 +59,9 @@ class TrainingDefaults:
     """The run's settings for local training; policies take them over or deviate on purpose.
 
     ``precision`` is the arithmetic on all devices, ``fp32`` or ``amp``, and ``dropout`` whether they train with the
-    model's own dropout, whose masks take memory, ``optimizer`` how they change what they train, and ``savers`` what
-    they do to need less memory; the server knows all of it as it sends the program.
+    model's own dropout, whose masks take memory, ``optimizer`` how they change what they train, ``savers`` what they do
+    to need less memory, and ``compression`` how payloads are encoded; the server knows all of it as it sends the
+    program.
     """
 
     n_steps: int
@@ -70,6 +72,7 @@ class TrainingDefaults:
     optimizer: LocalOptimizer = ADAMW
     schedule: Schedule = Schedule()
     savers: MemorySavers = NO_SAVERS
+    compression: Compression = NO_COMPRESSION
 
     def in_round(self, round_index: int) -> "TrainingDefaults":
         """These settings with the learning rate of a round."""

@@ -47,6 +47,7 @@ class Prepared:
         n_test_rows: what of them passes through the model: a row for each, or for each of its options.
         majority_accuracy: share of the most frequent label among them; None without labels.
         understood: what was read, and as what, as plain data for ``run.json``.
+        base_model: which model is trained, and as what, as plain data for ``run.json``; empty where all of it is new.
         remarks: what somebody who reads the results should know of data and model, a sentence each.
         own_test_offsets: ``(n_devices + 1,)``; device ``d`` has held out the rows from ``[d]`` up to ``[d + 1]``, which
             follow those of the server. All the same where no device has.
@@ -61,6 +62,7 @@ class Prepared:
     n_test_rows: int
     majority_accuracy: float | None
     understood: Mapping[str, Any] = field(default_factory=dict)
+    base_model: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     strata: tuple[str, ...] = ()
     own_test_offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))

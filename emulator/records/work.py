@@ -102,6 +102,27 @@ class Adapters:
 NO_ADAPTERS = Adapters()
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a device computes beside the forward and backward pass of its local steps, such as scores.
+
+    Attributes:
+        flop: of matrix products; a multiply-add counts as 2.
+        n_bytes: read from memory and written to it.
+        n_operations: what is dispatched for it, one by one.
+    """
+
+    flop: float = 0.0
+    n_bytes: float = 0.0
+    n_operations: int = 0
+
+    def __add__(self, other: "Extra") -> "Extra":
+        return Extra(self.flop + other.flop, self.n_bytes + other.n_bytes, self.n_operations + other.n_operations)
+
+
+NO_EXTRA = Extra()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
     """What a device is asked to compute, in the shapes of the priced model: all that its cost depends on.
@@ -113,8 +134,14 @@ class Work:
     pruning left. Below a cut, ``forward_layers`` is less than the model's and there is no head. Inference has no
     ``backward_layers``.
 
+    ``n_virtual_tokens`` of the ``seq_len`` tokens stand in front of the text, and the loss is about none of them.
+    ``n_virtual_keys`` keys and values stand in front of those of the tokens in every layer.
+
     A device whose model is the priced one without some of its layers says how many in ``skipped_layers``; layers then
     count among the ``forward_layers`` that it has.
+
+    ``once`` is what is computed beside the steps, however many there are, such as what a device merges into its
+    weights; ``per_step`` beside each of them, such as scores. No figure of memory knows of it.
     """
 
     n_steps: int
@@ -128,3 +155,7 @@ class Work:
     width_fraction: float = 1.0
     kind: WorkKind = WorkKind.ADAPTERS
     skipped_layers: int = 0
+    once: Extra = NO_EXTRA
+    per_step: Extra = NO_EXTRA
+    n_virtual_tokens: int = 0
+    n_virtual_keys: int = 0

@@ -57,7 +57,8 @@ def _converted(kind: pa.DataType, values: Any) -> pa.Array:
             return pa.array([sorted(mapping.items()) for mapping in values], kind)
         case "integer":
             # By way of the inferred type: given the type at once, pyarrow would cut 1.5 in a list down to 1.
-            return pa.array(values, from_pandas=True).cast(kind)
+            array = pa.array(values, from_pandas=True)
+            return array if array.type == kind else array.cast(kind)
     return pa.array(values, kind, from_pandas=True)
 
 

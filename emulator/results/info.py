@@ -50,6 +50,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "policy": _TEXT,
     "seed": _INTEGER,
     "trained_model": _TEXT,
+    "base_model": _TABLE,
     "priced_model": _TEXT,
     "majority_accuracy": _NUMBER,
     "n_rounds": ("a number of rounds", lambda value: _is_integer(value) and 0 <= value <= MOST_ROUNDS),

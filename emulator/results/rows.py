@@ -41,7 +41,7 @@ def device_columns(closed: OpenRound) -> Columns:
         "compute_s": [ledger.forward_s + ledger.backward_s for ledger in ledgers],
         "downlink_bytes_per_s": conditions.rates.down_bytes_per_s,
         "uplink_bytes_per_s": conditions.rates.up_bytes_per_s,
-        "memory_limit_bytes": [device.profile.usable_memory_bytes for device in devices],
+        "memory_limit_bytes": [device.profile.memory_limit_bytes for device in devices],
         "train_loss": [ledger.metrics.get("train_loss") for ledger in ledgers],
         "metrics": [_other_metrics(ledger.metrics) for ledger in ledgers],
         **dict.fromkeys(("own_score", "own_loss"), [None] * n_devices),

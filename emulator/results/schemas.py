@@ -61,7 +61,7 @@ _ROUNDS = _schema(
     _score(
         "exact_match",
         "Share of held-out examples of which all labels are right (multi_label), or whose learnt tokens are all "
-        "foretold as the likeliest, as greedy generation gives them (causal).",
+        "foretold as the likeliest, as greedy generation gives them (causal, seq2seq).",
     ),
     _score("mcc", "Matthews' correlation of labels; null but for classification."),
     _score(
@@ -144,7 +144,8 @@ _DEVICES = _schema(
     _score(
         "own_score",
         "What the server's model has after the round on rows that the device holds out of its own (see the setting "
-        "evaluation.device_fraction): accuracy, for multi_label micro F1, for causal token accuracy; null elsewhere.",
+        "evaluation.device_fraction): accuracy, for multi_label micro F1, for causal and seq2seq token accuracy; null "
+        "elsewhere.",
     ),
     _score("own_loss", "Mean loss of the server's model on these rows; null where there are none."),
 )

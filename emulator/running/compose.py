@@ -21,6 +21,7 @@ from emulator.policy.checked import CheckedPolicy
 from emulator.records import Arrays, TrainingDefaults
 from emulator.results.info import read_info
 from emulator.results.writer import INFO_FILE, RunWriter, check_out_dir
+from emulator.running.compression import check_compression, check_feedback, compression_of
 from emulator.running.continuation import (
     Continuation,
     check_memory,
@@ -101,6 +102,7 @@ def check_settings(config: Config) -> None:
     policy = policy_of(config)
     check_fit(config, policy)
     check_optimizers(config, policy)
+    check_compression(config, policy)
     if system_of(config) and policy.protocol.exchanges_steps:
         raise ConfigError(
             f"testbed.system: policy {import_path(type(policy))} exchanges something at every step, which no known "
@@ -153,7 +155,8 @@ def build_coordinator(
     # The last round is evaluated in any case, which that round of a longer run would not be.
     is_in_turn = config.rounds % config.evaluation.every_rounds == 0
     last_round = config.rounds - 1 if is_in_turn else None
-    continuation = Continuation(out_dir, emulation.policy, config.checkpoint_rounds, last_round, patience)
+    kept = emulation.policy, emulation.testbed.unsent
+    continuation = Continuation(out_dir, *kept, config.checkpoint_rounds, last_round, patience)
     if (out_dir / INFO_FILE).exists():
         log.claim(MOST_DYING_S, pause)  # the coordinator before may be dying still
         try:
@@ -213,6 +216,7 @@ def build_emulation(config: Config, start_backend: StartBackend | None, clock: C
     trained = backend.prepared.model if backend else None
     priced = priced_model(config, len(backend.prepared.label_names) if backend else 2, trained)
     form = form_of(policy, priced, trained)
+    check_feedback(config, form, policy)
     check_base_precision(config, policy, form)
     make = _kind_of_testbed(config, policy, backend)
     testbed = _testbed(config, cluster, priced, form, _facts(config, cluster, backend), clock, make)
@@ -274,6 +278,7 @@ def _testbed(
             optimizer=local_optimizer(config),
             schedule=schedule_of(config),
             savers=savers_of(config),
+            compression=compression_of(config),
         ),
         seeds=seeds,
         facts=facts,
@@ -288,6 +293,7 @@ def _testbed(
 def _facts(config: Config, cluster: ClusterSpec, backend: Backend | None) -> dict[str, Sequence[Any]]:
     facts: dict[str, Sequence[Any]] = {
         "memory_bytes": [entry.profile.usable_memory_bytes for entry in cluster.entry_by_device],
+        "allocator": [entry.profile.allocator for entry in cluster.entry_by_device],
         "flop_per_s": [
             profile.mode(profile.default_mode).effective_flop_per_s[config.testbed.precision]
             for profile in (entry.profile for entry in cluster.entry_by_device)

@@ -28,11 +28,14 @@ from emulator.running.checkpoints.store import (
 from emulator.storage.patience import Patience
 from emulator.storage.places import Place, RemotePath
 from emulator.world.testbed import Testbed
+from emulator.world.unsent import Unsent
 
 MAY_DIFFER = frozenset({"outside_known_range", "backend", "versions", "config"})
 """Keys of ``run.json`` that change no result, or are compared one by one."""
 SETTINGS_THAT_MAY_DIFFER = ("rounds", "backend", "pace", "observers", "results.wait_s")
 """Settings and tables with which a run may go on otherwise: how far, on what, how fast and how patiently."""
+UNSENT = "compression.unsent"
+"""The key of what devices have not sent yet, beside what a policy remembers; no attribute has such a name."""
 MOST_NAMED = 4
 """So many settings that differ are named."""
 
@@ -48,12 +51,14 @@ class Continuation:
         self,
         run_dir: Place,
         policy: CheckedPolicy,
+        unsent: Unsent,
         every_rounds: int,
         last_round: int | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._writer = CheckpointWriter(run_dir / FOLDER, patience or Patience(), [package_of(policy.name)])
         self._policy = policy
+        self._unsent = unsent
         self._every_rounds = every_rounds
         self._last_round = last_round
         self._states: dict[int, Arrays] = {}
@@ -97,7 +102,7 @@ class Continuation:
         return Checkpoint(
             n_rounds=n_rounds,
             states={**self._states, n_rounds: state},
-            memory=self._policy.memory(),
+            memory={**self._policy.memory(), UNSENT: self._unsent.memory()},
             totals={each.name: getattr(progress, each.name) for each in fields(progress)},
             plans=self._plans,
         )
@@ -105,7 +110,10 @@ class Continuation:
     def go_on(self, testbed: Testbed, checkpoint: Checkpoint, index: Mapping[str, Any]) -> Arrays:
         """Bring testbed and policy to where ``checkpoint`` was written; the server state of the next round."""
         stand_ins = replay(testbed, self._policy, checkpoint.plans)
-        self._policy.recall(checkpoint.memory)
+        memory = dict(checkpoint.memory)
+        unsent: Any = memory.pop(UNSENT, {})
+        self._unsent.recall(unsent)
+        self._policy.recall(memory)
         self._plans = list(checkpoint.plans)
         for round_index, state in checkpoint.states.items():
             if round_index < checkpoint.n_rounds:

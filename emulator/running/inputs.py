@@ -16,12 +16,14 @@ from emulator.running.objectives import run_objective
 from emulator.running.traced_availability import WHERE, traced
 from emulator.seeds import Seeds
 from emulator.shapes.convnet_catalog import BUILTIN_CONVNET, BUILTIN_IMAGES, PRICED_CONVNET, convnet_names
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
 from emulator.shapes.transformer_catalog import BUILTIN_DECODER, PRICED_DECODER, PRICED_TRANSFORMER
 from emulator.world.availability import Always, Availability, OnOff
 from emulator.world.battery import Battery, Charger
 
+ENCODER_DECODER = "encoder-decoder"
 IMAGE_FILES = (".npz",)
 
 
@@ -62,12 +64,27 @@ def check_fit(config: Config, policy: Policy) -> None:
         raise ConfigError(
             f"data.source must hold {needed}, since model.train = {train!r} is a {family}, got {source!r}"
         )
-    if family not in policy.families:
-        others = ", ".join(name for name in policy_names() if family in policy_class(name).families)
+    asked = run_objective(config).family or family
+    if asked == ENCODER_DECODER and trained.is_builtin:
+        raise ConfigError(
+            f"model.train must be an encoder-decoder for task.kind = {config.task.kind!r}, and none is built in; give "
+            f"the directory or the hub id of a T5, got {train!r}"
+        )
+    if asked == ENCODER_DECODER and config.model.depth_map:
+        raise ConfigError(
+            "model.depth_map: an encoder-decoder has layers of two kinds, and the priced model must have as many of "
+            f"either as the trained one; leave it out, got {config.model.depth_map!r}"
+        )
+    if asked not in policy.families:
+        others = ", ".join(name for name in policy_names() if asked in policy_class(name).families)
         raise ConfigError(
             f"policy {import_path(type(policy))} is for {' and '.join(sorted(policy.families))} models, and model.train"
-            f" is a {family}; choose another model, or one of the policies {others}"
+            f" is {_a(asked)}; choose another model, or one of the policies {others}"
         )
+
+
+def _a(family: str) -> str:
+    return f"an {family}" if family == ENCODER_DECODER else f"a {family}"
 
 
 def with_depth_of(trained: ModelSpec, priced: ModelSpec, config: Config) -> ModelSpec:
@@ -77,6 +94,8 @@ def with_depth_of(trained: ModelSpec, priced: ModelSpec, config: Config) -> Mode
         ConfigError: depth would not mean the same for both, or the priced one is the shallower.
     """
     n_trained, n_priced, name = trained.n_layers, priced.n_layers, priced.name
+    if isinstance(trained, EncoderDecoderSpec) and isinstance(priced, EncoderDecoderSpec):
+        return _with_stacks_of(trained, priced)
     if n_trained == n_priced or trained.family != "transformer":
         return priced
     if n_priced < n_trained and config.model.depth_map:
@@ -91,6 +110,17 @@ def with_depth_of(trained: ModelSpec, priced: ModelSpec, config: Config) -> Mode
         f"model.price has {n_priced} layers but the trained model has {n_trained}; LoRA depth must mean the same for "
         f"both: choose one of {n_trained} layers or model.price = 'trained'{advice}, got {name!r}"
     )
+
+
+def _with_stacks_of(trained: EncoderDecoderSpec, priced: EncoderDecoderSpec) -> EncoderDecoderSpec:
+    stacks = [(each.n_encoder_layers, each.n_decoder_layers) for each in (trained, priced)]
+    if stacks[0] != stacks[1]:
+        raise ConfigError(
+            f"model.price has {stacks[1][0]} + {stacks[1][1]} layers (encoder + decoder) but the trained model has "
+            f"{stacks[0][0]} + {stacks[0][1]}; LoRA depth must mean the same for both: choose one of as many or "
+            f"model.price = 'trained', got {priced.name!r}"
+        )
+    return priced
 
 
 def check_depth_map(config: Config, policy: Policy, form: AdapterForm) -> None:

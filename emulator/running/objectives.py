@@ -7,6 +7,7 @@ from emulator.objective.causal import Causal
 from emulator.objective.classification import Classification
 from emulator.objective.multi_label import MultiLabel
 from emulator.objective.regression import Regression
+from emulator.objective.seq2seq import Seq2Seq
 from emulator.shapes.spec import ModelSpec
 
 
@@ -17,6 +18,11 @@ def run_objective(config: Config) -> Objective:
         MultiLabel.kind: MultiLabel(),
         Regression.kind: Regression(),
         Causal.kind: Causal(response_len=config.task.price_response_len, packs=config.data.packing),
+        Seq2Seq.kind: Seq2Seq(
+            response_len=config.task.price_response_len,
+            packs=config.data.packing,
+            response_seq_len=config.data.response_seq_len,
+        ),
     }
     return kinds[config.task.kind]
 

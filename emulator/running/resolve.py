@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from device_profiles.catalog import ProfileError, load_cluster, load_link, load_system
+from device_profiles.catalog import ProfileError, load_cluster, load_link, load_swap, load_system
 from device_profiles.records import ClusterSpec
 from device_profiles.spreading import spread_compute, spread_memory
 from device_profiles.system_file import SystemSpec
@@ -19,6 +19,8 @@ from emulator.running.inputs import (
     with_depth_of,
 )
 from emulator.running.objectives import run_objective
+from emulator.shapes.catalog import check_hub_id
+from emulator.shapes.names import ModelKind, ModelName
 from emulator.shapes.spec import ModelSpec
 from emulator.world.devices import DEVICE_FACTS, HARDWARE_FACTS
 
@@ -30,7 +32,7 @@ def cluster_of(config: Config) -> ClusterSpec:
     """The run's cluster, on ``testbed.link``, scaled to ``testbed.n_devices``, as heterogeneous as the run wants it.
 
     Raises:
-        ConfigError: there is no such cluster or link, or its file is wrong.
+        ConfigError: there is no such cluster, link or swap, its file is wrong, or a board has no room for a desktop.
     """
     try:
         cluster = load_cluster(config.testbed.cluster)
@@ -48,7 +50,26 @@ def cluster_of(config: Config) -> ClusterSpec:
         cluster = spread_compute(cluster, config.testbed.compute_heterogeneity)
     if config.testbed.memory_heterogeneity != 1:
         cluster = spread_memory(cluster, config.testbed.memory_heterogeneity)
-    return cluster
+    return _with_memory(cluster, config)
+
+
+def _with_memory(cluster: ClusterSpec, config: Config) -> ClusterSpec:
+    """The boards with desktop and swap, where the run wants them."""
+    swap, desktop = config.testbed.swap, config.testbed.desktop
+    if swap is None and not desktop:
+        return cluster
+    try:
+        swap_spec = load_swap(swap) if swap is not None else None
+    except ProfileError as error:
+        raise ConfigError(f"testbed.swap: {error}") from None
+    entries = []
+    for entry in cluster.entries:
+        try:
+            profile = entry.profile.with_desktop() if desktop else entry.profile
+        except ValueError as error:
+            raise ConfigError(f"testbed.desktop: {error}; leave it out, got true") from None
+        entries.append(replace(entry, profile=replace(profile, swap=swap_spec)))
+    return replace(cluster, entries=tuple(entries))
 
 
 def system_of(config: Config) -> SystemSpec | None:
@@ -107,6 +128,9 @@ def priced_model(config: Config, n_labels: int, trained: ModelSpec | None) -> Mo
         ConfigError: there is no such model, or it differs from the trained one in its number of layers.
     """
     name, objective, head = price_name(config), run_objective(config), config.model.head
+    asked, asked_by = (config.model.train, "model.train") if name == "trained" else (name, "model.price")
+    if ModelName(asked).kind is ModelKind.HUB:
+        check_hub_id(asked, asked_by)
     if name == "trained":
         seq_len = config.model.price_seq_len or config.data.seq_len
         if trained is not None:
@@ -158,6 +182,7 @@ def input_digests(config: Config, cluster: ClusterSpec) -> dict[str, Any]:
         "cluster_sha256": cluster.sha256,
         "link_sha256": {entry.link.name: entry.link.sha256 for entry in cluster.entries},
         **({"system_sha256": system.sha256} if (system := system_of(config)) else {}),
+        **({"swap_sha256": swap.sha256} if (swap := cluster.entries[0].profile.swap) else {}),
         "availability_trace_sha256": trace_sha256(config.testbed.availability),
         "profile_sha256": {entry.profile.name: entry.profile.sha256 for entry in cluster.entries},
     }

@@ -26,6 +26,7 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
         "policy_declares": sorted(policy.declares),
         "seed": config.seed,
         "trained_model": config.model.train if backend else None,
+        "base_model": dict(prepared.base_model) if prepared else {},
         "priced_model": priced.name,
         "priced_seq_len": priced.seq_len,
         # By device profile, the first setting for which it is not known; filled as the run meets them.
@@ -51,9 +52,10 @@ def run_info(config: Config, emulation: Emulation) -> dict[str, Any]:
 
 def _shapes(priced: ModelSpec) -> dict[str, Any]:
     """The shapes as plain data; what only some models have (more layers than are trained, layers of their own design
-    or with more in them) is said of those."""
+    or with more in them) is said of those. How long a sequence could be is nothing that is paid for."""
     shapes = {**asdict(priced), "head": {name: asdict(shape) for name, shape in priced.head.items()}}
-    return {key: value for key, value in shapes.items() if value is not None and (key, value) != ("n_layer_extras", 0)}
+    left_out = {"max_seq_len"} | ({"n_layer_extras"} if not priced.n_layer_extras else set())
+    return {key: value for key, value in shapes.items() if value is not None and key not in left_out}
 
 
 def _partition(config: Config, label_counts: NDArray[np.int64], cluster: ClusterSpec) -> dict[str, Any]:

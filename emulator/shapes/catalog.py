@@ -10,7 +10,8 @@ from typing import Any, Literal
 from emulator.errors import ConfigError, did_you_mean
 from emulator.shapes.causal import CausalSpec
 from emulator.shapes.convnet_catalog import convnet_names, convnet_spec
-from emulator.shapes.families import DECODERS, FAMILIES, TIED, UNFIT, ConfigReader, Shapes
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
+from emulator.shapes.families import DECODERS, ENCODER_DECODERS, FAMILIES, TIED, UNFIT, ConfigReader, Shapes
 from emulator.shapes.gguf_file import ENDING as GGUF
 from emulator.shapes.hub import looks_like_path, model_files
 from emulator.shapes.model_folder import read_config
@@ -31,7 +32,7 @@ def price_names() -> tuple[str, ...]:
 
 def family_names() -> tuple[str, ...]:
     """The model families (``model_type`` of a config.json) whose shapes are known."""
-    return tuple(FAMILIES)
+    return (*FAMILIES, *ENCODER_DECODERS)
 
 
 def check_family(config: Mapping[str, Any], name: str) -> str:
@@ -68,23 +69,24 @@ def model_config(name_or_path: str) -> Mapping[str, Any]:
     return read_config(folder, name_or_path)
 
 
-def check_hub_id(name: str) -> None:
-    """Check that ``name``, which is no directory, can be a hub id.
+def check_hub_id(name: str, key: str | None = None) -> None:
+    """Check that ``name``, which is no directory, can be a hub id; messages begin with the setting ``key``.
 
     Raises:
         ConfigError: it cannot.
     """
+    where = f"{key}: " if key else ""
     if name.endswith(GGUF):
-        raise ConfigError(f"there is no GGUF file {name!r}; give the path of one that is there")
+        raise ConfigError(f"{where}there is no GGUF file {name!r}; give the path of one that is there")
     if looks_like_path(name):
         raise ConfigError(
-            f"there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "
-            "written organisation/name, or 'builtin:tiny-12'"
+            f"{where}there is no directory {name!r}; give a directory with config.json and model.safetensors, a hub id "
+            "written organisation/name, or 'builtin:mini-12'"
         )
     if name.count("/") != 1:
         raise ConfigError(
-            f"there is no model {name!r}{did_you_mean(name, TRANSFORMERS)}; give one of {', '.join(price_names())}, a "
-            "directory with a config.json, or a hub id written organisation/name"
+            f"{where}there is no model {name!r}{did_you_mean(name, TRANSFORMERS)}; give one of "
+            f"{', '.join(price_names())}, a directory with a config.json, or a hub id written organisation/name"
         )
 
 
@@ -159,7 +161,7 @@ def causal_spec_from_config(
     config: Mapping[str, Any], *, name: str, seq_len: int, response_len: int, seq_len_key: str = "data.seq_len"
 ) -> CausalSpec:
     """The shapes that a config.json describes; arguments and errors as for :func:`causal_spec`."""
-    if _family_among(family_names(), config, name) not in DECODERS:
+    if _family_among(tuple(FAMILIES), config, name) not in DECODERS:
         raise ConfigError(
             f"model {name} is a {config['model_type']} model, which gives no next word; for task.kind = 'causal' give "
             f"a decoder of one of these families: {', '.join(DECODERS)}"
@@ -178,8 +180,62 @@ def causal_spec_from_config(
     )
 
 
-def _shapes_of(config: Mapping[str, Any], name: str, n_labels: int, seq_len: int, seq_len_key: str) -> Shapes:
+def is_encoder_decoder(name_or_path: str) -> bool:
+    """Whether a model, named as for :func:`model_spec`, reads with one stack of layers and answers with another.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if ModelName(name_or_path).is_convnet:
+        return False
+    return model_config(name_or_path).get("model_type") in ENCODER_DECODERS
+
+
+def encoder_decoder_spec(name_or_path: str, *, seq_len: int, response_len: int) -> EncoderDecoderSpec:
+    """The shapes of a model that reads a text and answers with another.
+
+    Args:
+        name_or_path: as for :func:`model_spec`, but of an encoder-decoder.
+        seq_len: tokens that its encoder reads of an example.
+        response_len: tokens that its decoder reads, which are those that it gives.
+
+    Raises:
+        ConfigError: there is no such model, or it is no encoder-decoder of a known family.
+    """
+    if ModelName(name_or_path).is_convnet:
+        raise ConfigError(f"model {name_or_path} is a convnet, which gives no words; give an encoder-decoder")
+    config = model_config(name_or_path)
+    return encoder_decoder_spec_from_config(config, name=name_or_path, seq_len=seq_len, response_len=response_len)
+
+
+def encoder_decoder_spec_from_config(
+    config: Mapping[str, Any], *, name: str, seq_len: int, response_len: int
+) -> EncoderDecoderSpec:
+    """The shapes that a config.json describes; arguments and errors as for :func:`encoder_decoder_spec`."""
     family = _family_among(family_names(), config, name)
+    if family not in ENCODER_DECODERS:
+        raise ConfigError(
+            f"model {name} is a {family} model, which is no encoder-decoder; for task.kind = 'seq2seq' give a model of "
+            f"one of these families: {', '.join(ENCODER_DECODERS)}"
+        )
+    reader = ConfigReader(config, name)
+    shapes = ENCODER_DECODERS[family](reader)
+    vocabulary_size, is_tied = reader.integer("vocab_size"), reader.flag("tie_word_embeddings", True)
+    return EncoderDecoderSpec(
+        name=name,
+        **_layer_sizes(shapes),
+        seq_len=seq_len,
+        head={},
+        n_frozen_head_parameters=0 if is_tied else vocabulary_size * shapes.hidden_size,
+        vocabulary_size=vocabulary_size,
+        response_len=response_len,
+        n_encoder_layers=shapes.n_encoder_layers,
+        n_other_encoder_parameters=shapes.n_other_encoder_parameters,
+    )
+
+
+def _shapes_of(config: Mapping[str, Any], name: str, n_labels: int, seq_len: int, seq_len_key: str) -> Shapes:
+    family = _family_among(tuple(FAMILIES), config, name)
     shapes = FAMILIES[family](ConfigReader(config, name), n_labels)
     if seq_len > shapes.max_seq_len:
         raise ConfigError(
@@ -202,5 +258,6 @@ def _layer_sizes(shapes: Shapes) -> dict[str, Any]:
         "n_embedding_parameters": shapes.n_other_parameters,
         "is_decoder": shapes.is_decoder,
         "design": shapes.design,
+        "max_seq_len": shapes.max_seq_len,
         "n_layer_extras": shapes.n_layer_extras,
     }

@@ -17,16 +17,16 @@ class CausalSpec(ModelSpec):
     vocabulary_size: int
     response_len: int
 
-    def n_head_rows(self, seq_len: int) -> int:
-        return share_of(seq_len, self.response_len / self.seq_len)
+    def n_head_rows(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
+        return share_of(seq_len - n_virtual_tokens, self.response_len / self.seq_len)
 
     @property
     def n_frozen_head_weights(self) -> int:
         """Those of the head, also where they are the embeddings."""
         return self.vocabulary_size * self.hidden_size
 
-    def n_logits(self, seq_len: int) -> int:
-        return self.n_head_rows(seq_len) * self.vocabulary_size
+    def n_logits(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
+        return self.n_head_rows(seq_len, n_virtual_tokens) * self.vocabulary_size
 
     def with_seq_len(self, seq_len: int) -> "CausalSpec":
         """The same model at another sequence length, of which the response has the same share."""

@@ -91,7 +91,7 @@ class ConvNetSpec(ModelSpec):
     gated_mlp: bool = False
     n_embedding_parameters: int = 0
     seq_len: int = 1
-    head: Mapping[str, LinearShape] = field(default_factory=dict)
+    head: Mapping[str, LinearShape] = field(default_factory=dict, hash=False)
 
     @property
     def family(self) -> str:

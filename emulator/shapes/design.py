@@ -11,6 +11,14 @@ FUSED: Mapping[str, tuple[str, ...]] = {
 }
 """Matrices that some families store in the place of several that read the same, with these parts one after another."""
 
+CROSS: Mapping[str, str] = {
+    "query": "cross_query",
+    "key": "cross_key",
+    "value": "cross_value",
+    "attention_output": "cross_output",
+}
+"""Matrices of attention to an encoder's output, by the name of those of attention to a decoder's own tokens."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerDesign:
@@ -34,6 +42,8 @@ class LayerDesign:
         reads_parts: where query, key and value are one map, whether such a kernel reads them where that left them, so
             that all it gave is kept beside copies; otherwise it reads copies alone, and its output is copied, too.
         windows: for each layer, whether it looks at near tokens only; empty where all look at all.
+        drops_channels: whether dropout, where it is active, drops channels of the feed-forward part, too.
+        has_position_bias: whether a number for each head and relative position is added to a score.
         n_projection_weights: of maps between narrow embeddings and the layers.
         n_kept_of_head: so many hidden elements of an example are kept within a head of several maps that is trained.
     """
@@ -53,6 +63,8 @@ class LayerDesign:
     fuses_attention: bool = True
     reads_parts: bool = True
     windows: tuple[bool, ...] = ()
+    drops_channels: bool = False
+    has_position_bias: bool = False
     n_projection_weights: int = 0
     n_kept_of_head: int = 1
 
@@ -64,7 +76,10 @@ DECODER = LayerDesign(activation="silu", has_biases=False, norm="rms", n_norm_ar
 
 
 def as_stored(targets: Sequence[str], stored: Collection[str]) -> tuple[str, ...]:
-    """``targets``, with the fused matrix in the place of its parts where that is what is ``stored``; each once."""
+    """``targets``, with the fused matrix in the place of its parts where that is what is ``stored``; each once.
+
+    Where there is attention to an encoder's output, its matrix stands beside the one of the same use.
+    """
     return _as_stored(tuple(targets), tuple(stored))
 
 
@@ -72,4 +87,5 @@ def as_stored(targets: Sequence[str], stored: Collection[str]) -> tuple[str, ...
 def _as_stored(targets: tuple[str, ...], stored: tuple[str, ...]) -> tuple[str, ...]:
     """Asked for each device and round."""
     whole = {part: fused for fused, parts in FUSED.items() if fused in stored for part in parts}
-    return tuple(dict.fromkeys(whole.get(target, target) for target in targets))
+    crossed = [CROSS[target] for target in targets if CROSS.get(target) in stored]
+    return tuple(dict.fromkeys([whole.get(target, target) for target in targets] + crossed))

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
-from emulator.shapes.design import DECODER, ENCODER, FUSED, LayerDesign, as_stored
+from emulator.shapes.design import CROSS, DECODER, ENCODER, FUSED, LayerDesign, as_stored
 
 T = TypeVar("T")
 
@@ -25,6 +26,22 @@ class LinearShape:
         return self.out_features * (self.in_features + self.has_bias)
 
 
+_ALIKE = {crossed: own for own, crossed in CROSS.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrossAttention:
+    """Attention of a decoder's layers to what an encoder gives.
+
+    Attributes:
+        n_tokens: of an example, that the encoder gives.
+        is_trained: whether what it gives depends on something that is trained.
+    """
+
+    n_tokens: int
+    is_trained: bool
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """The shapes of one model, at the sequence length at which it is used.
@@ -37,6 +54,8 @@ class ModelSpec:
 
     ``n_layers`` are those that depths and ranks are counted by. Where a shallower model is trained in the place of the
     one that is priced, they are the trained one's, and ``deeper_layers`` says how many the priced one has.
+
+    ``max_seq_len`` is to how many tokens its positions reach; None where that is not known.
 
     ``design`` says how layers are built where they are not as BERT's or, of a decoder, Llama's.
     """
@@ -56,6 +75,7 @@ class ModelSpec:
     is_decoder: bool = False
     deeper_layers: int | None = None
     design: LayerDesign | None = None
+    max_seq_len: int | None = None
     n_layer_extras: int = 0
 
     @property
@@ -97,7 +117,7 @@ class ModelSpec:
             KeyError: the model has no such matrix (``mlp_gate`` without a gated MLP).
         """
         in_features, out_features = self.hidden_size, self.hidden_size
-        match name:
+        match _ALIKE.get(name, name):
             case "query":
                 out_features = self.n_heads * self.head_size
             case "key" | "value":
@@ -120,19 +140,38 @@ class ModelSpec:
     def kept_features(self, name: str, width_fraction: float) -> tuple[float, float]:
         """Input and output size of a matrix after pruning, which takes heads and feed-forward channels only."""
         shape = self.matrix(name)
-        if name in ("attention_output", "mlp_down"):
+        if name in ("attention_output", "cross_output", "mlp_down"):
             return shape.in_features * width_fraction, shape.out_features
         return shape.in_features, shape.out_features * width_fraction
 
     @property
     def family(self) -> str:
-        """``transformer`` or ``convnet``."""
+        """``transformer``, ``encoder-decoder`` or ``convnet``."""
         return "transformer"
 
     @property
     def matrices(self) -> tuple[str, ...]:
         """The names of its matrices: those of :data:`MATRICES`, or what it stores in the place of several of them."""
-        return as_stored([name for name in MATRICES if name != "mlp_gate" or self.gated_mlp], self.layer_design.fused)
+        return self.own_matrices
+
+    @property
+    def own_matrices(self) -> tuple[str, ...]:
+        """Those of them that are not for attention to what an encoder gives."""
+        return _matrices(self.gated_mlp, self.layer_design.fused)
+
+    def matrices_of(self, layer: int) -> tuple[str, ...]:
+        """Those of one layer, counted from the input: all, unless layers differ."""
+        return self.matrices
+
+    @property
+    def has_like_layers(self) -> bool:
+        """Whether all layers have the same matrices."""
+        return True
+
+    @property
+    def cross_attention(self) -> CrossAttention | None:
+        """That of its layers, in the decoder of an encoder-decoder."""
+        return None
 
     def stored(self, targets: Sequence[str]) -> tuple[str, ...]:
         """The matrices that ``targets`` lie in, each once: those that are stored as one count as this one."""
@@ -140,9 +179,14 @@ class ModelSpec:
 
     @property
     def n_layer_parameters(self) -> int:
-        """Weights and biases of one layer's linear maps, with its two normalisations."""
+        """Weights and biases of one layer's linear maps, with its normalisations."""
         n_norm = self.hidden_size * self.layer_design.n_norm_arrays
-        return sum(self.matrix(name).n_parameters for name in self.matrices) + 2 * n_norm
+        return sum(self.matrix(name).n_parameters for name in self.matrices) + self.n_norms * n_norm
+
+    @property
+    def n_norms(self) -> int:
+        """Normalisations of a layer."""
+        return 2 if self.cross_attention is None else 3
 
     @property
     def n_head_parameters(self) -> int:
@@ -155,8 +199,11 @@ class ModelSpec:
         frozen = self.n_embedding_parameters + self.n_priced_layers * self.n_layer_parameters
         return frozen + self.n_frozen_head_parameters + self.n_head_parameters
 
-    def n_head_rows(self, seq_len: int) -> int:
-        """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one."""
+    def n_head_rows(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
+        """To how many of an example's tokens the head is applied: a decoder scores every token, an encoder one.
+
+        ``n_virtual_tokens`` of the ``seq_len`` stand in front of the text.
+        """
         return seq_len if self.is_decoder else 1
 
     @property
@@ -164,7 +211,7 @@ class ModelSpec:
         """Weights that the frozen part of the head multiplies a row with."""
         return self.n_frozen_head_parameters
 
-    def n_logits(self, seq_len: int) -> int:
+    def n_logits(self, seq_len: int, n_virtual_tokens: int = 0) -> int:
         """Logits of an example where their number matters; those of a few classes do not."""
         return 0
 
@@ -176,3 +223,9 @@ class ModelSpec:
     def with_seq_len(self, seq_len: int) -> "ModelSpec":
         """The same model, used at another sequence length (tokens)."""
         return replace(self, seq_len=seq_len)
+
+
+@cache
+def _matrices(gated_mlp: bool, fused: tuple[str, ...]) -> tuple[str, ...]:
+    """Asked for each device and round."""
+    return as_stored([name for name in MATRICES if name != "mlp_gate" or gated_mlp], fused)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.shapes.decoder_catalog import DECODER_CONFIGS
+from emulator.shapes.encoder_decoder_catalog import ENCODER_DECODER_CONFIGS
 
 PRICED_TRANSFORMER = "roberta-base"
 """Whose shapes the devices pay for where a built-in transformer is trained."""
@@ -26,6 +27,7 @@ _DEBERTA_V3 = {
 
 TRANSFORMERS: Mapping[str, Mapping[str, Any]] = {
     **DECODER_CONFIGS,
+    **ENCODER_DECODER_CONFIGS,
     # Devlin et al. 2019, arXiv 1810.04805, section 3; config.json of google-bert/bert-base-uncased
     "bert-base": {
         "model_type": "bert",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from device_profiles.link_kinds.base import LinkSpec
 from device_profiles.link_kinds.constant import ConstantLink
 from device_profiles.records import DeviceProfile, PowerMode, Thermal
 from emulator.forms.base import AdapterForm
@@ -40,6 +41,7 @@ def exact_testbed(
     n_modes: int = 1,
     mode_switch_penalty_s: float = 0.0,
     thermal: Thermal | None = None,
+    links: Sequence[LinkSpec] = (),
     server_flop_per_s: float = math.inf,
     dropout: bool = False,
     clock: Clock | None = None,
@@ -49,13 +51,13 @@ def exact_testbed(
 
     The rate of computation is infinite, so that only the overhead per step is left, which counts as forward. Each
     sequence has one entry per device; ``usable_memory_bytes`` may be left out, for memory without end, and ``shared``,
-    for links that nobody shares. Where devices have more than one power mode, these are equal, and drawn anew each
-    round; ``dropout`` is that of the training, whose masks take memory. ``make`` makes a testbed of another kind, which
-    may need a ``clock`` of its own.
+    for links that nobody shares; ``links`` take the place of the constant ones of these rates. Where devices have more
+    than one power mode, these are equal, and drawn anew each round; ``dropout`` is that of the training, whose masks
+    take memory. ``make`` makes a testbed of another kind, which may need a ``clock`` of its own.
     """
     n_devices, seeds = len(step_s), Seeds(0)
     memory = usable_memory_bytes or [2**60] * n_devices
-    links = [
+    constant = [
         ConstantLink(
             name=f"exact-{number}",
             download_bytes_per_s=down,
@@ -73,7 +75,7 @@ def exact_testbed(
             mode_switch_penalty_s=mode_switch_penalty_s,
             thermal=thermal,
         ),
-        links=Links(links, seeds),
+        links=Links(links or constant, seeds),
         model=model,
         form=form,
         training=TrainingDefaults(n_steps=1, batch_size=1, learning_rate=1e-3, dropout=dropout),

@@ -216,6 +216,7 @@ def small_testbed(
         seeds=seeds,
         facts={
             "memory_bytes": [device.profile.usable_memory_bytes for device in made_up_devices(n_devices)],
+            "allocator": [device.profile.allocator for device in made_up_devices(n_devices)],
             "flop_per_s": [
                 device.profile.power_modes[0].effective_flop_per_s["fp32"] for device in made_up_devices(n_devices)
             ],

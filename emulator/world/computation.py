@@ -1,8 +1,9 @@
 """What a computation comes to on a board in a round: whether it fits in memory, how long it takes, where it fails."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from device_profiles.records import DeviceProfile
 from emulator.records import ActivityKind, TrainingDefaults, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.clock import Clock
@@ -10,6 +11,7 @@ from emulator.world.devices import Boards
 from emulator.world.heat import Heat
 from emulator.world.ledger import Ongoing
 from emulator.world.open_round import OpenRound
+from emulator.world.price.step_time import ComputeCost
 from emulator.world.pricing import Pricing
 
 ROUNDING = 1e-9
@@ -41,15 +43,17 @@ class Computations:
 
     def fits(self, opened: OpenRound, device_id: int, work: Work) -> bool:
         """Whether the device has the memory that ``work`` needs; its ledger keeps the most that it was asked for."""
-        ledger = opened.ledgers[device_id]
-        ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, self.pricing.peak_memory_bytes(work))
-        return ledger.peak_memory_bytes <= opened.devices[device_id].profile.usable_memory_bytes
+        ledger, profile = opened.ledgers[device_id], opened.devices[device_id].profile
+        needed_bytes = self.pricing.peak_memory_bytes(work, profile.allocator)
+        ledger.peak_memory_bytes = max(ledger.peak_memory_bytes, needed_bytes)
+        return ledger.peak_memory_bytes <= profile.memory_limit_bytes
 
     def begin(self, opened: OpenRound, device_id: int, work: Work, parts: Fractions) -> tuple[Ongoing, float | None]:
         """The computation, and how many seconds after its start the device drops out of it, if it does."""
         profile, mode = opened.devices[device_id].profile, opened.conditions.modes[device_id]
         self.pricing.note_range(profile, work)
         cost, ledger = self.pricing.cost(work, mode), opened.ledgers[device_id]
+        cost = self._swapped(cost, profile, work)
         forward_s, backward_s = cost.forward_s * parts.forward, cost.backward_s * parts.backward
         whole_s, before = cost.forward_s + cost.backward_s, ledger.computed_share
         share = (forward_s + backward_s) / whole_s if whole_s > 0 else (parts.forward + parts.backward) / 2
@@ -72,6 +76,23 @@ class Computations:
         drop_share = opened.drop_shares.get(device_id, math.inf)
         fails_s = (drop_share - before) / share * duration_s if before <= drop_share < before + share else None
         return ongoing, fails_s
+
+    def _swapped(self, cost: ComputeCost, profile: DeviceProfile, work: Work) -> ComputeCost:
+        """With what it takes to push out, and to get back, what does not fit into the memory of the device.
+
+        What a forward pass pushes out comes back in the backward pass, or in the same one where there is no other. The
+        board is as busy as without while it waits for that.
+        """
+        if profile.swap is None:
+            return cost
+        missing_bytes = profile.missing_bytes(self.pricing.peak_memory_bytes(work, profile.allocator))
+        if missing_bytes == 0:
+            return cost
+        write_s = work.n_steps * profile.swap.write_s(missing_bytes)
+        read_s = work.n_steps * profile.swap.read_s(missing_bytes)
+        if cost.backward_s == 0:
+            return replace(cost, forward_s=cost.forward_s + write_s + read_s)
+        return replace(cost, forward_s=cost.forward_s + write_s, backward_s=cost.backward_s + read_s)
 
     def _switch_s(self, opened: OpenRound, device_id: int, computed_share: float) -> float:
         """What a change of power mode adds to a device's first computation in a round."""

@@ -7,8 +7,12 @@ from device_profiles.records import DeviceProfile, PowerMode, Thermal
 from emulator.world.foreground import Foreground
 from emulator.world.power_modes import PowerModes
 
-HARDWARE_FACTS = ("memory_bytes", "flop_per_s")
-"""Facts about devices that every run knows; the rate is that of a board in its default power mode."""
+HARDWARE_FACTS = ("memory_bytes", "allocator", "flop_per_s")
+"""Facts about devices that every run knows; the rate is that of a board in its default power mode.
+
+``memory_bytes`` is what a training process may fill, and ``allocator`` the name of who places its tensors there, both
+as :func:`~emulator.world.price.memory.peak_memory` needs them.
+"""
 DEVICE_FACTS = (*HARDWARE_FACTS, "label_histogram", "n_examples")
 """What a policy may declare that it needs to know of devices; the last two come with the data, in runs that train."""
 

@@ -1,9 +1,10 @@
 """What the work that a run asks for costs on its boards: each price is computed once."""
 
-from device_profiles.records import DeviceProfile, PowerMode
+from device_profiles.records import AllocatorName, DeviceProfile, PowerMode
 from emulator.records import TrainingDefaults, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
+from emulator.world.price.memory import peak_memory
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import ComputeCost, CostModel
 
@@ -20,21 +21,28 @@ class Pricing:
         self._model = model
         self._training = training
         self._costs = CostModel(model, training.precision, training.optimizer, training.savers)
-        self._memory_bytes: dict[Work, int] = {}
+        self._memory_bytes: dict[tuple[Work, AllocatorName], int] = {}
         self._in_known_range: dict[str, set[Work]] = {}
 
     def cost(self, work: Work, mode: PowerMode) -> ComputeCost:
         """Seconds and FLOP of all steps of ``work`` on a board in ``mode``."""
         return self._costs.price(work, mode)
 
-    def peak_memory_bytes(self, work: Work) -> int:
-        """What a device needs at the most while it computes ``work``."""
-        if work not in self._memory_bytes:
+    def peak_memory_bytes(self, work: Work, allocator: AllocatorName) -> int:
+        """What a device with this allocator needs at the most while it computes ``work``."""
+        key = work, allocator
+        if key not in self._memory_bytes:
             training = self._training
-            step = step_of(self._model, work, training.precision, training.optimizer, training.savers)
-            use = step.memory(dropout=training.dropout)
-            self._memory_bytes[work] = use.total_bytes
-        return self._memory_bytes[work]
+            self._memory_bytes[key] = peak_memory(
+                self._model,
+                work,
+                training.precision,
+                allocator=allocator,
+                dropout=training.dropout,
+                optimizer=training.optimizer,
+                savers=training.savers,
+            ).total_bytes
+        return self._memory_bytes[key]
 
     def note_range(self, profile: DeviceProfile, work: Work) -> None:
         """Remember if ``work`` is asked of a board whose figures are not known to hold for it."""

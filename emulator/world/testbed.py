@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from emulator.compression.payloads import download_bytes, upload_bytes
 from emulator.forms.base import AdapterForm
 from emulator.records import (
     ActivityKind,
@@ -41,6 +42,7 @@ from emulator.world.network.shared_network import SharedCapacity
 from emulator.world.network.transfers import Direction
 from emulator.world.open_round import Jitter, OpenRound, Train, drawn_conditions
 from emulator.world.presence import Presence
+from emulator.world.unsent import Unsent
 
 
 class Testbed:
@@ -48,6 +50,9 @@ class Testbed:
 
     ``model`` has the priced shapes. ``facts`` gives for each of :data:`~emulator.world.devices.DEVICE_FACTS` its value
     per device. The server computes at ``server_flop_per_s`` where it has a part in local steps.
+
+    Attributes:
+        unsent: what devices have trained and not sent yet, where they keep that.
     """
 
     __test__ = False  # not a test class, whatever pytest makes of its name
@@ -71,6 +76,7 @@ class Testbed:
         self.devices = boards.devices
         self.model = model
         self.form = form
+        self.unsent = Unsent(is_kept=training.compression.error_feedback)
         self.clock = clock or Clock()
         n_devices = len(boards.devices)
         self._boards = boards
@@ -186,6 +192,14 @@ class Testbed:
     def hand_out(self, assignment: Assignment, state: Arrays, inner_round: int = 0) -> None:
         """The device's next download brings it this job, which it then computes; for live devices alone."""
 
+    def download_bytes(self, assignment: Assignment) -> int:
+        """What the payload of ``assignment`` takes on its way to the device, as it is encoded."""
+        return download_bytes(self.form, assignment, self.model, self._training.compression)
+
+    def upload_bytes(self, assignment: Assignment) -> int:
+        """What its update takes on its way back."""
+        return upload_bytes(self.form, assignment, self.model, self._training.compression)
+
     def download(self, device_id: int, n_bytes: int, *, begins_inner_round: bool = True) -> Event:
         """The server sends ``n_bytes`` to the device; happens when the last has arrived."""
         if not self._can_begin(device_id):
@@ -278,7 +292,7 @@ class Testbed:
         """Train ``jobs`` for real, now; emulated time stands still. Updates come in the order of ``jobs``."""
         if not jobs or self.round.train is None:
             return []
-        updates = self.round.train(jobs)
+        updates = self.unsent.train(self.round.train, jobs)
         for update in updates:
             ledger = self.round.ledgers[update.device_id]
             ledger.n_examples = update.n_examples

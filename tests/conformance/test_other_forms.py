@@ -9,6 +9,7 @@ from emulator.policy import Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
 from emulator.testing import PolicyConformance
+from policies.fedpeft import FedPeft
 
 
 @dataclass(kw_only=True)
@@ -35,6 +36,21 @@ class FedBottleneck(Policy):
 
     def plan(self, view: ClusterView) -> RoundPlan:
         return layerwise_plan(view, {device: 1 + device % view.model.n_layers for device in view.available})
+
+
+class TestPrompts(PolicyConformance):
+    def policy(self) -> Policy:
+        return FedPeft(adapter="prompt", n_virtual_tokens=4)
+
+
+class TestPrefixes(PolicyConformance):
+    def policy(self) -> Policy:
+        return FedPeft(adapter="prefix", n_virtual_tokens=4)
+
+
+class TestProjectedPrefixes(PolicyConformance):
+    def policy(self) -> Policy:
+        return FedPeft(adapter="prefix", n_virtual_tokens=4, projection_size=6)
 
 
 class TestFedBottleneck(PolicyConformance):

@@ -1,70 +1,17 @@
 """Small runs of the whole emulator, made once and looked at by many tests."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from emulator.policy.catalog import policy_names
-from tests.command_line import in_process, jetbed, settings
 from tests.integration.ray_cluster import RayCluster, started_cluster
+from tests.integration.small_runs import N_ROUNDS, SMALL, TABLES, digests, small_run, sweep_of
+from tests.integration.twins import Twins, made_twins
 
-SMALL = (
-    "testbed.n_devices=8",
-    "data.n_train=400",
-    "data.n_test=100",
-    "training.local_steps=2",
-    "training.devices_stacked=3",
-)
-"""A run that takes seconds: 8 devices in the proportions of the default testbed, in stacks that do not divide them."""
-N_ROUNDS = 3
-TABLES = ("rounds", "devices", "activities")
-"""The tables that hold nothing measured on the wall."""
-
-
-def small_run(
-    out: Path,
-    *arguments: str,
-    rounds: int = N_ROUNDS,
-    overrides: Sequence[str] = SMALL,
-    cluster: RayCluster | None = None,
-) -> Path:
-    """A small run that must succeed, in this process or on a cluster; returns its folder."""
-    command = ["run", "--rounds", str(rounds), "--out", str(out), *settings(overrides), *arguments]
-    if cluster:
-        finished = jetbed(*command, "--backend", "ray", environment=cluster.environment)
-    else:
-        finished = in_process(*command, "--backend", "inline")
-    assert finished.returncode == 0, finished.stderr
-    return out
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every Parquet part of a run's tables, or of those of all runs of a sweep; by path in the folder."""
-    files = sorted(path for table in TABLES for path in folder.glob(f"**/{table}/*.parquet"))
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def sweep_of(
-    policies: Sequence[str],
-    folder: Path,
-    *arguments: str,
-    rounds: int = N_ROUNDS,
-    overrides: Sequence[str] = SMALL,
-    cluster: RayCluster | None = None,
-) -> dict[str, Path]:
-    """A run of each policy, as a sweep, so that hosts are started once; returns their folders."""
-    file = folder / "policies.toml"
-    file.write_text(f"base = {{ rounds = {rounds} }}\n[axes]\npolicy.path = {json.dumps(list(policies))}\n")
-    command = ["sweep", str(file), "--out", str(folder / "runs"), *settings(overrides), *arguments]
-    if cluster:
-        finished = jetbed(*command, "--backend", "ray", environment=cluster.environment)
-    else:
-        finished = in_process(*command, "--backend", "inline")
-    assert finished.returncode == 0, finished.stderr
-    return {name: folder / "runs" / f"run=path-{name}" for name in policies}
+__all__ = ["N_ROUNDS", "SMALL", "TABLES", "digests", "small_run", "sweep_of"]
 
 
 @pytest.fixture(scope="session")
@@ -73,10 +20,33 @@ def inline_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_run(tmp_path_factory.mktemp("inline") / "run")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchedRuns:
+    """By policy, folders of runs, and what was seen of their steps by :func:`~tests.host_waits.steps_watched`."""
+
+    folders: Mapping[str, Path]
+    steps: Mapping[str, list[str]]
+
+
 @pytest.fixture(scope="session")
-def inline_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def watched_inline_runs(tmp_path_factory: pytest.TempPathFactory) -> WatchedRuns:
+    from tests.host_waits import steps_watched
+
+    with steps_watched() as steps:
+        folders = sweep_of(policy_names(), tmp_path_factory.mktemp("policies"))
+    return WatchedRuns(folders=folders, steps=steps)
+
+
+@pytest.fixture(scope="session")
+def inline_runs(watched_inline_runs: WatchedRuns) -> Mapping[str, Path]:
     """Three rounds of every policy, in one process, by name."""
-    return sweep_of(policy_names(), tmp_path_factory.mktemp("policies"))
+    return watched_inline_runs.folders
+
+
+@pytest.fixture(scope="session")
+def twins(inline_runs: Mapping[str, Path], ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    """The runs that are compared between one process and hosts on Ray."""
+    return made_twins(inline_runs, tmp_path_factory.mktemp("twins"), ray_cluster)
 
 
 @pytest.fixture(scope="session")

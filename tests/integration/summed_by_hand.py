@@ -1,7 +1,7 @@
-"""Trains one round on the cluster at RAY_ADDRESS, waits for a line once all is trained, and tells what it added up to.
+"""Trains two rounds on the cluster at RAY_ADDRESS, and tells what each added up to.
 
-Run by a test on a machine: ``python -m tests.integration.summed_by_hand``. It says ``trained``, and after a line a line
-of JSON.
+Run by a test on a machine: ``python -m tests.integration.summed_by_hand``. It says ``trained`` once all is trained in
+the second round, waits for a line, and ends with a line of JSON.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from emulator.world.clock import Clock
 from policies.fedlora import FedLora
 
 N_DEVICES = 32
+N_ROUNDS = 2
 
 
 def are_views(arrays: Arrays) -> bool:
@@ -51,7 +52,7 @@ def configuration() -> Config:
     """Two stacks of adapters, each larger than what is handed around."""
     return Config.model_validate(
         {
-            "rounds": 1,
+            "rounds": N_ROUNDS,
             "testbed": {"n_devices": N_DEVICES, "availability": {"kind": "always"}},
             "data": {"n_train": 4 * N_DEVICES, "n_test": 20, "seq_len": 8, "partition": {"scheme": "iid"}},
             "training": {"local_steps": 1, "batch_size": 1, "devices_stacked": 16},
@@ -61,40 +62,46 @@ def configuration() -> Config:
     )
 
 
-def told(config: Config, start: StartBackend, is_trained: Callable[[], object]) -> dict[str, object]:
-    """What one round comes to; ``is_trained`` is called between training and adding up."""
+def told(config: Config, start: StartBackend, is_trained: Callable[[int], object]) -> list[dict[str, object]]:
+    """What the rounds come to; ``is_trained`` is called in each with its index, between training and adding up."""
     emulation = build_emulation(config, start, Clock())
-    backend, trained = emulation.backend, list[Update]()
+    backend, state, facts = emulation.backend, emulation.initial_state, list[dict[str, object]]()
     assert backend is not None
+    for index in range(N_ROUNDS):
+        trained: list[Update] = []
 
-    def train(jobs: Sequence[Job]) -> Sequence[Update]:
-        trained.extend(backend.train(emulation.policy.task, emulation.policy.form, jobs, lambda n_done, n_jobs: None))
-        is_trained()
-        return trained
+        def train(jobs: Sequence[Job], index: int = index, trained: list[Update] = trained) -> Sequence[Update]:
+            task, form = emulation.policy.task, emulation.policy.form
+            trained.extend(backend.train(task, form, jobs, lambda n_done, n_jobs: None))
+            is_trained(index)
+            return trained
 
-    after = play_round(emulation.testbed, emulation.policy, 0, emulation.initial_state, train).after
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(after[name]).tobytes() for name in sorted(after)))
-    stacks = [timing for timing in backend.timings() if timing.phase == "train"]
-    facts = {
-        "digest": digest.hexdigest(),
-        "n_updates": len(trained),
-        "n_stacks_trained": len(stacks),
-        "states_are_views": all(update.metrics["is_view"] for update in trained),
-        "payloads_are_views": all(are_views(update.payload) for update in trained),
-    }
+        state = play_round(emulation.testbed, emulation.policy, index, state, train).after
+        emulation.policy.observe(emulation.testbed.close_round())
+        digest = hashlib.sha256(b"".join(np.ascontiguousarray(state[name]).tobytes() for name in sorted(state)))
+        facts.append(
+            {
+                "digest": digest.hexdigest(),
+                "n_updates": len(trained),
+                "n_stacks_trained": sum(timing.phase == "train" for timing in backend.timings()),
+                "states_are_views": all(update.metrics["is_view"] for update in trained),
+                "payloads_are_views": all(are_views(update.payload) for update in trained),
+            }
+        )
     backend.close()
     return facts
 
 
-def inline() -> dict[str, object]:
-    """What the round comes to in this process."""
+def inline() -> list[dict[str, object]]:
+    """What the rounds come to in this process."""
     config = configuration()
-    return told(config, partial(InlineBackend, config), lambda: None)
+    return told(config, partial(InlineBackend, config), lambda index: None)
 
 
-def _wait_for_a_line() -> None:
-    print("trained", flush=True)
-    input()
+def _wait_for_a_line(index: int) -> None:
+    if index == N_ROUNDS - 1:
+        print("trained", flush=True)
+        input()
 
 
 def main() -> None:

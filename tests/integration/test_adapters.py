@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 import emulator
 from emulator.backends.content import load_content
 from emulator.config import load_config, parse_setting
 from emulator.learning.host import HostContent
+from emulator.learning.model.weights_digest import weights_digest
 from emulator.policy.catalog import policy_names
 from tests.command_line import in_process
 from tests.integration.conftest import SMALL, small_run
@@ -65,6 +67,7 @@ def evaluated(model: Any, content: HostContent) -> tuple[float, float]:
         out = model.eval()(**batch)
         logits, labels = out.logits, batch["labels"]
         if content.test.scored is not None:
+            logits = logits[:, -labels.shape[1] :]  # behind a prompt, which has some too
             logits, labels = logits[:, :-1], labels[:, 1:]
         counted = labels != -100
         n_now = int(counted.sum()) if labels.dim() == 1 or content.test.scored is not None else len(labels)
@@ -82,7 +85,7 @@ def small_policies() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", small_policies())
 def test_the_adapter_of_every_policy_gives_the_runs_own_evaluation(
-    name: str, inline_runs: dict[str, Path], content: HostContent
+    name: str, inline_runs: Mapping[str, Path], content: HostContent
 ) -> None:
     run = inline_runs[name]
     if not (run / "adapter" / "adapter_config.json").exists():
@@ -99,7 +102,7 @@ def test_the_adapter_of_every_policy_gives_the_runs_own_evaluation(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NOT_OF_PEFT if name != "fedavg"])
-def test_what_peft_does_not_know_is_not_said_to_be_its_own(name: str, inline_runs: dict[str, Path]) -> None:
+def test_what_peft_does_not_know_is_not_said_to_be_its_own(name: str, inline_runs: Mapping[str, Path]) -> None:
     adapter = inline_runs[name] / "adapter"
     stated = json.loads((adapter / "adapter_config.json").read_text())
     assert "peft_type" not in stated or (adapter / "kept_units.json").exists()
@@ -150,6 +153,25 @@ def test_the_adapter_of_every_kind_of_task_gives_the_runs_own_loss(kind: str, tm
     assert answer.returncode == 0, answer.stderr
     role = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModelForSequenceClassification
     assert evaluated(role.from_pretrained(merged), content)[0] == pytest.approx(loss, abs=1e-5)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("adapter", ["prompt", "prefix"])
+@pytest.mark.parametrize("kind", ["multi_label", "causal"])
+def test_virtual_tokens_give_the_runs_own_loss_and_are_no_weights(kind: str, adapter: str, tmp_path: Path) -> None:
+    if (kind, adapter) == ("multi_label", "prefix"):
+        pytest.skip("PEFT 0.21 does not find how transformers 5.24 calls what is in front of a classifier's keys")
+    own = {"policy.path": "fedpeft", "policy.adapter": adapter, "policy.n_virtual_tokens": 4, "data.seq_len": 28}
+    given = task_settings(kind, tmp_path) | own
+    run = emulator.emulate(given, tmp_path / "run")
+    content, _ = load_content(load_config(None, list(given.items())), 2)
+    assert isinstance(content, HostContent)
+    auto, settings = AUTO[kind]
+    model = auto.from_pretrained(tmp_path / "run" / "adapter", dtype=torch.float32, **settings)
+    assert evaluated(model, content)[0] == pytest.approx(run.rounds["loss"].iloc[-1], abs=1e-5)
+    answer = in_process("merge", str(tmp_path / "run"), "--out", str(tmp_path / "merged"))
+    assert answer.returncode == 2
+    assert "virtual tokens, which are no part of any weight" in answer.stderr
+    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize("settings", [{}, {"policy.embeddings": True}, {"policy.depth": 1}])
@@ -223,6 +245,51 @@ def test_a_merged_model_needs_neither_peft_nor_jetbed_and_finds_its_base_after_a
     assert not list(tmp_path.glob(".jetbed-*"))
 
 
+def test_a_base_that_was_given_by_an_absolute_path_is_found_where_it_moved_with_the_run(tmp_path: Path) -> None:
+    builtin = Path(emulator.__file__).parent / "learning" / "builtin" / "tiny-12"
+    shutil.copytree(builtin, tmp_path / "before" / "models" / "mine")
+    model = f"model.train={tmp_path / 'before' / 'models' / 'mine'}"
+    small_run(tmp_path / "before" / "runs" / "one", rounds=1, overrides=(*SMALL, model, "model.price=trained"))
+    shutil.move(tmp_path / "before", tmp_path / "after")
+
+    answer = in_process("merge", str(tmp_path / "after" / "runs" / "one"), "--out", str(tmp_path / "merged"))
+
+    assert answer.returncode == 0, answer.stderr
+    assert str(tmp_path / "after" / "models" / "mine") in answer.stdout
+
+
+def test_a_base_of_the_same_shapes_and_other_weights_is_refused(moved: Path, tmp_path: Path) -> None:
+    other, run = tmp_path / "other", tmp_path / "project" / "run"
+    shutil.copytree(moved / "models" / "mine", other)
+    weights = load_file(other / "model.safetensors")
+    name = next(name for name in weights if name.endswith("query.weight"))
+    save_file({**weights, name: -weights[name]}, other / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(moved / "runs" / "one", run)
+
+    given = in_process("merge", str(run), "--base", str(other), "--out", str(tmp_path / "merged"))
+    shutil.copytree(other, run.parent / "models" / "mine")
+    found = in_process("merge", str(run), "--out", str(tmp_path / "merged"))
+
+    assert (given.returncode, found.returncode) == (2, 2)
+    assert f"--base: the weights of {str(other)!r} are others than the run trained on, those of '" in given.stderr
+    assert "there is one with other weights); say with --base where it is now" in found.stderr
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_run_says_what_its_base_model_was_loaded_as(moved: Path) -> None:
+    said = emulator.load(moved / "runs" / "one").info["base_model"]
+
+    assert said == {
+        "name": said["name"],
+        "revision": None,
+        "weights_sha256": weights_digest([moved / "models" / "mine" / "model.safetensors"]),
+        "task_type": "SEQ_CLS",
+        "problem_type": "single_label_classification",
+        "n_labels": 8,
+    }
+    assert Path(said["name"]).parts[-2:] == ("models", "mine")
+
+
 def test_a_base_model_that_is_gone_is_asked_for(moved: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(moved / "runs" / "one", run)
@@ -232,7 +299,7 @@ def test_a_base_model_that_is_gone_is_asked_for(moved: Path, tmp_path: Path) -> 
     assert not (tmp_path / "merged").exists()
     other = in_process("merge", str(run), "--out", str(tmp_path / "merged"), "--base", "builtin:tiny-llama-12")
     assert other.returncode == 2
-    assert "does not fit the base model" in other.stderr
+    assert "are others than the run trained on" in other.stderr
     found = in_process("merge", str(run), "--out", str(tmp_path / "merged"), "--base", str(moved / "models" / "mine"))
     assert found.returncode == 0, found.stderr
 
@@ -246,6 +313,8 @@ def test_what_cannot_be_merged_is_said_in_one_sentence(moved: Path, tmp_path: Pa
     run = tmp_path / "run"
     shutil.copytree(moved / "runs" / "one", run)
     assert "must be a new or empty folder" in said(run, run)
+    (tmp_path / "file").touch()
+    assert "/file' is no folder, so that none can be made in it; got" in said(run, tmp_path / "file" / "deep" / "x")
     (run / "adapter" / "kept_units.json").write_text("{}")
     assert "belongs to a pruned model" in said(run)
     (run / "adapter" / "kept_units.json").unlink()

@@ -1,48 +1,33 @@
 """Every policy that ships with jetbed runs, to the same bytes wherever it does."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import emulator
-from emulator.policy.base import Policy
-from emulator.policy.catalog import build_policy, policy_names
+from emulator.policy.catalog import policy_names
 from emulator.results import verify
-from emulator.testing import tiny_model
-from tests.integration.conftest import N_ROUNDS, TABLES, digests, sweep_of
-from tests.integration.ray_cluster import RayCluster
+from tests.integration.conftest import N_ROUNDS, TABLES, WatchedRuns, digests
+from tests.integration.twins import Twins
+from tests.ways import ways_to_run
 
 pytestmark = pytest.mark.slow
 
 
-def ways_over_ray() -> list[str]:
-    """Policies of which no earlier one has task, form, protocol and the place where updates are summed alike.
-
-    What else a policy does, it does in the coordinator, where it cannot see on what its devices are trained.
-    """
-    found: dict[tuple[object, ...], str] = {}
-    for name in policy_names():
-        policy = build_policy(name, {})
-        summed_by_hosts = type(policy).aggregate is Policy.aggregate
-        way = (policy.task, type(policy.form(tiny_model(4))), type(policy.protocol), summed_by_hosts)
-        found.setdefault(way, name)
-    return list(found.values())
-
-
-@pytest.fixture(scope="module")
-def ray_runs(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return sweep_of(ways_over_ray(), tmp_path_factory.mktemp("ray"), "--hosts", "2", cluster=ray_cluster)
-
-
-@pytest.mark.parametrize("name", ways_over_ray())
-def test_hosts_on_ray_give_the_same_bytes_as_one_process(
-    inline_runs: dict[str, Path], ray_runs: dict[str, Path], name: str
-) -> None:
-    inline = digests(inline_runs[name])
+@pytest.mark.parametrize("name", ways_to_run())
+def test_hosts_on_ray_give_the_same_bytes_as_one_process(twins: Twins, name: str) -> None:
+    inline = digests(twins.inline[name])
     assert len(inline) == len(TABLES) * N_ROUNDS
-    assert digests(ray_runs[name]) == inline
+    assert digests(twins.on_ray[name]) == inline
 
 
 @pytest.mark.parametrize("name", policy_names())
-def test_the_books_of_every_policy_balance(inline_runs: dict[str, Path], name: str) -> None:
+def test_the_books_of_every_policy_balance(inline_runs: Mapping[str, Path], name: str) -> None:
     verify(emulator.load(inline_runs[name]))
+
+
+@pytest.mark.parametrize("name", policy_names())
+def test_no_policy_makes_the_host_wait_within_the_steps_of_a_stack(watched_inline_runs: WatchedRuns, name: str) -> None:
+    """As it would wait for what a GPU computes."""
+    assert set(watched_inline_runs.steps[name]) == {"steps"}

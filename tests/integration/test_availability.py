@@ -7,28 +7,14 @@ import pytest
 import emulator
 from emulator.results import verify
 from tests.command_line import in_process, settings
-from tests.integration.conftest import SMALL, digests, small_run
-from tests.integration.ray_cluster import RayCluster
-
-UNSTEADY = (
-    *SMALL,
-    "testbed.availability.kind=on_off",
-    "testbed.availability.mean_on_s=40",
-    "testbed.availability.mean_off_s=10",
-    "testbed.availability.drop_out_fraction=0.2",
-)
+from tests.integration.conftest import SMALL, digests
+from tests.integration.twins import Twins
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", [("fedbuff", "policy.buffer_size=4"), ("legend", "rounds=4")])
-def test_unsteady_devices_give_the_same_bytes_on_ray_and_in_one_process(
-    ray_cluster: RayCluster, tmp_path: Path, policy: tuple[str, str]
-) -> None:
-    name, overrides = policy[0], [*UNSTEADY, policy[1]]
-    inline = small_run(tmp_path / "inline", "--policy", name, rounds=4, overrides=overrides)
-    on_ray = small_run(
-        *(tmp_path / "ray", "--policy", name, "--hosts", "2"), rounds=4, overrides=overrides, cluster=ray_cluster
-    )
+@pytest.mark.parametrize("policy", ["fedbuff", "legend"])
+def test_unsteady_devices_give_the_same_bytes_on_ray_and_in_one_process(twins: Twins, policy: str) -> None:
+    inline, on_ray = twins.inline[f"unsteady-{policy}"], twins.on_ray[f"unsteady-{policy}"]
 
     assert digests(on_ray) == digests(inline)
     frames = emulator.load(inline)

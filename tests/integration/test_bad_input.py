@@ -160,7 +160,7 @@ def test_a_mistake_is_reported_alike_on_ray(
     ray_cluster: RayCluster, tmp_path: Path, override: str, before: list[str]
 ) -> None:
     arguments = ("run", "--out", "run", "--set", override)
-    on_ray = jetbed(*arguments, "--backend", "ray", cwd=tmp_path, environment=ray_cluster.environment)
+    on_ray = jetbed(*arguments, "--backend", "ray", "--hosts", "1", cwd=tmp_path, environment=ray_cluster.environment)
     assert on_ray.returncode == 2
     assert not (tmp_path / "run").exists()
     *said, message = on_ray.stderr.splitlines()

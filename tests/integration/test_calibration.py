@@ -12,14 +12,17 @@ import pytest
 
 import emulator
 from device_profiles.catalog import load_profile
+from emulator.calibration import measurement
 from emulator.calibration.fit import mode_of
+from emulator.calibration.process_peak import ProcessPeak
+from emulator.cli import calibrate
 from emulator.learning.model import probe
 from emulator.learning.model.probe import StepBench, StepSeconds
 from emulator.records import Work
 from emulator.shapes.catalog import model_spec_from_config
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import step_time
-from tests.command_line import in_process, jetbed, started
+from tests.command_line import in_process, started
 from tests.integration.conftest import small_run
 from tests.unit.calibration.made_up_steps import FIGURES
 
@@ -63,8 +66,15 @@ class KnownMachine(StepBench):
     def __exit__(self, *error: object) -> None: ...
 
 
+@pytest.fixture
+def _in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurement, "VISIT_S", 0.02)
+
+
 def test_a_machine_that_was_measured_is_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "StepBench", KnownMachine)
+    peak = ProcessPeak(imported_bytes=200_000_000, runtime_bytes=300_000_000)
+    monkeypatch.setattr(calibrate, "process_peak", lambda n_threads: peak)
     folder = tmp_path / "profiles"
     folder.mkdir()
     profile, errors = folder / "mine.toml", tmp_path / "errors.csv"
@@ -73,6 +83,7 @@ def test_a_machine_that_was_measured_is_a_device(tmp_path: Path, monkeypatch: py
     assert measured.returncode == 0, measured.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["mine.csv", "mine.toml"]
     assert load_profile(profile).title == "Mine"
+    assert load_profile(profile).runtime_memory_bytes == peak.runtime_bytes
     assert load_profile(profile).mode("default").effective_flop_per_s["fp32"] == pytest.approx(FIGURES[0], rel=1e-2)
 
     checked = in_process("validate", str(profile), *ONE_THREAD, "--json", "--csv", str(errors))
@@ -95,9 +106,10 @@ def test_a_machine_that_was_measured_is_a_device(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_short_turns")
 def test_this_machine_is_measured_or_refused_as_too_busy(tmp_path: Path) -> None:
     """Tests share their machine, and either may be the right answer."""
-    measured = jetbed("calibrate", "--out", "mine.toml", "--watts", "3,9,4", *ONE_THREAD, cwd=tmp_path)
+    measured = in_process("calibrate", "--out", "mine.toml", "--watts", "3,9,4", *ONE_THREAD, cwd=tmp_path)
     written = sorted(path.name for path in tmp_path.iterdir())
     if measured.returncode == 0:
         assert written == ["mine.csv", "mine.toml"]
@@ -109,6 +121,7 @@ def test_this_machine_is_measured_or_refused_as_too_busy(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_in_short_turns")
 def test_steps_of_this_machine_stand_beside_what_a_profile_says_of_them() -> None:
     """Whatever the error is: the profile is of a board."""
     checked = in_process("validate", "jetson_tx2", *ONE_THREAD, "--json")
@@ -119,13 +132,12 @@ def test_steps_of_this_machine_stand_beside_what_a_profile_says_of_them() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("send", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_measurement_leaves_nothing_behind(tmp_path: Path, send: signal.Signals) -> None:
+def test_an_interrupted_measurement_leaves_nothing_behind(tmp_path: Path) -> None:
     with started("calibrate", "--out", str(tmp_path / "mine.toml"), "--threads", "1") as process:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         assert any("timing" in line for line in lines)
-        process.send_signal(send)
+        process.send_signal(signal.SIGINT)
         assert any("interrupted; nothing was written" in line for line in lines)
         assert process.wait(timeout=60) == 130
     assert list(tmp_path.iterdir()) == []

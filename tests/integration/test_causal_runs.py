@@ -92,9 +92,9 @@ def test_the_kind_of_task_alone_names_the_built_in_decoder() -> None:
     assert (built_in.model.train, built_in.data.source) == (BUILTIN_DECODER, "builtin:intents")
     assert price_name(built_in) == "llama-160m"
     # A user's own texts have words that it does not know, and a model that is named is meant.
-    assert load_config(None, [causal, ("data.source", "rows.jsonl")]).model.train == "builtin:tiny-12"
+    assert load_config(None, [causal, ("data.source", "rows.jsonl")]).model.train == "builtin:mini-12"
     assert load_config(None, [causal, ("model.train", "mine")]).model.train == "mine"
-    assert load_config(None, [("data.source", "builtin:intents")]).model.train == "builtin:tiny-12"
+    assert load_config(None, [("data.source", "builtin:intents")]).model.train == "builtin:mini-12"
 
 
 @pytest.mark.golden

@@ -61,7 +61,9 @@ def is_alive(process: psutil.Process) -> bool:
 def test_a_killed_run_keeps_every_round_that_it_had_reported_and_nothing_of_it_lives_for_longer_than_30_s(
     tmp_path: Path, backend: str
 ) -> None:
-    status, reported, family = stop_after_round(3, tmp_path / "run", signal.SIGKILL, "--backend", backend)
+    status, reported, family = stop_after_round(
+        3, tmp_path / "run", signal.SIGKILL, "--backend", backend, "--hosts", "1"
+    )
     assert status == -signal.SIGKILL
     assert still_alive(family, within_s=30) == []
     frames = emulator.load(tmp_path / "run")
@@ -76,12 +78,11 @@ def test_a_killed_run_keeps_every_round_that_it_had_reported_and_nothing_of_it_l
     [
         ("inline", signal.SIGINT),
         pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
-        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
         ("inline", signal.SIGHUP),
     ],
 )
 def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, backend: str, send: int) -> None:
-    status, reported, family = stop_after_round(2, tmp_path / "run", send, "--backend", backend)
+    status, reported, family = stop_after_round(2, tmp_path / "run", send, "--backend", backend, "--hosts", "1")
     assert status == 130
     assert still_alive(family, within_s=60) == []
     frames = emulator.load(tmp_path / "run")
@@ -95,7 +96,8 @@ def test_an_interrupted_run_says_so_and_leaves_nothing_running(tmp_path: Path, b
 def test_a_run_without_a_cluster_starts_one_gives_the_same_bytes_and_leaves_nothing_running(
     inline_run: Path, tmp_path: Path
 ) -> None:
-    command = ("run", "--rounds", str(N_ROUNDS), "--out", str(tmp_path / "run"), *settings(SMALL), "--backend", "ray")
+    on_ray = ("--backend", "ray", "--hosts", "1", *settings(SMALL))
+    command = ("run", "--rounds", str(N_ROUNDS), "--out", str(tmp_path / "run"), *on_ray)
     with started(*command) as process:
         assert process.stderr is not None
         family, commands = [], ""

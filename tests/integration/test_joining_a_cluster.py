@@ -14,6 +14,7 @@ from tests.machines import Machine, MachineCluster, raised, started_machines, to
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.skipif(bool(why_no_machines()), reason=why_no_machines())]
 
 SIZE = settings(("testbed.n_devices=2", "data.n_train=40", "data.n_test=10", "training.local_steps=1", "rounds=1"))
+WITHOUT_HOSTS = settings(("training.enabled=false",))
 RAYS_OWN = re.compile(
     r"^\[\d{4}-\d\d-\d\d .*\] |^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\t|\((raylet|pid=|gcs_server|autoscaler)"
     r"|SIGTERM received|\.(cc|h):\d+|^\*\*\* |^    @ +0x|Traceback"
@@ -38,10 +39,9 @@ def cluster(machines: list[Machine]) -> MachineCluster:
     return raised(machines)
 
 
-def run(machine: Machine, address: str, out: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return machine.jetbed(
-        "run", "--out", out, "--backend", "ray", "--hosts", "1", *SIZE, RAY_ADDRESS=address, **environment
-    )
+def run(machine: Machine, address: str, out: str, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    on_ray = ("--backend", "ray", "--hosts", "1")
+    return machine.jetbed("run", "--out", out, *on_ray, *SIZE, *more, RAY_ADDRESS=address, **environment)
 
 
 def refusal(finished: subprocess.CompletedProcess[str]) -> str:
@@ -91,7 +91,8 @@ def test_a_token_that_the_cluster_does_not_ask_for_is_no_hindrance_and_another_v
         other = raised(machines, has_token=False)
         token_file(machines[0]).parent.mkdir()
         token_file(machines[0]).write_text("0" * 64)
-        finished = run(machines[0], other.address, "/tmp/with-needless-token")
+        # Without training no host is started, and the coordinator joins as hosts do.
+        finished = run(machines[0], other.address, "/tmp/with-needless-token", *WITHOUT_HOSTS)
         changed = machines[0].call(sys.executable, "-c", OTHER_RAY, other.address)
         said = refusal(run(machines[0], other.address, "/tmp/out"))
     assert finished.returncode == 0, finished.stderr

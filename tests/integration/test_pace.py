@@ -12,7 +12,7 @@ from emulator.launch.execute import execute
 from emulator.observers.base import RoundClosed, RunObserver
 from tests.integration.conftest import SMALL, digests, small_run
 from tests.integration.ray_cluster import RayCluster
-from tests.integration.test_interruption import stop_after_round
+from tests.integration.test_interruption import still_alive, stop_after_round
 
 
 class Ends(RunObserver):
@@ -49,17 +49,18 @@ def test_training_on_hosts_does_not_change_a_paced_run(inline_run: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["inline", "ray"])
+@pytest.mark.parametrize(("backend", "send"), [("inline", signal.SIGINT), ("ray", signal.SIGTERM)])
 def test_a_paced_run_can_be_interrupted_in_the_middle_of_a_wait(
-    ray_cluster: RayCluster, tmp_path: Path, backend: str
+    ray_cluster: RayCluster, tmp_path: Path, backend: str, send: int
 ) -> None:
-    """Once the first round is reported, the second one waits for half as many seconds as it is long: about five."""
-    arguments = ("--backend", backend, "--set", "pace=realtime(2)")
-    status, reported, _ = stop_after_round(
-        1, tmp_path / "run", signal.SIGINT, *arguments, environment=ray_cluster.environment
+    """Once the first round is reported, the second one waits for half as many seconds as it is long: a few."""
+    arguments = ("--backend", backend, "--hosts", "1", "--set", "pace=realtime(2)")
+    status, reported, family = stop_after_round(
+        1, tmp_path / "run", send, *arguments, environment=ray_cluster.environment
     )
 
     assert (status, reported) == (130, 1)
+    assert still_alive(family, within_s=60) == []
     frames = emulator.load(tmp_path / "run")
     assert frames.info["status"] == "interrupted"
     assert len(frames.rounds) == 1

@@ -15,7 +15,14 @@ from emulator.learning.model.compact import load_pruned
 from emulator.learning.model.places import locate
 from tests.integration.conftest import small_run
 
-SETTINGS = {"testbed.n_devices": 8, "data.n_train": 1600, "data.n_test": 300, "training.local_steps": 12}
+SETTINGS = {
+    "model.train": "builtin:tiny-12",
+    "testbed.n_devices": 8,
+    "data.n_train": 1600,
+    "data.n_test": 300,
+    "training.local_steps": 12,
+    "training.learning_rate": 1e-3,
+}
 PRUNING = ("policy.target_sparsity=0.3", "policy.pruning_rounds=3")
 
 

@@ -1,31 +1,22 @@
 """Whole runs with a model that is cut between devices and server."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import emulator
 from emulator.results import verify
-from tests.integration.conftest import N_ROUNDS, SMALL, TABLES, digests, small_run, sweep_of
-from tests.integration.ray_cluster import RayCluster
+from tests.integration.conftest import N_ROUNDS, SMALL, TABLES, digests, small_run
+from tests.integration.twins import IMAGES, Twins
 
 POLICIES = ("mergesfl", "splitfed")
 CUT = (*SMALL, "policy.n_selected=5")
-IMAGES = (
-    "testbed.n_devices=8",
-    "model.train=builtin:cnn",
-    "data.source=builtin:digits",
-    "data.n_train=400",
-    "data.partition.alpha=0.5",
-    "training.learning_rate=0.1",
-    "training.batch_size=16",
-    "policy.n_selected=5",
-)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_books_of_a_split_run_balance(inline_runs: dict[str, Path], policy: str) -> None:
+def test_the_books_of_a_split_run_balance(inline_runs: Mapping[str, Path], policy: str) -> None:
     run = inline_runs[policy]
     frames = emulator.load(run)
     verify(frames)
@@ -50,15 +41,11 @@ def test_images_learn_clearly_more_than_their_most_frequent_label(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_images_give_the_same_bytes_on_ray_as_in_one_process(
-    ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    inline = sweep_of(POLICIES, tmp_path_factory.mktemp("inline"), overrides=IMAGES)
-    two_hosts = ("--hosts", "2", "--max-parallel", "1")
-    on_ray = sweep_of(POLICIES, tmp_path_factory.mktemp("ray"), *two_hosts, overrides=IMAGES, cluster=ray_cluster)
-    for policy in POLICIES:
-        assert len(digests(inline[policy])) == len(TABLES) * N_ROUNDS
-        assert digests(on_ray[policy]) == digests(inline[policy])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_images_give_the_same_bytes_on_ray_as_in_one_process(policy: str, twins: Twins) -> None:
+    inline = digests(twins.inline[f"images-{policy}"])
+    assert len(inline) == len(TABLES) * N_ROUNDS
+    assert digests(twins.on_ray[f"images-{policy}"]) == inline
 
 
 @pytest.mark.slow

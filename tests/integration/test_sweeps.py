@@ -20,7 +20,7 @@ from tests.integration.test_interruption import still_alive
 
 SWEEP = """
 [base]
-rounds = 4
+rounds = 3
 testbed.n_devices = 6
 data.n_train = 200
 data.n_test = 60
@@ -29,7 +29,7 @@ training.devices_stacked = 3
 
 [axes]
 policy = ["legend", { path = "fedlora", rank = 4 }, "fedbuff"]
-seed = [0, 1, 2]
+seed = [0, 1]
 """
 BROKEN = """
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ def test_the_same_seed_has_the_same_partition_and_start_under_every_policy(undis
         devices = runs[name].devices.groupby("device_id")
         return devices["n_examples"].max().tolist(), devices["power_mode"].first().tolist()
 
-    for seed in range(3):
+    for seed in range(2):
         n_examples, modes = of(f"policy-legend,seed-{seed}")
         assert of(f"policy-fedlora-rank-4,seed-{seed}") == (n_examples, modes)
         buffered, buffered_modes = of(f"policy-fedbuff,seed-{seed}")
@@ -131,12 +131,12 @@ def test_the_same_seed_has_the_same_partition_and_start_under_every_policy(undis
         # A device that is not heard of in so few rounds has no examples in the table.
         assert all(seen in (0, held) for seen, held in zip(buffered, n_examples, strict=True))
         assert sum(buffered) > 0
-    assert len({tuple(of(f"policy-legend,seed-{seed}")[0]) for seed in range(3)}) == 3
+    assert len({tuple(of(f"policy-legend,seed-{seed}")[0]) for seed in range(2)}) == 2
 
 
 @dataclass(frozen=True)
 class KilledSweep:
-    """A sweep that was killed after three runs, on a Ray of its own."""
+    """A sweep that was killed after two runs, on a Ray of its own."""
 
     out: Path
     processes: list[psutil.Process]
@@ -146,7 +146,7 @@ class KilledSweep:
 def killed(sweep_file: Path, tmp_path_factory: pytest.TempPathFactory) -> KilledSweep:
     out = tmp_path_factory.mktemp("killed") / "out"
     with started("sweep", str(sweep_file), "--out", str(out)) as process:
-        list(lines_until(process, n_finished=3))
+        list(lines_until(process, n_finished=2))
         processes = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     return KilledSweep(out, processes)
@@ -154,13 +154,11 @@ def killed(sweep_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_sweep_that_is_killed_goes_on_where_it_was(
-    sweep_file: Path, undisturbed: Path, killed: KilledSweep, ray_cluster: RayCluster
-) -> None:
+def test_a_sweep_that_is_killed_goes_on_where_it_was(sweep_file: Path, undisturbed: Path, killed: KilledSweep) -> None:
     out, before = killed.out, finished_at(killed.out)
-    assert 3 <= len(before) < 9
+    assert 2 <= len(before) < 6
 
-    again = jetbed("sweep", str(sweep_file), "--out", str(out), environment=ray_cluster.environment)
+    again = in_process("sweep", str(sweep_file), "--out", str(out), "--backend", "inline")
     assert again.returncode == 0, again.stderr
     assert set(statuses(out).values()) == {"finished"}
     assert {name: finished_at(out)[name] for name in before} == before
@@ -169,14 +167,14 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(
     assert digests(out) == digests(undisturbed)
 
     third = in_process("sweep", str(sweep_file), "--out", str(out))
-    assert (third.returncode, third.stderr) == (0, "9 runs: 9 finished\n")
+    assert (third.returncode, third.stderr) == (0, "6 runs: 6 finished\n")
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_an_interrupted_sweep_stops_and_keeps_what_is_finished(sweep_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with started("sweep", str(sweep_file), "--out", str(out)) as process:
+    with started("sweep", str(sweep_file), "--out", str(out), "--hosts", "1") as process:
         until_one_is_finished_and_another_runs(process)
         processes = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)
@@ -195,7 +193,7 @@ def test_a_run_that_fails_is_kept_and_stops_no_other(
 ) -> None:
     (tmp_path / "mine.py").write_text(BROKEN, encoding="utf-8")
     (tmp_path / "study.toml").write_text(
-        SWEEP.replace('"fedbuff"', '"mine:Broken"').replace("[0, 1, 2]", "[0, 1]"), encoding="utf-8"
+        SWEEP.replace('"legend", ', "").replace('"fedbuff"', '"mine:Broken"'), encoding="utf-8"
     )
     arguments = ("sweep", "study.toml", "--out", "out", "--max-parallel", "2")
     done = jetbed(*arguments, cwd=tmp_path, environment=ray_cluster.environment)
@@ -208,10 +206,10 @@ def test_a_run_that_fails_is_kept_and_stops_no_other(
     for run in failed:
         assert "ZeroDivisionError: nobody knows why" in run["error"]
         assert run["n_rounds"] == 1
-    assert sum(run["status"] == "finished" for run in index) == 4
+    assert sum(run["status"] == "finished" for run in index) == 2
     expected = digests(undisturbed)
     found = {path: part for path, part in digests(tmp_path / "out").items() if "Broken" not in path}
-    assert found == {path: part for path, part in expected.items() if "fedbuff" not in path and "seed-2" not in path}
+    assert found == {path: part for path, part in expected.items() if "fedlora" in path}
 
 
 @pytest.mark.slow

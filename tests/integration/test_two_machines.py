@@ -1,17 +1,21 @@
 """Runs on a cluster of two machines, each with files of its own: what is asked where, and what if a machine dies."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.command_line import settings
+from tests.command_line import jetbed, settings
 from tests.integration.conftest import SMALL, digests, small_run
+from tests.integration.ray_cluster import RayCluster
 from tests.integration.test_joining_a_cluster import is_quiet
 from tests.machines import HOME, Machine, MachineCluster, join, raised, started_machines, why_no_machines
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.skipif(bool(why_no_machines()), reason=why_no_machines())]
 
 N_ROUNDS = 4
+ROWS = "\n".join(["text,label", *(f"{word} {number},{word}" for number in range(250) for word in ("yes", "no"))])
+ON_MINE = settings(("data.source=mine.csv",))
 COMMAND = ("run", "--rounds", str(N_ROUNDS), "--backend", "ray", "--hosts", "2", *settings(SMALL))
 
 
@@ -30,14 +34,9 @@ def cluster(raised_cluster: MachineCluster) -> MachineCluster:
     return raised_cluster
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return digests(small_run(tmp_path_factory.mktemp("undisturbed") / "run", rounds=N_ROUNDS))
-
-
-def until(machine: Machine, address: str, line: str, lines: list[str], out: str = "/tmp/run") -> Iterator[None]:
+def until(machine: Machine, address: str, line: str, lines: list[str], *more: str) -> Iterator[None]:
     """A run on the machine: goes on to its end after the first line that begins with ``line``."""
-    with machine.started(*COMMAND, "--out", out, RAY_ADDRESS=address) as process:
+    with machine.started(*COMMAND, *more, RAY_ADDRESS=address) as process:
         assert process.stderr is not None
         for said in process.stderr:
             lines.append(said)
@@ -47,46 +46,33 @@ def until(machine: Machine, address: str, line: str, lines: list[str], out: str 
         lines += [*process.stderr, str(process.wait(timeout=120))]
 
 
-def test_data_that_only_the_driver_has_travels_and_results_come_to_the_driver(cluster: MachineCluster) -> None:
-    asked, other = cluster.machines[1], cluster.machines[0]
-    table = "\n".join(["text,label", *(f"{word} {number},{word}" for number in range(40) for word in ("yes", "no"))])
-    (asked.outside(HOME) / "mine.csv").write_text(table)
-    size = settings(("data.source=mine.csv", "data.test_fraction=0.2", "testbed.n_devices=4", "training.local_steps=1"))
-    command = ("run", "--rounds", "1", "--out", "runs/mine", "--backend", "ray", "--hosts", "2", *size)
-    finished = asked.jetbed(*command, RAY_ADDRESS=cluster.address)
-    assert finished.returncode == 0, finished.stderr
-    assert is_quiet(finished.stderr), finished.stderr
-    assert (asked.outside(HOME) / "runs/mine/run.json").is_file()
-    assert not (other.outside(HOME) / "runs").exists()
-
-
-def test_the_hosts_of_a_machine_that_dies_come_up_on_the_other(
-    cluster: MachineCluster, undisturbed: dict[str, str]
-) -> None:
+def test_the_hosts_of_a_machine_that_dies_come_up_on_the_other(cluster: MachineCluster, tmp_path: Path) -> None:
     asked, dies = cluster.machines
     lines: list[str] = []
-    for _ in until(asked, cluster.address, "round 1/", lines):
+    for _ in until(asked, cluster.address, "round 1/", lines, "--out", "/tmp/run"):
         (raylet,) = dies.processes("raylet")
         assert dies.processes("ray::HostActor"), "no host lay on it"
         raylet.kill()
     assert lines[-1] == "0", lines
     assert is_quiet("".join(lines)), lines
-    assert digests(asked.outside("/tmp/run")) == undisturbed
+    assert digests(asked.outside("/tmp/run")) == digests(small_run(tmp_path / "undisturbed", rounds=N_ROUNDS))
 
 
-def test_a_run_whose_head_dies_says_so_and_goes_on_on_another_cluster(
-    cluster: MachineCluster, undisturbed: dict[str, str]
+def test_a_run_on_data_of_its_own_machine_whose_head_dies_says_so_and_goes_on_on_another_cluster(
+    cluster: MachineCluster, ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
     head, asked = cluster.machines
+    (asked.outside(HOME) / "mine.csv").write_text(ROWS)
     lines: list[str] = []
-    for _ in until(asked, cluster.address, "round 2/", lines):
+    for _ in until(asked, cluster.address, "round 2/", lines, "--out", "runs/mine", *ON_MINE):
         head.end()
     assert lines[-1] == "2", lines
     assert lines[-2].startswith("jetbed: the head of the Ray cluster at RAY_ADDRESS cannot be reached any more")
     assert is_quiet("".join(lines)), lines
-    with started_machines(1) as machines:
-        again = raised(machines)
-        asked.outside("/tmp/run").rename(machines[0].tmp / "run")
-        finished = machines[0].jetbed("resume", "/tmp/run", RAY_ADDRESS=again.address)
-        assert finished.returncode == 0, finished.stderr
-        assert digests(machines[0].tmp / "run") == undisturbed
+    # A host lay on the head, which has no such file, and results are written where they were asked for.
+    assert not (head.outside(HOME) / "runs").exists()
+    (tmp_path / "mine.csv").write_text(ROWS)
+    undisturbed = small_run(tmp_path / "run", *settings((f"data.source={tmp_path / 'mine.csv'}",)), rounds=N_ROUNDS)
+    finished = jetbed("resume", "runs/mine", cwd=asked.outside(HOME), environment=ray_cluster.environment)
+    assert finished.returncode == 0, finished.stderr
+    assert digests(asked.outside(HOME) / "runs/mine") == digests(undisturbed)

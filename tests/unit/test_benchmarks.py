@@ -1,11 +1,14 @@
 """Sweep files of the benchmarks are whole: every policy is in one, every gate finds its groups."""
 
-import subprocess
+import runpy
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu
 from benchmarks.claims.gates import GATES, Gate
 from emulator.analysis.metrics import METRICS
 from emulator.policy.catalog import policy_names
@@ -41,14 +44,32 @@ def test_claims_are_quoted_and_measured_over_three_seeds(system: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_measures_a_gpu_runs_without_one_and_then_writes_nothing() -> None:
+def test_what_measures_a_gpu_runs_without_one_and_then_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here the programs that it calls do not get processes of their own, in each of which torch would be imported."""
     page = BENCHMARKS / "gpu.md"
     before = page.read_bytes() if page.exists() else None
+    monkeypatch.setattr(gpu, "_run", run_here)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--small"])
 
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--small"]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent, check=False)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main()
 
-    assert finished.returncode == 0, finished.stderr
-    rows = [line for line in finished.stdout.splitlines() if line.startswith("|")]
+    assert not ended.value.code
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(rows) == (2 + 4) + (2 + 2) + (2 + 3)  # heads with their rules, then what was measured
     assert (page.read_bytes() if page.exists() else None) == before
+
+
+def run_here(python: str, option: str, module: str, *arguments: str) -> None:
+    """``python -m MODULE ARGUMENTS`` in this process; what it prints is nobody's."""
+    assert (python, option) == (sys.executable, "-m")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        patch.setattr(sys, "argv", [module, *arguments])
+        status: object = None
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            status = ended.code
+        assert not status

@@ -63,11 +63,11 @@ def found(config: BaseModel, key: str) -> Any:
     return value
 
 
-def test_without_a_file_the_default_run_is_legend_for_twenty_rounds_on_the_80_jetsons() -> None:
+def test_without_a_file_the_default_run_is_legend_for_thirty_rounds_on_the_80_jetsons() -> None:
     config = load_config(None)
 
     assert config == Config()
-    assert (config.policy.path, config.rounds, config.testbed.cluster) == ("legend", 20, "jetson80")
+    assert (config.policy.path, config.rounds, config.testbed.cluster) == ("legend", 30, "jetson80")
 
 
 OTHERS: dict[str, Any] = {

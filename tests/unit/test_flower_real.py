@@ -1,13 +1,16 @@
 """What is read out of a real federation, and what is made of it, on lines that were written by hand."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from benchmarks.workload import Workload
-from benchmarks.world.flower_real.__main__ import compared, payload_bytes, write_cluster
+from benchmarks.world.flower_real.__main__ import compared, payload_bytes, shown, write_cluster
 from benchmarks.world.flower_real.federation import Federation, Link, Round, Turn, rounds_of
+from benchmarks.world.truth_plots import flower_table
 from device_profiles.catalog import load_cluster
 
 NOTES = [
@@ -56,12 +59,22 @@ def test_errors_are_those_of_the_emulation() -> None:
             "upload_bytes": [550_000] * 3,
         }
     )
-    lines = "\n".join(compared(federation(), emulated))
+    found = compared(federation(), emulated)
+    lines = "\n".join(shown(found))
     assert "| 2 | 30.00 | 33.00 | +10.0% |" in lines
     assert "| all | 60.00 | 63.00 | +5.0% (wanted: 5%) |" in lines
     assert "device 0 computes 12.00 s a round, emulated 11.40 s: -5.0%" in lines
     assert "download: 3.00 MB on the wire, emulated 3.00 MB: +0.0%" in lines
     assert "upload: 1.50 MB on the wire, emulated 1.65 MB: +10.0%" in lines
+    assert flower_table(json.loads(json.dumps(asdict(found)))) == [
+        ("", "Flower", "emulated", "error"),
+        ("round 2", "30.00 s", "33.00 s", "+10.0%"),
+        ("round 3", "30.00 s", "30.00 s", "+0.0%"),
+        ("all rounds", "60.00 s", "63.00 s", "+5.0%"),
+        ("device 0 computes, a round", "12.00 s", "11.40 s", "-5.0%"),
+        ("download, on the wire", "3.00 MB", "3.00 MB", "+0.0%"),
+        ("upload, on the wire", "1.50 MB", "1.65 MB", "+10.0%"),
+    ]
 
 
 def test_a_slow_device_has_a_profile_that_is_as_much_slower(tmp_path: Path) -> None:

@@ -5,9 +5,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks.layer_profile import HIGHEST_RANK, LOWEST_RANK, MEAN_RANK, Protocol, measure, rank_laws, table
+from benchmarks.layer_profile import HIGHEST_RANK, LOWEST_RANK, MEAN_RANK, Protocol, measure, page, rank_laws, table
 
 HALF = "upper half, rank 8"
+HOW = {
+    "batch_size": 16,
+    "learning_rate": 1e-3,
+    "precision": "bfloat16",
+    "n_train": None,
+    "seq_len": 32,
+    "seeds": [10, 11],
+}
 
 
 @pytest.mark.parametrize("n_layers", [6, 12, 24])
@@ -33,7 +41,8 @@ def test_depths_are_shares_of_the_layers_counted_from_the_output() -> None:
 def profile(model: str, half: float) -> dict[str, Any]:
     rows = {"head alone": [0.2, 0.4], "all layers, rank 8": [0.8, 0.8], HALF: [half]}
     return {
-        "protocol": {"model": model, "data": "builtin:intents"},
+        "protocol": {"model": model, "data": "builtin:intents", "steps": 60, **HOW},
+        "n_test_examples": 50,
         "accuracies": rows,
         "gradient_norms": [[1.0, 3.0], [3.0, 5.0]],
     }
@@ -42,12 +51,23 @@ def profile(model: str, half: float) -> dict[str, Any]:
 def test_the_table_has_means_over_seeds_the_share_that_the_upper_half_keeps_and_gradients_over_the_largest() -> None:
     lines = table([profile("builtin:one", half=0.7), profile("models/another", half=0.8)]).splitlines()
 
-    assert lines[0] == "| | builtin:one on builtin:intents | models/another on builtin:intents |"
+    assert lines[0] == "| | builtin:one on builtin:intents, 60 steps | models/another on builtin:intents, 60 steps |"
     assert "| head alone | 0.300 | 0.300 |" in lines
     # (0.7 - 0.3) / (0.8 - 0.3), and all of it.
     assert lines[-2].endswith("| 80% | 100% |")
     # Means over seeds 2 and 4, over 4.
     assert lines[-1].endswith("| 0.50 1.00 | 0.50 1.00 |")
+
+
+def test_the_page_says_how_each_profile_was_measured() -> None:
+    text = page([profile("builtin:one", half=0.7)])
+
+    # Half a point in the middle of the scale, over the root of 2 x 50 held-out examples.
+    assert (
+        "- builtin:one on builtin:intents, 60 steps of 16 at 0.001, in bfloat16: all examples to train on, 50 held "
+        "out, at most 32 tokens; seeds 10, 11; uncertain by 0.050" in text
+    )
+    assert "| head alone | 0.300 |" in text
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """The comparison of live runs with their virtual twins, on tables that can be checked by hand."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmarks.world.live import activities, compared
+from benchmarks.world.live import activities, compared, plain
+from benchmarks.world.truth_plots import live_table
 from emulator.results.reader import RunFrames
 
 
@@ -56,6 +58,20 @@ def test_errors_are_live_over_virtual() -> None:
     assert twins.activities["error"].tolist() == pytest.approx([0.1] * 3)
     assert (twins.is_same_sequence, twins.has_same_loss) == (True, True)
     assert twins.lag.to_dict() == {"device-0": 0.25}
+    heading, row = live_table(json.loads(json.dumps({"policies": [plain(twins)]})))
+    assert dict(zip(heading, row, strict=True)) == {
+        "policy": "any",
+        "run, virtual s": "8.00",
+        "run, live s": "8.80",
+        "error": "+10.0%",
+        "rounds": "+10.0%, +10.0%",
+        "activities": "3",
+        "median": "10.0%",
+        "95th percentile": "10.0%",
+        "within 5 %": "0.0%",
+        "same order": "yes",
+        "same losses": "yes",
+    }
 
 
 def test_another_order_of_activities_is_told() -> None:

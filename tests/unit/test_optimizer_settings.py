@@ -1,4 +1,4 @@
-"""Settings of partitions and optimizers that do not belong together are told in one sentence."""
+"""Settings of partitions, optimizers and compression that do not belong together are told in one sentence."""
 
 import pytest
 
@@ -20,6 +20,15 @@ from emulator.errors import ConfigError
         ("training.momentum=0.9", r"training.momentum is for training.optimizer = 'sgd'; it is 'adamw', got 0.9"),
         ("server.learning_rate=0.1", r"server.learning_rate is for a server optimizer: set server.optimizer"),
         ("server.momentum=1", r"server.momentum"),
+        ("compression.error_feedback=true", r"is for uploads that lose something: set compression.upload to fp16"),
+        (
+            "compression.topk_fraction=0.1",
+            r"topk_fraction is for compression.upload = 'topk'; it is 'none'.* got 0.1",
+        ),
+        ("compression.bucket_size=64", r"bucket_size is for int8; compression.upload is 'none' and .* got 64"),
+        ("compression.rounding=nearest", r"rounding is for int8; compression.upload is 'none' and .* got 'nearest'"),
+        ("compression.upload=int4", r"compression.upload.*'int8' or 'topk'"),
+        ("compression.download=topk", r"compression.download"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(setting: str, message: str) -> None:

@@ -25,6 +25,8 @@ from emulator.running.compose import build_coordinator
 from emulator.shapes.spec import ModelSpec
 
 RANK = 4
+CUTTING = (f"{__name__}:RandomCuts", f"{__name__}:RandomCopies")
+"""Policies whose payloads are not compressed."""
 CROWDED = """
 inherits = "jetson80-shared-wifi"
 
@@ -60,6 +62,33 @@ loss_fraction = 0.01
 [provenance.all]
 covers = ["download_mbit_per_s", "upload_mbit_per_s", "device_variation_fraction", "download_variation_fraction",
           "upload_variation_fraction", "round_correlation", "coherence_s", "min_mbit_per_s", "max_mbit_per_s",
+          "latency_ms", "loss_fraction"]
+kind = "assumed"
+source = "a test"
+"""
+
+ROAMING = """
+kind = "roaming"
+mean_dwell_s = {mean_dwell_s}
+min_gap_ms = 0
+max_gap_ms = {max_gap_ms}
+latency_ms = 20
+loss_fraction = 0.01
+
+[[point]]
+name = "near"
+min_mbit_per_s = 2
+max_mbit_per_s = 20
+shared_mbit_per_s = 10
+
+[[point]]
+name = "far"
+min_mbit_per_s = 0.5
+max_mbit_per_s = 5
+shared_mbit_per_s = 3
+
+[provenance.all]
+covers = ["mean_dwell_s", "min_gap_ms", "max_gap_ms", "min_mbit_per_s", "max_mbit_per_s", "shared_mbit_per_s",
           "latency_ms", "loss_fraction"]
 kind = "assumed"
 source = "a test"
@@ -172,6 +201,17 @@ def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
     return found | {"period_s": 100.0, "from_s": draw(st.floats(0, 40)), "until_s": draw(st.floats(50, 100))}
 
 
+@st.composite
+def compressions(draw: st.DrawFn) -> dict[str, Any]:
+    upload = draw(st.sampled_from(["none", "fp16", "bf16", "int8", "topk"]))
+    found: dict[str, Any] = {"upload": upload, "download": draw(st.sampled_from(["none", "fp16", "bf16", "int8"]))}
+    if upload == "topk":
+        found["topk_fraction"] = draw(st.floats(1e-4, 0.5))
+    if "int8" in found.values():
+        found["bucket_size"] = draw(st.integers(1, 5000))
+    return found
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -184,8 +224,19 @@ def foregrounds(draw: st.DrawFn) -> dict[str, Any]:
         ),
         st.builds(lambda name: {"policy.path": f"{__name__}:{name}"}, st.sampled_from(["RandomCuts", "RandomCopies"])),
     ),
+    compression=compressions(),
     server_tflop_per_s=st.sampled_from([None, 0.5]),
-    changing_link=st.none() | st.tuples(st.sampled_from([0.0, 0.8, 1.0]), st.floats(0.1, 50)),
+    changing_link=st.none()
+    | st.builds(
+        lambda correlation, coherence_s: CHANGING.format(correlation=correlation, coherence_s=coherence_s),
+        st.sampled_from([0.0, 0.8, 1.0]),
+        st.floats(0.1, 50),
+    )
+    | st.builds(
+        lambda mean_dwell_s, max_gap_ms: ROAMING.format(mean_dwell_s=mean_dwell_s, max_gap_ms=max_gap_ms),
+        st.floats(1, 300),
+        st.floats(0, 5000),
+    ),
     foreground=foregrounds(),
     modes_from=st.none() | st.floats(0, 500),
     heterogeneity=st.fixed_dictionaries(
@@ -198,17 +249,16 @@ def test_the_books_of_any_run_balance(
     n_rounds: int,
     availability: dict[str, Any],
     policy: dict[str, Any],
+    compression: dict[str, Any],
     server_tflop_per_s: float | None,
-    changing_link: tuple[float, float] | None,
+    changing_link: str | None,
     foreground: dict[str, Any],
     modes_from: float | None,
     heterogeneity: dict[str, float],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if changing_link:
-            correlation, coherence_s = changing_link
-            text = CHANGING.format(correlation=correlation, coherence_s=coherence_s)
-            (Path(folder) / "changing.toml").write_text(text)
+            (Path(folder) / "changing.toml").write_text(changing_link)
         (Path(folder) / "crowded.toml").write_text(CROWDED)
         if "trace" in availability:
             (Path(folder) / "trace.txt").write_text(availability["trace"])
@@ -224,6 +274,7 @@ def test_the_books_of_any_run_balance(
             "testbed.server_tflop_per_s": server_tflop_per_s,
             "testbed.link": f"{folder}/changing.toml" if changing_link else None,
             "testbed.foreground": foreground,
+            "compression": {} if policy["policy.path"] in CUTTING else compression,
             "testbed.mode_changes": [
                 {"device": entry.device, "mode": entry.modes[0].name, "from_s": modes_from}
                 for entry in load_cluster(cluster).resized(n_devices).entries

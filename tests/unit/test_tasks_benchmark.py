@@ -11,10 +11,11 @@ import pytest
 from benchmarks.tasks import __main__ as command
 from benchmarks.tasks import rows
 from benchmarks.tasks.cells import TASKS, Cell, made_up_cells
-from benchmarks.tasks.families import DECODERS, ENCODERS
+from benchmarks.tasks.families import DECODERS, ENCODER_DECODERS, ENCODERS
 from benchmarks.tasks.page import line_of, page
 from benchmarks.tasks.runs import carry_out
 from emulator.config.task import TaskConfig
+from emulator.shapes.families import ENCODER_DECODERS as KNOWN_ENCODER_DECODERS
 from emulator.shapes.families import FAMILIES
 
 FEW: Mapping[str, int] = {"rounds": 2}
@@ -24,7 +25,9 @@ def cell(name: str) -> Cell:
     return next(each for each in made_up_cells() if each.name == name)
 
 
-@pytest.mark.parametrize("name", ["regression-distilbert-made-up", "causal-instructions-llama-made-up"])
+@pytest.mark.parametrize(
+    "name", ["regression-distilbert-made-up", "causal-instructions-llama-made-up", "sequence-to-sequence-mt5-made-up"]
+)
 def test_a_plain_loop_of_peft_comes_to_the_losses_of_one_device(name: str, tmp_path: Path) -> None:
     line = line_of(carry_out(cell(name), tmp_path, FEW))
     assert line.apart < 1e-5
@@ -44,6 +47,7 @@ def test_a_plain_loop_of_peft_comes_to_the_losses_of_one_device(name: str, tmp_p
 def test_every_kind_of_task_and_every_family_that_can_be_trained_is_there() -> None:
     assert {task.kind for task in TASKS} == set(get_args(TaskConfig.model_fields["kind"].annotation))
     assert {*ENCODERS, *DECODERS} == set(FAMILIES)
+    assert set(ENCODER_DECODERS) == set(KNOWN_ENCODER_DECODERS)
     names = [each.name for each in made_up_cells()]
     assert len(set(names)) == len(names)
 

@@ -1,6 +1,6 @@
 """How far an emulated run is from a real federation that nobody here wrote: Flower's processes on links that tc holds.
 
-``python -m benchmarks.world.flower_real --flower-python PATH [--profile FILE] [--rounds N] [--system FILE]``
+``python -m benchmarks.world.flower_real --flower-python PATH [--profile FILE] [--rounds N] [--json FILE]``
 
 Flower's SuperLink, and a SuperNode for each device in a network namespace of its own, train LoRA on the rows of a small
 model. Their emulation knows three things, none of which comes from the run that it is compared with: the profile of
@@ -14,12 +14,13 @@ out: in it devices fetch the application. Links have rates and no delay, which n
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from statistics import mean
@@ -41,6 +42,21 @@ _SCALED_DOWN = ("fp32_tflop_per_s", "amp_tflop_per_s", "memory_gb_per_s")
 _SCALED_UP = ("step_overhead_ms", "dispatch_us")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Flower's federation beside its emulation, without the first round but for bytes.
+
+    Attributes:
+        rounds: by round ``round`` (from 1), ``flower_s`` and ``emulated_s``.
+        devices: by device ``device_id``, and what it computes in a round, ``flower_s`` and ``emulated_s``.
+        bytes: by ``way``, all frames on the wire, ``flower_bytes``, and what is counted, ``emulated_bytes``.
+    """
+
+    rounds: tuple[dict[str, Any], ...]
+    devices: tuple[dict[str, Any], ...]
+    bytes: tuple[dict[str, Any], ...]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flower-python", type=Path, required=True)
@@ -50,6 +66,7 @@ def main() -> None:
     parser.add_argument("--slowness", type=float, nargs="+", default=[2.0, 3.0], help="of each device")
     parser.add_argument("--down-mbit", type=float, default=8.0)
     parser.add_argument("--up-mbit", type=float, default=4.0)
+    parser.add_argument("--json", type=Path, help="write all that was found to this file, for the page of plots")
     parser.add_argument("--keep", type=Path, help="a new folder for the profile, the system and the emulated run")
     options = parser.parse_args()
     link = Link(down_mbit_per_s=options.down_mbit, up_mbit_per_s=options.up_mbit)
@@ -62,8 +79,13 @@ def main() -> None:
         real = carry_out(options.flower_python, workload, options.slowness, link, options.rounds + 1, workload.n_steps)
         write_cluster(folder, profile, options.slowness, link)
         emulated = emulate(folder, workload, system, options.rounds + 1)
-        for line in compared(real, emulated):
+        found = compared(real, emulated)
+        for line in shown(found):
             print(line)
+        if options.json:
+            settings = {"slowness": options.slowness, "link": asdict(link), "workload": asdict(workload)}
+            what = {"what": "benchmarks.world.flower_real", **settings}
+            options.json.write_text(json.dumps({**what, **asdict(found)}, indent=1) + "\n")
 
 
 def calibrated(path: Path) -> Path:
@@ -149,27 +171,45 @@ def emulate(folder: Path, workload: Workload, system: Path, n_rounds: int) -> pd
     return frames.devices.drop(columns="start_s").merge(rounds, on="round_index")
 
 
-def compared(real: Federation, emulated: pd.DataFrame) -> Iterator[str]:
-    """Round by round, then the run, what devices computed, and bytes."""
+def compared(real: Federation, emulated: pd.DataFrame) -> Comparison:
+    """Round by round, what devices computed, and bytes."""
     later = emulated[emulated.round_index > 0]
     lengths = (later.end_s - later.start_s).groupby(later.round_index).first()
-    yield "| round | Flower, s | emulated, s | error |"
-    yield "|---|---|---|---|"
-    for number, (each, length_s) in enumerate(zip(real.rounds[1:], lengths, strict=True), start=2):
-        yield f"| {number} | {each.length_s:.2f} | {length_s:.2f} | {_error(length_s, each.length_s)} |"
-    run_s = sum(each.length_s for each in real.rounds[1:])
-    yield f"| all | {run_s:.2f} | {lengths.sum():.2f} | {_error(lengths.sum(), run_s)} (wanted: {WANTED:.0%}) |"
-    yield ""
+    rounds = [
+        {"round": number, "flower_s": each.length_s, "emulated_s": float(length_s)}
+        for number, (each, length_s) in enumerate(zip(real.rounds[1:], lengths, strict=True), start=2)
+    ]
+    devices = []
     for node in sorted(later.device_id.unique()):
         turns = [turn for each in real.rounds[1:] for turn in each.turns if turn.node == node]
         computed_s = mean(turn.end_s - turn.start_s for turn in turns)
-        priced_s = later[later.device_id == node].compute_s.mean()
+        priced_s = float(later[later.device_id == node].compute_s.mean())
+        devices.append({"device_id": int(node), "flower_s": computed_s, "emulated_s": priced_s})
+    counted = [
+        {"way": way, "flower_bytes": sum(measured), "emulated_bytes": int(emulated[f"{way}_bytes"].sum())}
+        for way, measured in (("download", real.down_bytes), ("upload", real.up_bytes))
+    ]
+    return Comparison(rounds=tuple(rounds), devices=tuple(devices), bytes=tuple(counted))
+
+
+def shown(found: Comparison) -> Iterator[str]:
+    """What is printed: round by round, then the run, what devices computed, and bytes."""
+    yield "| round | Flower, s | emulated, s | error |"
+    yield "|---|---|---|---|"
+    for each in found.rounds:
+        real_s, length_s = each["flower_s"], each["emulated_s"]
+        yield f"| {each['round']} | {real_s:.2f} | {length_s:.2f} | {_error(length_s, real_s)} |"
+    run_s, emulated_s = (sum(each[key] for each in found.rounds) for key in ("flower_s", "emulated_s"))
+    yield f"| all | {run_s:.2f} | {emulated_s:.2f} | {_error(emulated_s, run_s)} (wanted: {WANTED:.0%}) |"
+    yield ""
+    for each in found.devices:
+        computed_s, priced_s = each["flower_s"], each["emulated_s"]
         error = _error(priced_s, computed_s)
-        yield f"device {node} computes {computed_s:.2f} s a round, emulated {priced_s:.2f} s: {error}"
-    for way, measured in (("download", sum(real.down_bytes)), ("upload", sum(real.up_bytes))):
-        counted = emulated[f"{way}_bytes"].sum()
+        yield f"device {each['device_id']} computes {computed_s:.2f} s a round, emulated {priced_s:.2f} s: {error}"
+    for each in found.bytes:
+        measured, counted = each["flower_bytes"], each["emulated_bytes"]
         error = _error(counted, measured)
-        yield f"{way}: {measured / 1e6:.2f} MB on the wire, emulated {counted / 1e6:.2f} MB: {error}"
+        yield f"{each['way']}: {measured / 1e6:.2f} MB on the wire, emulated {counted / 1e6:.2f} MB: {error}"
 
 
 def _error(emulated: float, real: float) -> str:

@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 
 from emulator.forms.base import AdapterForm
 from emulator.learning.attach.stack import ParameterStack
+from emulator.learning.data.batches import Batch
 from emulator.learning.model.linear import StackedHeadLinear
 from emulator.learning.model.loading import FrozenModel
+from emulator.learning.model.prefix import VirtualKeys
 from emulator.learning.upload import uploaded
 from emulator.records import Arrays, Assignment
 
@@ -26,10 +28,13 @@ class StackedAdapters(ABC):
         stack: the parameters of all devices, with their gradients.
         array_layers: the names of all adapter arrays that a payload may hold, in order from the input to the output,
             with the layer of each. Set by the form.
+        virtual_keys: gives, for a number of rows, the keys and values that stand in front of theirs in every layer, as
+            transformers takes them; None for a form that has none.
     """
 
     stack: ParameterStack
     array_layers: dict[str, int]
+    virtual_keys: VirtualKeys | None = None
 
     def __init__(self, model: PreTrainedModel, frozen: FrozenModel, form: AdapterForm) -> None:
         """Puts stacked modules into ``model``; a form's own ``__init__`` adds those of its adapters."""
@@ -51,6 +56,10 @@ class StackedAdapters(ABC):
         Devices that differ in this must not share a stack: see :attr:`~emulator.records.Assignment.stack_key`.
         """
         return range(0), 8
+
+    def given(self, batch: Batch) -> Batch:
+        """``batch`` as the model is given it; a form that adds tokens puts them in front of its rows."""
+        return batch
 
     @abstractmethod
     def connect(self) -> None:

@@ -30,6 +30,9 @@ class Batch:
     option. ``index`` has ``rows`` where the model computes. ``n_scored (n_devices,)`` are the scored tokens of each
     device's whole batch, where this is a part of it; ``unpadded`` tells where tokens stand without the padding, where
     the loss is about tokens and there is some.
+
+    Where the model answers with ``responses (rows, response_len)``, the loss is about their tokens, and
+    ``before_scored`` are their own places: a decoder reads them one place further on.
     """
 
     rows: Rows
@@ -45,10 +48,26 @@ class Batch:
     options: OptionRows | None = None
     n_scored: Tensor | None = None
     unpadded: Unpadded | None = None
+    responses: Tensor | None = None
 
     @property
     def device(self) -> str:
         return str(self.labels.device)
+
+    @property
+    def scored_tokens(self) -> Tensor:
+        """The tokens that the loss is about, row by row, ``(n_scored,)``."""
+        assert self.before_scored is not None
+        if self.responses is not None:
+            return self.responses.flatten().index_select(0, self.before_scored)
+        return self.input_ids.flatten().index_select(0, self.before_scored + 1)
+
+    @property
+    def scored_rows(self) -> Tensor:
+        """The row of each of these, ``(n_scored,)``."""
+        assert self.before_scored is not None
+        length = (self.input_ids if self.responses is None else self.responses).shape[1]
+        return torch.div(self.before_scored, length, rounding_mode="floor")
 
 
 def draw_rows(job: Job, local_rows: Rows, seeds: Seeds) -> Rows:
@@ -73,6 +92,7 @@ class ResidentTokens:
         self._scored = None if data.scored is None else uploaded(data.scored, device)
         self._token_types = None if data.token_types is None else uploaded(data.token_types, device)
         self._positions = None if data.positions is None else uploaded(data.positions, device)
+        self._responses = None if data.responses is None else uploaded(data.responses.input_ids, device)
 
     def stacked_batch(self, rows: Sequence[Rows]) -> Batch:
         """Joins one batch of rows per device; devices with smaller batches repeat their first row at weight 0."""
@@ -85,9 +105,10 @@ class ResidentTokens:
         there at weight 0.
         """
         batch = self._joined([np.array_split(own, n_parts)[number] for own in rows], rows)
-        if self.data.scored is None:
+        of_rows = self.data.n_scored
+        if of_rows is None:
             return batch
-        n_scored = np.array([self.data.scored[own, 1:].sum() for own in rows])
+        n_scored = np.array([of_rows[own].sum() for own in rows])
         return replace(batch, n_scored=uploaded(n_scored, self.device))
 
     def _joined(self, rows: Sequence[Rows], whole: Sequence[Rows]) -> Batch:
@@ -113,7 +134,7 @@ class ResidentTokens:
             mask = torch.arange(length, device=self.device) < self._lengths.index_select(0, index)[:, None]
         if weights is None:
             weights = np.ones(len(rows), dtype=np.float32)
-        before_scored = self._before_scored(rows, length)
+        before_scored, response_len = self._before_scored(rows, length), self._response_len(rows)
         return Batch(
             rows=rows,
             index=index,
@@ -126,12 +147,21 @@ class ResidentTokens:
             token_types=_numbers(self._token_types, index, length),
             positions=_numbers(self._positions, index, length),
             options=None if self.data.options is None else self.data.options.of(rows),
+            responses=_numbers(self._responses, index, response_len),
             unpadded=None
-            if before_scored is None
+            if before_scored is None or self._responses is not None
             else unpadded(lengths, length, before_scored, n_devices, self.device),
         )
 
+    def _response_len(self, rows: Rows) -> int:
+        """To how many tokens the responses of ``rows`` are cut, if there are any."""
+        responses = self.data.responses
+        return cut_length(responses.lengths[rows], responses.input_ids.shape[1]) if responses is not None else 0
+
     def _before_scored(self, rows: Rows, length: int) -> NDArray[np.int64] | None:
+        if self.data.responses is not None:
+            lengths = self.data.responses.lengths[rows]
+            return np.flatnonzero(np.arange(self._response_len(rows)) < lengths[:, None])
         if self.data.scored is None:
             return None
         follows = np.zeros((len(rows), length), dtype=bool)

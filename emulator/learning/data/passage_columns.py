@@ -164,6 +164,24 @@ def columns_of(data: DataSource) -> PassageColumns:
     return Responses(prompt, data.response_column, template_of(data.template))
 
 
+def check_answers(data: DataSource) -> None:
+    """Check that the settings of ``data`` name prompts, and what is to be said to them.
+
+    Raises:
+        DataError: they name chats, plain texts, or what does not go together.
+    """
+    if data.messages_column is not None:
+        raise DataError(
+            "data.messages_column: for task.kind = 'seq2seq' rows are a prompt and its response, and no chats; give "
+            f"data.prompt_column and data.response_column, got {data.messages_column!r}"
+        )
+    if isinstance(columns_of(data), PlainTexts):
+        raise DataError(
+            "data.prompt_column and data.response_column are not given; task.kind = 'seq2seq' learns responses to "
+            "prompts, so give both"
+        )
+
+
 def _chats(data: DataSource, column: Column) -> Chats:
     for key in ("prompt_column", "response_column", "options_column", "answer_column", "template"):
         if getattr(data, key) is not None:

@@ -12,7 +12,7 @@ from emulator.errors import DataError
 from emulator.learning.data.on_disk import rows_of
 from emulator.learning.data.owner_column import check_owned, owners_in, read_source
 from emulator.learning.data.parts import read_parts
-from emulator.learning.data.passage_columns import PassageColumns, Responses, columns_of
+from emulator.learning.data.passage_columns import PassageColumns, Responses, check_answers, columns_of
 from emulator.learning.data.segments import Row, response_to, shown_parts
 from emulator.learning.data.source import DataSource
 from emulator.learning.data.split import at_most, hold_out
@@ -48,6 +48,17 @@ class PassageData:
                 "learnt": shown(learnt, 80),
             },
         }
+
+
+def load_responses(data: DataSource, seed: int) -> PassageData:
+    """As :func:`load_passages`, for models that read a prompt and answer it.
+
+    Raises:
+        DataError: as there, or there are no prompts with responses or options.
+    """
+    if data.source != BUILTIN:
+        check_answers(data)
+    return load_passages(data, seed)
 
 
 def load_passages(data: DataSource, seed: int) -> PassageData:

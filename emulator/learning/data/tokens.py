@@ -15,6 +15,14 @@ LENGTH_STEP = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResponseTokens:
+    """What is to be said to each text, ``input_ids (n, response_len)`` int32, padded on the right; ``lengths (n,)``."""
+
+    input_ids: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TokenData:
     """Tokenised texts: ``input_ids (n, seq_len)`` int32, padded on the right; ``lengths (n,)``.
 
@@ -24,7 +32,8 @@ class TokenData:
     Where the loss is about tokens, ``scored (n, seq_len)`` tells which; the first of a row is never one of them. Where
     a model tells the two texts of a pair apart, ``token_types (n, seq_len)`` is 1 for the tokens of the second. Where
     several texts are packed into a row, ``positions (n, seq_len)`` counts the tokens of each from 0. Where rows are
-    options of choices, ``options`` says of which.
+    options of choices, ``options`` says of which. Where a model reads a text and answers with another, ``responses``
+    are these, of which all tokens are learnt.
     """
 
     input_ids: NDArray[np.int32]
@@ -34,6 +43,14 @@ class TokenData:
     token_types: NDArray[np.int8] | None = None
     positions: NDArray[np.int32] | None = None
     options: OptionRows | None = None
+    responses: ResponseTokens | None = None
+
+    @property
+    def n_scored(self) -> NDArray[np.int64] | None:
+        """How many tokens of each row the loss is about, ``(n,)``; None where it is not about tokens."""
+        if self.responses is not None:
+            return self.responses.lengths.astype(np.int64)
+        return None if self.scored is None else self.scored.sum(axis=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

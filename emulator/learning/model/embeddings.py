@@ -21,7 +21,8 @@ def mean_pooled(frozen: FrozenModel, data: TokenData) -> NDArray[np.float64]:
     It is computed on the CPU in one thread: what is made of it must not depend on how many cores there are.
     """
     model: Any = frozen.build()
-    backbone = getattr(model, model.base_model_prefix)
+    is_of_two = getattr(model.config, "is_encoder_decoder", False)
+    backbone = model.get_encoder() if is_of_two else getattr(model, model.base_model_prefix)
     pooled = []
     with torch.no_grad(), _one_thread():
         for start in range(0, len(data.lengths), BATCH_ROWS):

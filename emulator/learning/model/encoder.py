@@ -13,6 +13,7 @@ from emulator.learning.model.attention import first_token_attention, self_attent
 from emulator.learning.model.linear import Map
 from emulator.learning.model.loading import FrozenModel
 from emulator.learning.model.maps import LayerMaps
+from emulator.learning.model.virtual_keys import ARGUMENTS
 
 MOST_JOINED_BYTES = 2**20
 """Joining the maps of query, key and value copies their weights, so only narrow layers do it; wide ones gain little."""
@@ -63,8 +64,8 @@ def speed_up(model: PreTrainedModel, frozen: FrozenModel) -> None:
 class EncoderLayer:
     """Takes the place of a layer's ``forward``.
 
-    The last layer gives the first token alone, ``(n, 1, hidden)``: nothing else of it reaches the logits. With dropout
-    the layer's own ``forward`` is used.
+    The last layer gives the first token alone, ``(n, 1, hidden)``: nothing else of it reaches the logits. With dropout,
+    or with keys in front of those of the tokens, the layer's own ``forward`` is used.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class EncoderLayer:
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
         """``(n, length, hidden) -> (n, length, hidden)``, or ``(n, 1, hidden)`` from the last layer."""
-        if self._layer.training:
+        if self._layer.training or any(kwargs.get(name) is not None for name in ARGUMENTS):
             return self._own_forward(hidden_states, attention_mask, *args, **kwargs)
         # Padding is the same for every query: one row of the mask says it all.
         mask = attention_mask[:, :, :1] if attention_mask is not None else None

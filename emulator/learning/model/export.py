@@ -107,8 +107,9 @@ def with_adapters(
     Args:
         frozen: the base model.
         config: of the form, with the modules that it adapts; which are saved whole is put into it here.
-        parameters: what PEFT calls each of the form's arrays below a module, by the last part of the array's name.
-        state: arrays named ``layers.{l}.{target}.{array}`` and ``head.{module}.weight|bias``.
+        parameters: what PEFT calls each of the form's arrays below a module, by the last part of the array's name; of
+            arrays that belong to no module, by the whole name, and among the parameters of its model.
+        state: arrays named ``layers.{l}.{target}.{array}`` and ``head.{module}.weight|bias``, or as ``parameters`` say.
         base: a model with the modules of the frozen one, to be used in its place.
     """
     from peft import get_peft_model
@@ -121,19 +122,27 @@ def with_adapters(
     with torch.no_grad():
         held = dict(model.named_parameters())
         for name, array in state.items():
-            parameter = held[peft_name(frozen, name, parameters)]
+            parameter = held[peft_name(frozen, name, parameters, config.is_prompt_learning)]
             parameter.copy_(torch.tensor(array).view(parameter.shape))
     return model
 
 
-def peft_name(frozen: FrozenModel, name: str, parameters: Mapping[str, str] = LORA_PARAMETERS) -> str:
-    """What PEFT calls the array ``name`` of a server state, among the parameters of its model."""
+def peft_name(
+    frozen: FrozenModel, name: str, parameters: Mapping[str, str] = LORA_PARAMETERS, is_prompt_learning: bool = False
+) -> str:
+    """What PEFT calls the array ``name`` of a server state, among the parameters of its model.
+
+    In what it calls prompt learning the base model is not put into another module.
+    """
+    if name in parameters:
+        return parameters[name]
     site = _site(name)
     if site is not None:
         return f"base_model.model.{frozen.sites[site]}.{parameters[name.rpartition('.')[2]]}"
     path = frozen.head[name.removeprefix("head.").rpartition(".")[0]]
     top, _, rest = path.partition(".")
-    return ".".join(filter(None, ["base_model.model", top, "modules_to_save.default", rest, name.rpartition(".")[2]]))
+    base = "base_model" if is_prompt_learning else "base_model.model"
+    return ".".join(filter(None, [base, top, "modules_to_save.default", rest, name.rpartition(".")[2]]))
 
 
 def _site(name: str) -> tuple[int, str] | None:

@@ -1,5 +1,6 @@
 """Loads the model that is trained, and describes it so that every host rebuilds it without copying its weights."""
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -71,7 +72,8 @@ class FrozenModel:
     def layer_paths(self) -> list[str]:
         """The module paths of the layers, from the input to the output."""
         first = {layer: path for (layer, _), path in self.sites.items()}
-        return [path[: path.index(f".{layer}.") + len(f".{layer}")] for layer, path in sorted(first.items())]
+        # In either stack of an encoder-decoder modules are numbered from 0.
+        return [re.sub(r"(\.\d+)\..*", r"\1", path) for _, path in sorted(first.items())]
 
     def head_arrays(self) -> Arrays:
         """The trained head's initial values, named ``head.<module>.weight`` (out, in) and ``head.<module>.bias``."""
@@ -98,14 +100,29 @@ class FrozenModel:
         config = AutoConfig.for_model(self.config["model_type"], **settings)
         with no_init_weights(), silenced_libraries():
             model = _auto_class(self.role).from_config(config, dtype=torch.float32)
-        model.config.use_cache = False  # decoders would keep keys and values for a next token
-        missing = model.load_state_dict(_as_tensors(self.arrays), strict=False, assign=True).missing_keys
+        for part in model.modules():  # the stacks of an encoder-decoder have configurations of their own
+            if isinstance(part, PreTrainedModel):
+                part.config.use_cache = False  # decoders would keep keys and values for a next token
+        tensors = _as_tensors(self.arrays)
+        missing = model.load_state_dict(tensors, strict=False, assign=True).missing_keys
         if missing:
             model.tie_weights()  # those that are the same as others
+            _untie(model, tensors)
         _let_masks_be_bool(model)
         model.requires_grad_(False)
         frozen: PreTrainedModel = model.eval()
         return frozen
+
+
+def _untie(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Gives the parameters that a checkpoint has apart their own weights back.
+
+    Some families tie a head to the embeddings whatever their configuration says, where a checkpoint may have both.
+    """
+    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+        if name in tensors and parameter.data_ptr() != tensors[name].data_ptr():
+            path, _, own = name.rpartition(".")
+            setattr(model.get_submodule(path), own, nn.Parameter(tensors[name], requires_grad=False))
 
 
 def load_model(
@@ -140,7 +157,7 @@ def load_model(
     if type(config) not in auto_class._model_mapping:
         raise DataError(
             f"model.train: {train!r} is a {config.model_type} model, which transformers cannot use for {role.purpose}; "
-            f"give an encoder or decoder that {role.auto_class} supports"
+            f"give a model that {role.auto_class} supports"
         )
     # fork_rng: transformers draws what a checkpoint lacks from torch's global generator.
     # Of a GGUF file transformers draws a progress bar that no setting turns off.
@@ -165,14 +182,15 @@ def load_model(
     trained = find_head(model, model.base_model_prefix, only_output=head == "output") if role.has_new_head else {}
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]]
     base = f"{model.base_model_prefix}." if role.has_new_head else ""
+    arrays = {name: tensor.numpy() for name, tensor in _once(model.state_dict()).items()}
     _check_mismatches(train, mismatched, base)
     _check_complete(train, info["missing_keys"], model, base)
     _check_finite(train, model)
     return FrozenModel(
         name=train,
         path=place.base,
-        config={key: value for key, value in model.config.to_dict().items() if key != "quantization_config"},
-        arrays={name: tensor.numpy() for name, tensor in _once(model.state_dict()).items()},
+        config=_as_loaded(model, arrays),
+        arrays=arrays,
         sites=find_sites(model, train),
         head=trained,
         initialised=tuple(sorted({*info["missing_keys"], *mismatched})),
@@ -181,6 +199,14 @@ def load_model(
         revision=place.revision,
         stated_padding=stated_padding,
     )
+
+
+def _as_loaded(model: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The configuration; of an encoder-decoder with what its checkpoint tells of the head, which may be its own."""
+    config = {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
+    if config.get("is_encoder_decoder"):
+        config["tie_word_embeddings"] = "lm_head.weight" not in arrays
+    return config
 
 
 def _let_masks_be_bool(model: Any) -> None:

@@ -22,7 +22,7 @@ class Place:
         base: what others load it by: a hub id, or an absolute path.
         revision: the hub's commit; None for a directory of the user's.
         config: its config.json.
-        weight_bytes: the size of its weights on disk.
+        weights: the files that hold its weights.
         gguf: the name of the GGUF file in the folder that it is loaded from; None for safetensors.
     """
 
@@ -31,8 +31,13 @@ class Place:
     base: str
     revision: str | None
     config: Mapping[str, Any]
-    weight_bytes: int
+    weights: tuple[Path, ...]
     gguf: str | None = None
+
+    @property
+    def weight_bytes(self) -> int:
+        """The size of its weights on disk."""
+        return sum(file.stat().st_size for file in self.weights)
 
     @property
     def source(self) -> dict[str, str]:
@@ -63,7 +68,7 @@ def locate(train: str) -> Place:
         base=base,
         revision=revision,
         config=config,
-        weight_bytes=sum(each.stat().st_size for each in weights),
+        weights=weights,
         gguf=file.name if file else None,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -15,8 +16,12 @@ from emulator.learning.data.partition import Rows
 from emulator.learning.model.decoder import DecoderPass, with_padding, without_padding
 from emulator.learning.model.encoder import LAYOUTS
 from emulator.learning.model.loading import FrozenModel
+from emulator.learning.model.virtual_keys import argument_of
 
 Around = Callable[[int, Tensor, object], AbstractContextManager[None]]
+
+VirtualKeys = Callable[[int], Any]
+"""Keys and values that stand in front of those of so many rows in every layer, as transformers takes them."""
 
 BLOCK_ROWS = 64
 """Hidden states are computed for blocks of so many consecutive rows, and always for whole blocks.
@@ -82,6 +87,8 @@ class SkippableLayers:
             ``others`` is what the layer is given beside its input.
         checkpointing: whether layers keep their input alone for the backward pass, and are computed again in it. It
             takes the place of ``around``.
+        virtual_keys: where set, what stands in front of the keys and values of a batch; transformers' own layers, which
+            alone know of it, then compute.
         by_rows: whether somebody looks at what becomes of each row, which must not be joined with others then.
     """
 
@@ -95,6 +102,7 @@ class SkippableLayers:
         self.around: Around | None = None
         self.checkpointing = False
         self.by_rows = False
+        self.virtual_keys: VirtualKeys | None = None
         for index, path in enumerate(frozen.layer_paths()):
             layer: Any = model.get_submodule(path)
             layer.forward = self._skippable(index, layer.forward)
@@ -108,6 +116,11 @@ class SkippableLayers:
             if decoder is not None:
                 return self._model(**decoder.inputs(batch))
             types = {} if batch.token_types is None else {"token_type_ids": batch.token_types}
+            if batch.responses is not None:  # what the decoder is forced to say, one place further on
+                shifted: Any = self._model.prepare_decoder_input_ids_from_labels
+                types["decoder_input_ids"] = shifted(batch.responses)
+            if self.virtual_keys is not None:
+                return self._model(input_ids=batch.input_ids, **self._behind_keys(self.virtual_keys, batch), **types)
             if batch.positions is not None:  # which alone tell where texts that share a row begin
                 return self._model(input_ids=batch.input_ids, position_ids=batch.positions)
             return self._model(input_ids=batch.input_ids, attention_mask=self._mask(batch), **types)
@@ -120,10 +133,20 @@ class SkippableLayers:
     def is_fast(self) -> bool:
         """Whether layers of a decoder compute in the fast way at present, on tokens without padding.
 
-        They do not where dropout is drawn, or where somebody looks at what each row keeps.
+        They do not where dropout is drawn, where keys stand in front of those of the rows, or where somebody looks at
+        what each row keeps.
         """
         is_looked_at = self.around is not None or self.by_rows
-        return self._decoder is not None and not is_looked_at and not self._model.training
+        is_plain = self.virtual_keys is None and not self._model.training
+        return self._decoder is not None and not is_looked_at and is_plain
+
+    def _behind_keys(self, virtual_keys: VirtualKeys, batch: Batch) -> dict[str, Any]:
+        """Keys and values in front of those of ``batch``, and a mask by which all tokens attend to them."""
+        cache = virtual_keys(len(batch.rows))
+        mask = self._mask(batch)
+        if mask is not None:
+            mask = F.pad(mask, (cache.get_seq_length(), 0), value=1)
+        return {str(argument_of(self._model)): cache, "attention_mask": mask}
 
     def _mask(self, batch: Batch) -> Tensor | None:
         """The mask of an encoder as its layers take it, ``(rows, 1, length, length)``.

@@ -190,6 +190,8 @@ def _is_trained(name: str, work: Work) -> bool:
         return False
     if "lora_" in name:
         return True
+    if "score." in name:  # a decoder's output map
+        return True
     if "classifier" in name:
         return "out_proj" in name or work.kind is WorkKind.WEIGHTS
     if work.kind is not WorkKind.WEIGHTS:

@@ -35,6 +35,13 @@ CLASSIFIER = Role(
 )
 MULTI_LABEL_CLASSIFIER = replace(CLASSIFIER, settings={"problem_type": "multi_label_classification"})
 REGRESSOR = replace(CLASSIFIER, settings={"problem_type": "regression"}, has_classes=False)
+SEQ2SEQ_MODEL = Role(
+    auto_class="AutoModelForSeq2SeqLM",
+    peft_task="SEQ_2_SEQ_LM",
+    purpose="sequence-to-sequence language modelling",
+    has_new_head=False,
+    has_classes=False,
+)
 LANGUAGE_MODEL = Role(
     auto_class="AutoModelForCausalLM",
     peft_task="CAUSAL_LM",

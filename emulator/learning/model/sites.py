@@ -10,9 +10,9 @@ from emulator.errors import DataError
 from emulator.shapes.design import as_stored
 
 MODULES = {
-    "query": ("attention.self.query", "q_proj", "q_lin", "query_proj", "query", "attn.q"),
-    "key": ("attention.self.key", "k_proj", "k_lin", "key_proj", "key", "attn.k"),
-    "value": ("attention.self.value", "v_proj", "v_lin", "value_proj", "value", "attn.v"),
+    "query": ("attention.self.query", "q_proj", "q_lin", "query_proj", "query", "attn.q", "SelfAttention.q"),
+    "key": ("attention.self.key", "k_proj", "k_lin", "key_proj", "key", "attn.k", "SelfAttention.k"),
+    "value": ("attention.self.value", "v_proj", "v_lin", "value_proj", "value", "attn.v", "SelfAttention.v"),
     "attention_output": (
         "attention.output.dense",
         "o_proj",
@@ -23,12 +23,37 @@ MODULES = {
         "attn.o",
         "attn.c_proj",
         "attn.Wo",
+        "SelfAttention.o",
     ),
+    "cross_query": ("EncDecAttention.q",),
+    "cross_key": ("EncDecAttention.k",),
+    "cross_value": ("EncDecAttention.v",),
+    "cross_output": ("EncDecAttention.o",),
     "query_key_value": ("qkv_proj", "attn.c_attn", "attn.Wqkv"),
-    "mlp_gate": ("mlp.gate_proj", "mlp.w1"),
-    "mlp_up": ("intermediate.dense", "up_proj", "ffn.lin1", "fc1", "mlp.w3", "mlp.c_fc", "ffn"),
+    "mlp_gate": ("mlp.gate_proj", "mlp.w1", "DenseReluDense.wi_0"),
+    "mlp_up": (
+        "intermediate.dense",
+        "up_proj",
+        "ffn.lin1",
+        "fc1",
+        "mlp.w3",
+        "mlp.c_fc",
+        "ffn",
+        "DenseReluDense.wi",
+        "DenseReluDense.wi_1",
+    ),
     "mlp_gate_up": ("gate_up_proj", "mlp.Wi"),
-    "mlp_down": ("output.dense", "down_proj", "ffn.lin2", "fc2", "mlp.w2", "mlp.c_proj", "mlp.Wo", "ffn_output"),
+    "mlp_down": (
+        "output.dense",
+        "down_proj",
+        "ffn.lin2",
+        "fc2",
+        "mlp.w2",
+        "mlp.c_proj",
+        "mlp.Wo",
+        "ffn_output",
+        "DenseReluDense.wo",
+    ),
 }
 """Canonical name -> how module paths of published families end, below the layer's number; the longest match wins."""
 
@@ -38,9 +63,14 @@ TRANSPOSED = frozenset(("gpt2",))
 Sites = Mapping[tuple[int, str], str]
 """(layer from the input, canonical matrix name) -> module path."""
 
+STACKS = ("encoder", "decoder")
+"""What the two parts of an encoder-decoder are called, in the order in which they are computed."""
+
 
 def find_sites(model: nn.Module, name: str) -> dict[tuple[int, str], str]:
     """Maps every adaptable linear map of ``model``.
+
+    Layers of an encoder-decoder are counted from its encoder's first to its decoder's last.
 
     Raises:
         DataError: there are no numbered layers with maps for query and value, or the layers differ.
@@ -51,7 +81,28 @@ def find_sites(model: nn.Module, name: str) -> dict[tuple[int, str], str]:
         target = _canonical(match[3]) if match and isinstance(module, nn.Linear | Conv1D) else None
         if match and target:
             found.setdefault(match[1], {})[int(match[2]), target] = path
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return _of_both(found, name, model)
     sites = max(found.values(), key=len, default={})
+    _check_alike(sites, name, model)
+    return dict(sorted(sites.items()))
+
+
+def _of_both(
+    found: Mapping[str, Mapping[tuple[int, str], str]], name: str, model: nn.Module
+) -> dict[tuple[int, str], str]:
+    """The sites of both stacks of an encoder-decoder."""
+    sites: dict[tuple[int, str], str] = {}
+    for stack in STACKS:
+        own = max((each for path, each in found.items() if stack in path.split(".")), key=len, default={})
+        _check_alike(own, name, model)
+        n_before = 1 + max((layer for layer, _ in sites), default=-1)
+        sites |= {(n_before + layer, target): path for (layer, target), path in sorted(own.items())}
+    return sites
+
+
+def _check_alike(sites: Mapping[tuple[int, str], str], name: str, model: nn.Module) -> None:
+    """Refuse layers that adapters cannot be attached to; errors as for :func:`find_sites`."""
     targets = {target for _, target in sites}
     layers = {layer for layer, _ in sites}
     if not targets.issuperset(as_stored(("query", "value"), targets)):
@@ -64,7 +115,6 @@ def find_sites(model: nn.Module, name: str) -> dict[tuple[int, str], str]:
             f"model {name!r} ({type(model).__name__}) has layers that differ in their linear maps; adapters "
             "need layers that are all alike"
         )
-    return dict(sorted(sites.items()))
 
 
 def find_head(model: nn.Module, base_prefix: str, only_output: bool) -> dict[str, str]:

@@ -100,6 +100,10 @@ class Learning(ABC):
         """How many rows a held-out one becomes in :meth:`held_out`."""
         return 1
 
+    def limits(self, seq_len: int) -> str:
+        """The settings by which rows are cut at ``seq_len`` tokens, for messages."""
+        return f"data.seq_len={seq_len}"
+
     def check(self, rows: Sequence[Any], place: Place, tokenizer: Any) -> None:
         """Called before the weights of the model at ``place`` are loaded.
 

@@ -26,6 +26,7 @@ from emulator.learning.objective.base import Examples, Learning
 from emulator.objective.causal import Causal
 from emulator.records import EvaluationShard, OptionScore
 from emulator.shapes.causal import CausalSpec
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
 
 PACKED = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"))
@@ -43,8 +44,12 @@ class CausalLearning(Learning):
 
     role: ClassVar[Role] = LANGUAGE_MODEL
 
+    def load(self, data: DataSource, seed: int) -> PassageData:
+        """The passages of a data set; errors as for :meth:`read`."""
+        return load_passages(data, seed)
+
     def read(self, data: DataSource, seed: int) -> Examples:
-        passages = load_passages(data, seed)
+        passages = self.load(data, seed)
         return Examples(
             train=passages.train,
             train_labels=np.zeros(len(passages.train), dtype=np.int64),
@@ -92,10 +97,8 @@ class CausalLearning(Learning):
         return isinstance(self.objective, Causal) and self.objective.packs
 
     def measured(self, spec: ModelSpec, train: TokenData) -> ModelSpec:
-        assert isinstance(spec, CausalSpec)
-        assert train.scored is not None
-        n_scored = float(train.scored.sum(axis=1).mean())
-        return replace(spec, response_len=max(1, round(n_scored)))
+        assert isinstance(spec, CausalSpec | EncoderDecoderSpec)
+        return replace(spec, response_len=max(1, round(_mean_scored(train))))
 
     def fit(self, model: Any) -> None:
         head = model.get_output_embeddings()
@@ -109,27 +112,23 @@ class CausalLearning(Learning):
         return run()
 
     def rows_at_once(self, data: TokenData, most: int) -> int:
-        assert data.scored is not None
-        row_logits = int(data.scored.sum(axis=1).mean() * len(self._head.weight))
+        row_logits = int(_mean_scored(data) * len(self._head.weight))
         return min(most, max(1, MOST_LOGITS // max(row_logits, 1)))
 
     def losses(self, logits: Tensor, batch: Batch, n_devices: int) -> Tensor:
         """A device's loss is the mean over all tokens of its batch that are scored, as transformers has it."""
-        n_scored = batch.n_scored
+        n_scored, n_rows, rows = batch.n_scored, len(batch.input_ids), batch.scored_rows
+        counts = batch.weights > 0
         if n_scored is None:
-            n_scored = (_scored(batch) & (batch.weights > 0)[:, None]).view(n_devices, -1).sum(dim=1)
+            of_rows = rows.new_zeros(n_rows).index_add(0, rows, counts[rows].long())
+            n_scored = of_rows.view(n_devices, -1).sum(dim=1)
         n_scored = n_scored.clamp(min=1)
-        n_rows, length = batch.input_ids.shape
-        weights = (batch.weights > 0).float() / n_scored.repeat_interleave(n_rows // n_devices)
-        assert batch.before_scored is not None
-        rows = torch.div(batch.before_scored, length, rounding_mode="floor")
-        entropies = F.cross_entropy(logits, _scored_tokens(batch), reduction="none") * weights[rows]
+        weights = counts.float() / n_scored.repeat_interleave(n_rows // n_devices)
+        entropies = F.cross_entropy(logits, batch.scored_tokens, reduction="none") * weights[rows]
         return entropies.new_zeros(n_rows).index_add(0, rows, entropies)
 
     def score(self, logits: Tensor, batch: Batch) -> EvaluationShard:
-        assert batch.before_scored is not None
-        n_rows, length = batch.input_ids.shape
-        tokens, rows = _scored_tokens(batch), torch.div(batch.before_scored, length, rounding_mode="floor")
+        n_rows, tokens, rows = len(batch.input_ids), batch.scored_tokens, batch.scored_rows
         is_correct = logits.argmax(dim=1) == tokens
         n_wrong = tokens.new_zeros(n_rows).index_add(0, rows, (~is_correct).long())
         if batch.options is not None:
@@ -189,16 +188,10 @@ class ScoredHead(nn.Module):
         return logits
 
 
-def _scored(batch: Batch) -> Tensor:
-    """``(rows, length - 1)``: which of all tokens but the first are learnt."""
-    assert batch.scored is not None
-    return batch.scored[:, 1:]
-
-
-def _scored_tokens(batch: Batch) -> Tensor:
-    """The tokens that are learnt, row by row, ``(n_scored,)``."""
-    assert batch.before_scored is not None
-    return batch.input_ids.flatten().index_select(0, batch.before_scored + 1)
+def _mean_scored(data: TokenData) -> float:
+    """Learnt tokens of a row."""
+    assert data.n_scored is not None
+    return float(data.n_scored.mean())
 
 
 def _read_as(passages: PassageData, source: str) -> tuple[str, ...]:

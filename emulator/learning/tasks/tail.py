@@ -21,9 +21,9 @@ def train_with_tail_penalty(host: DeviceHost, form: AdapterForm, jobs: Sequence[
     The metrics ``tail_before`` and ``tail_after`` are the sum of ``||B_tail||_F * ||A_tail||_F`` over the trained
     adapters as received, and as sent back.
     """
-    received = {job.key: form.project(job.state, job.assignment) for job in jobs}
-    updates = []
-    for update in TailTraining(host, form, jobs).run():
+    training, updates = TailTraining(host, form, jobs), []
+    received = {job.key: training.held(job) for job in jobs}
+    for update in training.run():
         assignment = _tail(update)
         before = {name: received[update.key][name] for name in update.payload}
         tails = {

@@ -124,8 +124,30 @@ class _Encoder:
         if isinstance(value, set):
             return {"set": self._all(value, where)}
         assert isinstance(value, Mapping)
+        if (table := self._table(value, where)) is not None:
+            return table
         pairs = [[self.encode(key, where), self.encode(each, f"{where}[{key!r}]")] for key, each in value.items()]
         return {"dict": pairs}
+
+    def _table(self, records: Mapping[Any, object], where: str) -> Any:
+        """A dict of frozen records of one class, such as a round's assignments, names their fields once."""
+        kinds: set[Any] = {type(record) for record in records.values()}
+        if len(records) < 2 or len(kinds) > 1 or not all(map(_stays, records)):
+            return None
+        (kind,) = kinds
+        if not (names := _fixed_fields(kind)):
+            return None
+        try:
+            held = {key: [getattr(record, name) for name in names] for key, record in records.items()}
+        except AttributeError:  # a field that was never set
+            return None
+        rows: list[list[Any]] = []
+        for key, values in held.items():
+            for index, value in enumerate(values):
+                if not _stays(value):
+                    values[index] = self.encode(value, f"{where}[{key!r}].{names[index]}")
+            rows.append([key, *values])
+        return {"table": self._path_of(kind), "fields": list(names), "rows": rows}
 
     def _all(self, values: Collection[object], where: str) -> list[Any]:
         # Long runs keep a million of such numbers, and places are named for messages alone.
@@ -184,6 +206,8 @@ class _Decoder:
                 return self._objects[given]
             case "record":
                 return self._record(document)
+            case "table":
+                return self._table(document)
             case "list" | "set" | "dict":
                 return self._container(kind, given)
         raise ValueError(f"there is no kind of value {kind!r}")
@@ -212,6 +236,14 @@ class _Decoder:
         for name, value in document["fields"].items():
             # Not by its constructor, whose checks and derived values it has been through already.
             object.__setattr__(made, name, self.decode(value))
+        return made
+
+    def _table(self, document: Any) -> dict[Any, Any]:
+        names, made = document["fields"], dict[Any, Any]()
+        self._objects.append(made)
+        for key, *values in document["rows"]:
+            fields = dict(zip(names, values, strict=True))
+            made[key] = self._record({"record": document["table"], "fields": fields, "can_change": False})
         return made
 
     def class_of(self, path: str) -> Any:
@@ -247,6 +279,15 @@ def _field_names(kind: type) -> tuple[str, ...]:
 
 def _can_change(value: Any) -> bool:
     return not type(value).__dataclass_params__.frozen
+
+
+@cache
+def _fixed_fields(kind: Any) -> tuple[str, ...]:
+    """The fields of a frozen dataclass whose instances have no other attributes; none of any other class."""
+    parameters = getattr(kind, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen or kind.__dictoffset__:
+        return ()
+    return _field_names(kind)
 
 
 @cache

@@ -25,7 +25,7 @@ from emulator.storage.places import Place, listed
 
 FOLDER = "checkpoint"
 INDEX = "checkpoint.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows when a file of the folder changes its name or meaning."""
 
 

@@ -72,7 +72,7 @@ class LiveTestbed(Testbed):
         return True
 
     def hand_out(self, assignment: Assignment, state: Arrays, inner_round: int = 0) -> None:
-        job = self.job(assignment, state, inner_round)
+        job = self.unsent.given(self.job(assignment, state, inner_round))
         self._has_update.discard(job.device_id)
         self._handed_out[job.device_id] = self._to_bring[job.device_id] = job
         if job.device_id not in self._warm:
@@ -204,7 +204,7 @@ class LiveTestbed(Testbed):
         if ongoing.kind is ActivityKind.UPLOAD and device_id in self._has_update:
             self._has_update.discard(device_id)
             update: Update = unpacked(piece.content for piece in arrived)
-            self._updates[update.key] = update
+            self._updates[update.key] = self.unsent.taken(update)
         return 0.0
 
     def _pieces_of(self, device_id: int, kind: ActivityKind, n_bytes: int) -> Callable[[int], Future[Done[Any]]]:

@@ -43,6 +43,13 @@ class Flows:
         self.steps[slot] = steps
         self.cap[slot], self.change_s[slot] = (cap, np.inf) if steps is None else next(steps)
 
+    def move(self, old: int, new: int) -> None:
+        """Let what is in one slot go on in another, an empty one; all that has flowed must have been counted."""
+        self.transfers[new], self.steps[new] = self.transfers[old], self.steps[old]
+        self.remaining[new], self.change_s[new] = self.remaining[old], self.change_s[old]
+        self.cap[new], self.since_s[new] = self.cap[old], self.since_s[old]
+        self.clear(old)
+
     def left_bytes(self, slot: int, now_s: float) -> float:
         """What remains now."""
         return float(self.remaining[slot] - self.rate[slot] * (now_s - self.since_s[slot]))

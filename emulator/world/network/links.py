@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from device_profiles.link_kinds.base import LinkSampler, LinkSpec
+from device_profiles.link_kinds.base import LinkSampler, LinkSpec, Walk
 from device_profiles.link_kinds.replay import ChangingRate, ScaledRate
 from device_profiles.spreading import spread_about_mean
 from emulator.seeds import Seeds
@@ -18,7 +18,7 @@ Vector = NDArray[np.float64]
 class Rates:
     """Rates of all devices at the beginning of a round, in bytes/s, each of shape ``(n_devices,)``.
 
-    They hold throughout the round, except on links that replay a trace or have a coherence time.
+    They hold throughout the round, except on links that replay a trace, have a coherence time or roam.
     """
 
     down_bytes_per_s: Vector
@@ -39,6 +39,8 @@ class Links:
         self._groups: list[tuple[NDArray[np.int64], LinkSampler]] = []
         self.replays: dict[int, tuple[ChangingRate, ChangingRate]] = {}
         """The rates, down and up, of the devices whose rates change within a round."""
+        self.walks: dict[int, Walk] = {}
+        """Where those devices are that go from one access point of their link to the next."""
         mean_bytes_per_s = np.empty((2, len(specs)))
         for spec in dict.fromkeys(specs):
             ids = np.array([device_id for device_id, other in enumerate(specs) if other == spec])
@@ -46,6 +48,8 @@ class Links:
             self._groups.append((ids, sampler))
             if replays := sampler.replays():
                 self.replays.update(zip(ids.tolist(), replays, strict=True))
+            if walks := sampler.walks():
+                self.walks.update(zip(ids.tolist(), walks, strict=True))
             mean_bytes_per_s[:, ids] = sampler.mean_rates()
         self._factors: NDArray[np.float64] | None = None
         if heterogeneity != 1:

@@ -3,13 +3,18 @@
 Between two events all rates are constant. An event is the start or the end of a transfer, or a change of a link's rate;
 then what has flowed is counted, capacity is divided anew, and the next event is scheduled in place of the one that was
 expected. Access points are independent of each other as long as the server is not short, and divided one by one.
+
+A device that roams has a slot at each point that it may be at, of which it uses that of the point where it is; what
+remains of a transfer moves on with it.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device_profiles.link_kinds.base import Walk
 from device_profiles.records import ClusterSpec
 from emulator.world.clock import Clock, Event
 from emulator.world.network.fair_share import cut_rates, max_min_rates
@@ -22,6 +27,7 @@ from emulator.world.network.transfers import Transfer
 class SharedCapacity:
     """What transfers compete for. ``point_of_device`` has the access point of each device.
 
+    Of a device that roams it has the first point of its link, from which on the link's points have their numbers.
     ``points_bytes_per_s`` is what each point carries, down and up together, and ``server_bytes_per_s`` what the server
     does: down (egress), up (ingress). Infinite where there is no limit.
     """
@@ -34,14 +40,28 @@ class SharedCapacity:
 def shared_capacity(cluster: ClusterSpec) -> SharedCapacity | None:
     """What the devices of a cluster share; None where that is nothing."""
     points, server = cluster.access_points, cluster.server
-    if points is None and server is None:
+    roamed = [link for link in dict.fromkeys(entry.link for entry in cluster.entries) if link.points_bytes_per_s()]
+    if points is None and server is None and not roamed:
         return None
     device_ids = np.arange(cluster.n_devices)
+    point_of_device = (device_ids // points.consecutive_devices) % points.count if points else np.zeros_like(device_ids)
+    points_bytes_per_s = (points.bytes_per_s,) * points.count if points else (np.inf,)
+    for link in roamed:
+        is_on_it = [entry.link == link for entry in cluster.entry_by_device]
+        point_of_device[is_on_it] = len(points_bytes_per_s)
+        points_bytes_per_s += link.points_bytes_per_s()
     return SharedCapacity(
-        (device_ids // points.consecutive_devices) % points.count if points else np.zeros_like(device_ids),
-        (points.bytes_per_s,) * points.count if points else (np.inf,),
+        point_of_device,
+        points_bytes_per_s,
         (server.egress_bytes_per_s, server.ingress_bytes_per_s) if server else (np.inf, np.inf),
     )
+
+
+def _places(shared: SharedCapacity, walks: Mapping[int, Walk]) -> Iterator[tuple[int, int]]:
+    """Every access point and device that may be there."""
+    for device_id, point in enumerate(shared.point_of_device.tolist()):
+        n_points = walks[device_id].n_points if device_id in walks else 1
+        yield from ((point + number, device_id) for number in range(n_points))
 
 
 class SharedNetwork:
@@ -51,20 +71,23 @@ class SharedNetwork:
         self._clock = clock
         self._replays = links.replays
         n_points = len(shared.points_bytes_per_s)
+        self._walks = links.walks
+        self._first_point: list[int] = shared.point_of_device.tolist()
         # Flows are kept in the order of access points, so that the flows of one are a slice of all.
-        order = np.argsort(shared.point_of_device, kind="stable")
-        self._slot_of_device: list[int] = np.argsort(order, kind="stable").tolist()
-        self._point_of_slot: list[int] = shared.point_of_device[order].tolist()
+        places = sorted(_places(shared, links.walks))
+        self._point_of_slot = [point for point, _ in places]
+        self._slot_at = {(device_id, point): slot for slot, (point, device_id) in enumerate(places)}
+        self._slot_of_device = [self._present_slot(device_id) for device_id in range(len(self._first_point))]
         bounds: list[int] = np.searchsorted(self._point_of_slot, np.arange(n_points + 1)).tolist()
-        self._flows = Flows(len(order))
+        self._flows = Flows(len(places))
         self._cells = [
             Cell(self._flows, slice(bounds[point], bounds[point + 1]), capacity, self._on_wake)
             for point, capacity in enumerate(shared.points_bytes_per_s)
         ]
-        self._whole = Cell(self._flows, slice(0, len(order)), np.inf, self._on_wake)
+        self._whole = Cell(self._flows, slice(0, len(places)), np.inf, self._on_wake)
         self._capacities = np.array([*shared.points_bytes_per_s, *shared.server_bytes_per_s])
-        self._resources = np.array([self._point_of_slot, np.full(len(order), n_points)])
-        self._goes_up = np.zeros(len(order))
+        self._resources = np.array([self._point_of_slot, np.full(len(places), n_points)])
+        self._goes_up = np.zeros(len(places))
         self._egress_bytes_per_s, self._ingress_bytes_per_s = shared.server_bytes_per_s
         self._may_be_short = sum(shared.points_bytes_per_s) > min(shared.server_bytes_per_s)
         self._is_coupled = False
@@ -78,7 +101,7 @@ class SharedNetwork:
         self._flows.transfers[slot] = transfer
         transfer.event = Event()
         transfer.latency = self._clock.timeout(latency_s)
-        transfer.latency.callbacks.append(lambda _: self._join(slot, transfer, rate))
+        transfer.latency.callbacks.append(lambda _: self._join(transfer, rate))
 
     def holds(self, transfer: Transfer) -> bool:
         """Whether a transfer is under way."""
@@ -105,7 +128,8 @@ class SharedNetwork:
     def rates_in_force(self) -> NDArray[np.float64]:
         return self._flows.rate[self._slot_of_device]
 
-    def _join(self, slot: int, transfer: Transfer, rate: float) -> None:
+    def _join(self, transfer: Transfer, rate: float) -> None:
+        slot = self._follow(transfer.device_id)
         replay = self._replays.get(transfer.device_id)
         steps = replay[transfer.direction].steps(self._clock.now_s) if replay else None
         self._flows.fill(slot, transfer.sent_bytes, rate, steps)
@@ -130,8 +154,26 @@ class SharedNetwork:
             self._changed.add(self._point_of_slot[slot])
             transfer.duration_s = now_s - transfer.start_s
             self._clock.succeed(transfer.event)
-        self._changed.update(self._point_of_slot[slot] for slot in cell.step_links(now_s))
+        for slot in cell.step_links(now_s):
+            self._changed.add(self._point_of_slot[slot])
+            transfer = self._flows.transfers[slot]
+            assert transfer is not None
+            if transfer.device_id in self._walks:
+                self._changed.add(self._point_of_slot[self._follow(transfer.device_id)])
         self._divide()
+
+    def _follow(self, device_id: int) -> int:
+        """The slot of the point where a device is now; a transfer of it that waits or flows elsewhere goes there."""
+        old, new = self._slot_of_device[device_id], self._present_slot(device_id)
+        if new != old:
+            self._flows.move(old, new)
+            self._goes_up[new], self._resources[1, new] = self._goes_up[old], self._resources[1, old]
+            self._slot_of_device[device_id] = new
+        return new
+
+    def _present_slot(self, device_id: int) -> int:
+        walk, point = self._walks.get(device_id), self._first_point[device_id]
+        return self._slot_at[device_id, point + (walk.point_at(self._clock.now_s) if walk else 0)]
 
     def _divide(self) -> None:
         """Divide anew what the access points of changed flows share, and everything if the server is short."""

@@ -93,6 +93,10 @@ class _Holes:
         size, address = self._by_size[index]
         return address, size
 
+    def begins(self, address: int) -> bool:
+        """Whether there is a hole at an address."""
+        return address in self._size_at
+
     def take(self, address: int) -> int:
         """Remove the hole at an address; its size."""
         n_bytes = self._size_at.pop(address)
@@ -156,7 +160,7 @@ class GlibcAllocator(Allocator):
     Holes and the unused end of the heap serve first. What they cannot serve is mapped by itself from a threshold on,
     or else the heap grows by that and 128 KiB. A mapped range that is freed goes back to the system, and the
     threshold rises to its size, to 32 MiB at most; the end of the heap goes back once it is twice the threshold
-    (``malloc/malloc.c`` of glibc 2.36, ``mallopt(3)``).
+    (``malloc/malloc.c`` of glibc 2.36, ``mallopt(3)``; :class:`NewerGlibcAllocator` has what is newer).
 
     Fragmentation comes of two rules. ``memalign`` looks for a hole that holds what is asked for, the alignment and a
     least chunk, so the hole that a tensor left does not fit the next one of its size. And what it cuts off for
@@ -195,10 +199,10 @@ class GlibcAllocator(Allocator):
                 aligned += self._ALIGNMENT
             found -= aligned - address
             if aligned > address:
-                self._free_chunk(address, aligned - address)
+                self._cut_off(address, aligned - address)
             address = aligned
-            if found - size > self._LEAST:
-                self._free_chunk(address + size, found - size)
+            if self._is_cut_off(address + size, found - size):
+                self._cut_off(address + size, found - size)
                 found = size
         self._used[address] = found
         self._objects[address] = (before, self._small(self._OBJECT_BYTES))
@@ -214,6 +218,14 @@ class GlibcAllocator(Allocator):
             self._free_chunk(address, size)
         for each in self._objects.pop(address):
             self._free_chunk(each, self._used.pop(each))
+
+    def _is_cut_off(self, address: int, size: int) -> bool:
+        """Whether so many bytes go back, which a chunk has from ``address`` on beyond what was asked for."""
+        return size > self._LEAST
+
+    def _cut_off(self, address: int, size: int) -> None:
+        """Give back what was obtained for the sake of alignment."""
+        self._free_chunk(address, size)
 
     def _small(self, n_bytes: int) -> int:
         """Where a small object lies."""
@@ -262,7 +274,12 @@ class GlibcAllocator(Allocator):
             self._cached[size].append(address)
         elif size <= self._FAST_TO:
             self._fast.setdefault(size, []).append(address)
-        elif self._add_hole(address, size) >= 64 * self._JOINED_FROM:
+        else:
+            self._join(address, size)
+
+    def _join(self, address: int, size: int) -> None:
+        """Make a chunk part of a hole, past all lists of small ones."""
+        if self._add_hole(address, size) >= 64 * self._JOINED_FROM:
             self._join_fast()
             unused = self._heap_end - self._top
             if unused >= self._trim_threshold:
@@ -285,6 +302,23 @@ class GlibcAllocator(Allocator):
     def _grow(self, n_bytes: int) -> None:
         self._heap_end += n_bytes
         self._hold(n_bytes)
+
+
+class NewerGlibcAllocator(GlibcAllocator):
+    """The same from glibc 2.39 on, and in 2.38 with its corrections (commit 542b1105852, bug 30723).
+
+    What ``memalign`` cuts off for alignment joins with its neighbours at once, in no list of small chunks, and less
+    than a least chunk goes back, too, where what is behind it is free. So the hole that a tensor left is larger by what
+    was cut off in front of it, which for the next of its size is not enough. All else that is replayed is as before:
+    thresholds, the end of the heap, the lists of small chunks. Held against the sources alone, as no machine with it
+    was at hand.
+    """
+
+    def _is_cut_off(self, address: int, size: int) -> bool:
+        return size >= self._LEAST or (size > 0 and (address + size == self._top or self._holes.begins(address + size)))
+
+    def _cut_off(self, address: int, size: int) -> None:
+        self._join(address, size)
 
 
 def _rounded_up(n_bytes: int, to: int) -> int:

@@ -100,6 +100,34 @@ class BaseWeights:
             n_weights += n_whole_head(layers.model)
         return PLAIN_BYTES["amp"] * n_weights
 
+    def is_low(self, layer: int) -> bool:
+        """Whether a layer's weights are stored in few bits."""
+        return self._n_low(range(layer, layer + 1)) > 0
+
+    def matrix_bytes(self, layer: int, n_in: float, n_out: float) -> float:
+        """Bytes of a matrix of a layer as it is stored."""
+        return self._low_matrix_bytes(n_in, n_out) if self.is_low(layer) else FLOAT_BYTES * n_in * n_out
+
+    def others_bytes(self, layer: int) -> float:
+        """Bytes of a layer's biases and norms."""
+        return (_BFLOAT16_BYTES if self.is_low(layer) else FLOAT_BYTES) * self.layers.n_layer_others
+
+    @property
+    def embeddings_bytes(self) -> float:
+        is_low = self._is_low and not self.layers.trains_embeddings
+        return (_BFLOAT16_BYTES if is_low else FLOAT_BYTES) * self.layers.model.n_embedding_parameters
+
+    @property
+    def frozen_head_bytes(self) -> float:
+        """Of the part of the head that adapters leave as it is."""
+        is_low = self._is_low and not self.layers.is_whole
+        return (_BFLOAT16_BYTES if is_low else FLOAT_BYTES) * self.layers.model.n_frozen_head_parameters
+
+    def copy_bytes(self, layer: int, n_weights: float) -> float:
+        """Bytes of a matrix of a layer as it is computed with, where that is not how it is stored; else 0."""
+        converts = self._converts(self.stored) and self.is_low(layer)
+        return PLAIN_BYTES[self.precision] * n_weights if converts else 0.0
+
     @property
     def converted_bytes(self) -> float:
         """The largest frozen matrix of a layer as it is computed with, where that is not how it is stored."""
@@ -141,10 +169,12 @@ class BaseWeights:
     @property
     def _stored_matrices_bytes(self) -> float:
         """Of the matrices of a layer as they are stored."""
-        n_weights = sum(n_in * n_out for n_in, n_out in self._matrices)
+        return sum(self._low_matrix_bytes(n_in, n_out) for n_in, n_out in self._matrices)
+
+    def _low_matrix_bytes(self, n_in: float, n_out: float) -> float:
         if self.stored == "int8":  # a scale for each row
-            return n_weights + FLOAT_BYTES * sum(n_out for _, n_out in self._matrices)
-        return n_weights * (_NF4_BYTES if self.stored == "nf4" else _BFLOAT16_BYTES)
+            return n_in * n_out + FLOAT_BYTES * n_out
+        return n_in * n_out * (_NF4_BYTES if self.stored == "nf4" else _BFLOAT16_BYTES)
 
     @property
     def _low_layer_bytes(self) -> float:

@@ -11,7 +11,6 @@ from device_profiles.records import KnownRange
 from emulator.records import Work, WorkKind
 from emulator.shapes.convnet import ConvNetLayer, ConvNetSpec
 from emulator.world.price.step import (
-    ALLOCATOR_FRACTION,
     BACKWARD_WEIGHT_BYTES,
     ELEMENT_BYTES,
     FLOAT_BYTES,
@@ -94,7 +93,6 @@ class ConvNetStep(Step):
             activations_bytes=activations_bytes,
             optimizer_bytes=GRADIENT_BYTES * _n_parameters(trained),
             workspace_bytes=PLAIN_BYTES[self.precision] * n_largest,
-            allocator_bytes=round(ALLOCATOR_FRACTION * activations_bytes),
         )
 
     def outside(self, known: KnownRange) -> str | None:

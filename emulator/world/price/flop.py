@@ -9,13 +9,13 @@ from collections import Counter
 
 from emulator.records import LayerAdapters, WorkKind
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price import positions
+from emulator.world.price import cross_attention, positions
 from emulator.world.price.layers import Layers
 
 
 def forward_flop(layers: Layers) -> float:
     """FLOP of the forward pass: every layer with the adapters that it holds, and the head behind the last one."""
-    head_flop = 2.0 * _n_head_rows(layers) * n_whole_head(layers.model)
+    head_flop = 2.0 * layers.n_head_rows * n_whole_head(layers.model)
     projection_flop = 2.0 * layers.n_tokens * layers.model.layer_design.n_projection_weights
     return layers_forward_flop(layers, range(layers.work.forward_layers)) + projection_flop + head_flop
 
@@ -24,9 +24,12 @@ def layers_forward_flop(layers: Layers, which: range) -> float:
     """FLOP of the forward pass through some of the layers, with the adapters that they hold."""
     matrices_flop = sum(_matrix_flop(layers, name) for name in layers.model.matrices)
     attention_flop = 2 * _product_flop(layers) + positions.forward_flop(layers)
+    attention_flop += 2 * cross_attention.product_flop(layers)
     layers_flop = len(which) * (matrices_flop + attention_flop)
     numbers = layers.numbers(which)
-    adapters_flop = layers.n_tokens * sum(number * adapter.forward_flop for adapter, number in numbers.items())
+    adapters_flop = layers.n_tokens * sum(
+        number * adapter.forward_flop * layers.rows(adapter.place) for adapter, number in numbers.items()
+    )
     adapters_flop += sum(
         positions.adapter_rows(layers, adapter.place) * number * adapter.forward_flop
         for adapter, number in numbers.items()
@@ -42,7 +45,7 @@ def backward_flop(layers: Layers) -> float:
     """
     if layers.work.kind is WorkKind.INFERENCE:
         return 0.0
-    head_flop = 2.0 * _n_head_rows(layers) * _n_head_backward(layers)
+    head_flop = 2.0 * layers.n_head_rows * _n_head_backward(layers)
     kinds = Counter((layers.adapters(layer), layer == layers.first) for layer in layers.differentiated)
     return head_flop + sum(
         count * _layer_backward_flop(layers, adapters, lowest) for (adapters, lowest), count in kinds.items()
@@ -63,6 +66,7 @@ def _layer_backward_flop(layers: Layers, adapters: LayerAdapters, lowest: bool) 
     model = layers.model
     flow = layers.flow(tuple(adapter for adapter, _ in adapters), lowest=lowest)
     flop = _product_flop(layers) * (flow.scores + flow.query + flow.key + flow.value)
+    flop += cross_attention.backward_flop(layers, flow)
     position_flow = positions.position_flow(layers, flow, [adapter.place for adapter, _ in adapters])
     flop += positions.backward_flop(layers, position_flow)
     flop += sum(_matrix_flop(layers, name) for name in model.matrices if flow.into(name))
@@ -71,7 +75,7 @@ def _layer_backward_flop(layers: Layers, adapters: LayerAdapters, lowest: bool) 
     per_token = on_positions = 0.0
     for adapter, number in adapters:
         to_input = adapter.input_backward_flop * flow.into_adapter(adapter.place)
-        per_token += number * (adapter.backward_flop + to_input)
+        per_token += number * (adapter.backward_flop + to_input) * layers.rows(adapter.place)
         on_positions += positions.adapter_rows(layers, adapter.place) * number * adapter.backward_flop
     return flop + layers.n_tokens * per_token + on_positions
 
@@ -79,13 +83,14 @@ def _layer_backward_flop(layers: Layers, adapters: LayerAdapters, lowest: bool) 
 def _matrix_flop(layers: Layers, name: str) -> float:
     """FLOP of one matrix on all tokens, of the gradient of its input, and of its own gradient."""
     shape = layers.model.matrix(name)
-    return 2.0 * layers.n_tokens * shape.in_features * shape.out_features * layers.work.width_fraction
+    n_rows = layers.n_tokens * layers.rows(name)
+    return 2.0 * n_rows * shape.in_features * shape.out_features * layers.work.width_fraction
 
 
 def _product_flop(layers: Layers) -> float:
     """FLOP of one of a layer's two products in attention, query keyᵀ and softmax times value: 2 b s² h."""
     model, work = layers.model, layers.work
-    return 2.0 * work.batch_size * work.seq_len**2 * model.n_heads * model.head_size * work.width_fraction
+    return 2.0 * layers.n_tokens * layers.n_keys * model.n_heads * model.head_size * work.width_fraction
 
 
 def _n_head_weights(model: ModelSpec) -> list[int]:
@@ -103,8 +108,3 @@ def _n_head_backward(layers: Layers) -> int:
     if layers.work.backward_layers == 0:
         return sum(trained) + sum(trained[1:])  # nothing in front of the first trained map needs a gradient
     return 2 * sum(trained) + sum(frozen)
-
-
-def _n_head_rows(layers: Layers) -> int:
-    """Rows that the head is applied to."""
-    return layers.work.batch_size * layers.model.n_head_rows(layers.work.seq_len) if layers.holds_head else 0

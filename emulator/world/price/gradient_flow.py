@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from emulator.shapes.design import FUSED
+from emulator.shapes.spec import CrossAttention
 
 INPUT_OF = {
     "query": "layer_input",
@@ -11,6 +12,10 @@ INPUT_OF = {
     "value": "layer_input",
     "query_key_value": "layer_input",
     "attention_output": "context",
+    "cross_query": "crossing",
+    "cross_key": "encoded",
+    "cross_value": "encoded",
+    "cross_output": "cross_context",
     "mlp_gate": "attended",
     "mlp_up": "attended",
     "mlp_gate_up": "attended",
@@ -25,6 +30,9 @@ class GradientFlow:
 
     In all differentiated layers but the lowest everything does. The input of the lowest does not, nor does what depends
     on it alone: with adapters on query and value, its key does not.
+
+    In the decoder of an encoder-decoder, ``crossing`` is what comes to its attention to the encoder's output, that
+    output is ``encoded``, and what begins with ``cross`` is of that attention.
     """
 
     layer_input: bool
@@ -37,6 +45,13 @@ class GradientFlow:
     mlp_gate: bool
     mlp_up: bool
     mlp_product: bool
+    crossing: bool = False
+    encoded: bool = False
+    cross_query: bool = False
+    cross_key: bool = False
+    cross_value: bool = False
+    cross_scores: bool = False
+    cross_context: bool = False
 
     def into(self, matrix: str) -> bool:
         """Whether the input of ``matrix`` needs a gradient."""
@@ -49,17 +64,24 @@ class GradientFlow:
         return self.layer_input if place == "layer_input" else self.into(place)
 
 
-def gradient_flow(places: Collection[str], layer_input: bool) -> GradientFlow:
+def gradient_flow(places: Collection[str], layer_input: bool, cross: CrossAttention | None = None) -> GradientFlow:
     """The flow in a layer in which what is trained changes ``places``, and whose input needs a gradient or not.
 
-    A place is a matrix, for what it gives, ``mlp_product`` or ``layer_input``.
+    A place is a matrix, for what it gives, ``mlp_product`` or ``layer_input``. ``cross`` is its attention to what an
+    encoder gives, if it has any.
     """
     places = {part for place in places for part in FUSED.get(place, (place,))}
     layer_input = layer_input or "layer_input" in places
     query, key, value = (layer_input or name in places for name in ("query", "key", "value"))
     scores = query or key
     context = scores or value
-    attended = context or "attention_output" in places
+    crossing = context or "attention_output" in places
+    encoded = cross is not None and cross.is_trained
+    cross_query = cross is not None and (crossing or "cross_query" in places)
+    cross_key, cross_value = (encoded or name in places for name in ("cross_key", "cross_value"))
+    cross_scores = cross_query or cross_key
+    cross_context = cross_scores or cross_value
+    attended = crossing or cross_context or "cross_output" in places
     mlp_gate, mlp_up = (attended or name in places for name in ("mlp_gate", "mlp_up"))
     return GradientFlow(
         layer_input=layer_input,
@@ -72,4 +94,11 @@ def gradient_flow(places: Collection[str], layer_input: bool) -> GradientFlow:
         mlp_gate=mlp_gate,
         mlp_up=mlp_up,
         mlp_product=mlp_gate or mlp_up or "mlp_product" in places,
+        crossing=cross is not None and crossing,
+        encoded=encoded,
+        cross_query=cross_query,
+        cross_key=cross_key,
+        cross_value=cross_value,
+        cross_scores=cross_scores,
+        cross_context=cross_context,
     )

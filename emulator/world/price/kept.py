@@ -11,7 +11,7 @@ from collections import Counter
 
 from emulator.records import QUANTIZATION_GROUP, BasePrecision, WorkKind
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price import positions
+from emulator.world.price import cross_attention, positions
 from emulator.world.price.gradient_flow import INPUT_OF
 from emulator.world.price.layers import LayerKind, Layers
 from emulator.world.price.step import FLOAT_BYTES, PLAIN_BYTES, Attention
@@ -77,7 +77,7 @@ def activations_bytes(layers: Layers, precision: str, attention: Attention, drop
     if layers.work.backward_layers:
         n_bytes += layers_bytes(layers, layers.differentiated, precision, attention, dropout)
     if layers.trains_embeddings:
-        n_bytes += _embeddings_bytes(layers, dropout)
+        n_bytes += embeddings_bytes(layers, dropout)
     return n_bytes
 
 
@@ -90,9 +90,11 @@ def checkpointed_bytes(layers: Layers, precision: str, dropout: bool, stored: Ba
         return 0.0
     is_half = layers.model.is_decoder and stored != "float32" and precision == "amp"
     element_bytes = PLAIN_BYTES[precision] if is_half else FLOAT_BYTES
-    n_elements = layers.n_tokens * layers.work.backward_layers * layers.model.hidden_size
+    n_elements: float = layers.n_tokens * layers.work.backward_layers * layers.model.hidden_size
+    if layers.model.layer_design.has_position_bias and layers.work.backward_layers:
+        n_elements += layers.work.seq_len * (layers.scores + layers.cross_scores)  # which layers are given, too
     n_bytes = behind_layers_bytes(layers, precision) + element_bytes * n_elements
-    return n_bytes + _embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
+    return n_bytes + embeddings_bytes(layers, dropout) if layers.trains_embeddings else n_bytes
 
 
 def recomputed_bytes(layers: Layers, precision: str, attention: Attention, dropout: bool) -> float:
@@ -110,7 +112,8 @@ def workspace_elements(layers: Layers, attention: Attention) -> float:
     model = layers.model
     scores = 2 * layers.scores if attention == "eager" else layers.heads
     n_channels = layers.channels * (3 if model.gated_mlp else 2)
-    return max(model.hidden_size + 3 * layers.heads + scores, model.hidden_size + n_channels)
+    of_parts = [model.hidden_size + 3 * layers.heads + scores, model.hidden_size + n_channels]
+    return max(*of_parts, cross_attention.workspace_elements(layers))
 
 
 def layers_bytes(layers: Layers, which: range, precision: str, attention: Attention, dropout: bool) -> float:
@@ -123,25 +126,30 @@ def layers_bytes(layers: Layers, which: range, precision: str, attention: Attent
     for (kind, lowest, is_quantized), count in kinds.items():
         kept = _kept_bytes(layers, kind, precision, attention, lowest=lowest, dropout=dropout)
         n_bytes += count * kept[is_quantized]
-    n_statistics: float = 2 * _n_statistics(model)
+    n_statistics: float = model.n_norms * _n_statistics(model)
     if attention == "sdpa":
         n_statistics += model.n_heads  # log-sum-exp
-        n_bytes += work.seq_len * PLAIN_BYTES[precision] * _n_windows(layers, which)  # the masks of windows
+        n_bytes += layers.n_keys * PLAIN_BYTES[precision] * _n_masked(layers, which)
     n_bytes += len(which) * n_statistics * FLOAT_BYTES
     numbers = layers.numbers(which)
-    n_bytes += PLAIN_BYTES[precision] * sum(number * adapter.n_kept for adapter, number in numbers.items())
+    n_bytes += PLAIN_BYTES[precision] * sum(
+        number * adapter.n_kept * layers.rows(adapter.place) for adapter, number in numbers.items()
+    )
     if design.norm == "rms" and layers.is_whole:
-        n_bytes += len(which) * 2 * model.hidden_size * PLAIN_BYTES[precision]  # for the norms' weights
-    if dropout and not model.is_decoder:
-        n_masked = 2.0 * model.hidden_size  # behind the output map and the feed-forward part
+        n_bytes += len(which) * model.n_norms * model.hidden_size * PLAIN_BYTES[precision]  # for the norms' weights
+    if dropout and (design.drops_channels or not model.is_decoder):
+        n_masked = float(model.n_norms * model.hidden_size)  # behind output maps and the feed-forward part
+        n_masked += layers.channels * design.drops_channels
         if attention == "eager":
-            n_masked += layers.scores
+            n_masked += layers.scores + layers.cross_scores
         n_bytes += len(which) * n_masked
     return layers.n_tokens * n_bytes
 
 
-def _n_windows(layers: Layers, which: range) -> int:
-    """How many of these layers differentiate attention within a window."""
+def _n_masked(layers: Layers, which: range) -> int:
+    """How many of these layers keep a mask of attention: within a window, or back to virtual keys."""
+    if layers.model.is_decoder and layers.work.n_virtual_keys:
+        return len(which)
     windows = layers.model.layer_design.windows
     return sum(
         windows[each] and layers.flow(layers.kind(each), lowest=each == layers.first).context
@@ -170,19 +178,26 @@ def _kept_bytes(
     trained = model.matrices if layers.is_whole else [each.place for each in kind if each.reads_input]
     inputs = {INPUT_OF[name] for name in trained}
     plain = softmax = 0.0
+    keys = layers.n_keys / layers.work.seq_len  # for each token, virtual ones among them
     plain += hidden * ("layer_input" in inputs)
     if attention == "eager":
         # A product keeps each factor for the gradient of the other; grouped keys and values are repeated for all heads.
-        plain += heads * (flow.key + flow.query + flow.scores)  # query, key, value
+        plain += heads * (flow.key + (flow.query + flow.scores) * keys)  # query, key, value
         plain += heads * ("context" in inputs)
         softmax += flow.context * layers.scores
     elif flow.context:
-        grouped = model.n_kv_heads / model.n_heads
-        plain += heads * (2 + 2 * grouped)  # query, key, value, and the context, which is the output map's input too
+        is_repeated = layers.work.n_virtual_keys > 0 and model.n_kv_heads > 1  # behind a mask, for all heads
+        grouped = 1.0 if is_repeated else model.n_kv_heads / model.n_heads
+        plain += heads * (
+            2 + 2 * grouped * keys
+        )  # query, key, value, and the context, which is the output map's input too
         if "query_key_value" in design.fused:  # a part of what one map gave, which is kept as a whole
             plain += heads * ((1 + grouped) if design.reads_parts else ("context" in inputs))
     else:
         plain += heads * ("context" in inputs)
+    crossed = cross_attention.kept_elements(layers, flow, inputs)
+    plain += crossed.plain
+    softmax += crossed.softmax
     plain += hidden * ("attended" in inputs)
     n_active = _KEPT_BY_ACTIVATION.get(design.activation, 1)
     if design.activation == "relu":  # it keeps what it gives
@@ -193,7 +208,7 @@ def _kept_bytes(
     else:
         plain += channels * ("mlp_product" in inputs)
         plain += channels * n_active * flow.mlp_up
-    norm = hidden * (flow.attended + (flow.layer_input if design.norms_first else 1))
+    norm = hidden * (flow.attended + flow.crossing + (flow.layer_input if design.norms_first else 1))
     position_flow = positions.position_flow(layers, flow, [each.place for each in kind])
     plain += positions.kept_elements(layers, position_flow)
     other_bytes = positions.kept_bytes(layers, position_flow)
@@ -209,7 +224,7 @@ def _n_statistics(model: ModelSpec) -> int:
     return 1 if model.layer_design.norm == "rms" else 2
 
 
-def _embeddings_bytes(layers: Layers, dropout: bool) -> float:
+def embeddings_bytes(layers: Layers, dropout: bool) -> float:
     """Bytes that trained embeddings keep: the tokens' numbers and, in an encoder, the input of their norm."""
     token_bytes = _INDEX_BYTES
     if not layers.model.is_decoder:
@@ -245,7 +260,7 @@ def _vocabulary_bytes(layers: Layers, precision: str) -> float:
     if work.backward_layers == 0:
         return 0.0
     n_bytes = FLOAT_BYTES * (layers.n_logits + layers.n_tokens * (model.hidden_size + _n_statistics(model)))
-    n_rows = work.batch_size * model.n_head_rows(work.seq_len)
+    n_rows = layers.n_head_rows
     n_bytes += 3 * _INDEX_BYTES * n_rows  # which tokens are scored, by row and place, and what they should be
     if layers.trains_whole_head:
         n_bytes += PLAIN_BYTES[precision] * model.hidden_size * n_rows  # its input

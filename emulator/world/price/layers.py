@@ -60,7 +60,28 @@ class Layers:
     @property
     def scores(self) -> float:
         """A row of attention for each head."""
-        return self.model.n_heads * self.work.width_fraction * self.work.seq_len
+        return self.model.n_heads * self.work.width_fraction * self.n_keys
+
+    @property
+    def n_keys(self) -> int:
+        """Keys that a token of a row attends to, in a decoder those behind it among them, too."""
+        return self.work.seq_len + self.work.n_virtual_keys
+
+    @property
+    def cross_scores(self) -> float:
+        """A row of attention to what an encoder gives, for each head; 0 where there is none."""
+        cross = self.model.cross_attention
+        return self.model.n_heads * self.work.width_fraction * cross.n_tokens if cross else 0.0
+
+    def rows(self, place: str) -> float:
+        """What a matrix, or an adapter at it, is applied to, as a share of the tokens of the layers.
+
+        Keys and values of attention to an encoder's output are made of the encoder's tokens.
+        """
+        cross = self.model.cross_attention
+        if cross is None or place not in ("cross_key", "cross_value"):
+            return 1
+        return cross.n_tokens / self.work.seq_len
 
     @property
     def first(self) -> int:
@@ -79,7 +100,14 @@ class Layers:
     @property
     def n_logits(self) -> int:
         """Logits of all words of a vocabulary, for all tokens that are scored; a few classes count as none."""
-        return self.work.batch_size * self.model.n_logits(self.work.seq_len) if self.holds_head else 0
+        work = self.work
+        return work.batch_size * self.model.n_logits(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
+
+    @property
+    def n_head_rows(self) -> int:
+        """Rows that the head is applied to."""
+        work = self.work
+        return work.batch_size * self.model.n_head_rows(work.seq_len, work.n_virtual_tokens) if self.holds_head else 0
 
     @property
     def is_whole(self) -> bool:
@@ -102,6 +130,15 @@ class Layers:
         model = self.model
         n_matrices = sum(model.matrix(name).n_parameters for name in model.matrices)
         return n_matrices * self.work.width_fraction + model.n_layer_parameters - n_matrices
+
+    @property
+    def n_layer_others(self) -> float:
+        """Parameters of a layer that are in no matrix: biases and norms."""
+        n_in_matrices = 0.0
+        for name in self.model.matrices:
+            n_in, n_out = self.features(name)
+            n_in_matrices += n_in * n_out
+        return self.n_layer_weights - n_in_matrices
 
     def features(self, name: str) -> tuple[float, float]:
         """Input and output size of a matrix."""
@@ -135,4 +172,4 @@ class Layers:
         has_trained_norm = self.model.layer_design.norms_first and self.is_whole
         layer_input = not lowest or has_trained_norm or self.trains_embeddings
         places = self.model.matrices if self.is_whole else tuple(adapter.place for adapter in kind)
-        return gradient_flow(places, layer_input)
+        return gradient_flow(places, layer_input, self.model.cross_attention)

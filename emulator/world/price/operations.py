@@ -30,18 +30,24 @@ _DECODER = _LayerOperations(57, 65, 85, 11, 2)
 _PLAIN_DECODER = _LayerOperations(32, 23, 40, 3, 2)  # GPT-2 and OPT: layer norms, no rotation
 _ROTATED_ENCODER = _LayerOperations(42, 34, 41, 3, 2)  # ModernBERT
 _POSITIONS = _LayerOperations(62, 35, 67, 3, 2)  # DeBERTa with products of positions
+_T5, _GATED_T5 = _LayerOperations(30, 45, 45, 11, 2), _LayerOperations(39, 59, 59, 11, 2)
+_CROSS_FORWARD, _CROSS_BACKWARD = 21, 21  # of attention to what an encoder gives
+_ENCODED_BACKWARD = 8  # of the gradient of that
+_BIASES = 32  # of a stack: which relative positions its tokens have, and their biases
 _OUTSIDE_FORWARD, _OUTSIDE_BACKWARD = 12, 6  # embeddings, mask, head and loss
 
 
 def n_forward_operations(layers: Layers) -> int:
     """Operations of a step's forward pass."""
-    return _OUTSIDE_FORWARD + n_layers_forward_operations(layers, range(layers.work.forward_layers))
+    n_outside = _OUTSIDE_FORWARD + _BIASES * layers.model.layer_design.has_position_bias
+    return n_outside + n_layers_forward_operations(layers, range(layers.work.forward_layers))
 
 
 def n_layers_forward_operations(layers: Layers, which: range) -> int:
     """The same, of some of the layers alone."""
     n_added = sum(adapter.n_forward_operations for layer in which for adapter in layers.kind(layer))
-    return len(which) * _of_layer(layers).forward + n_added
+    n_crossed = 0 if layers.model.cross_attention is None else _CROSS_FORWARD
+    return len(which) * (_of_layer(layers).forward + n_crossed) + n_added
 
 
 def n_backward_operations(layers: Layers) -> int:
@@ -53,12 +59,14 @@ def n_backward_operations(layers: Layers) -> int:
     if layers.is_whole:
         return _OUTSIDE_BACKWARD + work.backward_layers * layer.whole_backward
     n_added = sum(adapter.n_backward_operations for each in layers.differentiated for adapter in layers.kind(each))
-    n_entered = work.backward_layers * layer.frozen_backward
+    cross = layers.model.cross_attention
+    n_crossed = 0 if cross is None else _CROSS_BACKWARD + _ENCODED_BACKWARD * cross.is_trained
+    n_entered = work.backward_layers * (layer.frozen_backward + n_crossed)
     if work.backward_layers:
         flow = layers.flow(layers.kind(layers.first), lowest=True)
         if not flow.attended:  # attention of the lowest layer is not entered
             n_lowest = layer.behind_backward + layer.feed_forward_backward * flow.mlp_product
-            n_entered -= layer.frozen_backward - n_lowest
+            n_entered -= layer.frozen_backward + n_crossed - n_lowest
     return _OUTSIDE_BACKWARD + n_entered + n_added
 
 
@@ -66,6 +74,8 @@ def _of_layer(layers: Layers) -> _LayerOperations:
     design = layers.model.layer_design
     if design.position_products:
         return _POSITIONS
+    if design.has_position_bias:
+        return _GATED_T5 if layers.model.gated_mlp else _T5
     if design.norm == "rms":
         return _DECODER
     if design.rotates:

@@ -26,8 +26,14 @@ def held_bytes(optimizer: LocalOptimizer) -> float:
 
     Its gradient; AdamW's two moments, or SGD's momentum; and, for the proximal term, where it began.
     """
-    n = 1 + (optimizer.momentum > 0) + (optimizer.proximal_mu > 0)
-    return _FLOAT * n + _moments_bytes(optimizer)
+    return _FLOAT + sum(state_bytes(optimizer))
+
+
+def state_bytes(optimizer: LocalOptimizer) -> tuple[float, ...]:
+    """The same without the gradient, of each array that is kept from step to step."""
+    moment_bytes = _moments_bytes(optimizer) / 2
+    n_others = (optimizer.momentum > 0) + (optimizer.proximal_mu > 0)
+    return (moment_bytes,) * (2 * (moment_bytes > 0)) + (float(_FLOAT),) * n_others
 
 
 def _moments_bytes(optimizer: LocalOptimizer) -> float:

@@ -4,16 +4,26 @@ from dataclasses import dataclass, replace
 
 from device_profiles.provenance import Provenance
 from device_profiles.records import DeviceProfile, PowerMode
-from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work, WorkKind
+from device_profiles.swap_file import SwapSpec
+from emulator.compression.encodings import encoded_bytes
+from emulator.records import (
+    ADAMW,
+    NO_COMPRESSION,
+    NO_SAVERS,
+    Compression,
+    LocalOptimizer,
+    MemorySavers,
+    Work,
+    WorkKind,
+)
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
-from emulator.world.price.process_memory import held_bytes_of
+from emulator.world.price.memory import peak_memory
 from emulator.world.price.step import MemoryUse, PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import BusyShares, StepTime, pass_time, step_time
 from emulator.world.price.uncertainty import bounds
 
-_BYTES_PER_PARAMETER = 4  # float32 on the wire
 _MEMORY_UNIT = 2**30  # the uncertainty of usable memory is in the unit of the profiles' files
 
 
@@ -40,10 +50,10 @@ class StepPrice:
     """The price of one local step.
 
     ``download_bytes`` and ``upload_bytes`` are what crosses the network before and after a device's local steps,
-    however many there are. ``held_bytes`` is what the allocator of the profile holds for the step's tensors, None
-    where it names none or the step cannot be replayed; whether it fits rests on ``memory``, as in a run. ``compute_w``
-    is what the board draws in the step. ``outside`` is the first setting outside the range in which the profile is
-    known.
+    however many there are. ``memory`` is what the allocator of the profile holds for the step; whether it fits
+    rests on it, as in a run. ``swap_s`` is what a step waits for swap, part of ``step_s`` and 0 without.
+    ``compute_w`` is what the board draws in the step. ``outside`` is the first setting outside the range in which
+    the profile is known.
     """
 
     profile: DeviceProfile
@@ -53,13 +63,14 @@ class StepPrice:
     precision: str
     optimizer: LocalOptimizer
     savers: MemorySavers
+    compression: Compression
     demand: StepDemand
     time: StepTime
     step_s: Band
     compute_w: Band
     energy_j: Band
     memory: MemoryUse
-    held_bytes: int | None
+    swap_s: Band
     usable_memory_bytes: Band
     download_bytes: int
     upload_bytes: int
@@ -68,7 +79,7 @@ class StepPrice:
 
     @property
     def fits(self) -> bool:
-        return self.memory.total_bytes <= self.profile.usable_memory_bytes
+        return self.memory.total_bytes <= self.profile.memory_limit_bytes
 
     @property
     def process_bytes(self) -> int | None:
@@ -76,7 +87,7 @@ class StepPrice:
         runtime_bytes = self.profile.runtime_memory_bytes
         if runtime_bytes is None:
             return None
-        return runtime_bytes + (self.memory.total_bytes if self.held_bytes is None else self.held_bytes)
+        return runtime_bytes + self.memory.total_bytes
 
     @property
     def forward_limit(self) -> str:
@@ -104,6 +115,7 @@ def price_step(
     dropout: bool = False,
     optimizer: LocalOptimizer = ADAMW,
     savers: MemorySavers = NO_SAVERS,
+    compression: Compression = NO_COMPRESSION,
 ) -> StepPrice:
     """The price of one step of ``work`` (its number of steps does not matter) on a board in one of its modes.
 
@@ -117,6 +129,17 @@ def price_step(
     watts = _watts(profile, mode, time.busy(precision))
     usable = profile.usable_memory_bytes
     memory_low, memory_high = bounds(usable / _MEMORY_UNIT, _uncertainty(profile, mode, "usable_memory_gib"))
+    memory = peak_memory(
+        model,
+        work,
+        precision,
+        allocator=profile.allocator,
+        dropout=dropout,
+        optimizer=optimizer,
+        savers=savers,
+    )
+    swap_s = _swap_s(profile.swap, profile.missing_bytes(memory.total_bytes))
+    step_s = Band(time.step_s + swap_s.value, fastest_s + swap_s.low, slowest_s + swap_s.high)
     n_sent, n_received = (
         (0.0, 0.0) if work.kind is WorkKind.INFERENCE else (step.n_trained_parameters, step.n_held_parameters)
     )
@@ -128,19 +151,36 @@ def price_step(
         precision=precision,
         optimizer=optimizer,
         savers=savers,
+        compression=compression,
         demand=demand,
         time=time,
-        step_s=Band(time.step_s, fastest_s, slowest_s),
+        step_s=step_s,
         compute_w=watts,
-        energy_j=Band(time.step_s * watts.value, fastest_s * watts.low, slowest_s * watts.high),
-        memory=step.memory(dropout=dropout),
-        held_bytes=held_bytes_of(profile, model, work, precision, dropout=dropout, optimizer=optimizer, savers=savers),
+        energy_j=Band(step_s.value * watts.value, step_s.low * watts.low, step_s.high * watts.high),
+        memory=memory,
+        swap_s=swap_s,
         usable_memory_bytes=Band(usable, memory_low * _MEMORY_UNIT, memory_high * _MEMORY_UNIT),
-        download_bytes=round(_BYTES_PER_PARAMETER * n_received),
-        upload_bytes=round(_BYTES_PER_PARAMETER * n_sent),
+        download_bytes=encoded_bytes(compression.download, round(n_received)),
+        upload_bytes=encoded_bytes(compression.upload, round(n_sent)),
         outside=outside_known_range(profile, model, work, precision, savers),
         figures=_figures(profile, mode, precision),
     )
+
+
+def _swap_s(swap: SwapSpec | None, missing_bytes: int) -> Band:
+    """What a step waits for bytes that do not fit into the memory."""
+    if swap is None or missing_bytes == 0:
+        return Band(0.0, 0.0, 0.0)
+
+    def rates(key: str, bytes_per_s: float) -> tuple[float, float]:
+        low, high = bounds(bytes_per_s / 1e6, swap.provenance[key].uncertainty)
+        return 1e6 * low, 1e6 * high
+
+    n_bytes = swap.swapped_bytes(missing_bytes)
+    slow, fast = zip(
+        rates("read_mb_per_s", swap.read_bytes_per_s), rates("write_mb_per_s", swap.write_bytes_per_s), strict=True
+    )
+    return Band(swap.step_s(missing_bytes), sum(n_bytes / rate for rate in fast), sum(n_bytes / rate for rate in slow))
 
 
 def _power_figures(mode: PowerMode, precision: str) -> dict[str, float]:

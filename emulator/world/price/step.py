@@ -26,14 +26,6 @@ PLAIN_BYTES = {"fp32": 4, "amp": 2}
 FLOAT_BYTES = 4
 """Bytes of a float32: of a weight, and of what is written for the gradient of a trained one."""
 
-ALLOCATOR_FRACTION = 0.3
-"""What PyTorch's caching allocator holds beyond the activations that are kept, as a share of them.
-
-Derived, good to a factor of 2: with it, and 0.7 GB for the CUDA context, full fine-tuning of BERT-base with dropout at
-batch size 8 and length 256 needs within 10 % of the peak memory that FedAdapter (MobiCom 2023) states at each of 13
-depths (``tx2_adapter_steps.csv``); without it, up to 16 % less. The batch size of those figures is not stated; 8 fits.
-"""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepDemand:
@@ -94,14 +86,16 @@ class MemoryUse:
 
     ``activations_bytes`` is what the forward pass keeps for the backward pass; ``optimizer_bytes`` are gradients and
     what the optimizer keeps, such as AdamW's two moments; ``workspace_bytes`` is the largest working set of one layer
-    beyond what is kept; ``allocator_bytes`` is :data:`ALLOCATOR_FRACTION` of the activations.
+    beyond what is kept. Each part is counted at its most. ``allocator_bytes`` is what the allocator of the board holds
+    beyond them, by a replay of the step: fragments and rounded sizes, less what parts are not at their most at the
+    same time, so that it may be negative; 0 where tensors alone are counted.
     """
 
     weights_bytes: int
     activations_bytes: int
     optimizer_bytes: int
     workspace_bytes: int
-    allocator_bytes: int
+    allocator_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -138,7 +132,7 @@ class Step(ABC):
 
     @abstractmethod
     def memory(self, *, attention: Attention = "eager", dropout: bool = False) -> MemoryUse:
-        """The memory that it needs.
+        """The memory that its tensors need, counted, without what an allocator holds beyond them.
 
         Args:
             attention: ``eager`` keeps the softmax of each head; ``sdpa`` (fused kernels; Nano and TX2 have none) not.

@@ -2,8 +2,10 @@
 
 from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
 from emulator.shapes.convnet import ConvNetSpec
+from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.convnet import ConvNetStep
+from emulator.world.price.encoder_decoder import EncoderDecoderStep
 from emulator.world.price.step import Step
 from emulator.world.price.transformer import TransformerStep
 
@@ -22,4 +24,6 @@ def step_of(
     """
     if isinstance(model, ConvNetSpec):
         return ConvNetStep(model, work, precision)
+    if isinstance(model, EncoderDecoderSpec):
+        return EncoderDecoderStep(model, work, precision, optimizer, savers)
     return TransformerStep(model, work, precision, optimizer, savers)

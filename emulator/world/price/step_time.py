@@ -18,7 +18,7 @@ pass through the memory beside the weights. With ``in_turn``, of a CPU, all thre
 from dataclasses import dataclass
 
 from device_profiles.records import PowerMode, StepLaw
-from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
+from emulator.records import ADAMW, NO_EXTRA, NO_SAVERS, Extra, LocalOptimizer, MemorySavers, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.step import PassDemand, StepDemand
 from emulator.world.price.step_kinds import step_of
@@ -91,7 +91,7 @@ class StepTime:
 
 
 class CostModel:
-    """Prices work on one model in one precision (``fp32`` or ``amp``); remembers what it has counted."""
+    """Prices work on one model in one precision (``fp32`` or ``amp``); remembers what it has counted and priced."""
 
     def __init__(
         self,
@@ -105,24 +105,70 @@ class CostModel:
         self._savers = savers
         self._precision = precision
         self._counted: dict[Work, StepDemand] = {}
+        self._costs: dict[Work, dict[int, tuple[PowerMode, ComputeCost]]] = {}
+        """By the identity of the mode, which is kept beside it so that no other object is given its identity."""
+        self._n_costs = 0
 
     def price(self, work: Work, mode: PowerMode) -> ComputeCost:
-        """The cost of all of ``work.n_steps`` on a device in ``mode``; the step overhead counts as forward."""
-        demand = self._counted.get(work)
-        if demand is None:
-            if len(self._counted) >= _MAX_CACHED:
-                self._counted.clear()
-            step = step_of(self._model, work, self._precision, self._optimizer, self._savers)
-            demand = self._counted[work] = step.demand()
+        """The cost of all of ``work.n_steps`` on a device in ``mode``.
+
+        The step overhead counts as forward, and so does what is computed once; what is beside each step, as backward.
+        """
+        costs = self._costs.setdefault(work, {})
+        if (known := costs.get(id(mode))) is not None:
+            return known[1]
+        if self._n_costs >= _MAX_CACHED:
+            self._costs, self._n_costs = {}, 0
+            costs = self._costs[work] = {}
+        costs[id(mode)] = mode, self._cost(self._demand(work), work, mode)
+        self._n_costs += 1
+        return costs[id(mode)][1]
+
+    def _demand(self, work: Work) -> StepDemand:
+        if (known := self._counted.get(work)) is not None:
+            return known
+        if len(self._counted) >= _MAX_CACHED:
+            self._counted.clear()
+        step = step_of(self._model, work, self._precision, self._optimizer, self._savers)
+        self._counted[work] = step.demand()
+        return self._counted[work]
+
+    def _cost(self, demand: StepDemand, work: Work, mode: PowerMode) -> ComputeCost:
         time = step_time(demand, mode, self._precision)
         n_steps = work.n_steps
-        return ComputeCost(
+        cost = ComputeCost(
             forward_s=n_steps * (time.forward_s + time.overhead_s),
             backward_s=n_steps * time.backward_s,
             forward_flop=n_steps * demand.forward_flop,
             backward_flop=n_steps * demand.backward_flop,
             busy=time.busy(self._precision),
         )
+        return cost if work.once == work.per_step == NO_EXTRA else self._with_extras(cost, time, work, mode)
+
+    def _with_extras(self, steps: ComputeCost, time: StepTime, work: Work, mode: PowerMode) -> ComputeCost:
+        """``steps``, and what is computed beside them, one after another."""
+        n_steps, once, each = work.n_steps, work.once, work.per_step
+        of_once, of_each = (extra_time(extra, mode, self._precision) for extra in (once, each))
+        once_s, each_s = (part.together_s(mode.step_law) for part in (of_once, of_each))
+        whole = StepTime(
+            forward_s=steps.forward_s + once_s,
+            backward_s=steps.backward_s + n_steps * each_s,
+            overhead_s=0.0,
+            arithmetic_s=of_once.arithmetic_s + n_steps * (time.arithmetic_s + of_each.arithmetic_s),
+            memory_s=of_once.memory_s + n_steps * (time.memory_s + of_each.memory_s),
+        )
+        return ComputeCost(
+            forward_s=whole.forward_s,
+            backward_s=whole.backward_s,
+            forward_flop=steps.forward_flop + once.flop,
+            backward_flop=steps.backward_flop + n_steps * each.flop,
+            busy=whole.busy(self._precision),
+        )
+
+
+def extra_time(extra: Extra, mode: PowerMode, precision: str) -> PassTime:
+    """The seconds of each part of what is computed beside the steps, by the law of a pass."""
+    return pass_time(PassDemand(extra.flop, extra.n_bytes, 0.0, extra.n_operations), mode, precision)
 
 
 def price(model: ModelSpec, work: Work, mode: PowerMode, precision: str) -> ComputeCost:

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 from device_profiles.records import KnownRange
 from emulator.records import WorkKind
+from emulator.shapes.spec import ModelSpec
 from emulator.world.price import elements, flop, kept, operations
 from emulator.world.price.base_weights import BaseWeights
 from emulator.world.price.layers import Layers
 from emulator.world.price.optimizer import held_bytes, moved_bytes
 from emulator.world.price.step import (
-    ALLOCATOR_FRACTION,
     BACKWARD_WEIGHT_BYTES,
     ELEMENT_BYTES,
     FLOAT_BYTES,
@@ -62,13 +62,12 @@ class TransformerStep(ModelStep):
     def memory(self, *, attention: Attention = "eager", dropout: bool = False) -> MemoryUse:
         largest = self._of_examples(self.savers.pass_sizes(self.work.batch_size)[0])
         n_adapters = self.layers.n_adapter_parameters(range(self.work.forward_layers))
-        activations_bytes, workspace_bytes, most_kept_bytes = largest._pass_bytes(attention, dropout)
+        activations_bytes, workspace_bytes = largest._pass_bytes(attention, dropout)
         return MemoryUse(
             weights_bytes=round(self._held.held_bytes + FLOAT_BYTES * n_adapters),
             activations_bytes=round(activations_bytes),
             optimizer_bytes=round(held_bytes(self.optimizer) * self.n_trained_parameters),
             workspace_bytes=round(workspace_bytes),
-            allocator_bytes=round(ALLOCATOR_FRACTION * most_kept_bytes),
         )
 
     def _of_examples(self, n_examples: int) -> "TransformerStep":
@@ -140,11 +139,11 @@ class TransformerStep(ModelStep):
             backward_conversion_bytes=demand.backward_conversion_bytes + again.n_bytes,
         )
 
-    def _pass_bytes(self, attention: Attention, dropout: bool) -> tuple[float, float, float]:
-        """What a pass keeps from its forward for its backward pass; what it needs beside; the most it ever keeps.
+    def _pass_bytes(self, attention: Attention, dropout: bool) -> tuple[float, float]:
+        """What a pass keeps from its forward for its backward pass, and what it needs beside.
 
-        With checkpointing the latter is reached in the backward pass: there a layer is whole again, while what the head
-        and the loss kept is gone.
+        With checkpointing it needs most in the backward pass: there a layer is whole again, while what the head and the
+        loss kept is gone.
         """
         layers, precision, base = self.computed, self.precision, self._read
         layer_bytes = layers.n_tokens * kept.workspace_elements(layers, attention) * PLAIN_BYTES[precision]
@@ -153,7 +152,7 @@ class TransformerStep(ModelStep):
         if not (self.savers.checkpointing and self.work.backward_layers):
             kept_bytes = kept.activations_bytes(layers, precision, attention, dropout)
             kept_bytes += base.half_copies_bytes(layers.differentiated, with_head=True)
-            return kept_bytes, max(layer_bytes, loss_bytes), kept_bytes
+            return kept_bytes, max(layer_bytes, loss_bytes)
         head_copies_bytes = base.half_copies_bytes(range(0), with_head=True)
         kept_bytes = kept.checkpointed_bytes(layers, precision, dropout, base.stored) + head_copies_bytes
         recomputed_bytes = kept.recomputed_bytes(layers, precision, attention, dropout)
@@ -161,21 +160,20 @@ class TransformerStep(ModelStep):
             base.half_copies_bytes(range(layer, layer + 1), with_head=False) for layer in layers.differentiated
         )
         gone_bytes = kept.behind_layers_bytes(layers, precision) + head_copies_bytes
-        workspace_bytes = max(loss_bytes, recomputed_bytes + layer_bytes - gone_bytes)
-        return kept_bytes, workspace_bytes, kept_bytes + max(0.0, recomputed_bytes - gone_bytes)
+        return kept_bytes, max(loss_bytes, recomputed_bytes + layer_bytes - gone_bytes)
 
     def outside(self, known: KnownRange) -> str | None:
-        work, model = self.work, self.model
-        n_examples = self.savers.pass_sizes(work.batch_size)[0]
-        n_tokens = n_examples * work.seq_len
-        if not known.min_step_tokens <= n_tokens <= known.max_step_tokens:
-            return (
-                f"batch {n_examples} x length {work.seq_len} = {n_tokens} tokens a step, known from "
-                f"{known.min_step_tokens} to {known.max_step_tokens}"
-            )
-        if not known.min_model_parameters <= model.n_parameters <= known.max_model_parameters:
-            return (
-                f"{model.name} with {model.n_parameters / 1e6:.0f} M parameters, known from "
-                f"{known.min_model_parameters / 1e6:.0f} to {known.max_model_parameters / 1e6:.0f} M"
-            )
-        return None
+        n_examples, seq_len = self.savers.pass_sizes(self.work.batch_size)[0], self.work.seq_len
+        return outside_sizes(self.model, n_examples * seq_len, f"batch {n_examples} x length {seq_len}", known)
+
+
+def outside_sizes(model: ModelSpec, n_tokens: int, told: str, known: KnownRange) -> str | None:
+    """Which of a step's tokens, in words as they are ``told``, and the model's size lies outside ``known``, if any."""
+    if not known.min_step_tokens <= n_tokens <= known.max_step_tokens:
+        return f"{told} = {n_tokens} tokens a step, known from {known.min_step_tokens} to {known.max_step_tokens}"
+    if not known.min_model_parameters <= model.n_parameters <= known.max_model_parameters:
+        return (
+            f"{model.name} with {model.n_parameters / 1e6:.0f} M parameters, known from "
+            f"{known.min_model_parameters / 1e6:.0f} to {known.max_model_parameters / 1e6:.0f} M"
+        )
+    return None

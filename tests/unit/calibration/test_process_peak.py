@@ -4,16 +4,17 @@ import platform
 
 import pytest
 
-from benchmarks.memory_truth import decoder, encoder, unseen
+from benchmarks.memory_truth import unseen
 from emulator.calibration.process_peak import ProcessSetting, process_peak
+from emulator.calibration.step_settings import decoder_config, encoder_config
 from emulator.errors import UserError
 from emulator.records import WorkKind
-from emulator.world.price.process_memory import replayed_bytes
+from emulator.world.price.memory import peak_memory
 from emulator.world.price.step_kinds import step_of
 
 
 def setting(model_type: str = "roberta", **changes: object) -> ProcessSetting:
-    config = dict(encoder(128, 2)) | {"model_type": model_type}
+    config = dict(encoder_config(128, 2)) | {"model_type": model_type}
     given = {"depth": 2, "rank": 8, "targets": "qv", "batch_size": 8, "seq_len": 64}
     return ProcessSetting(config=config, **(given | changes))  # type: ignore[arg-type]
 
@@ -34,7 +35,7 @@ def test_unseen_settings_are_twenty_and_of_every_kind() -> None:
     for each in settings:
         assert 256 <= each.batch_size * each.seq_len <= 4096
         assert step_of(each.model, each.work).memory().total_bytes > 0
-    assert decoder(256, 2)["num_key_value_heads"] == 2
+    assert decoder_config(256, 2)["num_key_value_heads"] == 2
 
 
 @pytest.mark.slow
@@ -47,7 +48,7 @@ def test_a_process_holds_its_runtime_and_more_for_a_model() -> None:
     assert large.peak_bytes - large.runtime_bytes > memory.weights_bytes + memory.activations_bytes
     assert large.peak_bytes > small.peak_bytes
     if platform.libc_ver()[0] == "glibc" and platform.libc_ver()[1] < "2.38":  # whose rules are replayed
-        held_bytes = replayed_bytes(one.model, one.work, "fp32", "glibc")
+        held_bytes = peak_memory(one.model, one.work, "fp32", allocator="glibc").total_bytes
         assert large.runtime_bytes + held_bytes == pytest.approx(large.peak_bytes, rel=0.1)
 
 

@@ -108,7 +108,7 @@ def test_nothing_is_left_where_a_file_cannot_be_used(tmp_path: Path) -> None:
 def test_predictions_are_those_of_the_price(tmp_path: Path) -> None:
     write_calibration(tmp_path / "board.toml", CALIBRATION)
     profile = load_profile(tmp_path / "board.toml")
-    steps = made_up_steps("in_turn", settings=unseen(quick=False))
+    steps = made_up_steps("in_turn", settings=unseen())
 
     agreements = agreements_of(
         profile, profile.mode("15W"), [replace(step, step_s=step.step_s / 1.1) for step in steps]

@@ -51,7 +51,7 @@ def test_a_dozen_noisy_steps_price_unseen_ones_nearly_as_well_as_a_full_calibrat
     figures, noise = machine(factors), 0.03
     few = fit_like(made_up_steps("in_turn", figures, noise, samples_like(KNOWN, grid(quick=False), 12)), KNOWN)
     full = fit_steps(made_up_steps("in_turn", figures, noise), "in_turn")
-    settings = unseen(quick=False)
+    settings = unseen()
     assert mean_error(full, figures, settings) < noise
     assert mean_error(few, figures, settings) < 0.05
     assert few.flop_per_s == pytest.approx(figures[0], rel=0.1)
@@ -70,7 +70,7 @@ def test_a_step_that_was_disturbed_moves_little() -> None:
     figures = machine((2, 2, 2))
     steps = list(made_up_steps("in_turn", figures, settings=samples_like(KNOWN, grid(quick=False), 12)))
     steps[4] = replace(steps[4], step_s=4 * steps[4].step_s)
-    assert mean_error(fit_like(steps, KNOWN), figures, unseen(quick=False)) < 0.05
+    assert mean_error(fit_like(steps, KNOWN), figures, unseen()) < 0.05
 
 
 def test_samples_are_distinct_and_of_every_part() -> None:
@@ -98,4 +98,4 @@ def test_a_built_in_board_can_be_the_known_one() -> None:
     known: PowerMode = load_profile("jetson_orin_nano_8gb").mode("15W")
     figures = (0.245e12, 31e9, 2 * known.dispatch_s, 2 * known.step_overhead_s)
     steps = made_up_steps("roofline", figures, 0.03, samples_like(known, grid(quick=False), 12))
-    assert mean_error(fit_like(steps, known), figures, unseen(quick=False)) < 0.05
+    assert mean_error(fit_like(steps, known), figures, unseen()) < 0.05

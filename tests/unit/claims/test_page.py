@@ -45,7 +45,7 @@ def test_a_claim_that_was_run_has_figure_bound_and_verdict(tmp_path: Path) -> No
 
     assert "a speedup of 1.5-2.8x" in text
     assert "**builtin-brief-common**: 2 devices (jetson80), 3 rounds; `builtin:mini-12` on `builtin:intents`" in text
-    assert "learning rate 0.002 for all; 6 of 18 runs finished; the target is 0.500." in text
+    assert "trained in float32; learning rate 0.002 for all; 6 of 18 runs finished; the target is 0.500." in text
     compared = "time to target: `legend` and `fedlora`"
     assert f"| L1 | {compared} | 1.5 to 2.8 | >= 1.1 | 1.20 (1.20 to 1.20), n = 3 | reproduced |" in text
     assert "| L1, tuned layers only |" in text

@@ -112,7 +112,7 @@ def test_a_search_is_a_sweep_over_rates_and_seeds(tmp_path: Path) -> None:
 
 def test_what_gates_look_at_is_run_first_and_controls_can_be_left_out() -> None:
     options = argparse.Namespace(
-        world="builtin", model=None, data=None, test_data=None, device="cpu", no_controls=False
+        world="builtin", model=None, data=None, test_data=None, device="cpu", precision=None, no_controls=False
     )
     setting = Setting(world="builtin", size="small")
 
@@ -126,12 +126,12 @@ def test_what_gates_look_at_is_run_first_and_controls_can_be_left_out() -> None:
 
 def test_files_are_wanted_in_the_real_world_and_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
     here = Path(__file__)
-    lacking = argparse.Namespace(world="real", model=here, data=None, test_data=here, device="cpu")
+    lacking = argparse.Namespace(world="real", model=here, data=None, test_data=here, device="cpu", precision=None)
     with pytest.raises(SystemExit, match="2"):
         given(lacking, "real")
     assert "missing: --data" in capsys.readouterr().err
 
-    unwanted = argparse.Namespace(world="builtin", model=here, data=None, test_data=None, device="cpu")
+    unwanted = argparse.Namespace(world="builtin", model=here, data=None, test_data=None, device="cpu", precision=None)
     with pytest.raises(SystemExit, match="2"):
         given(unwanted, "builtin")
     assert "are for --world real, got --world builtin with --model" in capsys.readouterr().err
@@ -139,7 +139,18 @@ def test_files_are_wanted_in_the_real_world_and_nowhere_else(capsys: pytest.Capt
 
 def test_a_claim_with_a_model_of_its_own_is_not_given_another() -> None:
     here = Path(__file__)
-    options = argparse.Namespace(world="real", model=here, data=here, test_data=here, device="cuda")
+    options = argparse.Namespace(world="real", model=here, data=here, test_data=here, device="cuda", precision=None)
 
     assert given(options, "images") == {"backend": {"gpus_per_host": 1}, "training": {"precision": "tf32"}}
     assert given(options, "real")["model"] == {"train": str(here)}
+
+
+@pytest.mark.parametrize(("device", "gpus_per_host"), [("cpu", 0), ("cuda", 1)])
+def test_models_are_trained_in_the_precision_that_was_asked_for(device: str, gpus_per_host: int) -> None:
+    options = argparse.Namespace(
+        world="builtin", model=None, data=None, test_data=None, device=device, precision="bfloat16"
+    )
+
+    found = given(options, "builtin")
+
+    assert found == {"backend": {"gpus_per_host": gpus_per_host}, "training": {"precision": "bfloat16"}}

@@ -11,10 +11,13 @@ from device_profiles.catalog import load_profile
 from emulator.calibration import measurement
 from emulator.calibration.fit import fit_steps
 from emulator.calibration.measurement import MeasuredStep, MeasuringProgress, TimingMethod
+from emulator.calibration.process_peak import ProcessPeak
 from emulator.calibration.step_settings import StepSetting
 from emulator.cli import calibrate, validate
 from emulator.errors import UserError
 from tests.unit.calibration.made_up_steps import made_up_steps
+
+PROFILES = Path(__file__).parents[3] / "device_profiles"
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +28,7 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("measure", "probed_flop_per_s"):
         monkeypatch.setattr(measurement, name, refuse)
         monkeypatch.setattr(calibrate, name, refuse)
+    monkeypatch.setattr(calibrate, "process_peak", refuse)
 
 
 def request(**changes: Any) -> calibrate.CalibrationRequest:
@@ -59,7 +63,16 @@ def request(**changes: Any) -> calibrate.CalibrationRequest:
         ({"sensor": None, "peer": "board"}, "HOST:PORT.*got 'board'"),
         ({"mode": " "}, "--mode must be a name.*got ' '"),
         ({"samples": 12}, "--samples is for --like PROFILE.*got 12"),
-        ({"like": "jetson_tx2", "samples": 3}, "--samples must be at least 4, got 3"),
+        ({"like": "jetson_tx2", "samples": 3}, "--samples must be between 4 and the 10 settings .*, got 3; leave out"),
+        (
+            {"like": "jetson_tx2", "samples": 11},
+            "--samples must be between 4 and the 10 settings .*, got 11; leave out",
+        ),
+        (
+            {"like": f"{PROFILES}/systems/flower-1.42.toml"},
+            "--like: .*flower-1.42.toml is no .*, but a system; give",
+        ),
+        ({"like": f"{PROFILES}/clusters/jetson80.toml"}, "--like: .*jetson80.toml is no .*, but a cluster; give"),
         ({"like": "jetson_tx3"}, "--like: .*did you mean jetson_tx2"),
         ({"power_log": Path("no.log")}, "--power-log: 'no.log' "),
         ({"power_log": Path("no.log"), "watts": "1,2,2"}, "--watts and --power-log exclude one another"),
@@ -97,6 +110,7 @@ def test_a_mistake_in_what_is_validated_is_one_sentence(changes: dict[str, Any],
         "device": "cpu",
         "threads": 1,
         "quick": True,
+        "settings": None,
         "clock": "wall",
         "csv": None,
     }
@@ -132,11 +146,14 @@ def test_like_a_known_board_a_dozen_settings_are_timed_and_make_a_profile(
 
     monkeypatch.setattr(calibrate, "measure", twice_as_slow)
     monkeypatch.setattr(calibrate, "probed_flop_per_s", lambda method: figures[0])
+    peak = ProcessPeak(imported_bytes=200_000_000, runtime_bytes=300_000_000)
+    monkeypatch.setattr(calibrate, "process_peak", lambda n_threads: peak)
     out = tmp_path / "board.toml"
     calibrate.calibrate(request(out=out, like="jetson_orin_nano_8gb", quick=False, watts="3,9,4"))
 
     assert timed == [12]
     profile = load_profile(out)
+    assert profile.runtime_memory_bytes == peak.runtime_bytes
     mode = profile.mode("default")
     assert mode.step_law == known.step_law
     assert mode.effective_flop_per_s["fp32"] == pytest.approx(figures[0], rel=0.02)

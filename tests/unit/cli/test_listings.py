@@ -1,6 +1,9 @@
 """What a board draws by how busy it is stands beside its other figures, where its profile says so."""
 
+import re
 from pathlib import Path
+
+import pytest
 
 import device_profiles
 from tests.command_line import in_process
@@ -31,3 +34,28 @@ def test_what_there_is_not_is_answered_with_what_can_be_given() -> None:
     assert answer.returncode == 2
     assert "'mine.txt'; there are: jetson_agx_orin_32gb" in answer.stderr
     assert "or give the path of a TOML file" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'rounds = 3\n[testbed]\ncluster = "jetbed8"\n',
+            r"mine.toml: this is the configuration of a run, .* its cluster is shown by jetbed devices jetbed8, and",
+        ),
+        ("[server]\n[policy]\n", "this is the configuration of a run, .* jetbed devices jetson80, and"),
+        ("[axes]\nseed = [0, 1]\n", "mine.toml: this is a sweep file, .* it is carried out by jetbed sweep "),
+        (
+            'kind = "systems"\n',
+            "mine.toml: kind must be one of .*roaming, system, swap; did you mean system.*, got 'systems'",
+        ),
+        ("kind = 3\n", "kind must be one of .*, got 3"),
+        ("inherits = 3\n[server]\n", "inherits must be a text, got 3"),
+    ],
+)
+def test_a_file_of_another_kind_is_said_to_be_one(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    answer = in_process("devices", str(path))
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert re.search(message, answer.stderr)

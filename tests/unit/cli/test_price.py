@@ -11,7 +11,7 @@ import device_profiles
 from emulator.cli.price import PriceRequest, priced, show_price
 from emulator.errors import ConfigError
 from emulator.records import LocalOptimizer, MemorySavers, WorkKind
-from emulator.world.price.step_kinds import step_of
+from emulator.world.price.memory import peak_memory
 
 REQUEST = PriceRequest(
     device="jetson_tx2",
@@ -132,6 +132,26 @@ def test_what_is_printed_fits_80_columns(
     assert any("extrapolated" in line for line in lines) == bool(changes.get("batch"))
 
 
+def test_what_does_not_fit_costs_time_with_swap_and_a_desktop_leaves_less(capsys: pytest.CaptureFixture[str]) -> None:
+    large = replace(REQUEST, device="jetson_nano", mode=None, batch=32, seq=256)
+    without, swapping = priced(large), priced(replace(large, swap="nvme", desktop=True))
+    usable_bytes = without.profile.usable_memory_bytes - 760 * 2**20
+    assert (without.fits, swapping.fits) == (False, True)
+    assert swapping.profile.usable_memory_bytes == usable_bytes
+    missing_bytes = swapping.memory.total_bytes - usable_bytes
+    assert swapping.swap_s.value == pytest.approx(missing_bytes / 300e6 + missing_bytes / 500e6)
+    assert swapping.step_s.value == pytest.approx(without.step_s.value + swapping.swap_s.value)
+    assert swapping.swap_s.low < swapping.swap_s.value < swapping.swap_s.high
+    show_price(replace(large, swap="nvme"), as_json=False)
+    assert "fits with swap into" in capsys.readouterr().out
+    for changes, message in (
+        ({"swap": "floppy"}, r"--swap: 'floppy' is not a swap; built-in are emmc, nvme, zram"),
+        ({"desktop": True, "device": "examples/my_board.toml"}, r"--desktop: what a desktop takes on my_board is not"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            priced(replace(large, **changes))
+
+
 def test_of_a_network_the_part_below_the_cut_is_priced() -> None:
     found = priced(replace(REQUEST, model="alexnet", batch=64))
     assert (found.work.forward_layers, found.work.kind) == (5, WorkKind.WEIGHTS)
@@ -153,8 +173,8 @@ def test_savers_of_memory_are_priced_and_told(capsys: pytest.CaptureFixture[str]
     asked = replace(REQUEST, base_precision="nf4", checkpointing=True, accumulation_steps=4, optimizer="adamw_8bit")
     savers = MemorySavers(base_precision="nf4", checkpointing=True, accumulation_steps=4)
     price, plain = priced(asked), priced(REQUEST)
-    step = step_of(price.model, price.work, "fp32", LocalOptimizer(name="adamw_8bit"), savers)
-    assert price.memory == step.memory()
+    optimizer = LocalOptimizer(name="adamw_8bit")
+    assert price.memory == peak_memory(price.model, price.work, "fp32", optimizer=optimizer, savers=savers)
     assert price.memory.total_bytes < plain.memory.total_bytes
     assert price.step_s.value > plain.step_s.value
     show_price(asked, as_json=False)
@@ -189,3 +209,17 @@ def test_the_last_line_is_a_command_that_takes_what_was_given(
     path.write_bytes((Path(device_profiles.__file__).parent / "jetson_tx2.toml").read_bytes())
     show_price(replace(REQUEST, device=str(path)), as_json=False)
     assert f"jetbed devices '{path}'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_bytes"),
+    [("fp16", lambda n: 2 * n), ("int8", lambda n: n + 4 * -(-n // 512)), ("topk", lambda n: 8 * -(-n // 10))],
+)
+def test_compression_shrinks_what_travels(kind: Any, n_bytes: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = priced(REQUEST)
+    show_price(replace(REQUEST, upload_compression=kind, topk_fraction=0.1), as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["upload_bytes"] == n_bytes(plain.upload_bytes // 4)
+    assert (shown["download_bytes"], shown["upload_compression"]) == (plain.download_bytes, kind)
+    with pytest.raises(ConfigError, match=r"--topk-fraction must be above 0 and at most 0.5, got 0.6"):
+        priced(replace(REQUEST, topk_fraction=0.6))

@@ -6,12 +6,15 @@ import pytest
 
 from emulator.forms.base import AdapterForm
 from emulator.forms.bottleneck import BottleneckForm
+from emulator.forms.decoupled_lora import DecoupledAssignment, DecoupledLoraForm
 from emulator.forms.diagonal import DiagonalAssignment, DiagonalLoraForm
 from emulator.forms.ia3 import Ia3Form
 from emulator.forms.kept_units import KeptUnits
 from emulator.forms.layer_subset import LayerSubsetLoraForm
 from emulator.forms.layerwise import LayerwiseAssignment
 from emulator.forms.lora import LoraAssignment, LoraForm
+from emulator.forms.prefix_tuning import PrefixTuningForm
+from emulator.forms.prompt_tuning import PromptTuningForm
 from emulator.forms.pruned_lora import PrunedLoraAssignment, PrunedLoraForm
 from emulator.forms.residual import ResidualAssignment, ResidualLoraForm
 from emulator.learning.host import DeviceHost, HostContent
@@ -29,6 +32,10 @@ CASES: list[tuple[AdapterForm, Assignment]] = [
     (LoraForm(ranks=RANKS), LORA),
     (Ia3Form(), LayerwiseAssignment(**COMMON, depth=2)),  # type: ignore[arg-type]
     (BottleneckForm(width=2), LayerwiseAssignment(**COMMON, depth=1)),  # type: ignore[arg-type]
+    (PromptTuningForm(n_virtual_tokens=2), LayerwiseAssignment(**COMMON, depth=3)),  # type: ignore[arg-type]
+    (PrefixTuningForm(n_virtual_tokens=2), LayerwiseAssignment(**COMMON, depth=3)),  # type: ignore[arg-type]
+    (PrefixTuningForm(projection_size=3), LayerwiseAssignment(**COMMON, depth=3)),  # type: ignore[arg-type]
+    (DecoupledLoraForm(ranks=RANKS), DecoupledAssignment(**COMMON, ranks=RANKS, depth=2, n_frozen=1, n_lacking=0)),  # type: ignore[arg-type]
     (LoraForm(ranks=RANKS, trains_a=False), LORA),
     (LayerSubsetLoraForm(ranks=RANKS), replace(LORA, ranks=(2, 0, 4), depth=3)),
     (DiagonalLoraForm(rank=2), DiagonalAssignment(**COMMON, kept=(((), ()), ((0,), ()), ((0, 1), (1,))))),  # type: ignore[arg-type]

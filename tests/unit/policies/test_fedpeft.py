@@ -1,17 +1,21 @@
 """FedPEFT: every array of the chosen form is averaged by examples."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from emulator.errors import ConfigError
 from emulator.forms.bottleneck import BottleneckForm
 from emulator.forms.ia3 import Ia3Form
+from emulator.forms.prefix_tuning import PrefixTuningForm
+from emulator.forms.prompt_tuning import PromptTuningForm
 from emulator.policy.catalog import build_policy
 from emulator.testing import small_testbed, tiny_model
 from policies.fedpeft import FedPeft
 
 
-@pytest.mark.parametrize("adapter", ["bottleneck", "ia3"])
+@pytest.mark.parametrize("adapter", ["bottleneck", "ia3", "prompt", "prefix"])
 def test_every_array_is_the_mean_weighted_by_examples(adapter: str) -> None:
     played = small_testbed(build_policy("fedpeft", {"adapter": adapter}), n_devices=3, n_layers=2).play_round()
     total = sum(update.n_examples for update in played.updates)
@@ -42,6 +46,26 @@ def test_layers_below_the_depth_are_neither_sent_nor_trained(adapter: str, n_lay
 
 def test_an_adapter_that_is_not_known_and_a_depth_beyond_the_model_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"policy\.adapter"):
-        build_policy("fedpeft", {"adapter": "prefix"})
+        build_policy("fedpeft", {"adapter": "p_tuning"})
     with pytest.raises(ValueError, match="at most the model's 2 layers"):
         FedPeft(depth=3).form(tiny_model(2))
+
+
+def test_virtual_tokens_are_as_many_as_the_library_has_or_as_is_asked_for() -> None:
+    assert FedPeft(adapter="prompt").form(tiny_model(2)) == PromptTuningForm(n_virtual_tokens=20)
+    assert FedPeft(adapter="prefix").form(tiny_model(2)) == PrefixTuningForm(n_virtual_tokens=30)
+    asked = FedPeft(adapter="prefix", n_virtual_tokens=4, projection_size=6)
+    assert asked.form(tiny_model(2)) == PrefixTuningForm(n_virtual_tokens=4, projection_size=6)
+
+
+@pytest.mark.parametrize("adapter", ["prompt", "prefix"])
+def test_depth_does_not_apply_to_virtual_tokens(adapter: Literal["prompt", "prefix"]) -> None:
+    with pytest.raises(ValueError, match=f"depth does not apply to a {adapter}, which acts from the lowest layer on"):
+        FedPeft(adapter=adapter, depth=1).form(tiny_model(2))
+
+
+def test_settings_of_another_form_are_refused() -> None:
+    with pytest.raises(ConfigError, match="n_virtual_tokens is for a prompt or a prefix, got 4"):
+        build_policy("fedpeft", {"adapter": "ia3", "n_virtual_tokens": 4})
+    with pytest.raises(ConfigError, match="projection_size is for a prefix, got 4"):
+        build_policy("fedpeft", {"adapter": "prompt", "projection_size": 4})

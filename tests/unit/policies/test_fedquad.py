@@ -30,7 +30,9 @@ def view_of(policy: Policy, memory_bytes: Sequence[float], precision: str = "fp3
         view,
         model=ROBERTA,
         training=replace(TRAINING, precision=precision),
-        declared={device: {"memory_bytes": each} for device, each in enumerate(memory_bytes)},
+        declared={
+            device: {"memory_bytes": each, "allocator": "pytorch_cuda"} for device, each in enumerate(memory_bytes)
+        },
     )
 
 
@@ -81,7 +83,7 @@ def lora(depth: int, n_quantized: int, bits: int) -> LoraAssignment:
 
 def test_as_few_layers_are_quantized_as_the_memory_allows() -> None:
     policy = FedQuad(waiting_fraction=1.0)
-    memory_bytes = [gib * GIB for gib in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 10.0)]
+    memory_bytes = [gib * GIB for gib in (1.0, 1.5, 2.0, 2.25, 2.5, 3.0, 10.0)]
     found = asked(policy.plan(view_of(policy, memory_bytes)))
     for device, setting in found.items():
         assert (
@@ -92,12 +94,12 @@ def test_as_few_layers_are_quantized_as_the_memory_allows() -> None:
             one_less = lora(setting.depth, setting.quantized_layers - 1, 4)
             assert peak_bytes(policy, one_less) > memory_bytes[device]
     assert found[6] == Setting(12, 0)
-    # All layers, as they are, need 3.5 GB.
+    # All layers, as they are, need 2.6 GiB.
     assert [found[device].quantized_layers > 0 for device in range(7)] == [True] * 5 + [False] * 2
 
 
 def test_a_device_that_cannot_hold_all_layers_tunes_more_of_them_with_quantization() -> None:
-    memory_bytes = [gib * GIB for gib in (1.0, 1.5, 2.0, 2.5, 3.0)]
+    memory_bytes = [gib * GIB for gib in (1.0, 1.5, 2.0, 2.25, 2.5)]
     depths = {}
     for quantize in (True, False):
         policy = FedQuad(quantize=quantize)
@@ -109,9 +111,17 @@ def test_a_device_that_cannot_hold_all_layers_tunes_more_of_them_with_quantizati
 def test_feasible_are_the_fewest_quantized_layers_of_every_depth_that_fits() -> None:
     # A layer takes 4, quantized 1; there is room for 9.
     needs = {Setting(d, a): 4 * (d - a) + a for d in range(1, 5) for a in range(d + 1)}
+    asked_for = []
+
+    def fits(setting: Setting) -> bool:
+        asked_for.append(setting)
+        return needs[setting] <= 9
+
     # 8 fit two layers as they are; three need 9 with one quantized, four 7 with three and 10 with two.
-    assert feasible_settings(needs, 9) == [Setting(1, 0), Setting(2, 0), Setting(3, 1), Setting(4, 3)]
-    assert feasible_settings(needs, 0.5) == []
+    assert feasible_settings(needs, fits) == [Setting(1, 0), Setting(2, 0), Setting(3, 1), Setting(4, 3)]
+    # Once a depth fits, no more of it is priced.
+    assert asked_for == [Setting(d, a) for d, most in ((1, 0), (2, 0), (3, 1), (4, 3)) for a in range(most + 1)]
+    assert feasible_settings(needs, lambda _: False) == []
 
 
 @given(st.dictionaries(st.integers(1, 12), st.floats(0.1, 10.0), min_size=1))

@@ -38,7 +38,7 @@ def test_policies_that_cut_take_networks_and_transformers(policy: str, settings:
             (*NETWORK, "policy.path=legend"),
             "policies.legend:Legend is for transformer models, .* one of the policies mergesfl, splitfed",
         ),
-        (("data.source=builtin:digits",), "data.source must hold texts, since model.train = 'builtin:tiny-12'"),
+        (("data.source=builtin:digits",), "data.source must hold texts, since model.train = 'builtin:mini-12'"),
         (("data.source=x.npz",), "data.source must hold texts, .* got 'x.npz'"),
         ((*NETWORK, "data.source=builtin:intents"), "data.source must hold images, .* got 'builtin:intents'"),
         ((*NETWORK, "model.price=roberta-base"), "model.price must be one of alexnet, vgg16-bn, or 'trained'"),

@@ -1,9 +1,12 @@
 """A computation's length and end, in fractions, on hot boards, after a change of mode, and where it fails."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from device_profiles.records import Thermal
+from device_profiles.swap_file import SwapSpec
 from emulator.forms.lora import LoraForm, lora_assignment
 from emulator.records import TrainingDefaults
 from emulator.seeds import Seeds
@@ -99,8 +102,25 @@ def test_a_hot_board_takes_longer_for_all_parts_of_its_work() -> None:
     assert (ongoing.duration_s, ongoing.forward_s, ongoing.backward_s) == (pytest.approx(9.0), pytest.approx(9.0), 0.0)
 
 
+def test_what_does_not_fit_goes_to_swap_and_comes_back_in_every_step() -> None:
+    needed = computations(one_device()).pricing.peak_memory_bytes(WORK, "pytorch_cuda")
+    swap = SwapSpec(name="slow", size_bytes=1000, read_bytes_per_s=500.0, write_bytes_per_s=250.0)
+
+    for memory_bytes, expected in ((needed, True), (needed - 1000, True), (needed - 1001, False)):
+        opened = one_device(memory_bytes=memory_bytes)
+        device = opened.devices[0]
+        opened = replace(opened, devices=[replace(device, profile=replace(device.profile, swap=swap))])
+        board = computations(opened)
+        assert board.fits(opened, 0, WORK) is expected
+        if expected:
+            missing_bytes = needed - memory_bytes
+            ongoing, _ = board.begin(opened, 0, WORK, WHOLE)
+            # Three steps of 2 s, each of which writes and reads what is missing.
+            assert ongoing.duration_s == pytest.approx(3 * (2.0 + missing_bytes / 250 + missing_bytes / 500))
+
+
 def test_work_fits_up_to_the_last_byte_and_the_ledger_keeps_what_it_needs() -> None:
-    needed = computations(one_device()).pricing.peak_memory_bytes(WORK)
+    needed = computations(one_device()).pricing.peak_memory_bytes(WORK, "pytorch_cuda")
 
     for memory_bytes, expected in ((needed, True), (needed - 1, False)):
         opened = one_device(memory_bytes=memory_bytes)

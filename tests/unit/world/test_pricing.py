@@ -8,6 +8,7 @@ from emulator.forms.lora import LoraForm, lora_assignment
 from emulator.records import TrainingDefaults
 from emulator.testing import tiny_model
 from emulator.testing.small_world import made_up_devices
+from emulator.world.price.memory import ALLOCATORS, peak_memory
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import price
 from emulator.world.pricing import Pricing
@@ -25,8 +26,9 @@ def test_the_precision_and_dropout_of_the_training_are_those_of_the_price(precis
     pricing = Pricing(MODEL, replace(TRAINING, precision=precision, dropout=dropout))
 
     assert pricing.cost(WORK, DEVICE.modes[0]) == price(MODEL, WORK, DEVICE.modes[0], precision)
-    needed = step_of(MODEL, WORK, precision).memory(dropout=dropout).total_bytes
-    assert [pricing.peak_memory_bytes(WORK) for _ in range(2)] == [needed, needed]
+    for allocator in ALLOCATORS:
+        needed = peak_memory(MODEL, WORK, precision, allocator=allocator, dropout=dropout).total_bytes
+        assert [pricing.peak_memory_bytes(WORK, allocator) for _ in range(2)] == [needed, needed]
 
 
 def test_the_first_setting_that_a_profile_is_not_known_for_is_kept() -> None:

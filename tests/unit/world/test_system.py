@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+import device_profiles
+from device_profiles.catalog import load_system
 from device_profiles.system_file import SystemSpec
+from device_profiles.tables import ProfileError
 from emulator.forms.lora import LoraForm
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
@@ -111,3 +115,28 @@ def test_a_device_that_is_lost_while_it_waits_does_not_go_on() -> None:
     with pytest.raises(DeviceLost):
         testbed.clock.run(wait())
     assert testbed.close_round().devices[0].download_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "download_message_bytes = 27524",
+            "download_message_bytes = 0.4",
+            "must be a whole number .*0.4",
+        ),
+        ("upload_message_bytes = 95726", "upload_message_bytes = -1", "upload_message_bytes must be a whole number"),
+        (
+            "bytes_per_payload_byte = 1.0",
+            "bytes_per_payload_byte = 0",
+            "above 0 and at most 100.0, got 0",
+        ),
+        ("bytes_per_payload_byte = 1.0", "bytes_per_payload_byte = 1e8", "above 0 and at most 100.0, got 100000000.0"),
+        ("launch_s = 5.008", "launch_s = 1e6", "launch_s must be a number of at least 0 and at most 86400.0"),
+    ],
+)
+def test_figures_that_are_slips_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (Path(device_profiles.__file__).parent / "systems" / "flower-1.42.toml").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(ProfileError, match=message):
+        load_system(tmp_path / "mine.toml")

@@ -342,10 +342,11 @@ def test_where_devices_drop_out_the_masks_take_memory() -> None:
     testbed = opened(1, dropout=True)
     under_way = testbed.round
 
-    testbed.clock.run(run(testbed))
+    large = replace(WORK, batch_size=512)  # a few megabytes, in segments of two
+    testbed.clock.run(run(testbed, work=large))
 
-    assert under_way.ledgers[0].peak_memory_bytes == peak_memory(MODEL, WORK, "fp32", dropout=True).total_bytes
-    assert under_way.ledgers[0].peak_memory_bytes > peak_memory(MODEL, WORK, "fp32").total_bytes
+    assert under_way.ledgers[0].peak_memory_bytes == peak_memory(MODEL, large, "fp32", dropout=True).total_bytes
+    assert under_way.ledgers[0].peak_memory_bytes > peak_memory(MODEL, large, "fp32").total_bytes
 
 
 def test_the_first_work_after_a_change_of_mode_takes_the_penalty_longer() -> None:

@@ -76,6 +76,34 @@ def test_records_enums_and_plans_come_back() -> None:
     assert through_json({Status.LATE: Status.OK}) == {Status.LATE: Status.OK}
 
 
+def test_the_assignments_of_a_round_name_their_fields_once_and_come_back() -> None:
+    assignments = {
+        device: LoraAssignment(
+            device_id=device, n_steps=2, batch_size=4, learning_rate=float("inf"), ranks=(2, device), depth=1
+        )
+        for device in (3, 1, 2)
+    }
+    found = through_json(RoundPlan(assignments=assignments))
+
+    assert list(found.assignments.items()) == list(assignments.items())
+    assert json.dumps(encoded(assignments, "it").document).count("batch_size") == 1
+
+
+def test_records_that_hold_what_can_be_changed_hold_it_again() -> None:
+    shared = [1]
+    found = through_json({"a": Point(0.1, shared), "b": Point(0.2, shared), "c": [shared]})
+
+    assert found["a"].mask is found["b"].mask is found["c"][0]
+
+
+def test_records_of_two_classes_and_with_fields_that_were_never_set_come_back() -> None:
+    group, unset = Group(members=(3,), inner_rounds=2), object.__new__(Point)
+    found = through_json([{1: Point(0.1, None), 2: group}, {1: Point(0.1, None), 2: unset}])
+
+    assert found[0] == {1: Point(0.1, None), 2: group}
+    assert not hasattr(found[1][2], "x")
+
+
 def test_a_record_without_a_default_constructor_comes_back() -> None:
     mask = np.array([True, False])
     found = through_json(Point(0.1, mask))

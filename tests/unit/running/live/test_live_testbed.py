@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device_profiles.link_kinds.roaming import RoamingLink
+from device_profiles.link_kinds.walks import Point, RecordedWalk
 from emulator.policy.checked import CheckedPolicy
 from emulator.policy.rounds import play_round
 from emulator.protocols.buffered import BufferedAsync
@@ -20,6 +22,7 @@ from emulator.running.live.devices import TrainingOrder
 from emulator.running.live.testbed import MOST_PIECES, PIECE_BYTES, LiveTestbed, n_pieces
 from emulator.seeds import Seeds
 from emulator.testing import exact_testbed, tiny_model
+from emulator.world.network.shared_network import SharedCapacity
 from emulator.world.testbed import Testbed
 from tests.unit.protocols.test_grouped import FailingWhenItComputesAgain, Fixed, FlatForm, train
 from tests.unit.running.live.threads import InThreads
@@ -105,6 +108,33 @@ def test_a_live_run_learns_what_its_twin_on_the_virtual_clock_does_and_is_never_
             assert device.metrics == twin_device.metrics
             for part in ("download_s", "forward_s", "upload_s"):
                 assert getattr(device, part) >= getattr(twin_device, part) * (1 - 1e-9)
+
+
+def test_live_devices_that_roam_keep_to_the_law_of_their_twins() -> None:
+    # 100 bytes down and up, through hand-overs at 2 s and every 3 s after; all share what the point has where they are.
+    link = RoamingLink(
+        name="roaming",
+        access_points=(
+            Point(name="near", min_bytes_per_s=80.0, max_bytes_per_s=80.0, shared_bytes_per_s=100.0),
+            Point(name="far", min_bytes_per_s=40.0, max_bytes_per_s=40.0, shared_bytes_per_s=60.0),
+        ),
+        gap_s=(0.25, 0.25),
+        walks=(RecordedWalk(start_s=(0.0, 2.0), points=(0, 1), period_s=5.0),),
+        latency_s=0.0,
+        provenance={},
+        sha256="",
+    )
+    shared = SharedCapacity(np.zeros(N_DEVICES, np.int64), link.points_bytes_per_s(), (np.inf, np.inf))
+    links = [link] * N_DEVICES
+    (twin, *_), number = played(made(links=links, shared=shared), Fixed())
+    (report, *_), live_number = played(live(links=links, shared=shared)[0], Fixed())
+
+    assert live_number == number
+    # A third of 100 each: 66 2/3 bytes in 2 s, a gap, and the rest at a third of 60 each.
+    assert [device.download_s for device in twin.devices.values()] == pytest.approx([2.25 + 5 / 3] * N_DEVICES)
+    for device, twin_device in zip(report.devices.values(), twin.devices.values(), strict=True):
+        assert device.download_s >= twin_device.download_s * (1 - 1e-9)
+        assert (device.download_bytes, device.upload_bytes) == (twin_device.download_bytes, twin_device.upload_bytes)
 
 
 def test_the_parts_of_a_device_add_up_to_its_round() -> None:

@@ -144,13 +144,19 @@ class _OperationCounter(TorchDispatchMode):
         return result
 
 
-class _Lora(nn.Module):
+class Lora(nn.Module):
     def __init__(self, base: nn.Linear | Conv1D, rank: int) -> None:
         super().__init__()
         self.base = base
         sizes = (base.nx, base.nf) if isinstance(base, Conv1D) else (base.in_features, base.out_features)
         self.lora_a = nn.Linear(sizes[0], rank, bias=False)
         self.lora_b = nn.Linear(rank, sizes[1], bias=False)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """That of the map, whose type some models ask for."""
+        weight: torch.Tensor = self.base.weight
+        return weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.base(x) + 2.0 * self.lora_b(self.lora_a(x))
@@ -180,7 +186,7 @@ def run_step(
             parameter.requires_grad_(True)
     ids = torch.randint(3, 100, (work.batch_size, work.seq_len))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.new_zeros(work.batch_size)}
-    return _probed(model, lambda: model(**inputs).loss)
+    return probed(model, lambda: model(**inputs).loss)
 
 
 def run_causal_step(
@@ -190,6 +196,7 @@ def run_causal_step(
     attention: str,
     savers: MemorySavers = NO_SAVERS,
     precision: str = "fp32",
+    attach: Attach | None = None,
 ) -> Probe:
     """As :func:`run_step`, of a causal language model that learns the last ``response_len`` tokens of each row.
 
@@ -201,7 +208,7 @@ def run_causal_step(
     model.requires_grad_(False)
     _store(model, savers, precision)
     if work.kind is WorkKind.ADAPTERS:
-        _attach_lora(model, work)
+        (attach or _attach_lora)(model, work)
     for name, parameter in model.named_parameters():  # a head that is the table of embeddings goes by their name
         if _is_trained_whole(name, work):
             parameter.requires_grad_(True)
@@ -225,7 +232,7 @@ def run_causal_step(
             logits = learning.logits(lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, batch)
         return learning.losses(logits.float(), batch, 1).sum()
 
-    return _probed(model, loss)
+    return probed(model, loss)
 
 
 class _Converted(torch.autograd.Function):
@@ -290,10 +297,15 @@ def _store(model: Any, savers: MemorySavers, precision: str) -> None:
 def _checkpoint(model: Any) -> None:
     model.config.use_cache = False  # a layer that is computed again would add to it once more
     for layer in model.model.layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        checkpointed(layer)
 
 
-def _probed(model: Any, forward_pass: Callable[[], torch.Tensor]) -> Probe:
+def checkpointed(layer: Any) -> None:
+    """Lets a layer keep its input alone, and compute the rest once more in the backward pass."""
+    layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def probed(model: Any, forward_pass: Callable[[], torch.Tensor]) -> Probe:
     """What a forward pass to the loss, and the backward pass from it, take and keep."""
     model.train()
     owned = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -358,4 +370,4 @@ def put(model: nn.Module, path: str, module: nn.Module) -> None:
 
 def _attach_lora(model: nn.Module, work: Work) -> None:
     for path, linear, _, rank in adapted_maps(model, work):
-        put(model, path, _Lora(linear, rank))
+        put(model, path, Lora(linear, rank))

@@ -7,8 +7,9 @@ import pytest
 from emulator.forms.lora import low_rank_adapters
 from emulator.records import NO_ADAPTERS, Work, WorkKind
 from emulator.shapes.catalog import model_spec
-from emulator.world.price.memory import peak_memory
-from emulator.world.price.step import ALLOCATOR_FRACTION
+from emulator.world.price.allocator import replay
+from emulator.world.price.memory import ALLOCATORS, AllocatorName, peak_memory, tensor_events
+from emulator.world.price.step_trace import StepOptions
 
 ROBERTA = model_spec("roberta-base", n_labels=2, seq_len=256, head="output")
 QUERY_VALUE = ("query", "value")
@@ -140,21 +141,32 @@ def test_below_a_cut_there_is_no_head() -> None:
     assert use.optimizer_bytes == 12 * 2 * 24576
 
 
-def test_the_allocator_holds_a_share_of_what_is_kept_beyond_it() -> None:
-    use = peak_memory(ROBERTA, lora(4), "fp32")
-    assert use.allocator_bytes == round(ALLOCATOR_FRACTION * use.activations_bytes)
-    parts = use.weights_bytes + use.activations_bytes + use.optimizer_bytes + use.workspace_bytes
-    assert use.total_bytes == parts + use.allocator_bytes
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_what_a_step_needs_is_what_its_allocator_holds(allocator: AllocatorName) -> None:
+    held = []
+    for batch_size in (1, 4, 16):
+        work = lora(4, batch_size=batch_size)
+        holder = ALLOCATORS[allocator]()
+        replay(tensor_events(ROBERTA, work, StepOptions()), holder)
+        use = peak_memory(ROBERTA, work, "fp32", allocator=allocator)
+        parts = use.weights_bytes + use.activations_bytes + use.optimizer_bytes + use.workspace_bytes
+        assert parts < use.total_bytes == parts + use.allocator_bytes == holder.peak_bytes
+        held.append(use.total_bytes)
+    assert held == sorted(held)
+
+
+def test_the_number_of_steps_makes_no_difference_to_the_peak() -> None:
+    assert peak_memory(ROBERTA, replace(lora(4), n_steps=7), "fp32") is peak_memory(ROBERTA, lora(4), "fp32")
 
 
 def test_full_fine_tuning_needs_the_published_peak_memory_within_a_tenth() -> None:
-    # BERT-base on a TX2 (GB); batch size 8 and 0.7 GB for the CUDA context fit, neither is stated
+    # BERT-base on a TX2 (GB); batch size 16, no dropout and 0.54 GB for the CUDA context fit, none of which is stated
     published = (1.2, 1.5, 1.7, 2.0, 2.3, 2.8, 3.2, 3.5, 3.9, 4.1, 4.3, 4.7, 5.3)
     bert = model_spec("bert-base", n_labels=2, seq_len=256, head="output")
     for depth, peak_gb in enumerate(published):
-        work = replace(lora(depth, batch_size=8), adapters=NO_ADAPTERS, kind=WorkKind.WEIGHTS)
-        use = peak_memory(bert, work, "fp32", dropout=True)
-        assert use.total_bytes / 1e9 + 0.7 == pytest.approx(peak_gb, rel=0.1)
+        work = replace(lora(depth, batch_size=16), adapters=NO_ADAPTERS, kind=WorkKind.WEIGHTS)
+        use = peak_memory(bert, work, "fp32")
+        assert use.total_bytes / 1e9 + 0.54 == pytest.approx(peak_gb, rel=0.1)
 
 
 def test_full_fine_tuning_keeps_every_map_s_input_and_updates_every_parameter() -> None:
@@ -171,7 +183,7 @@ def test_full_fine_tuning_keeps_every_map_s_input_and_updates_every_parameter() 
 
 def test_inference_keeps_nothing() -> None:
     use = peak_memory(ROBERTA, replace(lora(0), kind=WorkKind.INFERENCE), "fp32")
-    assert (use.activations_bytes, use.allocator_bytes, use.optimizer_bytes) == (0, 0, 0)
+    assert (use.activations_bytes, use.optimizer_bytes) == (0, 0)
     assert use.weights_bytes == 4 * ROBERTA.n_parameters
     assert use.workspace_bytes > 0
 

@@ -11,7 +11,7 @@ import pytest
 from device_profiles.catalog import load_profile
 from device_profiles.records import PowerMode, StepLaw
 from emulator.forms.lora import low_rank_adapters
-from emulator.records import NO_ADAPTERS, LocalOptimizer, MemorySavers, Work, WorkKind
+from emulator.records import NO_ADAPTERS, Extra, LocalOptimizer, MemorySavers, Work, WorkKind
 from emulator.shapes.catalog import model_spec, model_spec_from_config
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.layers import Layers
@@ -182,6 +182,13 @@ def test_work_is_counted_once_however_often_it_is_priced(monkeypatch: pytest.Mon
 
     assert counted == works
     assert priced[0] == priced[1] == priced[2]
+
+
+def test_modes_that_come_and_go_have_prices_of_their_own() -> None:
+    costs = CostModel(ROBERTA, "fp32")
+    for overhead_s in (0.1, 0.2, 0.3, 0.1):
+        mode = replace(MODE, step_overhead_s=overhead_s)
+        assert costs.price(lora(3), mode) == price(ROBERTA, lora(3), mode, "fp32")
 
 
 def tx2_steps() -> Sequence[Mapping[str, str]]:
@@ -364,3 +371,20 @@ def test_other_laws_let_element_wise_operations_pass_through_the_memory(law: Ste
     assert time.backward_s == pytest.approx(beside_s if law == "queued" else arithmetic_s + memory_s + dispatch_s)
     assert 0 < dispatch_s < memory_s
     assert time.overhead_s == step_time(demand, replace(mode, step_law="roofline"), "fp32").overhead_s
+
+
+@pytest.mark.parametrize("law", ["roofline", "in_turn", "queued"])
+def test_what_is_beside_the_steps_follows_the_law_of_a_pass(law: StepLaw) -> None:
+    mode = replace(MODE, step_law=law, dispatch_s=1e-3)
+    # 3 s of arithmetic, 2 s of memory and 1 s of dispatch once; a tenth of that in each of 5 steps.
+    once, each = Extra(3e12, 2e11, 1000), Extra(3e11, 2e10, 100)
+    once_s = {"roofline": 3.0, "in_turn": 6.0, "queued": 5.0}[law]
+    work = replace(whole(2), n_steps=5)
+    plain, extra = (price(ROBERTA, one, mode, "fp32") for one in (work, replace(work, once=once, per_step=each)))
+    assert extra.forward_s - plain.forward_s == pytest.approx(once_s)
+    assert extra.backward_s - plain.backward_s == pytest.approx(5 * once_s / 10)
+    assert extra.forward_flop - plain.forward_flop == pytest.approx(3e12)
+    assert extra.backward_flop - plain.backward_flop == pytest.approx(5 * 3e11)
+    length_s = {name: cost.forward_s + cost.backward_s for name, cost in (("plain", plain), ("extra", extra))}
+    arithmetic_s = plain.busy.arithmetic * length_s["plain"] + 3.0 + 5 * 0.3
+    assert extra.busy.arithmetic == pytest.approx(arithmetic_s / length_s["extra"])
