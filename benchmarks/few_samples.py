@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
+from device_profiles.records import StepLaw
 from emulator.calibration.fit import Fit, fit_rate, fit_steps, mode_of
 from emulator.calibration.measurement import MeasuredStep, TimingMethod, measure
 from emulator.calibration.step_settings import grid, quick_unseen, unseen
@@ -24,7 +25,7 @@ from emulator.calibration.transfer import fit_like, samples_like
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import step_time
 
-_LAW = "in_turn"
+_LAW: StepLaw = "in_turn"
 _AMP_EVERY = 4
 _TURNS, _QUICK_TURNS = 5, 1
 
@@ -89,7 +90,7 @@ def errors(fitted: Fitted, steps: Sequence[MeasuredStep]) -> list[float]:
 def rows_of(by_threads: Mapping[int, Timed], n_samples: int) -> list[Mapping[str, str]]:
     """A row for each number of threads, each that its law is taken from, and each precision."""
     fulls = {n_threads: full(steps) for n_threads, steps in by_threads.items()}
-    rows = []
+    rows: list[Mapping[str, str]] = []
     for n_threads, known in permutations(by_threads, 2):
         steps = by_threads[n_threads]
         few = by_samples(steps, fulls[known], n_samples)

@@ -16,7 +16,8 @@ Deviations
     1. Means are weighted by the devices' numbers of examples, as everywhere here; the public code averages evenly.
     2. The residual of a round travels as two factors of rank K r, until the whole matrix would be smaller, and then
        whole. A device that has missed rounds is charged for all that it lacks.
-    3. The time in which a device adds the residual to its weights is not counted.
+    3. A device adds the residual to its weights before it trains: time and energy are priced, what memory it takes is
+       not.
     4. The trained part of the classification head travels with the adapters and is averaged like them (as in the public
        code).
 

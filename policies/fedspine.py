@@ -23,8 +23,8 @@ Deviations
     2. A device keeps its running scores. Before a pruning it names its least important units, as many as may go, by
        numbers of as few bytes as tell them apart; the server says in the next round how many of them go: what a round
        costs is known before it is trained. Names and indices count as bytes. ``sends = "scores"`` is the dearer
-       reading, a float32 for each unit in each round. Computing scores (under 1 % of a step's FLOP at rank 8) and the
-       memory that it takes are not priced, so a falling ``peak_memory_bytes`` is no claim: the summary itself reports
+       reading, a float32 for each unit in each round. Computing scores is priced, the memory that it takes is not, so a
+       falling ``peak_memory_bytes`` is no claim: the summary itself reports
        114.5 % of the unpruned system's training memory.
     3. S-UCB and its reward are reconstructed from FedMP's E-UCB (from memory) and the summary's list of what the reward
        combines. A device is pruned a few times in a run, too rarely for a bandit of its own to learn; so devices of

@@ -16,7 +16,8 @@ Mapping
 Deviations
     1. The stack travels as it is, of rank sum r_k, until the whole matrix would be smaller, and then whole; the paper
        always sends the stack. A device that has missed rounds is charged for all the stacks that it lacks.
-    2. The time in which a device merges the stack into its weights is not counted.
+    2. A device merges the stack into its weights before it trains: time and energy of the product are priced, what
+       memory it takes is not.
     3. The trained part of the classification head travels both ways and is averaged, since it is no adapter.
     4. The authors' plain branch, without stacking, keeps the first device alone; it is not reproduced.
 

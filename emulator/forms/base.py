@@ -140,7 +140,7 @@ class AdapterForm(ABC):
 
     @property
     def begins_anew(self) -> bool:
-        """Whether devices train other arrays by the same names in each round, so that what is left of one is void."""
+        """Whether devices train other arrays by the same names now and then, so that what is left of some is void."""
         return False
 
     def check_model(self, model: ModelSpec) -> None:

@@ -103,6 +103,18 @@ class DecoupledLoraForm(LoraForm):
         held = _decoupled(assignment)
         return (held.n_lacking - held.n_frozen) * self._direction_bytes(held, model)
 
+    def plain_download_bytes(self, assignment: Assignment, model: ModelSpec) -> int:
+        """Frozen directions travel once, as they are."""
+        held = _decoupled(assignment)
+        return held.n_lacking * self._direction_bytes(held, model)
+
+    def is_received(self, name: str) -> bool:
+        return not name.endswith((FROZEN_A, FROZEN_B)) and super().is_received(name)
+
+    @property
+    def begins_anew(self) -> bool:
+        return True
+
     def _magnitude_bytes(self, held: DecoupledAssignment, model: ModelSpec, n_layers: int) -> int:
         """Of the adapters in the ``n_layers`` layers nearest to the output."""
         ranks = model.by_priced_layer(held.ranks)

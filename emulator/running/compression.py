@@ -42,6 +42,6 @@ def check_feedback(config: Config, form: AdapterForm, policy: Policy) -> None:
     if config.compression.error_feedback and form.begins_anew:
         raise ConfigError(
             "compression.error_feedback adds what an upload has lost to the next one, and the devices of policy "
-            f"{import_path(type(policy))} train other adapters in each round; set it to false, or choose another "
-            "policy, got true"
+            f"{import_path(type(policy))} train adapters that begin anew within a run; set it to false, or choose "
+            "another policy, got true"
         )

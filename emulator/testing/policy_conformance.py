@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from emulator.errors import PolicyError
+from emulator.forms.cut import CutForm
 from emulator.policy.base import Policy
 from emulator.policy.catalog import import_path
 from emulator.policy.validation import check_combination
@@ -202,6 +203,22 @@ class PolicyConformance(ABC):
             ):
                 actual = sum(array.nbytes for array in arrays.values()) + extra
                 problem = f"device {device_id}: {direction}_bytes are {declared}, the arrays have {actual}"
+                require(declared == actual, problem)
+
+    def test_what_can_be_compressed_are_the_arrays_that_travel(self) -> None:
+        small = self.emulated()
+        form, model = small.testbed.form, small.testbed.model
+        if isinstance(form, CutForm):
+            return  # which exchanges something at every step, and is never compressed
+        for device_id, assignment in small.play_round().plan.assignments.items():
+            payload = form.project(small.state, assignment)
+            received = {name: array for name, array in payload.items() if form.is_received(name)}
+            returned = sent_back(form, payload, assignment, model)
+            down = form.download_bytes(assignment, model) - form.plain_download_bytes(assignment, model)
+            up = form.upload_bytes(assignment, model) - form.plain_upload_bytes(assignment, model)
+            for direction, declared, arrays in (("download", down, received), ("upload", up, returned)):
+                actual = sum(array.nbytes for array in arrays.values())
+                problem = f"device {device_id}: of {direction}_bytes {declared} are not plain, the arrays have {actual}"
                 require(declared == actual, problem)
 
     def test_reads_only_what_it_declares(self) -> None:

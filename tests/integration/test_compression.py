@@ -97,8 +97,8 @@ def test_every_policy_takes_compression_or_says_why_not(policy: str, tmp_path: P
     try:
         run = execute(settings(**given), tmp_path / "run")
     except UserError as error:
-        assert "train other adapters in each round" in str(error)  # noqa: PT017
-        run = execute(settings(**given, **{"compression.error_feedback": False}), tmp_path / "again")
+        assert "train adapters that begin anew within a run" in str(error)  # noqa: PT017
+        run = execute(settings(**{**given, "compression.error_feedback": False}), tmp_path / "again")
     verify(load_run(run))
 
 
@@ -109,7 +109,7 @@ def test_every_policy_takes_compression_or_says_why_not(policy: str, tmp_path: P
         (("--policy", "mergesfl", "--set", "compression.download=int8"), "compression.download encodes what devices"),
         (
             ("--policy", "flora", "--set", "compression.upload=topk", "--set", "compression.error_feedback=true"),
-            "policies.flora:Flora train other adapters in each round; set it to false",
+            "policies.flora:Flora train adapters that begin anew within a run; set it to false",
         ),
     ],
 )

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import jetbed, settings
+from tests.command_line import settings
 from tests.integration.conftest import SMALL, digests, small_run
-from tests.integration.ray_cluster import RayCluster
 from tests.integration.test_joining_a_cluster import is_quiet
 from tests.machines import HOME, Machine, MachineCluster, join, raised, started_machines, why_no_machines
 
@@ -59,7 +58,7 @@ def test_the_hosts_of_a_machine_that_dies_come_up_on_the_other(cluster: MachineC
 
 
 def test_a_run_on_data_of_its_own_machine_whose_head_dies_says_so_and_goes_on_on_another_cluster(
-    cluster: MachineCluster, ray_cluster: RayCluster, tmp_path: Path
+    cluster: MachineCluster, tmp_path: Path
 ) -> None:
     head, asked = cluster.machines
     (asked.outside(HOME) / "mine.csv").write_text(ROWS)
@@ -73,6 +72,10 @@ def test_a_run_on_data_of_its_own_machine_whose_head_dies_says_so_and_goes_on_on
     assert not (head.outside(HOME) / "runs").exists()
     (tmp_path / "mine.csv").write_text(ROWS)
     undisturbed = small_run(tmp_path / "run", *settings((f"data.source={tmp_path / 'mine.csv'}",)), rounds=N_ROUNDS)
-    finished = jetbed("resume", "runs/mine", cwd=asked.outside(HOME), environment=ray_cluster.environment)
-    assert finished.returncode == 0, finished.stderr
-    assert digests(asked.outside(HOME) / "runs/mine") == digests(undisturbed)
+    with started_machines(1) as machines:
+        again = raised(machines)
+        for name in ("runs", "mine.csv"):
+            (asked.outside(HOME) / name).rename(machines[0].outside(HOME) / name)
+        finished = machines[0].jetbed("resume", "runs/mine", RAY_ADDRESS=again.address)
+        assert finished.returncode == 0, finished.stderr
+        assert digests(machines[0].outside(HOME) / "runs/mine") == digests(undisturbed)

@@ -82,24 +82,6 @@ class BaseWeights:
             n_operations += _OPERATIONS["bfloat16"] * (self._n_low_head > 0)
         return Conversion(n_bytes, flop, n_operations)
 
-    def half_copies_bytes(self, which: range, *, with_head: bool) -> float:
-        """Bytes of half-precision copies of float32 weights that a pass keeps from its forward for its backward pass.
-
-        Autocast casts a weight each time that a product takes it (torch keeps a cast one for the next product only
-        where the weight is trained: ``cached_cast`` of ATen's autocast_mode.cpp), and autograd keeps the copy for the
-        gradient of what it is multiplied with, where that is formed. Weights that are stored in halves are their own.
-        """
-        layers, n_weights = self.layers, 0.0
-        if self.precision != "amp" or self._is_low or layers.work.kind is WorkKind.INFERENCE:
-            return 0.0
-        for layer in which:
-            flow = layers.flow(layers.kind(layer), lowest=layer == layers.first)
-            into = [flow.into(name) for name in layers.model.matrices]
-            n_weights += sum(n_in * n_out for (n_in, n_out), needed in zip(self._matrices, into, strict=True) if needed)
-        if with_head and layers.holds_head and layers.work.backward_layers:
-            n_weights += n_whole_head(layers.model)
-        return PLAIN_BYTES["amp"] * n_weights
-
     def is_low(self, layer: int) -> bool:
         """Whether a layer's weights are stored in few bits."""
         return self._n_low(range(layer, layer + 1)) > 0
@@ -127,6 +109,24 @@ class BaseWeights:
         """Bytes of a matrix of a layer as it is computed with, where that is not how it is stored; else 0."""
         converts = self._converts(self.stored) and self.is_low(layer)
         return PLAIN_BYTES[self.precision] * n_weights if converts else 0.0
+
+    def half_copies_bytes(self, which: range, *, with_head: bool) -> float:
+        """Bytes of half-precision copies of float32 weights that a pass keeps from its forward for its backward pass.
+
+        Autocast casts a weight each time that a product takes it (torch keeps a cast one for the next product only
+        where the weight is trained: ``cached_cast`` of ATen's autocast_mode.cpp), and autograd keeps the copy for the
+        gradient of what it is multiplied with, where that is formed. Weights that are stored in halves are their own.
+        """
+        layers, n_weights = self.layers, 0.0
+        if self.precision != "amp" or self._is_low or layers.work.kind is WorkKind.INFERENCE:
+            return 0.0
+        for layer in which:
+            flow = layers.flow(layers.kind(layer), lowest=layer == layers.first)
+            into = [flow.into(name) for name in layers.model.matrices]
+            n_weights += sum(n_in * n_out for (n_in, n_out), needed in zip(self._matrices, into, strict=True) if needed)
+        if with_head and layers.holds_head and layers.work.backward_layers:
+            n_weights += n_whole_head(layers.model)
+        return PLAIN_BYTES["amp"] * n_weights
 
     @property
     def converted_bytes(self) -> float:

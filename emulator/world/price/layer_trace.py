@@ -77,6 +77,8 @@ class LayerTrace:
         result = self._feed_forward(attended, layer, saved, is_kept)
         if is_kept:
             self._complete(saved, counted_bytes)
+            if copies_bytes := self._base.half_copies_bytes(range(layer, layer + 1), with_head=False):
+                saved.attended.append(tape.new(copies_bytes))
         return result, saved
 
     def backward(self, gradient: int, layer: int, saved: Saved) -> int:

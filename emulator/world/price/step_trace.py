@@ -144,7 +144,8 @@ class _Pass:
         if layers.trains_embeddings:
             self._embedded = tape.new(kept.embeddings_bytes(layers, self._options.dropout))
         self._inputs, self._all_saved, self._output = self._forward()
-        self._behind = tape.new(kept.behind_layers_bytes(layers, self._options.precision))
+        copies_bytes = self._base.half_copies_bytes(range(0), with_head=True)
+        self._behind = tape.new(kept.behind_layers_bytes(layers, self._options.precision) + copies_bytes)
         if workspace_bytes := max(kept.loss_workspace_bytes(layers), self._base.converted_head_bytes):
             tape.free(tape.new(workspace_bytes))
 
