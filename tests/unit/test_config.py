@@ -79,6 +79,7 @@ OTHERS: dict[str, Any] = {
     "evaluation.device_fraction": 0.25,
     "testbed.availability.battery_capacity_j": 5000.0,
     "testbed.foreground.compute_fraction": 0.25,
+    "compression.topk_fraction": 0.25,
     "testbed.mode_changes": (ModeChangeConfig(device="jetson_tx2", mode="MAXQ", from_round=3),),
     "observers": (ObserverConfig(path="package.module:Class"),),
 }
@@ -90,6 +91,10 @@ COMPANIONS: dict[str, tuple[str, Any]] = {
     "training.decay": ("training.decay_rounds", 10),
     "training.decay_rounds": ("training.decay", "linear"),
     "server.learning_rate": ("server.optimizer", "fedadam"),
+    "compression.error_feedback": ("compression.upload", "fp16"),
+    "compression.topk_fraction": ("compression.upload", "topk"),
+    "compression.bucket_size": ("compression.upload", "int8"),
+    "compression.rounding": ("compression.upload", "int8"),
 }
 """Keys that mean something beside another one alone, which is set with them."""
 
@@ -104,11 +109,13 @@ def test_every_key_can_be_set(key: str, annotation: Any, default: Any) -> None:
     assert found(load_config(None, [*companions, (key, value)]), key) == value
 
 
+NOT_EMPTY = ("backend.gpus_per_host", "model.depth_map", "server.optimizer", "compression.rounding")
+"""A share of 0 GPUs is one that can be meant, and a name out of a few is refused as any other is."""
 NOT_GIVEN = [
-    # A share of 0 GPUs is one that can be meant, and a name out of a few is refused as any other is.
     (key, annotation)
     for key, annotation, default in leaves(Config())
-    if default is None and key not in ("backend.gpus_per_host", "model.depth_map", "server.optimizer")
+    if default is None
+    and key not in ("backend.gpus_per_host", "model.depth_map", "server.optimizer", "compression.rounding")
 ]
 
 
@@ -207,7 +214,7 @@ def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
         ),
         ("ruonds = 3", r"ruonds is not a setting; did you mean rounds\? the top level takes"),
         ("n_devices = 3", r"n_devices is not a setting; did you mean testbed\.n_devices\? the top level takes"),
-        ("zzz = 3", r"zzz is not a setting; the top level takes: backend, data"),
+        ("zzz = 3", r"zzz is not a setting; the top level takes: backend, compression, data"),
         ("[data.partition]\nalfa = 1.0", r"data\.partition\.alfa is not a setting; did you mean alpha\?"),
         ("rounds = 0", r"rounds: input should be greater than 0, got 0"),
         ("rounds = -2", r"rounds: .*greater than 0, got -2"),

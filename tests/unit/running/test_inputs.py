@@ -36,7 +36,7 @@ def test_policies_that_cut_take_networks_and_transformers(policy: str, settings:
     [
         (
             (*NETWORK, "policy.path=legend"),
-            "policies.legend:Legend is for transformer models, .* one of the policies mergesfl, splitfed",
+            "policies.legend:Legend is for encoder-decoder and transformer models, .* policies mergesfl, splitfed",
         ),
         (("data.source=builtin:digits",), "data.source must hold texts, since model.train = 'builtin:mini-12'"),
         (("data.source=x.npz",), "data.source must hold texts, .* got 'x.npz'"),
