@@ -77,7 +77,8 @@ def price(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Say what one local step would cost on a device: time, bytes, memory, energy, and how sure that is."""
-    from emulator.cli.price import PriceRequest, show_price
+    from emulator.cli.price import PriceRequest
+    from emulator.cli.price_display import show_price
 
     request = PriceRequest(
         device=device,

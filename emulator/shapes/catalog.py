@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from emulator.errors import ConfigError, did_you_mean
 from emulator.shapes.causal import CausalSpec
+from emulator.shapes.config_reader import ConfigReader, Shapes
 from emulator.shapes.convnet_catalog import convnet_names, convnet_spec
 from emulator.shapes.encoder_decoder import EncoderDecoderSpec
-from emulator.shapes.families import DECODERS, ENCODER_DECODERS, FAMILIES, TIED, UNFIT, ConfigReader, Shapes
+from emulator.shapes.families import DECODERS, ENCODER_DECODERS, FAMILIES, TIED, UNFIT
 from emulator.shapes.gguf_file import ENDING as GGUF
 from emulator.shapes.hub import looks_like_path, model_files
 from emulator.shapes.model_folder import read_config

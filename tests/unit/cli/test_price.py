@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import device_profiles
-from emulator.cli.price import PriceRequest, priced, show_price
+from emulator.cli.price import PriceRequest, priced
+from emulator.cli.price_display import show_price
 from emulator.errors import ConfigError
 from emulator.records import LocalOptimizer, MemorySavers, WorkKind
 from emulator.world.price.memory import peak_memory
