@@ -258,6 +258,18 @@ class CountsNumbersInsteadOfBytes(Plain):
         return WeightsForm(ranks=(RANK,) * model.n_layers)
 
 
+class MadeByDevicesForm(LoraForm):
+    """Says that devices make ``lora_A`` by themselves, and counts its bytes as if it travelled."""
+
+    def is_received(self, name: str) -> bool:
+        return not name.endswith(".lora_A")
+
+
+class CountsWhatDevicesMake(Plain):
+    def form(self, model: ModelSpec) -> LoraForm:
+        return MadeByDevicesForm(ranks=(RANK,) * model.n_layers)
+
+
 class LooksUpMemory(Plain):
     def plan(self, view: ClusterView) -> RoundPlan:
         view.declared[view.available[0]]["memory_bytes"]

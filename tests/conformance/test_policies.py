@@ -127,6 +127,12 @@ CAUGHT: list[tuple[str, type[Policy], type[Exception], str]] = [
         ConformanceError,
         "device 0: upload_bytes are",
     ),
+    (
+        "test_what_can_be_compressed_are_the_arrays_that_travel",
+        broken.CountsWhatDevicesMake,
+        ConformanceError,
+        "device 0: of download_bytes .* are not plain",
+    ),
     ("test_reads_only_what_it_declares", broken.LooksUpMemory, ConformanceError, "declares nothing"),
     ("test_reads_only_what_it_declares", broken.DeclaresTheProfile, ConformanceError, "profile"),
 ]
