@@ -79,12 +79,13 @@ QUOTED_OF: Mapping[str, str] = MappingProxyType(
     {
         "classification": "accuracy",
         "causal": "token_accuracy",
+        "seq2seq": "token_accuracy",
         "multi_label": "micro_f1",
         "regression": "spearman",
     }
 )
 """What people quote of each kind of task, in the order in which runs are asked for it."""
-QUOTED = tuple(QUOTED_OF.values())
+QUOTED = tuple(dict.fromkeys(QUOTED_OF.values()))
 
 
 def score_named(name: str, where: str) -> Score:

@@ -73,7 +73,7 @@ def _in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_machine_that_was_measured_is_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "StepBench", KnownMachine)
-    peak = ProcessPeak(imported_bytes=200_000_000, runtime_bytes=300_000_000)
+    peak = ProcessPeak(imported_bytes=200_000_000, runtime_bytes=300 * 2**20)
     monkeypatch.setattr(calibrate, "process_peak", lambda n_threads: peak)
     folder = tmp_path / "profiles"
     folder.mkdir()

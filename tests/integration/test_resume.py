@@ -278,7 +278,7 @@ def test_a_run_into_the_folder_of_one_that_died_goes_on(tmp_path: Path) -> None:
         ),
         (
             {"rounds": 6, "policy__rank": 4, "training__local_steps": 9},
-            "[(]policy.rank was 8 and is now 4, training.local_steps was 2 and is now 9[)]",
+            "[(]policy.rank was 8 and is now 4, training.local_steps was 1 and is now 9[)]",
         ),
         ({"rounds": 6, "policy__path": "fedbuff"}, "policy.path was 'fedlora' and is now 'fedbuff'"),
     ],

@@ -35,6 +35,7 @@ def settings(folder: Path, kind: str, **changed: Any) -> dict[str, Any]:
         "rounds": 4,
         "testbed.n_devices": 4,
         "backend.kind": "inline",
+        "model.train": "builtin:tiny-12",
         "model.price": "trained",
         "training.learning_rate": 1e-2,
         "training.local_steps": 8,

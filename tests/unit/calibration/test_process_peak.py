@@ -30,7 +30,7 @@ def test_unseen_settings_are_twenty_and_of_every_kind() -> None:
     settings = unseen()
     assert len(settings) == 20
     assert len({(str(each.config), each.batch_size, each.seq_len, each.depth) for each in settings}) == 20
-    assert {each.kind for each in settings} == {kind.value for kind in WorkKind}
+    assert {each.kind for each in settings} == {kind.value for kind in WorkKind if kind is not WorkKind.LAYERS}
     assert sum(each.model.is_decoder for each in settings) == 5
     for each in settings:
         assert 256 <= each.batch_size * each.seq_len <= 4096

@@ -32,7 +32,7 @@ def test_more_unseen_settings_than_there_are_are_refused() -> None:
 def test_unseen_settings_have_models_ranks_and_tokens_of_their_own() -> None:
     settings = unseen()
     assert len(settings) == 25
-    assert {each.kind for each in settings} == set(WorkKind)
+    assert {each.kind for each in settings} == set(WorkKind) - {WorkKind.LAYERS}
     base = (False, 768, 12)
     assert not {shape_of(s) for s in settings if shape_of(s) != base} & {shape_of(s) for s in grid(quick=False)}
     tokens = {(s.batch_size, s.seq_len) for s in grid(quick=False)}

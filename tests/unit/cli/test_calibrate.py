@@ -146,7 +146,7 @@ def test_like_a_known_board_a_dozen_settings_are_timed_and_make_a_profile(
 
     monkeypatch.setattr(calibrate, "measure", twice_as_slow)
     monkeypatch.setattr(calibrate, "probed_flop_per_s", lambda method: figures[0])
-    peak = ProcessPeak(imported_bytes=200_000_000, runtime_bytes=300_000_000)
+    peak = ProcessPeak(imported_bytes=200_000_000, runtime_bytes=300 * 2**20)
     monkeypatch.setattr(calibrate, "process_peak", lambda n_threads: peak)
     out = tmp_path / "board.toml"
     calibrate.calibrate(request(out=out, like="jetson_orin_nano_8gb", quick=False, watts="3,9,4"))

@@ -156,7 +156,8 @@ def test_a_run_without_training_has_no_labels_and_says_so() -> None:
     given: Sequence[str] = ["policy.path=hierfedlora", "training.enabled=false"]
     config = load_config(None, [parse_setting(text) for text in given])
     with pytest.raises(
-        ConfigError, match=r"in a run without training: memory_bytes, flop_per_s; train .* or choose another policy$"
+        ConfigError,
+        match=r"in a run without training: memory_bytes, allocator, flop_per_s; train .* or choose another policy$",
     ):
         policy_of(config)
 

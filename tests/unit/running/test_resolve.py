@@ -67,7 +67,7 @@ def test_a_name_that_is_no_system_is_answered_with_what_can_be_given() -> None:
         ("launch_s = 4.5", "launch_s = -1", "launch_s must be a number of at least 0"),
         ("launch_s = 4.5", "", "launch_s is missing"),
         ("launch_s = 4.5", "launch_s = 4.5\nstart_s = 1", "start_s is not a key here"),
-        ("= 1.25", "= 0", "bytes_per_payload_byte must be above 0, got 0"),
+        ("= 1.25", "= 0", "bytes_per_payload_byte must be a number above 0 and at most 100.0, got 0"),
         ('kind = "system"', 'kind = "constant"', "kind must be one of system"),
         ('"launch_s", ', "", "launch_s"),
     ],

@@ -96,7 +96,7 @@ def test_chats_are_read_from_lines_and_from_parquet(tmp_path: Path) -> None:
         load_passages(DataSource(source=each, messages_column="messages"), seed=0)
         for each in (source.source, str(tmp_path / "chats.parquet"))
     )
-    assert lines.train == parquet.train == (conversation(*CHAT),) * 9
+    assert tuple(lines.train) == tuple(parquet.train) == (conversation(*CHAT),) * 9
     assert lines.understood("x")["example"]["learnt"] == "the apple is red grey"
 
 

@@ -26,7 +26,7 @@ def read(folder: Path, *rows: dict[str, Any], **settings: Any) -> Any:
 @pytest.mark.parametrize("options", ["choices", ("first", "second")])
 def test_options_are_a_list_or_a_column_each(options: Any, tmp_path: Path) -> None:
     data = read(tmp_path, *[ROW] * 10, options_column=options, template="Q {prompt} A")
-    assert data.train == (Choice("Q a A", ("b", "c d"), 1),) * 9
+    assert tuple(data.train) == (Choice("Q a A", ("b", "c d"), 1),) * 9
     assert data.understood("x")["example"] == {"given": "Q a A", "learnt": "c d"}
 
 

@@ -54,7 +54,7 @@ def test_a_tsv_without_header_is_read_by_column_index(tmp_path: Path) -> None:
     path = tmp_path / "data.tsv"
     path.write_text('he said " no\t0\nnull\t1\nNA ok\t1\n')
     data = load_data(str(path), text_column=0, label_column=1, test_source=str(path))
-    assert data.train_texts == ('he said " no', "null", "NA ok")
+    assert tuple(data.train_texts) == ('he said " no', "null", "NA ok")
     assert data.train_labels.tolist() == [0, 1, 1]
 
 

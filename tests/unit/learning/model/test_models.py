@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, T5Config
+from transformers import AutoModelForSequenceClassification, GPTNeoXConfig
 
 from emulator.errors import DataError
 from emulator.learning.model.loading import load_model
@@ -134,9 +134,11 @@ def test_a_model_that_cannot_classify_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_without_separate_query_and_value_is_refused(tmp_path: Path) -> None:
-    config = T5Config(vocab_size=20, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    config = GPTNeoXConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
-    assert "models of the family 't5' cannot be used" in refusal(str(tmp_path))
+    assert "models of the family 'gpt_neox' cannot be used" in refusal(str(tmp_path))
 
 
 def changed_checkpoint(
