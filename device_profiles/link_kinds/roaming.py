@@ -116,14 +116,11 @@ class _Roaming(LinkSampler):
         middles = [(point.min_bytes_per_s + point.max_bytes_per_s) / 2 for point in link.access_points]
         low_s, high_s = link.gap_s
         if link.mean_dwell_s is not None:
-            # Of a visit of exponential length, exp(-gap / mean) is left on average behind a gap.
-            dwell_s = link.mean_dwell_s
-            if low_s == high_s:
-                linked_fraction = math.exp(-low_s / dwell_s)
-            else:
-                linked_fraction = (
-                    dwell_s * (math.exp(-low_s / dwell_s) - math.exp(-high_s / dwell_s)) / (high_s - low_s)
-                )
+            # Of a visit of exponential length, exp(-gap / mean) is left on average behind a gap; of all gaps that are
+            # as likely, the mean of that.
+            spread = (high_s - low_s) / link.mean_dwell_s
+            linked_fraction = math.exp(-low_s / link.mean_dwell_s)
+            linked_fraction *= -math.expm1(-spread) / spread if spread else 1.0
             return linked_fraction * sum(middles) / len(middles)
         walk = link.walks[device_id % len(link.walks)]
         if math.isinf(walk.period_s):

@@ -112,6 +112,16 @@ def test_the_mean_over_a_long_time_is_the_link_s_own(tmp_path: Path, file_text: 
     assert sampler.mean_rates() == pytest.approx(np.full((2, 4), expected))
 
 
+@pytest.mark.parametrize("most_ms", ["0", "5e-324", "1e-300", "1e-9"])
+def test_gaps_that_are_hardly_any_take_hardly_anything(tmp_path: Path, file_text: str, most_ms: str) -> None:
+    shorter = file_text.replace("min_gap_ms = 50", "min_gap_ms = 0").replace(
+        "max_gap_ms = 400", f"max_gap_ms = {most_ms}"
+    )
+    sampler = read(tmp_path, shorter).sampler(np.arange(4), 4, Seeds(0))
+
+    assert sampler.mean_rates() == pytest.approx(np.full((2, 4), (21 + 14 + 10.5 + 4.5) / 4 * 1e6 / 8))
+
+
 def test_a_device_s_visits_do_not_depend_on_which_others_there_are_nor_on_what_was_asked_before() -> None:
     link = load_link("roaming-wifi")
     few, many = Links([link] * 2, Seeds(0)), Links([load_link("home-wifi"), link, link, link], Seeds(0))
