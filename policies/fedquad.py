@@ -11,7 +11,7 @@ Idea
     and number of quantized layers that fit its memory and that no other pair beats, and picks among them greedily.
 
 Mapping
-    d -> ``Setting.depth``; a -> ``Setting.quantized_layers``; M(d, a) -> ``emulator.world.price.memory.peak_memory``
+    d -> ``Setting.depth``; a -> ``Setting.quantized_layers``; M(d, a) -> ``emulator.world.price.memory.needed_bytes``
     of the work, with the declared ``allocator``; M_i -> the declared ``memory_bytes`` times ``memory_fraction``;
     a_min(d) and the feasible set -> ``feasible_settings``; the efficient set -> ``efficient_settings``; T(d, a) ->
     ``Capacity.completion_s`` with ``d + quantization_cost * a`` layers; greedy choice ->
@@ -52,7 +52,7 @@ from emulator.forms.lora import LoraAssignment, LoraForm, lora_template, uniform
 from emulator.policy import Count, Fraction, NotNegative, Policy
 from emulator.records import ClusterView, DeviceReport, RoundPlan, RoundReport
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.memory import AllocatorName, peak_memory
+from emulator.world.price.memory import AllocatorName, needed_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +108,7 @@ class FedQuad(Policy):
         training = view.training
 
         def needs_bytes(setting: Setting, allocator: AllocatorName) -> int:
-            return peak_memory(
-                view.model,
-                form.work(assignments[setting], view.model),
-                training.precision,
-                allocator=allocator,
-                dropout=training.dropout,
-                optimizer=training.optimizer,
-                savers=training.savers,
-            ).total_bytes
+            return needed_bytes(view.model, form.work(assignments[setting], view.model), training, allocator)
 
         def fits(limit_bytes: float, allocator: AllocatorName, setting: Setting) -> bool:
             return needs_bytes(setting, allocator) <= limit_bytes

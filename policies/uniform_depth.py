@@ -9,7 +9,7 @@ Idea
     once, by the device with the least memory.
 
 Mapping
-    M(d) <= min_i M_i -> ``emulator.world.price.memory.peak_memory`` against the declared ``memory_bytes``,
+    M(d) <= min_i M_i -> ``emulator.world.price.memory.needed_bytes`` against the declared ``memory_bytes``,
     for the devices of each ``allocator``.
 
 Deviations
@@ -30,7 +30,7 @@ from emulator.forms.lora import LoraForm, lora_plan, lora_template, uniform_rank
 from emulator.policy import Count, Fraction, Policy
 from emulator.records import ClusterView, RoundPlan
 from emulator.shapes.spec import ModelSpec
-from emulator.world.price.memory import AllocatorName, peak_memory
+from emulator.world.price.memory import AllocatorName, needed_bytes
 
 
 @dataclass(kw_only=True)
@@ -61,17 +61,7 @@ class UniformDepth(Policy):
 
         def needs_bytes(depth: int, allocator: AllocatorName) -> int:
             work = form.work(lora_template(view.training, form.ranks, depth), view.model)
-            training = view.training
-            need = peak_memory(
-                view.model,
-                work,
-                training.precision,
-                allocator=allocator,
-                dropout=training.dropout,
-                optimizer=training.optimizer,
-                savers=training.savers,
-            )
-            return need.total_bytes
+            return needed_bytes(view.model, work, view.training, allocator)
 
         depth = view.model.n_layers
         for allocator, limit_bytes in least_bytes.items():

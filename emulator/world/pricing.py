@@ -4,7 +4,7 @@ from device_profiles.records import AllocatorName, DeviceProfile, PowerMode
 from emulator.records import TrainingDefaults, Work
 from emulator.shapes.spec import ModelSpec
 from emulator.world.price.known_range import outside_known_range
-from emulator.world.price.memory import peak_memory
+from emulator.world.price.memory import needed_bytes
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_time import ComputeCost, CostModel
 
@@ -32,16 +32,7 @@ class Pricing:
         """What a device with this allocator needs at the most while it computes ``work``."""
         key = work, allocator
         if key not in self._memory_bytes:
-            training = self._training
-            self._memory_bytes[key] = peak_memory(
-                self._model,
-                work,
-                training.precision,
-                allocator=allocator,
-                dropout=training.dropout,
-                optimizer=training.optimizer,
-                savers=training.savers,
-            ).total_bytes
+            self._memory_bytes[key] = needed_bytes(self._model, work, self._training, allocator)
         return self._memory_bytes[key]
 
     def note_range(self, profile: DeviceProfile, work: Work) -> None:

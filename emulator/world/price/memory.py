@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from device_profiles.records import AllocatorName
-from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, Work
+from emulator.records import ADAMW, NO_SAVERS, LocalOptimizer, MemorySavers, TrainingDefaults, Work
 from emulator.shapes.convnet import ConvNetSpec
 from emulator.shapes.encoder_decoder import EncoderDecoderSpec
 from emulator.shapes.spec import ModelSpec
@@ -32,7 +32,7 @@ from emulator.world.price.step import Attention, MemoryUse
 from emulator.world.price.step_kinds import step_of
 from emulator.world.price.step_trace import StepOptions, encoder_decoder_events, step_events
 
-__all__ = ["ALLOCATORS", "AllocatorName", "peak_memory", "tensor_events"]
+__all__ = ["ALLOCATORS", "AllocatorName", "needed_bytes", "peak_memory", "tensor_events"]
 
 ALLOCATORS: Mapping[AllocatorName, type[Allocator]] = {
     "glibc": GlibcAllocator,
@@ -57,11 +57,27 @@ def peak_memory(
 ) -> MemoryUse:
     """The memory that a step of ``work`` on the priced ``model`` needs; see :class:`~emulator.world.price.step.Step`.
 
-    ``allocator`` is the device's. For a policy that knows what its devices have, too: what it is told here is what the
-    testbed goes by. A replay takes some milliseconds; the same step, however many of it, is replayed once.
+    ``allocator`` is the device's. A replay takes some milliseconds; the same step is replayed once, however often asked
+    for.
     """
     options = StepOptions(precision=precision, attention=attention, dropout=dropout, optimizer=optimizer, savers=savers)
     return _peak_memory(model, replace(work, n_steps=1), allocator, options)
+
+
+def needed_bytes(model: ModelSpec, work: Work, training: TrainingDefaults, allocator: AllocatorName) -> int:
+    """What ``work`` needs at its peak under the settings of a run.
+
+    For a policy that knows what its devices have, too: what it is told here is what the testbed goes by.
+    """
+    return peak_memory(
+        model,
+        work,
+        training.precision,
+        allocator=allocator,
+        dropout=training.dropout,
+        optimizer=training.optimizer,
+        savers=training.savers,
+    ).total_bytes
 
 
 @lru_cache(maxsize=_N_REMEMBERED)
